@@ -1,0 +1,168 @@
+//! A byte queue of fixed capacity between a TCP socket and a session. It holds memory only while it holds bytes.
+
+/// The most bytes that wait between TCP and KCP in one direction of a session.
+pub const CAPACITY: usize = 64 * 1024;
+
+/// First in, first out; readers and writers get slices, so that a socket reads and writes in place.
+#[derive(Default)]
+pub struct Ring {
+    /// Empty, or `CAPACITY` bytes.
+    buf: Box<[u8]>,
+    head: usize,
+    len: usize,
+}
+
+/// Buffers that rings gave back, kept for the next that needs one.
+#[derive(Default)]
+pub struct Spares(Vec<Box<[u8]>>);
+
+impl Spares {
+    /// More than this many at rest would only be memory that nobody uses.
+    const MOST: usize = 16;
+
+    fn take(&mut self) -> Box<[u8]> {
+        self.0.pop().unwrap_or_else(|| vec![0; CAPACITY].into_boxed_slice())
+    }
+
+    fn give(&mut self, buf: Box<[u8]>) {
+        if !buf.is_empty() && self.0.len() < Self::MOST {
+            self.0.push(buf);
+        }
+    }
+}
+
+impl Ring {
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn free(&self) -> usize {
+        CAPACITY - self.len
+    }
+
+    /// The longest slice at the front.
+    pub fn front(&self) -> &[u8] {
+        let end = (self.head + self.len).min(self.buf.len());
+        &self.buf[self.head..end]
+    }
+
+    /// Drops `n` bytes off the front; the buffer goes back to `spares` when nothing is left.
+    pub fn consume(&mut self, n: usize, spares: &mut Spares) {
+        let n = n.min(self.len);
+        self.len -= n;
+        self.head = (self.head + n) % CAPACITY;
+        if self.len == 0 {
+            self.head = 0;
+            spares.give(std::mem::take(&mut self.buf));
+        }
+    }
+
+    /// Appends as many of `bytes` as there is room for; tells how many.
+    pub fn push(&mut self, bytes: &[u8], spares: &mut Spares) -> usize {
+        let n = bytes.len().min(self.free());
+        if n == 0 {
+            return 0;
+        }
+        self.allocate(spares);
+        let tail = (self.head + self.len) % CAPACITY;
+        let first = n.min(CAPACITY - tail);
+        self.buf[tail..tail + first].copy_from_slice(&bytes[..first]);
+        self.buf[..n - first].copy_from_slice(&bytes[first..n]);
+        self.len += n;
+        n
+    }
+
+    /// Room for at most `most` bytes in one slice, `skip` bytes behind the last one. Empty if there is none.
+    pub fn room(&mut self, skip: usize, most: usize, spares: &mut Spares) -> &mut [u8] {
+        if self.free() <= skip {
+            return &mut [];
+        }
+        self.allocate(spares);
+        let at = (self.head + self.len + skip) % CAPACITY;
+        let n = (self.free() - skip).min(CAPACITY - at).min(most);
+        &mut self.buf[at..at + n]
+    }
+
+    /// Makes `prefix` and the `n` bytes that were written into `room(prefix.len(), ..)` part of the queue.
+    pub fn commit(&mut self, prefix: &[u8], n: usize, spares: &mut Spares) {
+        let n = n.min(self.free().saturating_sub(prefix.len()));
+        if self.push(prefix, spares) == prefix.len() {
+            self.len += n;
+        }
+    }
+
+    /// Gives the buffer back if `room` made one and nothing came of it.
+    pub fn settle(&mut self, spares: &mut Spares) {
+        if self.len == 0 {
+            self.head = 0;
+            spares.give(std::mem::take(&mut self.buf));
+        }
+    }
+
+    fn allocate(&mut self, spares: &mut Spares) {
+        if self.buf.is_empty() {
+            self.buf = spares.take();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_out_in_order_across_the_seam() {
+        let (mut ring, mut spares) = (Ring::default(), Spares::default());
+        let (mut wrote, mut read) = (0u32, 0u32);
+        for round in 0..400usize {
+            let size = 1 + round * 997 % 30_000;
+            let piece: Vec<u8> = (0..size).map(|i| (wrote as usize + i) as u8).collect();
+            wrote += ring.push(&piece, &mut spares) as u32;
+            let n = ring.front().len().min(1 + round * 601 % 20_000);
+            for (i, b) in ring.front()[..n].iter().enumerate() {
+                assert_eq!(*b, (read as usize + i) as u8);
+            }
+            ring.consume(n, &mut spares);
+            read += n as u32;
+            assert_eq!(ring.len(), (wrote - read) as usize);
+        }
+        assert!(wrote > CAPACITY as u32 * 10);
+    }
+
+    #[test]
+    fn a_read_in_place_lands_behind_its_prefix() {
+        let (mut ring, mut spares) = (Ring::default(), Spares::default());
+        for turn in 0..200u8 {
+            let room = ring.room(4, 1000, &mut spares);
+            let n = room.len().min(777);
+            room[..n].fill(turn);
+            ring.commit(&[9; 4], n, &mut spares);
+            let mut all = Vec::new();
+            while !ring.is_empty() {
+                let n = ring.front().len();
+                all.extend_from_slice(ring.front());
+                ring.consume(n, &mut spares);
+            }
+            assert_eq!(all, [&[9; 4][..], &vec![turn; n]].concat());
+            ring.push(&[0; 333], &mut spares);
+            ring.consume(333, &mut spares);
+        }
+    }
+
+    #[test]
+    fn it_is_full_at_its_capacity_and_empty_without_memory() {
+        let (mut ring, mut spares) = (Ring::default(), Spares::default());
+        assert_eq!(ring.push(&vec![1; CAPACITY + 1], &mut spares), CAPACITY);
+        assert_eq!(ring.push(&[1], &mut spares), 0);
+        assert!(ring.room(0, 10, &mut spares).is_empty());
+        ring.consume(CAPACITY, &mut spares);
+        assert!(ring.buf.is_empty());
+        ring.room(4, 10, &mut spares);
+        ring.settle(&mut spares);
+        assert!(ring.buf.is_empty());
+    }
+}

@@ -1,0 +1,79 @@
+//! What the tunnel's logic needs to know of the configuration, checked and in its own units.
+//! How a configuration file is read is in `config`; nothing here touches files or sockets.
+
+use crate::crypto::Sealing;
+use crate::time::SEC;
+
+/// How a KCP session is driven. See `kcp.*` in the README.
+#[derive(Clone, Debug)]
+pub struct KcpSettings {
+    /// Size of the whole IP packet, bytes.
+    pub mtu: u16,
+    /// Bounds of the windows, segments.
+    pub sndwnd: u16,
+    pub rcvwnd: u16,
+    /// 0 to 2, as in KCP.
+    pub nodelay: u8,
+    /// Milliseconds between two flushes that nothing else asked for.
+    pub interval: u32,
+    /// Fast retransmission after so many skips; 0: never.
+    pub resend: u32,
+    /// Whether KCP's own congestion control is off.
+    pub nc: bool,
+    pub flush: Flush,
+}
+
+/// When KCP is flushed besides its interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// At the interval only.
+    Interval,
+    /// After sending, too.
+    AfterSend,
+    /// And acks at once.
+    AcksToo,
+}
+
+impl Default for KcpSettings {
+    fn default() -> Self {
+        KcpSettings { mtu: 1400, sndwnd: 1024, rcvwnd: 1024, nodelay: 1, interval: 10, resend: 2, nc: true, flush: Flush::AfterSend }
+    }
+}
+
+/// Everything that a `Tunnel` is made from.
+pub struct Settings {
+    pub kcp: KcpSettings,
+    /// None: packets are neither sealed nor authenticated.
+    pub sealing: Option<Sealing>,
+    /// Whether sessions of the other end are accepted (the configuration has `connect`).
+    pub accepts: bool,
+    /// Spans in microseconds; README, `timeout`, `linger`, `keepalive` (0: none) and `time_wait`.
+    pub timeout: u64,
+    pub linger: u64,
+    pub keepalive: u64,
+    pub time_wait: u64,
+    /// The most sessions at once; a new one beyond is refused.
+    pub max_sessions: usize,
+    /// Added to the milliseconds of the clock to give KCP's timestamps, so that these tell nothing
+    /// of the uptime and tests can cross 2^31 and 2^32.
+    pub clock_offset: u32,
+    /// Seeds the choice of session numbers and padding.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            kcp: KcpSettings::default(),
+            sealing: None,
+            accepts: false,
+            timeout: 600 * SEC,
+            linger: 30 * SEC,
+            keepalive: 25 * SEC,
+            time_wait: 120 * SEC,
+            max_sessions: 65_535,
+            clock_offset: 0,
+            seed: 0,
+        }
+    }
+}
