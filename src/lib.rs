@@ -1,5 +1,22 @@
+//! kcptun: TCP connections over KCP, a reliable protocol on UDP.
+//!
+//! The logic has no I/O: `tunnel` takes bytes and a time and gives bytes and a next deadline. Only `event` touches
+//! sockets and the clock.
+
+pub mod cli;
+pub mod config;
+pub mod conversation;
+pub mod crypto;
+pub mod ended;
+pub mod event;
+pub mod logging;
 pub mod message;
+pub mod path;
+pub mod rate;
 pub mod ring;
 pub mod segment;
+pub mod session;
+pub mod settings;
 pub mod time;
 pub mod timer;
+pub mod tunnel;

@@ -183,7 +183,11 @@ mod tests {
         ]
         .concat();
         for piece in 1..=stream.len() {
-            assert_eq!(items(&stream, piece), Ok((b"abcde".to_vec(), vec!["dial", "keepalive", "eof"])), "pieces of {piece}");
+            assert_eq!(
+                items(&stream, piece),
+                Ok((b"abcde".to_vec(), vec!["dial", "keepalive", "eof"])),
+                "pieces of {piece}"
+            );
         }
     }
 

@@ -21,7 +21,9 @@ impl Spares {
     const MOST: usize = 16;
 
     fn take(&mut self) -> Box<[u8]> {
-        self.0.pop().unwrap_or_else(|| vec![0; CAPACITY].into_boxed_slice())
+        self.0
+            .pop()
+            .unwrap_or_else(|| vec![0; CAPACITY].into_boxed_slice())
     }
 
     fn give(&mut self, buf: Box<[u8]>) {

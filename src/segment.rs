@@ -159,7 +159,10 @@ pub fn to_kcp(packet: &mut [u8]) {
 /// Turns what the `kcp` crate put out into the wire's byte order.
 pub fn to_wire(packet: &mut [u8]) {
     let mut at = 0;
-    while let Some(header) = packet.get_mut(at..).and_then(|p| p.first_chunk_mut::<HEADER>()) {
+    while let Some(header) = packet
+        .get_mut(at..)
+        .and_then(|p| p.first_chunk_mut::<HEADER>())
+    {
         let len = u32::from_le_bytes([header[20], header[21], header[22], header[23]]) as usize;
         swap_header(header);
         at += HEADER + len;
@@ -176,13 +179,30 @@ mod tests {
     use super::*;
 
     fn push(conv: u32, sn: u32, data: &[u8]) -> Vec<u8> {
-        let h = Header { conv, cmd: cmd::PUSH, sn, len: data.len() as u32, wnd: 0x1234, ts: 0x0102_0304, ..Default::default() };
+        let h = Header {
+            conv,
+            cmd: cmd::PUSH,
+            sn,
+            len: data.len() as u32,
+            wnd: 0x1234,
+            ts: 0x0102_0304,
+            ..Default::default()
+        };
         [&h.to_wire(), data].concat()
     }
 
     #[test]
     fn a_header_survives_the_wire() {
-        let h = Header { conv: 1, cmd: 82, frg: 3, wnd: 4, ts: 5, sn: 6, una: 7, len: 8 };
+        let h = Header {
+            conv: 1,
+            cmd: 82,
+            frg: 3,
+            wnd: 4,
+            ts: 5,
+            sn: 6,
+            una: 7,
+            len: 8,
+        };
         assert_eq!(Header::read(&h.to_wire()), Some(h));
         assert_eq!(Header::read(&h.to_wire()[1..]), None);
     }
@@ -210,7 +230,10 @@ mod tests {
         assert_eq!(check(&odd), Err(Malformed::Fragment));
         odd[4] = 85;
         assert_eq!(check(&odd), Err(Malformed::Command));
-        assert_eq!(check(&[push(9, 0, b"a"), push(8, 1, b"b")].concat()), Err(Malformed::Mixed));
+        assert_eq!(
+            check(&[push(9, 0, b"a"), push(8, 1, b"b")].concat()),
+            Err(Malformed::Mixed)
+        );
         let mut ack = push(9, 0, b"x");
         ack[4] = cmd::ACK;
         assert_eq!(check(&ack), Err(Malformed::Data));

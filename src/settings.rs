@@ -2,6 +2,7 @@
 //! How a configuration file is read is in `config`; nothing here touches files or sockets.
 
 use crate::crypto::Sealing;
+use crate::rate::Limits;
 use crate::time::SEC;
 
 /// How a KCP session is driven. See `kcp.*` in the README.
@@ -36,13 +37,49 @@ pub enum Flush {
 
 impl Default for KcpSettings {
     fn default() -> Self {
-        KcpSettings { mtu: 1400, sndwnd: 1024, rcvwnd: 1024, nodelay: 1, interval: 10, resend: 2, nc: true, flush: Flush::AfterSend }
+        KcpSettings {
+            mtu: 1400,
+            sndwnd: 1024,
+            rcvwnd: 1024,
+            nodelay: 1,
+            interval: 10,
+            resend: 2,
+            nc: true,
+            flush: Flush::AfterSend,
+        }
+    }
+}
+
+/// How fast a path may be used. See `rate.*` in the README.
+#[derive(Clone, Copy, Debug)]
+pub struct RateSettings {
+    /// Whether the rate is found and kept by us; otherwise KCP sends as it is configured.
+    pub control: bool,
+    /// Caps, bytes per second.
+    pub up: Option<f64>,
+    pub down: Option<f64>,
+}
+
+impl Default for RateSettings {
+    fn default() -> Self {
+        RateSettings {
+            control: true,
+            up: None,
+            down: None,
+        }
+    }
+}
+
+impl RateSettings {
+    pub fn limits(&self) -> Limits {
+        Limits { up: self.up }
     }
 }
 
 /// Everything that a `Tunnel` is made from.
 pub struct Settings {
     pub kcp: KcpSettings,
+    pub rate: RateSettings,
     /// None: packets are neither sealed nor authenticated.
     pub sealing: Option<Sealing>,
     /// Whether sessions of the other end are accepted (the configuration has `connect`).
@@ -65,6 +102,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             kcp: KcpSettings::default(),
+            rate: RateSettings::default(),
             sealing: None,
             accepts: false,
             timeout: 600 * SEC,

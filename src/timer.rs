@@ -31,7 +31,13 @@ const IDLE: u64 = u64::MAX;
 
 impl Wheel {
     pub fn new(now: Time) -> Wheel {
-        Wheel { now: now.millis(), slots: vec![Vec::new(); SLOTS as usize * LEVELS], used: [0; LEVELS], armed: Vec::new(), count: 0 }
+        Wheel {
+            now: now.millis(),
+            slots: vec![Vec::new(); SLOTS as usize * LEVELS],
+            used: [0; LEVELS],
+            armed: Vec::new(),
+            count: 0,
+        }
     }
 
     /// Sets the timer of `key`, in place of the one it had.
@@ -55,7 +61,10 @@ impl Wheel {
     /// Makes the timer of `key` fire at `at` or before. One that is set for an earlier time stays: its owner
     /// finds nothing to do then and sets it again, which is cheaper than moving it at every packet.
     pub fn set_by(&mut self, key: u32, at: Time) {
-        let earlier = self.armed.get(key as usize).is_some_and(|t| *t != IDLE && *t <= at.micros().div_ceil(crate::time::MS));
+        let earlier = self
+            .armed
+            .get(key as usize)
+            .is_some_and(|t| *t != IDLE && *t <= at.micros().div_ceil(crate::time::MS));
         if !earlier {
             self.set(key, at);
         }
@@ -139,11 +148,17 @@ impl Wheel {
     fn insert(&mut self, entry: Entry) {
         let at = entry.at.max(self.now);
         let ahead = at - self.now;
-        let level = (0..LEVELS).find(|l| ahead < SLOTS.pow(*l as u32 + 1)).unwrap_or(LEVELS - 1);
+        let level = (0..LEVELS)
+            .find(|l| ahead < SLOTS.pow(*l as u32 + 1))
+            .unwrap_or(LEVELS - 1);
         let width = SLOTS.pow(level as u32);
         // a slot of an upper level is emptied at its beginning: the time is rounded down, and beyond the
         // wheel's horizon the last slot before the present one is as far as it goes
-        let slot = if ahead < SLOTS.pow(LEVELS as u32) { at / width } else { self.now / width + SLOTS - 1 } % SLOTS;
+        let slot = if ahead < SLOTS.pow(LEVELS as u32) {
+            at / width
+        } else {
+            self.now / width + SLOTS - 1
+        } % SLOTS;
         self.used[level] |= 1 << slot;
         self.slots[level * SLOTS as usize + slot as usize].push(entry);
     }
@@ -199,7 +214,11 @@ mod tests {
                         let mut due = Vec::new();
                         wheel.expire(at(now), &mut due);
                         due.sort_unstable();
-                        let expected: Vec<u32> = model.iter().filter(|(_, t)| **t <= now).map(|(k, _)| *k).collect();
+                        let expected: Vec<u32> = model
+                            .iter()
+                            .filter(|(_, t)| **t <= now)
+                            .map(|(k, _)| *k)
+                            .collect();
                         assert_eq!(due, expected, "seed {seed} at {now}");
                         model.retain(|_, t| *t > now);
                     }
@@ -207,14 +226,28 @@ mod tests {
                 assert_eq!(wheel.len(), model.len());
                 let earliest = model.values().min().map(|t| at(*t));
                 assert_eq!(wheel.next().is_some(), earliest.is_some());
-                assert!(wheel.next() <= earliest.or(wheel.next()), "the next look must not come late");
+                assert!(
+                    wheel.next() <= earliest.or(wheel.next()),
+                    "the next look must not come late"
+                );
             }
         }
     }
 
     #[test]
     fn sleeping_to_next_reaches_each_timer_in_few_steps() {
-        for ahead in [1, 63, 64, 65, 4095, 4096, 4097, 600_000, 20_000_000, 200_000_000] {
+        for ahead in [
+            1,
+            63,
+            64,
+            65,
+            4095,
+            4096,
+            4097,
+            600_000,
+            20_000_000,
+            200_000_000,
+        ] {
             let mut wheel = Wheel::new(at(12_345));
             wheel.set(3, at(12_345 + ahead));
             let (mut due, mut steps, mut now) = (Vec::new(), 0, 12_345);

@@ -1,0 +1,289 @@
+//! The command line: what can be said there, and what is wrong with it, on one line.
+//! What is then done is in `main`.
+
+use crate::config::{DEFAULT_METHOD, User, method_names};
+use crate::crypto::Method;
+use clap::error::{ContextKind, ErrorKind};
+use clap::{ArgAction, Parser};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What the user asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Print this text: help or the version.
+    Print(String),
+    /// Print a fresh key.
+    Genpsk,
+    ListMethods,
+    /// Say what the program would do with the configuration.
+    Check(Options),
+    Run(Options),
+}
+
+/// What the command line adds to a configuration.
+#[derive(Debug)]
+pub struct Options {
+    pub file: PathBuf,
+    /// How often -v was given: a level more of log each.
+    pub verbose: u8,
+    /// How often -s was given: a level less of log each.
+    pub silent: u8,
+    /// Instead of the configuration's user.
+    pub user: Option<User>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kcptun --genpsk                a fresh key, for the psk of both ends
+  kcptun --check -c server.json  is it right, and what would it do?
+  kcptun -c server.json          run one end here, and on the other machine:
+  kcptun -c peer.json
+
+RUST_LOG, where it is set, decides what is logged: RUST_LOG=debug kcptun -c peer.json";
+
+#[derive(Parser)]
+#[command(name = "kcptun", version, about, after_help = EXAMPLES)]
+struct Arguments {
+    /// Run with this configuration until SIGTERM or SIGINT
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Read the configuration, say what the program would do, and exit
+    #[arg(long)]
+    check: bool,
+
+    /// Print a fresh key for METHOD in base64, and exit
+    #[arg(long, value_name = "METHOD", num_args = 0..=1)]
+    genpsk: Option<Option<String>>,
+
+    /// Print the methods to seal packets, the default one first, and exit
+    #[arg(long)]
+    list_methods: bool,
+
+    /// Log more; can be repeated
+    #[arg(short, action = ArgAction::Count)]
+    verbose: u8,
+
+    /// Log less; can be repeated
+    #[arg(short, action = ArgAction::Count)]
+    silent: u8,
+
+    /// Bind the sockets, then drop privileges to this user and group
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<User>,
+}
+
+/// Reads a command line, whose first word is the program's name. The error is one line.
+pub fn parse<I>(words: I) -> Result<Command, String>
+where
+    I: IntoIterator<Item = OsString>,
+{
+    match Arguments::try_parse_from(words) {
+        Ok(arguments) => arguments.into_command(),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                Ok(Command::Print(error.to_string()))
+            }
+            _ => Err(one_line(&error)),
+        },
+    }
+}
+
+impl Arguments {
+    fn into_command(self) -> Result<Command, String> {
+        let asked = [self.genpsk.is_some(), self.list_methods, self.check];
+        if asked.into_iter().filter(|asked| *asked).count() > 1 {
+            return Err("--genpsk, --list-methods and --check: only one of them at a time".into());
+        }
+        let alone = self.genpsk.is_some() || self.list_methods;
+        if alone && (self.config.is_some() || self.user.is_some()) {
+            return Err("--genpsk and --list-methods need no other option".into());
+        }
+        if self.list_methods {
+            return Ok(Command::ListMethods);
+        }
+        if let Some(method) = self.genpsk {
+            return genpsk(method.as_deref());
+        }
+        let Some(file) = self.config else {
+            return Err(if self.check {
+                "--check needs a configuration: kcptun --check -c FILE".into()
+            } else {
+                "needs a configuration: kcptun -c FILE; kcptun --help says more".into()
+            });
+        };
+        let options = Options {
+            file,
+            verbose: self.verbose,
+            silent: self.silent,
+            user: self.user,
+        };
+        Ok(if self.check {
+            Command::Check(options)
+        } else {
+            Command::Run(options)
+        })
+    }
+}
+
+/// A key is the same for every method today, but whoever asks for one by name wants to know that it exists.
+fn genpsk(method: Option<&str>) -> Result<Command, String> {
+    match method.map(str::parse::<Method>) {
+        None | Some(Ok(_)) => Ok(Command::Genpsk),
+        Some(Err(_)) => Err(format!(
+            "--genpsk: {:?} is not a method; it must be one of {}",
+            method.unwrap_or_default(),
+            method_names()
+        )),
+    }
+}
+
+/// The names of the methods, the default one first.
+pub fn methods() -> impl Iterator<Item = &'static str> {
+    let others = Method::ALL
+        .into_iter()
+        .filter(|method| *method != DEFAULT_METHOD);
+    std::iter::once(DEFAULT_METHOD)
+        .chain(others)
+        .map(Method::name)
+}
+
+/// Of clap's message, which goes on with usage and tips, the part that says what is wrong.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let line: String = line
+        .strip_prefix("error: ")
+        .unwrap_or(line)
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
+    let file = error
+        .get(ContextKind::InvalidArg)
+        .map(|word| word.to_string())
+        .filter(|word| !word.starts_with('-'));
+    match (error.kind(), file) {
+        (ErrorKind::UnknownArgument, Some(file)) => {
+            format!("{line}; is it the configuration? kcptun -c {file}")
+        }
+        _ => format!("{line}; kcptun --help says more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse_words(words: &str) -> Result<Command, String> {
+        parse(
+            ["kcptun"]
+                .into_iter()
+                .chain(words.split_whitespace())
+                .map(OsString::from),
+        )
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn good_command_lines() {
+        let Ok(Command::Run(options)) = parse_words("-c a.json -vv -s -v -u nobody:nogroup") else {
+            panic!("does not run");
+        };
+        assert_eq!(
+            (options.file.to_str(), options.verbose, options.silent),
+            (Some("a.json"), 3, 1)
+        );
+        assert_eq!(
+            options.user.map(|user| user.to_string()).as_deref(),
+            Some("nobody:nogroup")
+        );
+        assert!(matches!(
+            parse_words("--config a --check"),
+            Ok(Command::Check(_))
+        ));
+        assert!(matches!(parse_words("--genpsk"), Ok(Command::Genpsk)));
+        assert!(matches!(
+            parse_words("--genpsk aes256gcm"),
+            Ok(Command::Genpsk)
+        ));
+        assert!(matches!(
+            parse_words("--list-methods"),
+            Ok(Command::ListMethods)
+        ));
+        for help in ["-h", "--help", "--version", "-V"] {
+            assert!(
+                matches!(parse_words(help), Ok(Command::Print(text)) if text.starts_with(if help.ends_with(['h', 'p']) { "Carries" } else { "kcptun " }))
+            );
+        }
+    }
+
+    #[test]
+    fn bad_command_lines_have_one_line_messages() {
+        for (words, message) in [
+            (
+                "",
+                "needs a configuration: kcptun -c FILE; kcptun --help says more",
+            ),
+            (
+                "-v",
+                "needs a configuration: kcptun -c FILE; kcptun --help says more",
+            ),
+            (
+                "--check",
+                "--check needs a configuration: kcptun --check -c FILE",
+            ),
+            (
+                "server.json",
+                "unexpected argument 'server.json' found; is it the configuration? kcptun -c server.json",
+            ),
+            (
+                "--cehck",
+                "unexpected argument '--cehck' found; kcptun --help says more",
+            ),
+            (
+                "-c",
+                "a value is required for '--config <FILE>' but none was supplied; kcptun --help says more",
+            ),
+            (
+                "-c a -c b",
+                "the argument '--config <FILE>' cannot be used multiple times; kcptun --help says more",
+            ),
+            (
+                "-c a -u a:b:c",
+                "invalid value 'a:b:c' for '--user <USER[:GROUP]>': it must be USER or USER:GROUP; kcptun --help says more",
+            ),
+            (
+                "--genpsk rot13",
+                "--genpsk: \"rot13\" is not a method; it must be one of chacha20poly1305_ietf, \
+                 xchacha20poly1305_ietf, xsalsa20poly1305, aes256gcm",
+            ),
+            (
+                "--genpsk --check",
+                "--genpsk, --list-methods and --check: only one of them at a time",
+            ),
+            (
+                "--list-methods -c a",
+                "--genpsk and --list-methods need no other option",
+            ),
+        ] {
+            assert_eq!(
+                parse_words(words).err().as_deref(),
+                Some(message),
+                "{words}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_default_method_is_listed_first() {
+        let listed: Vec<&str> = methods().collect();
+        assert_eq!(listed[0], "chacha20poly1305_ietf");
+        assert_eq!(listed.len(), Method::ALL.len());
+    }
+}

@@ -1,0 +1,166 @@
+//! What must hold between the keys: addresses that make sense together, and the key that seals.
+//! What one key may hold is in `keys`.
+
+use super::address::Address;
+use super::{Config, DEFAULT_METHOD, Draft, KeySource, SHIPPED_PASSWORD, Seal};
+use crate::crypto::{Key, KeyError};
+use std::net::IpAddr;
+
+/// Completes a draft; the error begins with the key that is wrong.
+pub fn finish(draft: Draft) -> Result<Config, String> {
+    check_addresses(&draft.config)?;
+    check_families(&draft.config)?;
+    let mut warnings = Vec::new();
+    let seal = choose_key(&draft, &mut warnings)?;
+    let mut config = draft.config;
+    config.seal = seal;
+    if config.connect.is_some() && config.udp_bind.is_none() {
+        warnings.push(
+            "connect: without udp_bind the port changes with every start, and the other end can hardly open sessions to here"
+                .into(),
+        );
+    }
+    config.warnings = warnings;
+    Ok(config)
+}
+
+/// Refuses only what can never carry a session.
+fn check_addresses(config: &Config) -> Result<(), String> {
+    let (listen, connect) = (config.listen.as_ref(), config.connect.as_ref());
+    let (bind, other) = (config.udp_bind.as_ref(), config.udp_connect.as_ref());
+    match (listen, connect, bind, other) {
+        (None, None, None, None) => {
+            return Err("no address at all; a server needs udp_bind and connect, a peer needs udp_connect and listen".into());
+        }
+        (None, None, Some(bind), None) => {
+            return Err(format!(
+                "udp_bind: \"{bind}\" alone carries nothing; a server needs connect, too"
+            ));
+        }
+        (None, None, None, Some(other)) => {
+            return Err(format!(
+                "udp_connect: \"{other}\" alone carries nothing; a peer needs listen, too"
+            ));
+        }
+        (None, None, Some(_), Some(_)) => {
+            return Err(
+                "neither listen nor connect is given; a server needs connect, a peer needs listen"
+                    .into(),
+            );
+        }
+        (Some(listen), _, _, None) => {
+            return Err(format!(
+                "listen: \"{listen}\" needs udp_connect, too, the other end to carry to"
+            ));
+        }
+        (None, Some(connect), None, None) => {
+            return Err(format!(
+                "connect: \"{connect}\" needs udp_bind, too, to receive at"
+            ));
+        }
+        _ => {}
+    }
+    differ("listen", listen, "connect", connect)?;
+    differ("udp_bind", bind, "udp_connect", other)
+}
+
+/// What is sent to one's own address comes back for ever.
+fn differ(here: &str, a: Option<&Address>, there: &str, b: Option<&Address>) -> Result<(), String> {
+    match b {
+        Some(b) if a == Some(b) => Err(format!(
+            "{there}: \"{b}\" is the address of {here}, too; it must be another one"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A socket of one family cannot send to the other. Names are left to the resolver.
+fn check_families(config: &Config) -> Result<(), String> {
+    let ip = |address: &Option<Address>| Some(address.as_ref()?.literal()?.ip().to_canonical());
+    let (Some(bind), Some(other)) = (ip(&config.udp_bind), ip(&config.udp_connect)) else {
+        return Ok(());
+    };
+    let fits = match bind {
+        IpAddr::V4(_) => other.is_ipv4(),
+        // Every address of IPv6 can include those of IPv4.
+        IpAddr::V6(bind) => other.is_ipv6() || bind.is_unspecified(),
+    };
+    let family = if bind.is_ipv4() { "IPv4" } else { "IPv6" };
+    if fits {
+        Ok(())
+    } else {
+        Err(format!(
+            "udp_connect: {other} cannot be reached from udp_bind, {bind}; both must be {family}"
+        ))
+    }
+}
+
+fn choose_key(draft: &Draft, warnings: &mut Vec<String>) -> Result<Option<Seal>, String> {
+    let (key, source) = match (&draft.psk, &draft.password) {
+        (Some(psk), password) => {
+            if password.is_some() {
+                warnings.push(
+                    "password: is not used, since psk is given, too; take one of them out".into(),
+                );
+            }
+            let key = Key::from_base64(psk).map_err(|error| psk_error(psk, error))?;
+            (key, KeySource::Psk)
+        }
+        (None, Some(password)) => {
+            if password.as_str() == SHIPPED_PASSWORD {
+                warnings.push(
+                    "password: is the one that kcptun is shipped with, which everybody knows; change it at both ends".into(),
+                );
+            }
+            (Key::from_password(password), KeySource::Password)
+        }
+        (None, None) => {
+            let method = if draft.method.is_some() {
+                ", so method has no effect"
+            } else {
+                ""
+            };
+            warnings.push(format!(
+                "neither psk nor password is given{method}: packets are open, and anybody can read and forge them; \
+                 kcptun --genpsk makes a psk"
+            ));
+            return Ok(None);
+        }
+    };
+    Ok(Some(Seal {
+        method: draft.method.unwrap_or(DEFAULT_METHOD),
+        key,
+        source,
+    }))
+}
+
+/// Says what is wrong with a psk and nothing that is in it.
+fn psk_error(psk: &str, error: KeyError) -> String {
+    let right = "it must be 32 bytes in base64, which is 44 characters; kcptun --genpsk makes one";
+    match error {
+        KeyError::NotBase64 => format!(
+            "psk: its {} characters are not base64; {right}",
+            psk.chars().count()
+        ),
+        KeyError::Length(length) => format!("psk: holds {length} bytes; {right}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_psk_is_not_repeated() {
+        let right =
+            "it must be 32 bytes in base64, which is 44 characters; kcptun --genpsk makes one";
+        assert_eq!(
+            psk_error("hünter2", KeyError::NotBase64),
+            format!("psk: its 7 characters are not base64; {right}")
+        );
+        assert_eq!(
+            psk_error("aHVudGVyMg==", KeyError::Length(7)),
+            format!("psk: holds 7 bytes; {right}")
+        );
+    }
+}

@@ -1,0 +1,211 @@
+//! What the program would do with a configuration, in plain words: the answer to `--check`.
+
+use super::{Address, Config, KeySource, Role};
+use crate::settings::Flush;
+use std::fmt;
+
+impl Config {
+    /// Some lines for people to read, without secrets and without the warnings.
+    pub fn describe(&self) -> Description<'_> {
+        Description(self)
+    }
+}
+
+/// Displays as the lines of `Config::describe`.
+pub struct Description<'a>(&'a Config);
+
+impl fmt::Display for Description<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let config = self.0;
+        writeln!(f, "role:      {}", role(config.role()))?;
+        addresses(f, config)?;
+        writeln!(f, "seal:      {}", seal(config))?;
+        kcp(f, config)?;
+        limits(f, config)?;
+        sockets(f, config)?;
+        times(f, config)?;
+        if let Some(user) = &config.user {
+            writeln!(f, "user:      becomes {user} once its sockets are bound")?;
+        }
+        writeln!(f, "log:       {}", log_level(config.loglevel))
+    }
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Server => "server: carries sessions from the other end to a TCP service",
+        Role::Peer => "peer: carries the TCP connections that it accepts to the other end",
+        Role::Both => "both: opens sessions to the other end and takes sessions from there",
+    }
+}
+
+fn addresses(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
+    let every = |address: &Address| {
+        if address.host.is_none() {
+            " (every address, IPv6 and IPv4)"
+        } else {
+            ""
+        }
+    };
+    if let Some(listen) = &config.listen {
+        writeln!(
+            f,
+            "listen:    accepts TCP connections at {listen}{}",
+            every(listen)
+        )?;
+    }
+    if let Some(connect) = &config.connect {
+        writeln!(
+            f,
+            "connect:   dials TCP {connect} for each session from the other end"
+        )?;
+    }
+    match &config.udp_bind {
+        Some(bind) => writeln!(f, "receive:   UDP at {bind}{}", every(bind))?,
+        None => writeln!(f, "receive:   UDP at a port that the system chooses")?,
+    }
+    match &config.udp_connect {
+        Some(other) => writeln!(f, "other:     sends to {other}"),
+        None => writeln!(
+            f,
+            "other:     answers whoever sends{}",
+            if config.seal.is_some() {
+                " with the right key"
+            } else {
+                ""
+            }
+        ),
+    }
+}
+
+fn seal(config: &Config) -> String {
+    match &config.seal {
+        Some(seal) => {
+            let source = match seal.source {
+                KeySource::Psk => "the psk",
+                KeySource::Password => "a key made from the password",
+            };
+            format!("{} with {source}", seal.method.name())
+        }
+        None => "none: packets are open, anybody can read and forge them".into(),
+    }
+}
+
+fn kcp(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
+    let kcp = &config.kcp;
+    writeln!(
+        f,
+        "packets:   at most {} bytes, headers of IP and UDP included",
+        kcp.mtu
+    )?;
+    writeln!(
+        f,
+        "windows:   send {}, receive {} packets",
+        kcp.sndwnd, kcp.rcvwnd
+    )?;
+    let resend = match kcp.resend {
+        0 => "no fast retransmission".into(),
+        skips => format!("fast retransmission after {skips} skips"),
+    };
+    let flush = match kcp.flush {
+        Flush::Interval => "at the interval only",
+        Flush::AfterSend => "after sending",
+        Flush::AcksToo => "after sending, acks at once",
+    };
+    let congestion = if kcp.nc { "off" } else { "on" };
+    writeln!(
+        f,
+        "kcp:       nodelay {}, interval {} ms, {resend}, congestion control {congestion}, flush {flush}",
+        kcp.nodelay, kcp.interval
+    )
+}
+
+/// Says nothing where nothing was limited.
+fn limits(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
+    let rate = &config.rate;
+    if rate.up.is_none() && rate.down.is_none() && rate.control {
+        return Ok(());
+    }
+    let limit =
+        |rate: Option<f64>| rate.map_or("no limit".into(), |rate| format!("at most {rate} Mbit/s"));
+    let control = if rate.control { "on" } else { "off" };
+    writeln!(
+        f,
+        "rate:      up {}, down {}, control {control}",
+        limit(rate.up),
+        limit(rate.down)
+    )
+}
+
+fn sockets(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
+    let (tcp, udp) = (&config.tcp, &config.udp);
+    let buffer = |bytes: u32| {
+        if bytes == 0 {
+            "the system's".into()
+        } else {
+            format!("{bytes} bytes")
+        }
+    };
+    let options = [
+        (tcp.nodelay, "nodelay"),
+        (tcp.keepalive, "keepalive"),
+        (tcp.reuseport, "reuseport"),
+    ];
+    let mut on: Vec<&str> = options
+        .into_iter()
+        .filter_map(|(on, name)| on.then_some(name))
+        .collect();
+    if on.is_empty() {
+        on.push("no options");
+    }
+    writeln!(
+        f,
+        "tcp:       {}; buffers: send {}, receive {}",
+        on.join(", "),
+        buffer(tcp.sndbuf),
+        buffer(tcp.rcvbuf)
+    )?;
+    let reuseport = if udp.reuseport { "reuseport; " } else { "" };
+    writeln!(
+        f,
+        "udp:       {reuseport}buffers: send {}, receive {}",
+        buffer(udp.sndbuf),
+        buffer(udp.rcvbuf)
+    )
+}
+
+fn times(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
+    writeln!(
+        f,
+        "timeout:   {} s without a sign of the other end end a session",
+        config.timeout
+    )?;
+    writeln!(
+        f,
+        "linger:    {} s at most for the last data of a closed session",
+        config.linger
+    )?;
+    match config.keepalive {
+        0 => writeln!(f, "keepalive: none")?,
+        seconds if config.udp_connect.is_some() => {
+            writeln!(f, "keepalive: a ping after {seconds} s of silence")?
+        }
+        _ => {}
+    }
+    writeln!(
+        f,
+        "time_wait: {} s until an ended session's number is forgotten",
+        config.time_wait
+    )
+}
+
+fn log_level(loglevel: u8) -> &'static str {
+    match loglevel {
+        0 => "everything (trace)",
+        1 => "details (debug)",
+        2 => "what happens (info)",
+        3 => "warnings and errors",
+        4 | 5 => "errors",
+        _ => "nothing",
+    }
+}

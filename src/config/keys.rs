@@ -1,0 +1,392 @@
+//! Every key of the configuration, in one table: its name, what it may hold, and where that goes.
+//! Reading, error messages and suggestions all follow it. What holds between keys is in `check`.
+
+use super::Draft;
+use super::address::{Address, Purpose};
+use super::json::{Value, quoted};
+use super::suggest;
+use crate::crypto::Method;
+use crate::settings::Flush;
+use zeroize::Zeroizing;
+
+/// A key that can be given.
+pub struct Key {
+    /// Its full name; what stands before a dot is the object that it is in.
+    pub name: &'static str,
+    /// Another name, of older configurations.
+    pub alias: Option<&'static str>,
+    kind: Kind,
+}
+
+type Place<T> = fn(&mut Draft) -> &mut T;
+
+enum Kind {
+    Address(Purpose, Place<Option<Address>>),
+    Secret(Place<Option<Zeroizing<String>>>),
+    Method,
+    User,
+    Switch(Place<bool>),
+    /// "on" or "off".
+    OnOff(Place<bool>),
+    Integer {
+        min: u32,
+        max: u32,
+        unit: &'static str,
+        set: fn(&mut Draft, u32),
+    },
+    Decimal {
+        min: f64,
+        max: f64,
+        unit: &'static str,
+        place: Place<Option<f64>>,
+    },
+}
+
+/// The most that a socket buffer may be: beyond it the kernel's own arithmetic cuts.
+const BUFFER: u32 = 1 << 30;
+
+/// The objects that hold keys.
+pub const GROUPS: [&str; 4] = ["kcp", "tcp", "udp", "rate"];
+
+pub static KEYS: &[Key] = &[
+    address("listen", Purpose::Bind, |d| &mut d.config.listen),
+    address("connect", Purpose::Target, |d| &mut d.config.connect),
+    Key {
+        alias: Some("kcp_bind"),
+        ..address("udp_bind", Purpose::Bind, |d| &mut d.config.udp_bind)
+    },
+    Key {
+        alias: Some("kcp_connect"),
+        ..address("udp_connect", Purpose::Target, |d| {
+            &mut d.config.udp_connect
+        })
+    },
+    key("psk", Kind::Secret(|d| &mut d.psk)),
+    key("password", Kind::Secret(|d| &mut d.password)),
+    key("method", Kind::Method),
+    integer("kcp.mtu", 300, 1500, "bytes", |d, n| {
+        d.config.kcp.mtu = n as u16
+    }),
+    integer("kcp.sndwnd", 16, 65535, "packets", |d, n| {
+        d.config.kcp.sndwnd = n as u16
+    }),
+    integer("kcp.rcvwnd", 16, 65535, "packets", |d, n| {
+        d.config.kcp.rcvwnd = n as u16
+    }),
+    integer("kcp.nodelay", 0, 2, "", |d, n| {
+        d.config.kcp.nodelay = n as u8
+    }),
+    integer("kcp.interval", 10, 500, "milliseconds", |d, n| {
+        d.config.kcp.interval = n
+    }),
+    integer("kcp.resend", 0, 100, "packets", |d, n| {
+        d.config.kcp.resend = n
+    }),
+    integer("kcp.nc", 0, 1, "", |d, n| d.config.kcp.nc = n == 1),
+    integer("kcp.flush", 0, 2, "", |d, n| {
+        d.config.kcp.flush = [Flush::Interval, Flush::AfterSend, Flush::AcksToo][n as usize]
+    }),
+    key("tcp.nodelay", Kind::Switch(|d| &mut d.config.tcp.nodelay)),
+    key(
+        "tcp.keepalive",
+        Kind::Switch(|d| &mut d.config.tcp.keepalive),
+    ),
+    key(
+        "tcp.reuseport",
+        Kind::Switch(|d| &mut d.config.tcp.reuseport),
+    ),
+    integer("tcp.sndbuf", 0, BUFFER, "bytes", |d, n| {
+        d.config.tcp.sndbuf = n
+    }),
+    integer("tcp.rcvbuf", 0, BUFFER, "bytes", |d, n| {
+        d.config.tcp.rcvbuf = n
+    }),
+    key(
+        "udp.reuseport",
+        Kind::Switch(|d| &mut d.config.udp.reuseport),
+    ),
+    integer("udp.sndbuf", 0, BUFFER, "bytes", |d, n| {
+        d.config.udp.sndbuf = n
+    }),
+    integer("udp.rcvbuf", 0, BUFFER, "bytes", |d, n| {
+        d.config.udp.rcvbuf = n
+    }),
+    rate("rate.up", |d| &mut d.config.rate.up),
+    rate("rate.down", |d| &mut d.config.rate.down),
+    key("rate.control", Kind::OnOff(|d| &mut d.config.rate.control)),
+    integer("timeout", 60, 86400, "seconds", |d, n| d.config.timeout = n),
+    integer("linger", 5, 600, "seconds", |d, n| d.config.linger = n),
+    integer("keepalive", 0, 600, "seconds", |d, n| {
+        d.config.keepalive = n
+    }),
+    integer("time_wait", 5, 3600, "seconds", |d, n| {
+        d.config.time_wait = n
+    }),
+    key("user", Kind::User),
+    integer("loglevel", 0, 6, "0 says most, 6 nothing", |d, n| {
+        d.config.loglevel = n as u8
+    }),
+];
+
+const fn key(name: &'static str, kind: Kind) -> Key {
+    Key {
+        name,
+        alias: None,
+        kind,
+    }
+}
+
+const fn address(name: &'static str, purpose: Purpose, place: Place<Option<Address>>) -> Key {
+    key(name, Kind::Address(purpose, place))
+}
+
+const fn integer(
+    name: &'static str,
+    min: u32,
+    max: u32,
+    unit: &'static str,
+    set: fn(&mut Draft, u32),
+) -> Key {
+    key(
+        name,
+        Kind::Integer {
+            min,
+            max,
+            unit,
+            set,
+        },
+    )
+}
+
+const fn rate(name: &'static str, place: Place<Option<f64>>) -> Key {
+    key(
+        name,
+        Kind::Decimal {
+            min: 0.1,
+            max: 100_000.0,
+            unit: "Mbit/s",
+            place,
+        },
+    )
+}
+
+/// Reads every key of the file into `draft`; the error begins with the key that is wrong.
+pub fn read(draft: &mut Draft, file: Value) -> Result<(), String> {
+    match file {
+        Value::Object(entries) => read_object(draft, "", entries),
+        other => Err(format!(
+            "holds {}; it must be an object: {{\"key\": value, ...}}",
+            other.kind()
+        )),
+    }
+}
+
+/// `path` is what stands before the names of the keys: nothing, or the object's name and a dot.
+fn read_object(draft: &mut Draft, path: &str, entries: Vec<(String, Value)>) -> Result<(), String> {
+    let mut given: Vec<(&str, String)> = Vec::new();
+    for (name, value) in entries {
+        if name.starts_with("//") {
+            continue;
+        }
+        let full = format!("{path}{name}");
+        // A dot in the name itself would look like an object in the full name.
+        let known = |known: &str| known == full && !name.contains('.');
+        let group = GROUPS.into_iter().find(|group| known(group));
+        let key = KEYS
+            .iter()
+            .find(|key| known(key.name) || key.alias.is_some_and(known));
+        let Some(meant) = group.or(key.map(|key| key.name)) else {
+            return Err(suggest::unknown(path, &name));
+        };
+        if let Some((_, earlier)) = given.iter().find(|(earlier, _)| *earlier == meant) {
+            return Err(if *earlier == full {
+                format!("{full}: is given twice; keep one of them")
+            } else {
+                format!(
+                    "{full}: is the same key as {earlier}, which is given, too; keep one of them"
+                )
+            });
+        }
+        given.push((meant, full.clone()));
+        match key {
+            Some(key) => key
+                .read(draft, value)
+                .map_err(|error| format!("{full}: {error}"))?,
+            None => read_group(draft, &full, value)?,
+        }
+    }
+    Ok(())
+}
+
+fn read_group(draft: &mut Draft, name: &str, value: Value) -> Result<(), String> {
+    let Value::Object(entries) = value else {
+        let path = format!("{name}.");
+        let example = KEYS
+            .iter()
+            .find_map(|key| key.name.strip_prefix(&path))
+            .unwrap_or_default();
+        return Err(format!(
+            "{name}: {value} is not an object; write \"{name}\": {{\"{example}\": ...}}"
+        ));
+    };
+    read_object(draft, &format!("{name}."), entries)
+}
+
+impl Key {
+    fn read(&self, draft: &mut Draft, value: Value) -> Result<(), String> {
+        match &self.kind {
+            Kind::Address(purpose, place) => {
+                let text = text(&value, "it must be host:port")?;
+                *place(draft) = Some(Address::parse(text, *purpose)?);
+            }
+            Kind::Secret(place) => *place(draft) = Some(secret(value)?),
+            Kind::Method => {
+                let right = format!("it must be one of {}", method_names());
+                let text = text(&value, &right)?;
+                let method = text
+                    .parse()
+                    .map_err(|_| format!("{value} is not a method; {right}"))?;
+                draft.method = Some(method);
+            }
+            Kind::User => {
+                let text = text(&value, "it must be USER or USER:GROUP")?;
+                let user = text
+                    .parse()
+                    .map_err(|right| format!("{} is not a user; {right}", quoted(text)))?;
+                draft.config.user = Some(user);
+            }
+            Kind::Switch(place) => match value {
+                Value::Bool(on) => *place(draft) = on,
+                other => {
+                    return Err(format!(
+                        "{other} is not a switch; it must be true or false{}",
+                        no_quotes(&other)
+                    ));
+                }
+            },
+            Kind::OnOff(place) => {
+                let right = "it must be \"on\" or \"off\"";
+                *place(draft) = match text(&value, right)? {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(format!("{value} is not a switch; {right}")),
+                };
+            }
+            Kind::Integer {
+                min,
+                max,
+                unit,
+                set,
+            } => set(draft, integer_of(&value, *min, *max, unit)?),
+            Kind::Decimal {
+                min,
+                max,
+                unit,
+                place,
+            } => {
+                *place(draft) = Some(decimal_of(&value, *min, *max, unit)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The names of all methods, for messages.
+pub fn method_names() -> String {
+    Method::ALL.map(Method::name).join(", ")
+}
+
+fn text<'a>(value: &'a Value, right: &str) -> Result<&'a str, String> {
+    match value {
+        Value::Text(text) => Ok(text),
+        Value::Null => Err(format!("null is not text; {right}, or leave the key out")),
+        other => Err(format!("{other} is not text in quotes; {right}")),
+    }
+}
+
+/// A secret is not repeated even where it is wrong: a message may end up in a log or a bug report.
+fn secret(value: Value) -> Result<Zeroizing<String>, String> {
+    match value {
+        Value::Text(text) if text.is_empty() => {
+            Err("is empty; it must have at least one character, or leave the key out".into())
+        }
+        Value::Text(text) => Ok(text),
+        other => Err(format!("holds {}; it must be text in quotes", other.kind())),
+    }
+}
+
+fn integer_of(value: &Value, min: u32, max: u32, unit: &str) -> Result<u32, String> {
+    let right = range(min, max, unit);
+    match value {
+        Value::Integer(n) => match u32::try_from(*n) {
+            Ok(n) if (min..=max).contains(&n) => Ok(n),
+            _ => Err(format!("{n} is out of range; {right}")),
+        },
+        // JSON text with more digits than an integer has room for arrives as a float.
+        Value::Float(x) if x.fract() == 0.0 && x.abs() >= 2f64.powi(63) => {
+            Err(format!("{value} is out of range; {right}"))
+        }
+        Value::Float(_) => Err(format!("{value} is not an integer; {right}")),
+        other => Err(not_a_number(other, &right)),
+    }
+}
+
+fn decimal_of(value: &Value, min: f64, max: f64, unit: &str) -> Result<f64, String> {
+    let right = range(min, max, unit);
+    let number = match value {
+        Value::Integer(n) => *n as f64,
+        Value::Float(x) => *x,
+        other => return Err(not_a_number(other, &right)),
+    };
+    if (min..=max).contains(&number) {
+        Ok(number)
+    } else {
+        Err(format!("{value} is out of range; {right}"))
+    }
+}
+
+fn not_a_number(value: &Value, right: &str) -> String {
+    match value {
+        Value::Null => format!("null is not a number; {right}, or leave the key out"),
+        other => format!("{other} is not a number; {right}{}", no_quotes(other)),
+    }
+}
+
+fn no_quotes(value: &Value) -> &'static str {
+    if matches!(value, Value::Text(_)) {
+        ", without quotes"
+    } else {
+        ""
+    }
+}
+
+fn range<T: std::fmt::Display>(min: T, max: T, unit: &str) -> String {
+    let unit = if unit.is_empty() {
+        String::new()
+    } else {
+        format!(" ({unit})")
+    };
+    format!("it must be {min} to {max}{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_their_groups_known() {
+        let mut names: Vec<&str> = KEYS
+            .iter()
+            .flat_map(|key| [Some(key.name), key.alias])
+            .flatten()
+            .collect();
+        names.extend(GROUPS);
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for (group, _) in names.iter().filter_map(|name| name.split_once('.')) {
+            assert!(GROUPS.contains(&group), "{group}");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The configuration file: what it may hold is in `keys`, what must hold between its keys in `check`, what
+//! the program would do with it in `describe`. Nothing here opens a socket or resolves a name.
+
+mod address;
+mod check;
+mod describe;
+mod json;
+mod keys;
+mod suggest;
+mod user;
+
+pub use address::{Address, Purpose};
+pub use keys::method_names;
+pub use user::User;
+
+use crate::crypto::{Key, Method, Sealing};
+use crate::settings::{KcpSettings, RateSettings, Settings};
+use crate::time::SEC;
+use std::fmt;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// The most bytes of a configuration file; one that is longer is something else.
+const FILE_LIMIT: usize = 64 * 1024;
+
+/// How packets are sealed where the configuration does not say.
+pub const DEFAULT_METHOD: Method = Method::Chacha20Poly1305Ietf;
+
+/// The password in the configurations that come with kcptun; everybody knows it.
+pub const SHIPPED_PASSWORD: &str = "change me at both ends";
+
+/// A configuration that was read and checked. Printing it shows no secret.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// TCP: accept here, carry to the other end.
+    pub listen: Option<Address>,
+    /// TCP: sessions from the other end are carried to here.
+    pub connect: Option<Address>,
+    /// UDP: receive here.
+    pub udp_bind: Option<Address>,
+    /// UDP: the other end.
+    pub udp_connect: Option<Address>,
+    /// None: packets are open.
+    pub seal: Option<Seal>,
+    pub kcp: KcpSettings,
+    pub tcp: TcpOptions,
+    pub udp: UdpOptions,
+    pub rate: Rate,
+    /// Seconds without any sign of the other end until a session is ended.
+    pub timeout: u32,
+    /// Seconds to wait at most for the last data of a session that both ends have closed.
+    pub linger: u32,
+    /// Seconds until a peer that has sent nothing else pings; 0: never.
+    pub keepalive: u32,
+    /// Seconds that an ended session's number stays known.
+    pub time_wait: u32,
+    /// Who to become once the sockets are bound.
+    pub user: Option<User>,
+    /// 0 to 6: trace, debug, info, warn, error, error, off.
+    pub loglevel: u8,
+    /// What is allowed but perhaps not meant, a line each. For the log, whose level is known only now.
+    pub warnings: Vec<String>,
+}
+
+/// How packets are sealed.
+#[derive(Clone, Debug)]
+pub struct Seal {
+    pub method: Method,
+    pub key: Key,
+    pub source: KeySource,
+}
+
+/// Which key of the configuration the sealing key came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeySource {
+    Psk,
+    Password,
+}
+
+/// Options of TCP sockets.
+#[derive(Clone, Debug, Default)]
+pub struct TcpOptions {
+    pub nodelay: bool,
+    pub keepalive: bool,
+    pub reuseport: bool,
+    /// Bytes; 0: the system's.
+    pub sndbuf: u32,
+    /// Bytes; 0: the system's.
+    pub rcvbuf: u32,
+}
+
+/// Options of the UDP socket.
+#[derive(Clone, Debug, Default)]
+pub struct UdpOptions {
+    pub reuseport: bool,
+    /// Bytes; 0: the system's.
+    pub sndbuf: u32,
+    /// Bytes; 0: the system's.
+    pub rcvbuf: u32,
+}
+
+/// An operator's limits of the rate.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    /// Mbit/s to the other end at most.
+    pub up: Option<f64>,
+    /// Mbit/s from the other end at most.
+    pub down: Option<f64>,
+    /// Whether the rate is found and kept; otherwise plain KCP as configured.
+    pub control: bool,
+}
+
+/// What an end does, by the addresses that it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Sessions come from the other end only.
+    Server,
+    /// Sessions go to the other end only.
+    Peer,
+    /// Both.
+    Both,
+}
+
+/// Why a configuration cannot be used: one line that names the file, the key, the value and what would be right.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A configuration while it is read.
+struct Draft {
+    config: Config,
+    psk: Option<Zeroizing<String>>,
+    password: Option<Zeroizing<String>>,
+    method: Option<Method>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let name = display_name(path);
+        let text = read_file(path).map_err(|error| ConfigError(format!("{name}: {error}")))?;
+        Config::parse(&name, &text)
+    }
+
+    /// Checks the text of a file; `name` is the file's, for messages.
+    pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
+        let mut config = parse(text).map_err(|error| ConfigError(format!("{name}: {error}")))?;
+        for warning in &mut config.warnings {
+            warning.insert_str(0, &format!("{name}: "));
+        }
+        Ok(config)
+    }
+
+    pub fn role(&self) -> Role {
+        match (&self.listen, &self.connect) {
+            (Some(_), Some(_)) => Role::Both,
+            (Some(_), None) => Role::Peer,
+            (None, _) => Role::Server,
+        }
+    }
+
+    /// What the tunnel has to know, with a clock offset and a seed that nobody can guess.
+    pub fn settings(&self) -> Settings {
+        let span = |seconds: u32| u64::from(seconds) * SEC;
+        let bytes = |mbit: f64| mbit * 1e6 / 8.0;
+        Settings {
+            kcp: self.kcp.clone(),
+            rate: RateSettings {
+                control: self.rate.control,
+                up: self.rate.up.map(bytes),
+                down: self.rate.down.map(bytes),
+            },
+            sealing: self
+                .seal
+                .as_ref()
+                .map(|seal| Sealing::new(seal.method, &seal.key)),
+            accepts: self.connect.is_some(),
+            timeout: span(self.timeout),
+            linger: span(self.linger),
+            keepalive: span(self.keepalive),
+            time_wait: span(self.time_wait),
+            clock_offset: rand::random(),
+            seed: rand::random(),
+            ..Settings::default()
+        }
+    }
+}
+
+impl Default for Draft {
+    fn default() -> Draft {
+        let config = Config {
+            listen: None,
+            connect: None,
+            udp_bind: None,
+            udp_connect: None,
+            seal: None,
+            kcp: KcpSettings::default(),
+            tcp: TcpOptions {
+                nodelay: true,
+                keepalive: false,
+                reuseport: false,
+                sndbuf: 0,
+                rcvbuf: 0,
+            },
+            udp: UdpOptions {
+                reuseport: false,
+                sndbuf: 1 << 20,
+                rcvbuf: 1 << 20,
+            },
+            rate: Rate {
+                up: None,
+                down: None,
+                control: true,
+            },
+            timeout: 600,
+            linger: 30,
+            keepalive: 25,
+            time_wait: 120,
+            user: None,
+            loglevel: 2,
+            warnings: Vec::new(),
+        };
+        Draft {
+            config,
+            psk: None,
+            password: None,
+            method: None,
+        }
+    }
+}
+
+/// The error and the warnings lack the file's name only.
+fn parse(text: &str) -> Result<Config, String> {
+    // Some editors put a byte order mark before everything.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim().is_empty() {
+        return Err("is empty; it must hold a JSON object: {\"key\": value, ...}".into());
+    }
+    let mut draft = Draft::default();
+    keys::read(&mut draft, json::parse(text)?)?;
+    check::finish(draft)
+}
+
+/// The file's text in a buffer that never moves and is wiped, since it may hold a key.
+fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
+    let file = File::open(path).map_err(|error| read_error(&error))?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(2 * FILE_LIMIT));
+    let mut limited = file.take(FILE_LIMIT as u64 + 1);
+    limited
+        .read_to_end(&mut bytes)
+        .map_err(|error| read_error(&error))?;
+    if bytes.len() > FILE_LIMIT {
+        return Err(format!(
+            "is longer than {FILE_LIMIT} bytes; it must be a configuration in JSON"
+        ));
+    }
+    match String::from_utf8(std::mem::take(&mut *bytes)) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) => {
+            let good = error.utf8_error().valid_up_to();
+            let bytes = Zeroizing::new(error.into_bytes());
+            let line = 1 + bytes[..good].iter().filter(|byte| **byte == b'\n').count();
+            Err(format!(
+                "line {line}: is not UTF-8; it must be text in UTF-8"
+            ))
+        }
+    }
+}
+
+fn read_error(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "no such file; it must be a configuration in JSON".into(),
+        ErrorKind::IsADirectory => "is a directory; it must be a file".into(),
+        ErrorKind::PermissionDenied => {
+            "permission denied; it must be readable for the user who starts kcptun".into()
+        }
+        _ => format!("cannot be read: {error}"),
+    }
+}
+
+/// A file's name can hold anything, but a message is one line.
+fn display_name(path: &Path) -> String {
+    path.to_string_lossy()
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}

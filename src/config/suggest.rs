@@ -1,0 +1,225 @@
+//! What to say about a key that is not known: a mistyped `password` must not start an open tunnel, and
+//! who comes from another kcptun is told what it is called here.
+
+use super::json::quoted;
+use super::keys::{GROUPS, KEYS};
+use strsim::damerau_levenshtein;
+
+/// Keys of kcptun-libev 2 that are not done here yet.
+const NOT_YET: [&str; 5] = [
+    "http_listen",
+    "netdev",
+    "obfs",
+    "rendezvous_server",
+    "service_id",
+];
+
+/// Keys of the Go implementation, whose protocol is another one, and what does the same here.
+const GO: [(&str, &str); 26] = [
+    ("key", "psk or password"),
+    ("crypt", "method"),
+    ("remoteaddr", "udp_connect"),
+    ("localaddr", "listen"),
+    ("target", "connect"),
+    ("sockbuf", "udp.sndbuf and udp.rcvbuf"),
+    ("ratelimit", "rate.up"),
+    ("log", "loglevel"),
+    ("quiet", "loglevel"),
+    ("mode", "kcp.nodelay, kcp.interval, kcp.resend and kcp.nc"),
+    ("acknodelay", "kcp.flush"),
+    ("conn", ""),
+    ("autoexpire", ""),
+    ("scavengettl", ""),
+    ("datashard", ""),
+    ("parityshard", ""),
+    ("dscp", ""),
+    ("nocomp", ""),
+    ("smuxver", ""),
+    ("smuxbuf", ""),
+    ("framesize", ""),
+    ("streambuf", ""),
+    ("snmplog", ""),
+    ("snmpperiod", ""),
+    ("pprof", ""),
+    ("closewait", ""),
+];
+
+/// The message for a key `name` in the object `path` (empty, or its name and a dot) that `keys` does not have.
+pub fn unknown(path: &str, name: &str) -> String {
+    let shown = shown(path, name);
+    if let Some(hint) = elsewhere(path, name) {
+        return format!("{shown}: {hint}");
+    }
+    let near = nearest(path, name);
+    if near.is_empty() {
+        return format!(
+            "{shown}: unknown key; the keys here are {}",
+            names_in(path).join(", ")
+        );
+    }
+    format!("{shown}: unknown key; did you mean {}?", near.join(" or "))
+}
+
+/// A key that can be printed as it is, is; any other is quoted and shortened.
+fn shown(path: &str, name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    if !name.is_empty() && name.len() <= 40 && name.chars().all(plain) {
+        format!("{path}{name}")
+    } else {
+        format!("{path}{}", quoted(name))
+    }
+}
+
+/// Names that mean something, but not here.
+fn elsewhere(path: &str, name: &str) -> Option<String> {
+    if path.is_empty() && NOT_YET.contains(&name) {
+        return Some(
+            "is a key of kcptun-libev that kcptun does not support (yet); take it out".into(),
+        );
+    }
+    if let Some((group, rest)) = name.split_once('.')
+        && path.is_empty()
+        && KEYS.iter().any(|key| key.name == name)
+    {
+        return Some(format!(
+            "unknown key; write it as \"{group}\": {{\"{rest}\": ...}}"
+        ));
+    }
+    let homes: Vec<&str> = KEYS
+        .iter()
+        .map(|key| key.name)
+        .filter(|full| last(full) == name)
+        .collect();
+    match homes[..] {
+        [] => go_hint(path, name),
+        [home] => Some(format!(
+            "unknown key here; did you mean {home}? {}",
+            how_to_write(home)
+        )),
+        _ => Some(format!(
+            "unknown key here; did you mean {}?",
+            homes.join(" or ")
+        )),
+    }
+}
+
+fn how_to_write(full: &str) -> String {
+    match full.split_once('.') {
+        Some((group, name)) => format!("Write \"{group}\": {{\"{name}\": ...}}"),
+        None => format!("Write \"{full}\" outside of the object"),
+    }
+}
+
+fn go_hint(path: &str, name: &str) -> Option<String> {
+    let (_, here) = GO
+        .iter()
+        .find(|(theirs, _)| path.is_empty() && *theirs == name)?;
+    Some(match *here {
+        "" => "is a key of Go's kcptun, which kcptun does not have; take it out".into(),
+        here => format!("is a key of Go's kcptun; here it is {here}"),
+    })
+}
+
+/// The known keys that differ least from what was written, if they differ little enough to be what was meant.
+/// They may stand at another place: `mttu` at the top is `kcp.mtu`.
+fn nearest(path: &str, name: &str) -> Vec<&'static str> {
+    let written = plain(name);
+    let full = plain(&format!("{path}{name}"));
+    // A third of the letters wrong is still a slip; more is another word.
+    let limit = (written.chars().count() / 3).max(1);
+    let distances: Vec<(usize, &str)> = names()
+        .map(|known| {
+            let as_full = damerau_levenshtein(&full, &plain(known));
+            let as_last = damerau_levenshtein(&written, &plain(last(known)));
+            let same_place = known.strip_suffix(last(known)) == Some(path);
+            // Twice the distance, and one for another place: among equals the one at this place wins.
+            (2 * as_full.min(as_last) + usize::from(!same_place), known)
+        })
+        .collect();
+    let least = distances
+        .iter()
+        .map(|(distance, _)| *distance)
+        .min()
+        .unwrap_or(usize::MAX);
+    if least > 2 * limit + 1 {
+        return Vec::new();
+    }
+    distances
+        .into_iter()
+        .filter(|(distance, _)| *distance == least)
+        .map(|(_, known)| known)
+        .collect()
+}
+
+/// Without what is spelled in many ways: `UdpBind`, `udp-bind` and `udp_bind` are equal.
+fn plain(name: &str) -> String {
+    // A key can be as long as the file; beyond this nothing is near any known one.
+    name.chars()
+        .take(64)
+        .filter(|c| !"-_. ".contains(*c))
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+fn last(full: &str) -> &str {
+    full.rsplit('.').next().unwrap_or(full)
+}
+
+/// Every name that can be written, objects and aliases included.
+fn names() -> impl Iterator<Item = &'static str> {
+    let keys = KEYS
+        .iter()
+        .flat_map(|key| [Some(key.name), key.alias])
+        .flatten();
+    keys.chain(GROUPS)
+}
+
+fn names_in(path: &str) -> Vec<&'static str> {
+    let here = |full: &&str| full.strip_suffix(last(full)) == Some(path);
+    let keys = KEYS.iter().map(|key| key.name).chain(GROUPS);
+    keys.filter(here).map(last).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_find_what_was_meant() {
+        for (path, name, meant) in [
+            ("", "pasword", "password"),
+            ("", "Password", "password"),
+            ("", "passwrod", "password"),
+            ("", "psks", "psk"),
+            ("", "udp-bind", "udp_bind"),
+            ("", "udpConnect", "udp_connect"),
+            ("", "upd_connect", "udp_connect"),
+            ("", "kcpbind", "kcp_bind"),
+            ("", "time-wait", "time_wait"),
+            ("", "log_level", "loglevel"),
+            ("", "kpc", "kcp"),
+            ("", "mttu", "kcp.mtu"),
+            ("kcp.", "snd_wnd", "kcp.sndwnd"),
+            ("tcp.", "keep_alive", "tcp.keepalive"),
+            ("udp.", "revbuf", "udp.rcvbuf"),
+            ("rate.", "upp", "rate.up"),
+        ] {
+            assert_eq!(nearest(path, name), [meant], "{path}{name}");
+        }
+    }
+
+    #[test]
+    fn other_words_find_nothing() {
+        for name in ["fruit", "zzzzzzzz", "x", "", &"listen".repeat(1000)] {
+            let near = nearest("", name);
+            assert!(near.is_empty() || name.len() < 2, "{name}: {near:?}");
+        }
+    }
+
+    #[test]
+    fn no_hint_names_a_key_that_is_known() {
+        for name in NOT_YET.into_iter().chain(GO.map(|(name, _)| name)) {
+            assert!(names().all(|known| known != name), "{name}");
+        }
+    }
+}

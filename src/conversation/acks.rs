@@ -1,0 +1,172 @@
+//! Which acks a conversation owes, when they go, and how often they are said again. KCP decides what is acknowledged
+//! and never repeats it; a lost datagram of acks would look to the other end like as many lost segments.
+
+use crate::segment::ahead;
+use crate::time::{MS, Time};
+use std::collections::VecDeque;
+
+/// A segment's number and the timestamp that its ack echoes.
+pub type Ack = (u32, u32);
+
+/// So many acks fill most of a datagram: they go at once.
+const ENOUGH: usize = 48;
+
+/// Loss from which acks are said twice, and three times. An ack is 24 bytes for a segment of 1,344: saying it costs 1.8 %
+/// of the traffic. At 5 % loss said twice, 0.25 % are lost; at 30 % said three times, 2.7 %.
+const TWICE: f64 = 0.003;
+const THRICE: f64 = 0.15;
+
+#[derive(Default)]
+pub struct Acks {
+    /// Not said yet.
+    fresh: Vec<Ack>,
+    /// To go with the next datagram, new and repeated.
+    out: VecDeque<Ack>,
+    /// Said before, and how many times still to say.
+    said: VecDeque<(Vec<Ack>, u8)>,
+    /// When the oldest unsaid ack has to go, or the next repetition.
+    due: Option<Time>,
+    spare: Vec<Vec<Ack>>,
+}
+
+impl Acks {
+    /// KCP acknowledged segments. `delay`: how long they may wait for company, microseconds.
+    pub fn add(&mut self, acks: &mut Vec<Ack>, delay: u64, now: Time) {
+        if acks.is_empty() {
+            return;
+        }
+        self.fresh.append(acks);
+        let at = if self.fresh.len() >= ENOUGH {
+            now
+        } else {
+            now.after(delay)
+        };
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    /// Whether it is time to call `gather`.
+    pub fn must_gather(&self, now: Time) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+
+    /// When something has to leave: at once if a datagram was too small for all that was gathered.
+    pub fn due(&self) -> Option<Time> {
+        if self.out.is_empty() {
+            self.due
+        } else {
+            Some(Time::ZERO)
+        }
+    }
+
+    /// Something leaves now: gathers what is to be said in it. `una`: acks before it need no repetition.
+    pub fn gather(&mut self, loss: f64, una: u32, delay: u64, now: Time) {
+        let repeats = if loss >= THRICE {
+            2
+        } else {
+            u8::from(loss >= TWICE)
+        };
+        for (acks, left) in &mut self.said {
+            *left -= 1;
+            let open = acks.iter().filter(|(sn, _)| ahead(*sn, una) >= 0);
+            let before = self.out.len();
+            self.out.extend(open);
+            // `una` alone says the rest, but something has to carry it
+            if self.out.len() == before && self.fresh.is_empty() {
+                self.out.extend(acks.last());
+            }
+        }
+        while let Some((acks, _)) = self.said.pop_front_if(|(_, left)| *left == 0) {
+            self.spare.push(acks);
+        }
+        self.out.extend(&self.fresh);
+        if repeats > 0 && !self.fresh.is_empty() {
+            let mut kept = self.spare.pop().unwrap_or_default();
+            kept.clear();
+            kept.append(&mut self.fresh);
+            self.said.push_back((kept, repeats));
+        }
+        self.fresh.clear();
+        self.due = if self.said.is_empty() {
+            None
+        } else {
+            Some(now.after(delay))
+        };
+        if self.said.is_empty() {
+            // at rest nothing is held
+            (self.fresh, self.spare) = (Vec::new(), Vec::new());
+        }
+    }
+
+    /// Takes up to `most` acks to write into the datagram at hand.
+    pub fn take(&mut self, most: usize) -> impl Iterator<Item = Ack> {
+        let n = most.min(self.out.len());
+        self.out.drain(..n)
+    }
+
+    /// Nothing to say, now or later.
+    pub fn is_idle(&self) -> bool {
+        self.out.is_empty() && self.fresh.is_empty() && self.said.is_empty()
+    }
+}
+
+/// How long an ack may wait for company on a path of this round trip, microseconds: a fraction of what recovery and the
+/// other end's measurement take anyway.
+pub fn delay(srtt: u64) -> u64 {
+    (srtt / 16).clamp(MS, 6 * MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(acks: &mut Acks, loss: f64, una: u32, ms: u64) -> Vec<u32> {
+        acks.gather(loss, una, 5 * MS, Time::from_millis(ms));
+        acks.take(usize::MAX).map(|(sn, _)| sn).collect()
+    }
+
+    #[test]
+    fn a_clean_path_hears_each_ack_once() {
+        let mut acks = Acks::default();
+        acks.add(&mut vec![(0, 1), (1, 1)], 5 * MS, Time::ZERO);
+        assert_eq!(acks.due(), Some(Time::from_millis(5)));
+        assert_eq!(said(&mut acks, 0.0, 2, 5), [0, 1]);
+        assert!(acks.due().is_none() && acks.is_idle());
+    }
+
+    #[test]
+    fn a_lossy_path_hears_again_what_una_does_not_cover() {
+        let mut acks = Acks::default();
+        acks.add(&mut vec![(0, 1), (5, 1)], 5 * MS, Time::ZERO);
+        assert_eq!(said(&mut acks, 0.05, 1, 5), [0, 5]);
+        assert_eq!(acks.due(), Some(Time::from_millis(10)));
+        acks.add(&mut vec![(6, 2)], 5 * MS, Time::from_millis(6));
+        assert_eq!(said(&mut acks, 0.05, 1, 10), [5, 6]);
+        assert_eq!(
+            said(&mut acks, 0.05, 7, 15),
+            [6],
+            "una must be carried by something"
+        );
+        assert!(acks.is_idle());
+    }
+
+    #[test]
+    fn a_very_lossy_path_hears_three_times() {
+        let mut acks = Acks::default();
+        acks.add(&mut vec![(9, 1)], 5 * MS, Time::ZERO);
+        let times = (0..5)
+            .map(|i| said(&mut acks, 0.3, 0, i * 5).len())
+            .sum::<usize>();
+        assert_eq!(times, 3);
+    }
+
+    #[test]
+    fn a_full_datagram_goes_at_once() {
+        let mut acks = Acks::default();
+        acks.add(
+            &mut (0..48).map(|sn| (sn, 0)).collect(),
+            5 * MS,
+            Time::from_millis(3),
+        );
+        assert_eq!(acks.due(), Some(Time::from_millis(3)));
+    }
+}

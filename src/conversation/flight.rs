@@ -1,0 +1,345 @@
+//! What a conversation has sent and the other end has not acknowledged: the data, every transmission of it, and which of
+//! them are lost. Loss is found by time, as in RACK (RFC 8985): what was sent a while before something that has been
+//! acknowledged, and is not, is lost; a lost retransmission is found in the same way, and a timer is only the last resort.
+//! What is sent next, and when, is decided elsewhere.
+
+use super::engine::Tap;
+use crate::rate::{Rate, Stamp};
+use crate::segment::ahead;
+use crate::time::{MS, Time};
+use std::collections::VecDeque;
+
+/// The longest wait between two attempts on a path that is silent: how soon its return is noticed.
+const LONGEST_WAIT: u64 = 400 * MS;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    InFlight,
+    /// Waits for its next transmission.
+    Lost,
+    Acked,
+}
+
+struct Segment {
+    data: Vec<u8>,
+    /// Its latest transmission, counted from the conversation's first.
+    latest: u64,
+    sends: u8,
+    state: State,
+}
+
+struct Transmission {
+    sn: u32,
+    /// The timestamp on the wire, which its ack echoes.
+    ts: u32,
+    bytes: u16,
+    /// Went along in another segment's datagram: its fate says nothing new of the path.
+    along: bool,
+    acked: bool,
+    stamp: Stamp,
+}
+
+#[derive(Default)]
+pub struct Flight {
+    /// The number of `segments[0]`.
+    first: u32,
+    segments: VecDeque<Segment>,
+    /// Transmissions in the order of their sending.
+    log: VecDeque<Transmission>,
+    /// How many transmissions came before `log[0]`.
+    log_first: u64,
+    lost: VecDeque<u32>,
+    unacked: usize,
+    unacked_bytes: usize,
+    /// When the youngest acknowledged transmission was sent.
+    newest: Time,
+    last_sent: Time,
+    /// Timeouts in a row without an ack.
+    timeouts: u32,
+}
+
+impl Flight {
+    /// The number that the next new segment gets.
+    pub fn next(&self) -> u32 {
+        self.first.wrapping_add(self.segments.len() as u32)
+    }
+
+    /// Segments that the other end has not acknowledged.
+    pub fn unacked(&self) -> usize {
+        self.unacked
+    }
+
+    pub fn unacked_bytes(&self) -> usize {
+        self.unacked_bytes
+    }
+
+    /// From the oldest unacknowledged segment to the newest: what counts against the other end's window.
+    pub fn span(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Nothing is left of anything that was sent.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Takes a new segment's data; it has to be reported by `sent` next.
+    pub fn add(&mut self, data: Vec<u8>) -> u32 {
+        let sn = self.next();
+        self.unacked += 1;
+        self.unacked_bytes += data.len();
+        self.segments.push_back(Segment {
+            data,
+            latest: 0,
+            sends: 0,
+            state: State::InFlight,
+        });
+        sn
+    }
+
+    /// The data of a segment that is not acknowledged yet.
+    pub fn data(&self, sn: u32) -> Option<&[u8]> {
+        self.segment(sn)
+            .filter(|s| s.state != State::Acked)
+            .map(|s| &s.data[..])
+    }
+
+    /// How many times a segment was sent.
+    pub fn sends(&self, sn: u32) -> u8 {
+        self.segment(sn).map_or(0, |s| s.sends)
+    }
+
+    /// A segment leaves, for the first time or again, in `bytes` of datagram.
+    pub fn sent(&mut self, sn: u32, ts: u32, bytes: usize, along: bool, stamp: Stamp) {
+        let latest = self.log_first + self.log.len() as u64;
+        let Some(segment) = self.segment_mut(sn) else {
+            return;
+        };
+        segment.latest = latest;
+        segment.sends = segment.sends.saturating_add(1);
+        if segment.state == State::Lost {
+            segment.state = State::InFlight;
+        }
+        self.last_sent = stamp.sent_at;
+        self.log.push_back(Transmission {
+            sn,
+            ts,
+            bytes: bytes as u16,
+            along,
+            acked: false,
+            stamp,
+        });
+    }
+
+    pub fn has_lost(&self) -> bool {
+        self.lost
+            .iter()
+            .any(|sn| self.segment(*sn).is_some_and(|s| s.state == State::Lost))
+    }
+
+    /// The next segment to send again.
+    pub fn take_lost(&mut self) -> Option<u32> {
+        while let Some(sn) = self.lost.pop_front() {
+            if self.segment(sn).is_some_and(|s| s.state == State::Lost) {
+                return Some(sn);
+            }
+        }
+        None
+    }
+
+    /// The small segments in flight that are at most `most` bytes, youngest first.
+    pub fn small(&self, most: usize) -> impl Iterator<Item = (u32, &[u8])> {
+        let first = self.first;
+        let numbered = self.segments.iter().enumerate().rev();
+        numbered
+            .filter(move |(_, s)| s.state == State::InFlight && s.data.len() <= most)
+            .map(move |(i, s)| (first.wrapping_add(i as u32), &s.data[..]))
+    }
+
+    /// The other end has everything before `una`.
+    pub fn on_una(&mut self, una: u32, rate: &mut Rate, tap: &mut Tap, now: Time) {
+        if ahead(una, self.first) <= 0 || ahead(una, self.next()) > 0 {
+            return;
+        }
+        while self.first != una {
+            self.acknowledge(self.first, None, rate, tap, now);
+            self.segments.pop_front();
+            self.first = self.first.wrapping_add(1);
+        }
+    }
+
+    /// The other end has segment `sn`, in the transmission that carried `ts`.
+    pub fn on_ack(&mut self, sn: u32, ts: u32, rate: &mut Rate, tap: &mut Tap, now: Time) {
+        self.acknowledge(sn, Some(ts), rate, tap, now);
+        while self
+            .segments
+            .front()
+            .is_some_and(|s| s.state == State::Acked)
+        {
+            self.segments.pop_front();
+            self.first = self.first.wrapping_add(1);
+        }
+    }
+
+    fn acknowledge(&mut self, sn: u32, ts: Option<u32>, rate: &mut Rate, tap: &mut Tap, now: Time) {
+        let latest = self.segment(sn).map(|s| s.latest);
+        let at = match (ts, latest) {
+            (None, Some(latest)) => self.place(latest),
+            (None, None) => None,
+            (Some(ts), latest) => {
+                let same = |t: &Transmission| t.sn == sn && t.ts == ts;
+                latest
+                    .and_then(|l| self.place(l))
+                    .filter(|at| same(&self.log[*at]))
+                    .or_else(|| self.find(sn, ts))
+            }
+        };
+        if let Some(at) = at {
+            self.heard(at, ts.is_some(), rate, now);
+        } else if ts.is_some()
+            && self
+                .segment(sn)
+                .is_some_and(|s| s.state != State::Acked && s.sends > 0)
+        {
+            rate.on_late();
+        }
+        let Some(segment) = self.segment_mut(sn) else {
+            return;
+        };
+        if segment.state != State::Acked {
+            segment.state = State::Acked;
+            let data = std::mem::take(&mut segment.data);
+            self.unacked -= 1;
+            self.unacked_bytes -= data.len();
+            tap.recycle(data);
+        }
+    }
+
+    /// A transmission has arrived. An ack that names it also measures the round trip.
+    fn heard(&mut self, at: usize, named: bool, rate: &mut Rate, now: Time) {
+        let t = &mut self.log[at];
+        if t.acked {
+            return;
+        }
+        t.acked = true;
+        self.timeouts = 0;
+        if named {
+            self.newest = self.newest.max(t.stamp.sent_at);
+            rate.on_rtt(now.since(t.stamp.sent_at), now);
+        }
+        let (bytes, stamp) = (t.bytes as usize, t.stamp);
+        rate.on_delivered(bytes, &stamp, now);
+    }
+
+    /// Finds what is lost by what was acknowledged after it.
+    pub fn detect(&mut self, rate: &mut Rate) {
+        let reordering = rate.reordering();
+        while let Some(t) = self.log.front() {
+            if !t.acked && t.stamp.sent_at.after(reordering) > self.newest {
+                return;
+            }
+            if !t.along {
+                rate.record_fate(!t.acked, &t.stamp);
+            }
+            if !t.acked {
+                rate.on_lost(t.bytes as usize);
+                let (sn, number) = (t.sn, self.log_first);
+                self.give_up(sn, number);
+            }
+            self.log.pop_front();
+            self.log_first += 1;
+        }
+    }
+
+    /// A transmission is lost: if it was its segment's latest, the segment has to go again.
+    fn give_up(&mut self, sn: u32, number: u64) {
+        let Some(segment) = self.segment_mut(sn) else {
+            return;
+        };
+        if segment.state != State::InFlight || segment.latest != number {
+            return;
+        }
+        segment.state = State::Lost;
+        if self.lost.front().is_some_and(|front| ahead(*front, sn) > 0) {
+            self.lost.push_front(sn);
+        } else {
+            self.lost.push_back(sn);
+        }
+    }
+
+    /// When to ask again because nothing has been heard, or to forget what nobody waits for.
+    pub fn timeout_at(&self, rate: &Rate) -> Option<Time> {
+        if self.unacked == 0 {
+            return (!self.log.is_empty()).then(|| self.last_sent.after(rate.timeout()));
+        }
+        let wait = rate.timeout() << self.timeouts.min(4);
+        Some(
+            self.last_sent
+                .after(wait.min(LONGEST_WAIT.max(rate.timeout()))),
+        )
+    }
+
+    /// Nothing was heard for too long: the oldest segment is worth a try; its ack tells what became of the others.
+    /// Where all has arrived in other copies, those that are still out are forgotten.
+    pub fn on_timeout(&mut self, rate: &mut Rate) -> Option<u32> {
+        if self.unacked == 0 {
+            self.forget_log(rate);
+            return None;
+        }
+        self.timeouts += 1;
+        let at = self.segments.iter().position(|s| s.state != State::Acked)?;
+        Some(self.first.wrapping_add(at as u32))
+    }
+
+    /// The session is gone: what is in flight does not count any more.
+    pub fn forget(&mut self, rate: &mut Rate) {
+        self.forget_log(rate);
+        *self = Flight::default();
+    }
+
+    fn forget_log(&mut self, rate: &mut Rate) {
+        self.log_first += self.log.len() as u64;
+        for t in self.log.drain(..).filter(|t| !t.acked) {
+            rate.on_forgotten(t.bytes as usize);
+        }
+    }
+
+    /// Gives back memory that a burst has taken.
+    pub fn rest(&mut self) {
+        if self.segments.is_empty() {
+            self.segments = VecDeque::new();
+            self.lost = VecDeque::new();
+            if self.log.is_empty() {
+                self.log = VecDeque::new();
+            }
+        }
+    }
+
+    fn segment(&self, sn: u32) -> Option<&Segment> {
+        self.segments.get(sn.wrapping_sub(self.first) as usize)
+    }
+
+    fn segment_mut(&mut self, sn: u32) -> Option<&mut Segment> {
+        self.segments.get_mut(sn.wrapping_sub(self.first) as usize)
+    }
+
+    fn place(&self, number: u64) -> Option<usize> {
+        let at = number.checked_sub(self.log_first)? as usize;
+        (at < self.log.len()).then_some(at)
+    }
+
+    /// The transmission that an ack names; the log is in the order of the timestamps.
+    fn find(&self, sn: u32, ts: u32) -> Option<usize> {
+        let from = self.log.partition_point(|t| ahead(t.ts, ts) < 0);
+        let same_time = self
+            .log
+            .iter()
+            .enumerate()
+            .skip(from)
+            .take_while(|(_, t)| t.ts == ts);
+        same_time
+            .into_iter()
+            .find(|(_, t)| t.sn == sn)
+            .map(|(at, _)| at)
+    }
+}

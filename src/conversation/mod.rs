@@ -1,0 +1,733 @@
+//! One KCP conversation: a reliable byte stream each way in packets that may get lost.
+//!
+//! KCP cuts the stream into segments, acknowledges, and puts in order. Recovery and pacing are ours (`flight`, `rate`),
+//! unless the configuration wants plain KCP: then KCP does everything, and `Plain` only carries its packets.
+//! What the bytes mean is in `session`; sealing and addresses are in `tunnel`.
+
+mod acks;
+pub mod engine;
+mod flight;
+
+use crate::path::Path;
+use crate::ring::{Ring, Spares};
+use crate::segment::{self, HEADER, Header, Malformed, Segments, ahead, cmd};
+use crate::settings::{Flush, KcpSettings};
+use crate::time::{MS, Time};
+use acks::Acks;
+use engine::{Engine, Tap};
+use flight::Flight;
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+
+/// The window that a sender may assume before it has heard of the receiver's: KCP's own.
+const FIRST_REMOTE_WINDOW: u16 = 128;
+/// A flow is thin while no more than this is unacknowledged: it is waited for, and costs next to nothing.
+const THIN_BYTES: usize = 4096;
+const THIN_SEGMENTS: usize = 32;
+/// The chance that all copies of a small message are lost is brought below this.
+const ALL_LOST: f64 = 0.003;
+/// Paths that lose less than this get no copies.
+const LOSSY: f64 = 0.003;
+const MOST_COPIES: usize = 8;
+/// Small segments that ride along in a later datagram, together at most so many bytes.
+const ALONG_BYTES: usize = 600;
+const ALONG_SEGMENT: usize = 300;
+/// How often to ask for a window that stays closed, at first and at most.
+const WINDOW_ASK: u64 = 200 * MS;
+const WINDOW_ASK_MOST: u64 = 5_000 * MS;
+
+/// The present in both clocks.
+#[derive(Clone, Copy)]
+pub struct Now {
+    pub time: Time,
+    /// KCP's clock, ms; it wraps.
+    pub clock: u32,
+}
+
+/// How soon something has to leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Priority {
+    /// At once: acks, small messages, copies, probes.
+    Urgent,
+    /// When the path's rate allows.
+    Bulk,
+}
+
+pub struct Conversation {
+    conv: u32,
+    engine: Engine,
+    tap: Rc<RefCell<Tap>>,
+    /// Size of the largest KCP packet.
+    mtu: usize,
+    driver: Driver,
+    /// The next number that a new inbound segment should have.
+    expected: u32,
+}
+
+enum Driver {
+    Plain(Plain),
+    Paced(Box<Paced>),
+}
+
+/// KCP does it all; this only says when to call it.
+struct Plain {
+    flush: Flush,
+    window: usize,
+    /// Acks or a window tell may be waiting in KCP.
+    pending: bool,
+    remote_una: u32,
+}
+
+#[derive(Default)]
+struct Paced {
+    flight: Flight,
+    acks: Acks,
+    /// Copies to send ahead of need: when, and of which segment.
+    copies: BinaryHeap<Reverse<(Time, u32)>>,
+    remote_window: u16,
+    window_limit: u16,
+    una: u32,
+    wnd: u16,
+    receive_window: u16,
+    /// Segments that were read since the window was last told.
+    read_since_told: u32,
+    tell_window: bool,
+    /// The oldest segment, to be sent because nothing was heard.
+    probe: Option<u32>,
+    /// When to ask for the closed window, and how long to wait after that.
+    ask_at: Option<Time>,
+    ask_wait: u64,
+}
+
+impl Conversation {
+    /// `mtu`: size of the largest KCP packet, bytes. `paced`: recovery and rate are ours.
+    pub fn new(
+        conv: u32,
+        settings: &KcpSettings,
+        mtu: usize,
+        paced: bool,
+        tap: Rc<RefCell<Tap>>,
+        now: Now,
+    ) -> Conversation {
+        let mut engine = Engine::new(conv, settings, mtu, paced, tap.clone());
+        engine.tick(now.clock);
+        let driver = if paced {
+            Driver::Paced(Box::new(Paced {
+                remote_window: FIRST_REMOTE_WINDOW,
+                window_limit: settings.sndwnd,
+                wnd: settings.rcvwnd,
+                receive_window: settings.rcvwnd,
+                ask_wait: WINDOW_ASK,
+                ..Paced::default()
+            }))
+        } else {
+            Driver::Plain(Plain {
+                flush: settings.flush,
+                window: settings.sndwnd as usize,
+                pending: false,
+                remote_una: 0,
+            })
+        };
+        Conversation {
+            conv,
+            engine,
+            tap,
+            mtu,
+            driver,
+            expected: 0,
+        }
+    }
+
+    pub fn conv(&self) -> u32 {
+        self.conv
+    }
+
+    /// Takes a packet of this conversation (padding may follow its segments).
+    pub fn input(&mut self, packet: &mut [u8], path: &mut Path, now: Now) -> Result<(), Malformed> {
+        let whole = segment::check(packet)?;
+        let packet = &mut packet[..whole];
+        let mut for_kcp = false;
+        for (header, _) in Segments::new(packet).flatten() {
+            for_kcp |= matches!(header.cmd, cmd::PUSH | cmd::WASK);
+            if header.cmd == cmd::PUSH && ahead(header.sn, self.expected) >= 0 {
+                path.on_inbound(header.sn, self.expected);
+                self.expected = header.sn.wrapping_add(1);
+            }
+            match &mut self.driver {
+                Driver::Paced(paced) => paced.hear(&header, path, &mut self.tap.borrow_mut(), now),
+                Driver::Plain(plain) => plain.hear(&header),
+            }
+        }
+        match &mut self.driver {
+            Driver::Paced(paced) => {
+                paced.flight.detect(&mut path.rate);
+                if for_kcp {
+                    self.engine.tick(now.clock);
+                    self.engine.input(packet);
+                    self.acknowledge(path, now);
+                }
+            }
+            Driver::Plain(plain) => {
+                plain.pending |= for_kcp;
+                let at_once = plain.flush == Flush::AcksToo && for_kcp;
+                self.engine.tick(now.clock);
+                self.engine.input(packet);
+                if at_once {
+                    self.engine.flush();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches the acks that KCP owes, and its window.
+    fn acknowledge(&mut self, path: &Path, now: Now) {
+        self.engine.flush();
+        let next = match &self.driver {
+            Driver::Paced(paced) => paced.flight.next(),
+            Driver::Plain(_) => return,
+        };
+        self.engine.disown(self.conv, next);
+        self.collect(path, now);
+    }
+
+    /// Moves what KCP put out, except new segments, to where it waits for its datagram.
+    fn collect(&mut self, path: &Path, now: Now) {
+        let Driver::Paced(paced) = &mut self.driver else {
+            return;
+        };
+        let mut tap = self.tap.borrow_mut();
+        if !tap.acks.is_empty() || tap.tell_window || !tap.segments.is_empty() {
+            (paced.una, paced.wnd) = (tap.una, tap.wnd);
+        }
+        if !tap.acks.is_empty() || tap.tell_window {
+            paced.read_since_told = 0;
+        }
+        paced.tell_window |= std::mem::take(&mut tap.tell_window);
+        paced
+            .acks
+            .add(&mut tap.acks, acks::delay(path.rate.srtt()), now.time);
+    }
+
+    /// Bytes of the next piece of the inbound stream, if there is one.
+    pub fn peek(&self) -> Option<usize> {
+        self.engine.peek()
+    }
+
+    /// Reads the next piece of the inbound stream.
+    pub fn recv(&mut self, into: &mut [u8]) -> Option<usize> {
+        let n = self.engine.recv(into)?;
+        match &mut self.driver {
+            Driver::Plain(plain) => plain.pending = true,
+            Driver::Paced(paced) => paced.read_since_told += 1,
+        }
+        Some(n)
+    }
+
+    /// After reading: tells the other end of a window that was closing and has opened again.
+    pub fn after_reading(&mut self, path: &Path, now: Now) {
+        let Driver::Paced(paced) = &mut self.driver else {
+            return;
+        };
+        let quarter = u32::from(paced.receive_window / 4);
+        if u32::from(paced.wnd) < quarter * 2 && paced.read_since_told >= quarter {
+            let next = paced.flight.next();
+            self.engine.tick(now.clock);
+            self.engine.ask_window(self.conv, next);
+            self.acknowledge(path, now);
+        }
+    }
+
+    /// Plain KCP: moves the stream into KCP as far as its window goes, and lets it send.
+    pub fn feed(&mut self, stream: &mut Ring, spares: &mut Spares, now: Now) {
+        let Driver::Plain(plain) = &mut self.driver else {
+            return;
+        };
+        let window = plain
+            .window
+            .min(self.engine.remote_window().max(1) as usize);
+        let mut fed = false;
+        while !stream.is_empty() && self.engine.waiting() < window {
+            let n = stream.front().len().min(self.engine.mss());
+            self.engine.send(&stream.front()[..n]);
+            stream.consume(n, spares);
+            fed = true;
+        }
+        if fed {
+            self.engine.tick(now.clock);
+            if plain.flush != Flush::Interval {
+                self.engine.flush();
+                plain.pending = false;
+            }
+        }
+    }
+
+    /// Whether something could be written by `build` now. `waiting`: bytes of the stream that were not taken yet.
+    pub fn wants(&self, waiting: usize, now: Time) -> Option<Priority> {
+        let Driver::Paced(paced) = &self.driver else {
+            return None;
+        };
+        if paced.urgent(now)
+            || (paced.may_send_new(waiting) && paced.thin(waiting, self.engine.mss()))
+        {
+            return Some(Priority::Urgent);
+        }
+        (paced.flight.has_lost() || paced.may_send_new(waiting)).then_some(Priority::Bulk)
+    }
+
+    /// Does what the clock has made due.
+    pub fn advance(&mut self, path: &mut Path, now: Now) {
+        match &mut self.driver {
+            Driver::Plain(plain) => {
+                if plain.pending || self.engine.waiting() > 0 {
+                    self.engine.tick(now.clock);
+                    plain.pending = false;
+                }
+            }
+            Driver::Paced(paced) => {
+                paced.flight.detect(&mut path.rate);
+                if paced
+                    .flight
+                    .timeout_at(&path.rate)
+                    .is_some_and(|at| at <= now.time)
+                {
+                    paced.probe = paced.flight.on_timeout(&mut path.rate);
+                }
+                if paced.flight.is_empty() {
+                    paced.flight.rest();
+                }
+            }
+        }
+    }
+
+    /// When `advance` or `build` has something to do next.
+    pub fn deadline(&self, waiting: usize, path: &Path, now: Now) -> Option<Time> {
+        match &self.driver {
+            Driver::Plain(plain) => {
+                let busy = plain.pending || self.engine.waiting() > 0;
+                busy.then(|| {
+                    now.time
+                        .after(u64::from(self.engine.check(now.clock)).max(1) * MS)
+                })
+            }
+            Driver::Paced(paced) => {
+                let copy = paced.copies.peek().map(|Reverse((at, _))| *at);
+                let ask = paced.ask_at.filter(|_| waiting > 0 && paced.closed());
+                [
+                    paced.acks.due(),
+                    copy,
+                    ask,
+                    paced.flight.timeout_at(&path.rate),
+                ]
+                .into_iter()
+                .flatten()
+                .min()
+            }
+        }
+    }
+
+    /// Everything that was given to this conversation has been acknowledged.
+    pub fn is_settled(&self) -> bool {
+        match &self.driver {
+            Driver::Plain(_) => self.engine.waiting() == 0,
+            Driver::Paced(paced) => paced.flight.is_empty(),
+        }
+    }
+
+    /// Nothing is owed to the other end either.
+    pub fn is_quiet(&self) -> bool {
+        match &self.driver {
+            Driver::Plain(plain) => self.engine.waiting() == 0 && !plain.pending,
+            Driver::Paced(paced) => paced.flight.is_empty() && paced.acks.is_idle(),
+        }
+    }
+
+    /// All before this number has arrived here, as far as the other end was told.
+    pub fn una(&self) -> u32 {
+        match &self.driver {
+            Driver::Plain(_) => self.expected,
+            Driver::Paced(paced) => paced.una,
+        }
+    }
+
+    /// The number that our next new segment would have.
+    pub fn next(&self) -> u32 {
+        match &self.driver {
+            Driver::Plain(plain) => plain.remote_una,
+            Driver::Paced(paced) => paced.flight.next(),
+        }
+    }
+
+    /// The session is gone: takes back what it has in flight.
+    pub fn forget(&mut self, path: &mut Path) {
+        if let Driver::Paced(paced) = &mut self.driver {
+            paced.flight.forget(&mut path.rate);
+        }
+    }
+
+    /// Takes the packets that plain KCP has put out.
+    pub fn take_packets(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.tap.borrow_mut().packets)
+    }
+
+    /// Writes the next packet into `out`; its length, or 0 if there is nothing to send at this priority.
+    pub fn build(
+        &mut self,
+        priority: Priority,
+        stream: &mut Ring,
+        spares: &mut Spares,
+        path: &mut Path,
+        now: Now,
+        out: &mut [u8],
+    ) -> usize {
+        if !matches!(self.driver, Driver::Paced(_)) {
+            return 0;
+        }
+        let mut packet = Packet {
+            out,
+            len: 0,
+            most: self.mtu,
+        };
+        if priority == Priority::Urgent {
+            self.build_urgent(stream, spares, path, now, &mut packet);
+        } else {
+            self.build_bulk(stream, spares, path, now, &mut packet);
+        }
+        packet.len
+    }
+
+    fn build_urgent(
+        &mut self,
+        stream: &mut Ring,
+        spares: &mut Spares,
+        path: &mut Path,
+        now: Now,
+        packet: &mut Packet,
+    ) {
+        let mss = self.engine.mss();
+        let Driver::Paced(paced) = &mut self.driver else {
+            return;
+        };
+        let fresh = paced.may_send_new(stream.len()) && paced.thin(stream.len(), mss);
+        let new = if fresh {
+            self.cut(stream, spares, path, now)
+        } else {
+            None
+        };
+        let Driver::Paced(paced) = &mut self.driver else {
+            return;
+        };
+        if new.is_some() || paced.acks.must_gather(now.time) {
+            paced.acks.gather(
+                path.loss(),
+                paced.una,
+                acks::delay(path.rate.srtt()),
+                now.time,
+            );
+        }
+        if let Some(sn) = new {
+            paced.write(sn, self.conv, false, path, now, packet);
+            paced.protect(sn, path, now.time);
+        }
+        paced.write_control(self.conv, stream.len(), path, now, packet);
+        if let Some(sn) = paced.probe.take() {
+            paced.write(sn, self.conv, false, path, now, packet);
+        }
+        paced.write_copies(self.conv, path, now, packet);
+        if new.is_some() && path.loss() >= LOSSY {
+            paced.write_along(self.conv, path, now, packet);
+        }
+    }
+
+    fn build_bulk(
+        &mut self,
+        stream: &mut Ring,
+        spares: &mut Spares,
+        path: &mut Path,
+        now: Now,
+        packet: &mut Packet,
+    ) {
+        let Driver::Paced(paced) = &mut self.driver else {
+            return;
+        };
+        if let Some(sn) = paced.flight.take_lost() {
+            paced.write(sn, self.conv, false, path, now, packet);
+            paced.protect_again(sn, stream.is_empty(), path, now.time);
+            return;
+        }
+        if !paced.may_send_new(stream.len()) {
+            return;
+        }
+        let Some(sn) = self.cut(stream, spares, path, now) else {
+            return;
+        };
+        let Driver::Paced(paced) = &mut self.driver else {
+            return;
+        };
+        paced.write(sn, self.conv, false, path, now, packet);
+        if stream.is_empty() {
+            paced.protect(sn, path, now.time);
+        }
+    }
+
+    /// Has KCP make a segment of the front of the stream. None if it makes none.
+    fn cut(
+        &mut self,
+        stream: &mut Ring,
+        spares: &mut Spares,
+        path: &Path,
+        now: Now,
+    ) -> Option<u32> {
+        let mut left = stream.len().min(self.engine.mss());
+        self.engine.tick(now.clock);
+        while left > 0 {
+            let n = stream.front().len().min(left);
+            self.engine.send(&stream.front()[..n]);
+            stream.consume(n, spares);
+            left -= n;
+        }
+        self.engine.flush();
+        self.collect(path, now);
+        let Driver::Paced(paced) = &mut self.driver else {
+            return None;
+        };
+        let mut new = None;
+        for (sn, data) in self.tap.borrow_mut().segments.drain(..) {
+            debug_assert_eq!(sn, paced.flight.next());
+            new = Some(paced.flight.add(data));
+        }
+        let next = paced.flight.next();
+        self.engine.disown(self.conv, next);
+        new
+    }
+}
+
+impl Plain {
+    fn hear(&mut self, header: &Header) {
+        if ahead(header.una, self.remote_una) > 0 {
+            self.remote_una = header.una;
+        }
+    }
+}
+
+impl Paced {
+    fn hear(&mut self, header: &Header, path: &mut Path, tap: &mut Tap, now: Now) {
+        // an old packet that comes late must not close a window that has opened since
+        if ahead(
+            header.una,
+            self.flight.next().wrapping_sub(self.flight.span() as u32),
+        ) >= 0
+        {
+            self.remote_window = header.wnd;
+        }
+        self.flight
+            .on_una(header.una, &mut path.rate, tap, now.time);
+        if header.cmd == cmd::ACK {
+            self.flight
+                .on_ack(header.sn, header.ts, &mut path.rate, tap, now.time);
+        }
+        if self.closed() {
+            self.ask_at.get_or_insert(now.time.after(WINDOW_ASK));
+        } else {
+            (self.ask_at, self.ask_wait) = (None, WINDOW_ASK);
+        }
+    }
+
+    /// The other end has no room for a new segment.
+    fn closed(&self) -> bool {
+        self.flight.span() >= self.remote_window.min(self.window_limit) as usize
+    }
+
+    fn may_send_new(&self, waiting: usize) -> bool {
+        waiting > 0 && !self.closed()
+    }
+
+    /// What waits fits into one segment, and little is under way.
+    fn thin(&self, waiting: usize, mss: usize) -> bool {
+        waiting <= mss
+            && self.flight.unacked() <= THIN_SEGMENTS
+            && self.flight.unacked_bytes() <= THIN_BYTES
+    }
+
+    fn urgent(&self, now: Time) -> bool {
+        let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        self.tell_window
+            || self.probe.is_some()
+            || due(self.acks.due())
+            || due(self.copies.peek().map(|Reverse((at, _))| *at))
+            || (due(self.ask_at) && self.closed())
+    }
+
+    /// Appends a segment to the packet if it fits.
+    fn write(
+        &mut self,
+        sn: u32,
+        conv: u32,
+        along: bool,
+        path: &mut Path,
+        now: Now,
+        packet: &mut Packet,
+    ) -> bool {
+        let Some(data) = self.flight.data(sn) else {
+            return false;
+        };
+        let header = Header {
+            cmd: cmd::PUSH,
+            sn,
+            len: data.len() as u32,
+            ..self.header(conv, now)
+        };
+        let first = packet.len == 0;
+        if !packet.append(&header, data) {
+            return false;
+        }
+        let bytes = HEADER + data.len() + if first { path.overhead } else { 0 };
+        let stamp = path.rate.on_sent(bytes, now.time);
+        self.flight.sent(sn, now.clock, bytes, along, stamp);
+        true
+    }
+
+    fn header(&self, conv: u32, now: Now) -> Header {
+        Header {
+            conv,
+            cmd: cmd::WINS,
+            frg: 0,
+            wnd: self.wnd,
+            ts: now.clock,
+            sn: 0,
+            una: self.una,
+            len: 0,
+        }
+    }
+
+    /// Acks, and what concerns windows.
+    fn write_control(
+        &mut self,
+        conv: u32,
+        waiting: usize,
+        path: &mut Path,
+        now: Now,
+        packet: &mut Packet,
+    ) {
+        let before = packet.len;
+        let header = self.header(conv, now);
+        if std::mem::take(&mut self.tell_window) {
+            packet.append(&header, &[]);
+        }
+        if waiting > 0 && self.closed() && self.ask_at.is_some_and(|at| at <= now.time) {
+            packet.append(
+                &Header {
+                    cmd: cmd::WASK,
+                    ..header
+                },
+                &[],
+            );
+            self.ask_wait = (self.ask_wait * 2).min(WINDOW_ASK_MOST);
+            self.ask_at = Some(now.time.after(self.ask_wait));
+        }
+        for (sn, ts) in self.acks.take(packet.room() / HEADER) {
+            packet.append(
+                &Header {
+                    cmd: cmd::ACK,
+                    sn,
+                    ts,
+                    ..header
+                },
+                &[],
+            );
+        }
+        let written = packet.len - before;
+        if written > 0 {
+            path.rate.on_unmeasured(
+                written + if before == 0 { path.overhead } else { 0 },
+                now.time,
+            );
+        }
+    }
+
+    /// The copies that are due.
+    fn write_copies(&mut self, conv: u32, path: &mut Path, now: Now, packet: &mut Packet) {
+        while let Some(Reverse((at, sn))) = self.copies.peek().copied() {
+            if at > now.time {
+                return;
+            }
+            let size = self.flight.data(sn).map(<[u8]>::len);
+            if size.is_some_and(|size| packet.room() < HEADER + size) {
+                return;
+            }
+            self.copies.pop();
+            if size.is_some_and(|size| path.may_copy(HEADER + size + path.overhead, now.time)) {
+                self.write(sn, conv, false, path, now, packet);
+            }
+        }
+    }
+
+    /// Fills the packet with small segments that are still unacknowledged: KCP drops what it already has.
+    fn write_along(&mut self, conv: u32, path: &mut Path, now: Now, packet: &mut Packet) {
+        let mut left = ALONG_BYTES;
+        let along: Vec<u32> = self
+            .flight
+            .small(ALONG_SEGMENT)
+            .skip(1)
+            .take_while(|(_, data)| {
+                let fits = data.len() + HEADER <= left;
+                left = left.saturating_sub(data.len() + HEADER);
+                fits
+            })
+            .map(|(sn, _)| sn)
+            .collect();
+        for sn in along {
+            self.write(sn, conv, true, path, now, packet);
+        }
+    }
+
+    /// Plans copies of a segment, so many that all are lost only a few times in a thousand, spaced ever further.
+    fn protect(&mut self, sn: u32, path: &Path, now: Time) {
+        let loss = path.loss();
+        if loss < LOSSY {
+            return;
+        }
+        let copies = (ALL_LOST / loss).ln() / path.loss_after_loss().ln();
+        for i in 1..=(copies.ceil().max(1.0) as usize).min(MOST_COPIES) as u64 {
+            self.copies
+                .push(Reverse((now.after(2 * MS * i * (i + 1)), sn)));
+        }
+    }
+
+    /// A segment goes again. It holds up everything behind it, the more the oftener it was lost; and where nothing new is
+    /// to be sent the line is free for a copy.
+    fn protect_again(&mut self, sn: u32, tail: bool, path: &Path, now: Time) {
+        let loss = path.loss();
+        let again = i32::from(self.flight.sends(sn)) - 1;
+        if loss >= LOSSY && tail {
+            self.protect(sn, path, now);
+        } else if again >= 2 && loss.powi(again) < 0.03 {
+            self.copies.push(Reverse((now.after(4 * MS), sn)));
+        }
+    }
+}
+
+/// A packet under construction.
+struct Packet<'a> {
+    out: &'a mut [u8],
+    len: usize,
+    most: usize,
+}
+
+impl Packet<'_> {
+    fn room(&self) -> usize {
+        self.most.min(self.out.len()) - self.len
+    }
+
+    fn append(&mut self, header: &Header, data: &[u8]) -> bool {
+        if self.room() < HEADER + data.len() {
+            return false;
+        }
+        self.out[self.len..][..HEADER].copy_from_slice(&header.to_wire());
+        self.out[self.len + HEADER..][..data.len()].copy_from_slice(data);
+        self.len += HEADER + data.len();
+        true
+    }
+}

@@ -1,0 +1,256 @@
+//! Datagrams: sealing what is sent, opening what comes, and the nonces of both.
+//! Keys are made in `key`, the nonces of others remembered in `replay`. Padding is part of the
+//! packet here: it is sealed and opened with it, and put on and ignored elsewhere.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+
+use aes_gcm::Aes256Gcm;
+use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, XChaCha20Poly1305};
+use crypto_secretbox::aead::{AeadInPlace, KeyInit as _};
+use crypto_secretbox::{Nonce as BoxNonce, Tag as BoxTag, XSalsa20Poly1305};
+use rand::rngs::{StdRng, SysRng};
+use rand::{Rng, SeedableRng, TryRng};
+
+use super::replay::{ReplayFilter, count_of};
+use super::{Key, Method, TAG_LEN};
+
+/// Associated data of the AEAD methods, its final 0 included, as kcptun-libev 2.x has it.
+const ASSOCIATED_DATA: &[u8] = b"kcptun-libev\0";
+
+/// Counted nonces are numbers of 12 bytes.
+const COUNT_MASK: u128 = (1 << 96) - 1;
+
+/// Why a datagram is dropped. None of these is ever answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rejected {
+    /// It is shorter than a tag and a nonce.
+    Short,
+    /// It was not sealed with this key and method, or was changed since.
+    Seal,
+    /// Its nonce was seen before, or is one of our own that came back.
+    Replay,
+}
+
+/// One end's sealing: the cipher with its key, the nonces to come and those that were seen.
+///
+/// Both directions share one key, so a datagram of ours that someone sends back is authentic.
+/// It is told by its nonce (see [`Sealing::open`]), and thus only by the `Sealing` that sealed it:
+/// an end has one for as long as it runs, and never a copy, which would use nonces twice. What was
+/// sealed or opened in an earlier run is not known in this one.
+pub struct Sealing {
+    method: Method,
+    cipher: Cipher,
+    nonces: Nonces,
+    filter: ReplayFilter,
+}
+
+enum Cipher {
+    Chacha20(ChaCha20Poly1305),
+    Xchacha20(XChaCha20Poly1305),
+    Xsalsa20(XSalsa20Poly1305),
+    /// Boxed: its key schedule is many times the size of the other keys.
+    Aes256(Box<Aes256Gcm>),
+}
+
+/// Where our nonces come from, and how they are known again.
+enum Nonces {
+    /// All from `start` up to `next`, modulo 2^96, were used.
+    Counted { start: u128, next: u128 },
+    /// 16 random bytes, and 8 that are their hash under a key that never leaves this struct. To
+    /// all others it looks random throughout; that no nonce repeats needs the 16 bytes only.
+    Random { rng: Box<StdRng>, mark: RandomState },
+}
+
+impl Sealing {
+    /// Sealing with `method` under `key`, from a random nonce on.
+    ///
+    /// # Panics
+    /// If the operating system gives no random numbers: repeated nonces would reveal what is sent.
+    pub fn new(method: Method, key: &Key) -> Sealing {
+        let (nonces, filter) = if method.counts() {
+            (Nonces::counted(), ReplayFilter::counted())
+        } else {
+            (Nonces::random(), ReplayFilter::random())
+        };
+        Sealing {
+            method,
+            cipher: Cipher::new(method, key),
+            nonces,
+            filter,
+        }
+    }
+
+    /// The method that this was made with.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// Bytes that sealing adds to a packet.
+    pub fn overhead(&self) -> usize {
+        self.method.overhead()
+    }
+
+    /// Seals the packet `buf[..len]` in place, appends tag and nonce, and returns the datagram's
+    /// length, `len` plus the overhead. Does not allocate.
+    ///
+    /// # Panics
+    /// If `buf` is shorter than that.
+    pub fn seal(&mut self, buf: &mut [u8], len: usize) -> usize {
+        let mut nonce = [0; 24];
+        let nonce = &mut nonce[..self.method.nonce_len()];
+        self.nonces.next(nonce);
+        self.seal_with(nonce, buf, len)
+    }
+
+    /// As [`Sealing::seal`], with a nonce of the caller's, which is not remembered as our own: for
+    /// tests. A nonce that is used twice gives both packets away.
+    ///
+    /// # Panics
+    /// Also if the nonce is not of the method's length.
+    #[doc(hidden)]
+    pub fn seal_with(&self, nonce: &[u8], buf: &mut [u8], len: usize) -> usize {
+        assert_eq!(nonce.len(), self.method.nonce_len(), "nonce's length");
+        let (packet, rest) = buf[..len + self.overhead()].split_at_mut(len);
+        let (tag, nonce_to) = rest.split_at_mut(TAG_LEN);
+        let sealed = self.cipher.encrypt(nonce, packet);
+        tag.copy_from_slice(&sealed.expect("a packet within the cipher's limit of 2^36 bytes"));
+        nonce_to.copy_from_slice(nonce);
+        len + self.overhead()
+    }
+
+    /// Opens a datagram in place and returns its packet, padding included. Allocates only while
+    /// the memory of nonces grows.
+    ///
+    /// Nonces that were seen and our own are rejected before the tag is looked at, which is many
+    /// times the work; a nonce is recorded only after that, so that forgers cannot spend others'.
+    ///
+    /// # Errors
+    /// [`Rejected`]; what `datagram` then holds is unspecified.
+    pub fn open<'a>(&mut self, datagram: &'a mut [u8]) -> Result<&'a mut [u8], Rejected> {
+        let len = datagram.len().checked_sub(self.overhead());
+        let (packet, rest) = datagram.split_at_mut(len.ok_or(Rejected::Short)?);
+        let (tag, nonce) = rest.split_at(TAG_LEN);
+        let spot = self.filter.spot(nonce);
+        if self.nonces.is_own(nonce) || self.filter.seen(&spot) {
+            return Err(Rejected::Replay);
+        }
+        self.cipher
+            .decrypt(nonce, packet, tag)
+            .ok_or(Rejected::Seal)?;
+        self.filter.record(&spot);
+        Ok(packet)
+    }
+}
+
+impl fmt::Debug for Sealing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealing")
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cipher {
+    fn new(method: Method, key: &Key) -> Cipher {
+        let key = key.bytes();
+        match method {
+            Method::Chacha20Poly1305Ietf => Cipher::Chacha20(KeyInit::new(key.into())),
+            Method::Xchacha20Poly1305Ietf => Cipher::Xchacha20(KeyInit::new(key.into())),
+            Method::Xsalsa20Poly1305 => Cipher::Xsalsa20(XSalsa20Poly1305::new(key.into())),
+            Method::Aes256Gcm => Cipher::Aes256(Box::new(KeyInit::new(key.into()))),
+        }
+    }
+
+    /// Encrypts in place and returns the tag. None if a length is not the method's.
+    fn encrypt(&self, nonce: &[u8], packet: &mut [u8]) -> Option<[u8; TAG_LEN]> {
+        match self {
+            Cipher::Chacha20(aead) => encrypt_aead(aead, nonce, packet),
+            Cipher::Xchacha20(aead) => encrypt_aead(aead, nonce, packet),
+            Cipher::Aes256(aead) => encrypt_aead(aead.as_ref(), nonce, packet),
+            Cipher::Xsalsa20(secretbox) => {
+                let nonce = BoxNonce::from(<[u8; 24]>::try_from(nonce).ok()?);
+                let tag = secretbox.encrypt_in_place_detached(&nonce, b"", packet);
+                tag.ok().map(Into::into)
+            }
+        }
+    }
+
+    /// Decrypts in place. None if the tag or a length is wrong.
+    fn decrypt(&self, nonce: &[u8], packet: &mut [u8], tag: &[u8]) -> Option<()> {
+        match self {
+            Cipher::Chacha20(aead) => decrypt_aead(aead, nonce, packet, tag),
+            Cipher::Xchacha20(aead) => decrypt_aead(aead, nonce, packet, tag),
+            Cipher::Aes256(aead) => decrypt_aead(aead.as_ref(), nonce, packet, tag),
+            Cipher::Xsalsa20(secretbox) => {
+                let nonce = BoxNonce::from(<[u8; 24]>::try_from(nonce).ok()?);
+                let tag = BoxTag::from(<[u8; TAG_LEN]>::try_from(tag).ok()?);
+                let opened = secretbox.decrypt_in_place_detached(&nonce, b"", packet, &tag);
+                opened.ok()
+            }
+        }
+    }
+}
+
+fn encrypt_aead<A: AeadInOut>(aead: &A, nonce: &[u8], packet: &mut [u8]) -> Option<[u8; TAG_LEN]> {
+    let nonce = nonce.try_into().ok()?;
+    let tag = aead.encrypt_inout_detached(nonce, ASSOCIATED_DATA, packet.into());
+    tag.ok()?.as_slice().try_into().ok()
+}
+
+fn decrypt_aead<A: AeadInOut>(aead: &A, nonce: &[u8], packet: &mut [u8], tag: &[u8]) -> Option<()> {
+    let nonce = nonce.try_into().ok()?;
+    let tag = tag.try_into().ok()?;
+    let opened = aead.decrypt_inout_detached(nonce, ASSOCIATED_DATA, packet.into(), tag);
+    opened.ok()
+}
+
+impl Nonces {
+    fn counted() -> Nonces {
+        let mut start = [0; 12];
+        SysRng
+            .try_fill_bytes(&mut start)
+            .expect("no random numbers from the operating system");
+        let start = count_of(&start);
+        Nonces::Counted { start, next: start }
+    }
+
+    fn random() -> Nonces {
+        let rng =
+            StdRng::try_from_rng(&mut SysRng).expect("no random numbers from the operating system");
+        Nonces::Random {
+            rng: Box::new(rng),
+            mark: RandomState::new(),
+        }
+    }
+
+    /// Writes a nonce that was not used before.
+    fn next(&mut self, nonce: &mut [u8]) {
+        match self {
+            Nonces::Counted { next, .. } => {
+                nonce.copy_from_slice(&next.to_le_bytes()[..nonce.len()]);
+                *next = (*next + 1) & COUNT_MASK;
+            }
+            Nonces::Random { rng, mark } => {
+                let (random, own) = nonce.split_at_mut(16);
+                rng.fill_bytes(random);
+                own.copy_from_slice(&mark.hash_one(random).to_le_bytes());
+            }
+        }
+    }
+
+    /// Whether the nonce is one that [`Nonces::next`] wrote. A nonce of someone else is taken for
+    /// one with a probability of 2^-64, or for counted ones of 2^-96 a packet that we sent.
+    fn is_own(&self, nonce: &[u8]) -> bool {
+        match self {
+            Nonces::Counted { start, next } => {
+                let sent = next.wrapping_sub(*start) & COUNT_MASK;
+                (count_of(nonce).wrapping_sub(*start) & COUNT_MASK) < sent
+            }
+            Nonces::Random { mark, .. } => {
+                let (random, own) = nonce.split_at(16);
+                *own == mark.hash_one(random).to_le_bytes()
+            }
+        }
+    }
+}

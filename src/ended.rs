@@ -1,0 +1,140 @@
+//! The numbers of sessions that have ended, remembered for `time_wait` so that what comes late for them neither opens a
+//! new session nor goes unanswered.
+
+use crate::time::Time;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+
+/// The most that is remembered; beyond, the oldest is forgotten.
+const MOST: usize = 131_072;
+
+/// How a session ended, and what late packets of it are answered with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// In order. `una`: all before it has arrived here, `next`: the number after our last segment. A segment that comes
+    /// again is acknowledged again: its ack was lost.
+    Clean { una: u32, next: u32 },
+    /// Before its time: the other end is told so again.
+    Reset,
+}
+
+struct Record {
+    ending: Ending,
+    until: Time,
+    answered_at: Time,
+}
+
+#[derive(Default)]
+pub struct Ended {
+    records: HashMap<(SocketAddr, u32), Record>,
+    /// In the order of their end, which is that of their expiry.
+    order: VecDeque<(SocketAddr, u32, Time)>,
+}
+
+impl Ended {
+    pub fn insert(&mut self, addr: SocketAddr, conv: u32, ending: Ending, until: Time) {
+        if self.order.len() >= MOST {
+            self.drop_oldest();
+        }
+        self.records.insert(
+            (addr, conv),
+            Record {
+                ending,
+                until,
+                answered_at: Time::ZERO,
+            },
+        );
+        self.order.push_back((addr, conv, until));
+    }
+
+    pub fn contains(&self, addr: SocketAddr, conv: u32) -> bool {
+        self.records.contains_key(&(addr, conv))
+    }
+
+    /// How the session ended, if it may be answered for again: not more often than once in `pause` microseconds.
+    pub fn answer(&mut self, addr: SocketAddr, conv: u32, pause: u64, now: Time) -> Option<Ending> {
+        let record = self.records.get_mut(&(addr, conv))?;
+        let waits = record.answered_at != Time::ZERO && now.since(record.answered_at) < pause;
+        let reset = record.ending == Ending::Reset;
+        if reset && waits {
+            return None;
+        }
+        record.answered_at = now;
+        Some(record.ending)
+    }
+
+    pub fn deadline(&self) -> Option<Time> {
+        self.order.front().map(|(_, _, until)| *until)
+    }
+
+    pub fn expire(&mut self, now: Time) {
+        while self.deadline().is_some_and(|at| at <= now) {
+            self.drop_oldest();
+        }
+        if self.order.is_empty() {
+            (self.records, self.order) = (HashMap::new(), VecDeque::new());
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((addr, conv, until)) = self.order.pop_front()
+            && self
+                .records
+                .get(&(addr, conv))
+                .is_some_and(|r| r.until == until)
+        {
+            self.records.remove(&(addr, conv));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_forgotten_in_time_and_in_number() {
+        let addr: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let mut ended = Ended::default();
+        for conv in 0..MOST as u32 + 10 {
+            ended.insert(
+                addr,
+                conv,
+                Ending::Reset,
+                Time::from_millis(u64::from(conv)),
+            );
+        }
+        assert_eq!(ended.len(), MOST);
+        assert!(!ended.contains(addr, 9) && ended.contains(addr, 10));
+        ended.expire(Time::from_millis(MOST as u64));
+        assert_eq!(ended.len(), 9);
+        ended.expire(Time::from_millis(MOST as u64 + 9));
+        assert!(ended.is_empty() && ended.deadline().is_none());
+    }
+
+    #[test]
+    fn a_reset_is_repeated_only_after_a_pause() {
+        let addr: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let mut ended = Ended::default();
+        ended.insert(addr, 7, Ending::Reset, Time::from_millis(9000));
+        let at = Time::from_millis;
+        assert_eq!(
+            ended.answer(addr, 7, 200_000, at(1000)),
+            Some(Ending::Reset)
+        );
+        assert_eq!(ended.answer(addr, 7, 200_000, at(1199)), None);
+        assert_eq!(
+            ended.answer(addr, 7, 200_000, at(1200)),
+            Some(Ending::Reset)
+        );
+        assert_eq!(ended.answer(addr, 8, 0, at(1)), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! TCP listeners: binding them and accepting from them, also when there are no file descriptors left.
+//!
+//! What becomes of an accepted connection is `tcp`'s; which addresses are bound is decided in `start`.
+
+use super::report::{Throttle, reason};
+use super::socket::{self, Buffers};
+use super::tcp::reset;
+use crate::config::TcpOptions;
+use crate::time::{MS, Time};
+use log::warn;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use socket2::{Protocol, Socket, Type};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+/// Connections that wait in the kernel until they are accepted; the system's own limit (net.core.somaxconn) cuts it.
+const BACKLOG: i32 = 4096;
+/// How long a listener rests, in microseconds, after an error that would otherwise repeat at once.
+const REST: u64 = 100 * MS;
+/// The most errors, or connections turned away, on the way to one that is accepted.
+const MAX_ERRORS: usize = 64;
+
+/// A socket that accepts TCP connections.
+pub struct Listener {
+    socket: TcpListener,
+    local: SocketAddr,
+    readable: bool,
+    /// Not to be asked before this time.
+    rests_until: Time,
+    /// Given up to accept, and turn away, what there is no other file descriptor for.
+    reserve: Option<File>,
+    exhausted: Throttle,
+    failed: Throttle,
+}
+
+impl Listener {
+    pub fn bind(address: SocketAddr, options: &TcpOptions) -> io::Result<Listener> {
+        let socket = socket::new(address, Type::STREAM, Protocol::TCP)?;
+        socket.set_reuse_address(true)?;
+        if options.reuseport {
+            socket.set_reuse_port(true)?;
+        }
+        // What it accepts inherits these.
+        if let Err(line) = configure(&socket, options)? {
+            warn!("tcp: {line}");
+        }
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let socket = TcpListener::from_std(socket.into());
+        Ok(Listener {
+            local: socket.local_addr()?,
+            socket,
+            readable: true,
+            rests_until: Time::ZERO,
+            reserve: reserve(),
+            exhausted: Throttle::default(),
+            failed: Throttle::default(),
+        })
+    }
+
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.socket, token, Interest::READABLE)
+    }
+
+    /// Notes that the poll said something of this socket.
+    pub fn note(&mut self) {
+        self.readable = true;
+    }
+
+    /// When there may be a connection to accept. None: the poll will say.
+    pub fn due(&self) -> Option<Time> {
+        self.readable.then_some(self.rests_until)
+    }
+
+    /// The next connection, if there is one and the listener does not rest.
+    pub fn accept(&mut self, now: Time) -> Option<(TcpStream, SocketAddr)> {
+        for _ in 0..MAX_ERRORS {
+            if !self.readable || self.rests_until > now {
+                break;
+            }
+            match self.socket.accept() {
+                Ok(accepted) => return Some(accepted),
+                Err(e) => self.survive(now, &e),
+            }
+        }
+        None
+    }
+
+    fn survive(&mut self, now: Time, error: &io::Error) {
+        match error.raw_os_error() {
+            _ if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+            // The connection was gone before it was accepted, see accept(2): on to the next.
+            Some(
+                libc::EINTR
+                | libc::ECONNABORTED
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH,
+            ) => (),
+            Some(libc::EMFILE | libc::ENFILE) => self.turn_away(now, error),
+            _ => {
+                self.rests_until = now.after(REST);
+                self.failed.warn(
+                    now,
+                    format_args!("listen: cannot accept: {}", reason(error)),
+                );
+            }
+        }
+    }
+
+    /// Resets the next connection, so that its client knows at once, with the descriptor held for this.
+    fn turn_away(&mut self, now: Time, error: &io::Error) {
+        self.reserve = None;
+        match self.socket.accept() {
+            Ok((stream, _)) => {
+                reset(stream);
+                self.exhausted.warn(
+                    now,
+                    format_args!("listen: a connection was refused: {}", reason(error)),
+                );
+            }
+            // Linux looks for a descriptor before it looks for a connection: there was none to refuse.
+            Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
+            Err(_) => self.rests_until = now.after(REST),
+        }
+        self.reserve = reserve();
+    }
+}
+
+/// Sets the options of a TCP socket before it listens or connects. The inner error is a warning on its buffers.
+pub fn configure(socket: &Socket, options: &TcpOptions) -> io::Result<Result<(), String>> {
+    socket.set_tcp_nodelay(options.nodelay)?;
+    socket.set_keepalive(options.keepalive)?;
+    let buffers = Buffers {
+        send: options.sndbuf as usize,
+        receive: options.rcvbuf as usize,
+    };
+    Ok(buffers.apply(socket))
+}
+
+fn reserve() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+    use std::io::Read;
+    use std::net::TcpStream as StdTcpStream;
+
+    fn listener(options: &TcpOptions) -> Listener {
+        let any = "127.0.0.1:0".parse().expect("address");
+        Listener::bind(any, options).expect("bind")
+    }
+
+    #[test]
+    fn accepted_connections_have_the_options() {
+        let options = TcpOptions {
+            nodelay: true,
+            keepalive: true,
+            rcvbuf: 50_000,
+            ..TcpOptions::default()
+        };
+        let mut listener = listener(&options);
+        let _client = StdTcpStream::connect(listener.local()).expect("connect");
+        let (stream, _) = listener.accept(Time::ZERO).expect("accept");
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().expect("option"));
+        assert!(socket.keepalive().expect("option"));
+        assert_eq!(socket.recv_buffer_size().expect("option"), 100_000);
+    }
+
+    #[test]
+    fn it_waits_for_the_poll_when_there_is_nothing_more() {
+        let mut listener = listener(&TcpOptions::default());
+        assert_eq!(listener.due(), Some(Time::ZERO));
+        assert!(listener.accept(Time::ZERO).is_none());
+        assert_eq!(listener.due(), None);
+        listener.note();
+        assert_eq!(listener.due(), Some(Time::ZERO));
+    }
+
+    #[test]
+    fn without_descriptors_a_connection_is_reset() {
+        let mut listener = listener(&TcpOptions::default());
+        let mut client = StdTcpStream::connect(listener.local()).expect("connect");
+        listener.survive(Time::ZERO, &io::Error::from_raw_os_error(libc::EMFILE));
+        let error = client.read(&mut [0; 8]).expect_err("a reset");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert!(listener.reserve.is_some());
+        assert!(listener.due().is_some_and(|due| due == Time::ZERO));
+    }
+
+    #[test]
+    fn an_error_that_would_repeat_makes_it_rest() {
+        let mut listener = listener(&TcpOptions::default());
+        let _client = StdTcpStream::connect(listener.local()).expect("connect");
+        listener.survive(Time::ZERO, &io::Error::from_raw_os_error(libc::ENOBUFS));
+        assert!(listener.accept(Time::ZERO).is_none());
+        let later = listener.due().expect("a time");
+        assert_eq!(later, Time::from_millis(100));
+        assert!(listener.accept(later).is_some());
+    }
+}

@@ -1,0 +1,367 @@
+//! The event loop: the only part of the program that touches sockets and the clock. It moves bytes between sockets
+//! and the `Tunnel`, which decides everything; `Loop::turn` is the order in which that happens.
+//!
+//! One file a source of events: `listen` and `tcp` (the local side), `dial` (towards the service), `udp` (the other
+//! end), `resolve` (names), `signal`. `start` binds what is configured; `socket`, `system` and `report` help them.
+
+mod dial;
+mod listen;
+mod report;
+mod resolve;
+mod signal;
+mod socket;
+mod start;
+mod system;
+mod tcp;
+mod udp;
+
+pub use report::RunError;
+
+use crate::config::{Address, Config, TcpOptions, UdpOptions};
+use crate::settings::Settings;
+use crate::time::{MS, SEC, Time};
+use crate::tunnel::{Event, Refused, SessionId, Tunnel};
+use dial::{Around, Dialler};
+use listen::Listener;
+use log::{debug, info, warn};
+use mio::net::TcpStream;
+use mio::{Events, Poll, Token, Waker};
+use report::{Throttle, reason};
+use resolve::Resolver;
+use signal::{Signal, Signals};
+use socket::canonical;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tcp::{Connections, register, reset};
+use udp::Udp;
+
+/// What the loop works on.
+#[derive(Default)]
+pub struct Options {
+    /// TCP is accepted here, and carried to the other end.
+    pub listen: Option<Address>,
+    /// TCP that the other end accepted is carried to here.
+    pub connect: Option<Address>,
+    /// UDP is received here; at least one of this and `udp_connect` is needed.
+    pub udp_bind: Option<Address>,
+    /// The other end's UDP address.
+    pub udp_connect: Option<Address>,
+    pub tcp: TcpOptions,
+    pub udp: UdpOptions,
+    /// USER[:GROUP] to become after the sockets are bound.
+    pub user: Option<String>,
+    pub settings: Settings,
+}
+
+impl From<&Config> for Options {
+    fn from(config: &Config) -> Options {
+        Options {
+            listen: config.listen.clone(),
+            connect: config.connect.clone(),
+            udp_bind: config.udp_bind.clone(),
+            udp_connect: config.udp_connect.clone(),
+            tcp: config.tcp.clone(),
+            udp: config.udp.clone(),
+            user: config.user.as_ref().map(ToString::to_string),
+            settings: config.settings(),
+        }
+    }
+}
+
+const SIGNALS: Token = Token(0);
+const ANSWERS: Token = Token(1);
+const UDP: Token = Token(2);
+const FIRST_LISTENER: usize = 3;
+const FIRST_SESSION: usize = 64;
+/// The most events taken from one poll; the rest come with the next.
+const MAX_EVENTS: usize = 1024;
+/// The most connections accepted from a listener in one turn.
+const MAX_ACCEPTS: usize = 64;
+/// The most bytes moved between TCP and the tunnel in one turn: about as long as a full batch of UDP takes.
+const TCP_BUDGET: usize = 1024 * 1024;
+/// While the UDP socket has no room, the tunnel's deadline may be one that only sending moves: the loop sleeps at
+/// least so long, in microseconds, unless there is room before.
+const BLOCKED_PAUSE: u64 = 10 * MS;
+/// The longest sleep before a deadline is looked at again: the poll's own limit is 24 days.
+const LONGEST_SLEEP: u64 = 3600 * SEC;
+/// How long the last datagrams may take after the tunnel was shut down.
+const FAREWELL: u64 = 300 * MS;
+
+/// Binds what is configured, drops privileges and carries connections until SIGTERM or SIGINT.
+///
+/// Fails if a name does not resolve, an address cannot be bound, the user cannot be changed to, or the system has
+/// nothing to poll with; the error is one line that names the key, the value and the reason.
+pub fn run(options: Options) -> Result<(), RunError> {
+    let mut this = Loop::start(options)?;
+    while this.turn()? {}
+    this.farewell()
+}
+
+/// Everything that the process holds.
+struct Loop {
+    poll: Poll,
+    events: Events,
+    epoch: Instant,
+    signals: Signals,
+    resolver: Resolver,
+    listeners: Vec<Listener>,
+    connections: Connections,
+    dialler: Dialler,
+    udp: Udp,
+    tunnel: Tunnel,
+    /// Something is left to do that no event will remind of.
+    unfinished: bool,
+    refused: Throttle,
+}
+
+impl Loop {
+    fn start(options: Options) -> Result<Loop, RunError> {
+        match system::raise_file_limit() {
+            Ok(limit) => debug!("up to {limit} open files"),
+            Err(e) => warn!("the limit of open files stays as it is: {}", reason(&e)),
+        }
+        let known = start::service(&options)?;
+        let mut listeners = start::listeners(&options)?;
+        let (mut udp, peer) = start::udp(&options)?;
+        if let Some(user) = &options.user {
+            system::drop_privileges(user)
+                .map_err(|e| RunError::new(format!("user: {user}: {e}")))?;
+            info!("running as {user}");
+        }
+
+        let no_poll =
+            |e: io::Error| RunError::new(format!("cannot set up the event loop: {}", reason(&e)));
+        let poll = Poll::new().map_err(no_poll)?;
+        let registry = poll.registry();
+        let signals = Signals::new(registry, SIGNALS).map_err(no_poll)?;
+        let resolver = Resolver::new(Waker::new(registry, ANSWERS).map_err(no_poll)?);
+        udp.register(registry, UDP).map_err(no_poll)?;
+        for (number, listener) in listeners.iter_mut().enumerate() {
+            let token = Token(FIRST_LISTENER + number);
+            listener.register(registry, token).map_err(no_poll)?;
+        }
+
+        let mut tunnel = Tunnel::new(options.settings, Time::ZERO);
+        if let Some(peer) = peer {
+            tunnel.set_peer(Time::ZERO, peer);
+        }
+        Ok(Loop {
+            events: Events::with_capacity(MAX_EVENTS),
+            epoch: Instant::now(),
+            signals,
+            resolver,
+            listeners,
+            connections: Connections::default(),
+            dialler: Dialler::new(options.connect, known, options.tcp),
+            udp,
+            tunnel,
+            unfinished: true,
+            refused: Throttle::default(),
+            poll,
+        })
+    }
+
+    /// One round of everything: the way of a byte. False after a signal to stop.
+    fn turn(&mut self) -> Result<bool, RunError> {
+        self.wait(self.timeout())?;
+        let now = self.now();
+        while let Some(signal) = self.signals.take() {
+            match signal {
+                Signal::Stop => return Ok(false),
+                Signal::Reload => warn!("SIGHUP: reloading the configuration is not supported yet"),
+            }
+        }
+
+        // UDP socket → packet → session table → KCP → session
+        self.udp.receive(&mut self.tunnel, now);
+        if self.tunnel.deadline().is_some_and(|due| due <= now) {
+            self.tunnel.advance(now);
+        }
+        // session ↔ TCP socket
+        self.dial(now);
+        self.accept(now);
+        self.carry(now);
+        // KCP → rate → packet → UDP socket
+        let now = self.now();
+        let more = self.udp.send(&mut self.tunnel, now, self.poll.registry());
+
+        self.settle(now);
+        self.unfinished = more || self.udp.is_readable() || self.connections.has_work();
+        Ok(true)
+    }
+
+    /// Does what the tunnel asks for. It has asked for nothing more when this returns.
+    fn settle(&mut self, now: Time) {
+        while let Some(event) = self.tunnel.event() {
+            match event {
+                Event::Dial(id) => {
+                    let (dialler, mut around) = self.dialling(now);
+                    dialler.start(&mut around, id);
+                }
+                Event::Deliver(id) | Event::Accept(id) => self.connections.mark(id),
+                Event::Close { id, abort } => {
+                    if !self.connections.close(id, abort) {
+                        self.dialler.cancel(id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on with the connections to the service that are not established yet.
+    fn dial(&mut self, now: Time) {
+        // What the tunnel has given up is not gone on with.
+        self.settle(now);
+        let (dialler, mut around) = self.dialling(now);
+        while let Some(answer) = around.resolver.answer() {
+            dialler.answer(&mut around, answer);
+        }
+        dialler.work(&mut around);
+    }
+
+    fn accept(&mut self, now: Time) {
+        for number in 0..self.listeners.len() {
+            for _ in 0..MAX_ACCEPTS {
+                match self.listeners[number].accept(now) {
+                    Some((stream, from)) => self.open(now, stream, from),
+                    None => break,
+                }
+            }
+        }
+    }
+
+    /// Opens a session for an accepted connection, or resets it.
+    fn open(&mut self, now: Time, mut stream: TcpStream, from: SocketAddr) {
+        // Its id may be one that was closed: that connection has to go first.
+        self.settle(now);
+        match self.tunnel.open(now) {
+            Ok(id) => {
+                let conv = self.tunnel.conv(id).unwrap_or(0);
+                debug!("{conv:08x} accepted from {}", canonical(from));
+                if let Err(e) = register(self.poll.registry(), &mut stream, id) {
+                    self.refused.warn(
+                        now,
+                        format_args!("{conv:08x} cannot be polled: {}", reason(&e)),
+                    );
+                    reset(stream);
+                    self.tunnel.broken(now, id);
+                    return;
+                }
+                self.connections.insert(id, conv, stream);
+            }
+            Err(refused) => {
+                let why = match refused {
+                    Refused::Full => "there are too many already",
+                    Refused::NoPeer => "the other end's address is not known",
+                };
+                self.refused.warn(
+                    now,
+                    format_args!("a connection from {} was refused: {why}", canonical(from)),
+                );
+                reset(stream);
+            }
+        }
+    }
+
+    /// Moves bytes between TCP and the tunnel, until there is nothing to move or the turn's budget is spent.
+    fn carry(&mut self, now: Time) {
+        let mut budget = TCP_BUDGET;
+        self.settle(now);
+        while budget > 0 && self.connections.has_work() {
+            self.connections.work(&mut self.tunnel, now, &mut budget);
+            self.settle(now);
+        }
+    }
+
+    fn dialling(&mut self, now: Time) -> (&mut Dialler, Around<'_>) {
+        let around = Around {
+            tunnel: &mut self.tunnel,
+            connections: &mut self.connections,
+            resolver: &mut self.resolver,
+            registry: self.poll.registry(),
+            now,
+        };
+        (&mut self.dialler, around)
+    }
+
+    /// Tells the other ends that this one stops, and gives the last datagrams a moment to leave.
+    fn farewell(mut self) -> Result<(), RunError> {
+        let mut now = self.now();
+        let end = now.after(FAREWELL);
+        info!("stopping, {} sessions are ended", self.tunnel.sessions());
+        self.listeners.clear();
+        self.tunnel.shutdown(now);
+        self.settle(now);
+        while now < end {
+            let more = self.udp.send(&mut self.tunnel, now, self.poll.registry());
+            self.settle(now);
+            let until = match self.tunnel.deadline() {
+                _ if more => now,
+                _ if self.udp.is_blocked() => end,
+                Some(due) if due < end && !self.tunnel.is_quiet() => due,
+                _ => break,
+            };
+            self.wait(Some(Duration::from_micros(until.since(now))))?;
+            if self.signals.take() == Some(Signal::Stop) {
+                break;
+            }
+            now = self.now();
+            self.tunnel.advance(now);
+        }
+        Ok(())
+    }
+
+    /// Sleeps until something happens, and notes what that was; what is to be done is done by the caller.
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), RunError> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(e) if e.kind() != ErrorKind::Interrupted => {
+                return Err(RunError::new(format!(
+                    "cannot wait for events: {}",
+                    reason(&e)
+                )));
+            }
+            _ => (),
+        }
+        for event in &self.events {
+            match event.token() {
+                SIGNALS => self.signals.note(),
+                // The channel they come through is looked at in every turn.
+                ANSWERS => (),
+                UDP => self.udp.note(event, self.poll.registry()),
+                Token(number) if number < FIRST_SESSION => {
+                    if let Some(listener) = self.listeners.get_mut(number - FIRST_LISTENER) {
+                        listener.note();
+                    }
+                }
+                Token(number) => {
+                    let id = SessionId((number - FIRST_SESSION) as u32);
+                    if !self.connections.note(id, event) {
+                        self.dialler.note(id);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How long there is nothing to do without an event. None: forever.
+    fn timeout(&self) -> Option<Duration> {
+        if self.unfinished {
+            return Some(Duration::ZERO);
+        }
+        let listeners = self.listeners.iter().filter_map(Listener::due);
+        let others = self.tunnel.deadline().into_iter().chain(self.dialler.due());
+        let span = listeners.chain(others).min()?.since(self.now());
+        let least = if self.udp.is_blocked() {
+            BLOCKED_PAUSE
+        } else {
+            0
+        };
+        Some(Duration::from_micros(span.clamp(least, LONGEST_SLEEP)))
+    }
+
+    fn now(&self) -> Time {
+        Time::from_micros(self.epoch.elapsed().as_micros() as u64)
+    }
+}

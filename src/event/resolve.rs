@@ -1,0 +1,150 @@
+//! Names to addresses: at once where blocking does not matter (the start), on a helper thread where it does.
+//!
+//! Which of the addresses is used, and what happens when there is none, is decided by who asks.
+
+use crate::config::Address;
+use mio::Waker;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::{io, thread};
+
+/// Every address that `address` stands for, without repetitions, best first. May block for as long as the system's
+/// resolver does. Without a host it is this machine, as seen from itself.
+pub fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
+    if let Some(found) = literal(address) {
+        return Ok(found);
+    }
+    let host = address.host.as_deref().unwrap_or_default();
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for one in (host, address.port).to_socket_addrs()? {
+        if !found.contains(&one) {
+            found.push(one);
+        }
+    }
+    if found.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        ));
+    }
+    Ok(found)
+}
+
+/// The addresses of what is not a name, without asking anyone. None: it is a name.
+pub fn literal(address: &Address) -> Option<Vec<SocketAddr>> {
+    let at = |ip: IpAddr| SocketAddr::new(ip, address.port);
+    match &address.host {
+        None => Some(vec![
+            at(Ipv4Addr::LOCALHOST.into()),
+            at(Ipv6Addr::LOCALHOST.into()),
+        ]),
+        Some(host) => host.parse().ok().map(|ip| vec![at(ip)]),
+    }
+}
+
+/// What became of a request to a `Resolver`.
+pub struct Answer {
+    pub address: Address,
+    pub found: io::Result<Vec<SocketAddr>>,
+}
+
+/// The helper thread, started with the first request, and the two channels that lead to it and back.
+pub struct Resolver {
+    waker: Arc<Waker>,
+    worker: Option<Worker>,
+}
+
+struct Worker {
+    requests: Sender<Address>,
+    answers: Receiver<Answer>,
+}
+
+impl Resolver {
+    /// `waker` wakes the loop when there is an answer.
+    pub fn new(waker: Waker) -> Resolver {
+        Resolver {
+            waker: Arc::new(waker),
+            worker: None,
+        }
+    }
+
+    /// Asks for the addresses of `address`; exactly one `answer` follows. Fails if there can be no thread.
+    pub fn ask(&mut self, address: Address) -> io::Result<()> {
+        let worker = match &mut self.worker {
+            Some(worker) => worker,
+            none => none.insert(Worker::start(self.waker.clone())?),
+        };
+        worker
+            .requests
+            .send(address)
+            .map_err(|_| io::Error::other("the resolver's thread has ended"))
+    }
+
+    /// The next answer, if one is there.
+    pub fn answer(&mut self) -> Option<Answer> {
+        self.worker.as_ref()?.answers.try_recv().ok()
+    }
+}
+
+impl Worker {
+    fn start(waker: Arc<Waker>) -> io::Result<Worker> {
+        let (requests, inbox) = channel::<Address>();
+        let (outbox, answers) = channel();
+        // It ends when the loop, and so the other end of a channel, is gone.
+        let work = move || {
+            for address in inbox {
+                let found = resolve(&address);
+                if outbox.send(Answer { address, found }).is_err() || waker.wake().is_err() {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name("resolver".into()).spawn(work)?;
+        Ok(Worker { requests, answers })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll, Token};
+    use std::time::Duration;
+
+    fn address(host: Option<&str>) -> Address {
+        Address {
+            host: host.map(Into::into),
+            port: 7,
+        }
+    }
+
+    #[test]
+    fn literals_need_no_resolver() {
+        let v6 = literal(&address(Some("2001:db8::1"))).expect("literal");
+        assert_eq!(v6, ["[2001:db8::1]:7".parse().expect("address")]);
+        assert_eq!(literal(&address(None)).expect("this machine").len(), 2);
+        assert!(literal(&address(Some("localhost"))).is_none());
+    }
+
+    #[test]
+    fn the_thread_wakes_the_loop_with_an_answer() {
+        let mut poll = Poll::new().expect("poll");
+        let waker = Waker::new(poll.registry(), Token(9)).expect("waker");
+        let mut resolver = Resolver::new(waker);
+        assert!(resolver.answer().is_none());
+        resolver.ask(address(Some("localhost"))).expect("ask");
+        let mut events = Events::with_capacity(4);
+        poll.poll(&mut events, Some(Duration::from_secs(20)))
+            .expect("poll");
+        assert!(events.iter().any(|event| event.token() == Token(9)));
+        let answer = resolver.answer().expect("an answer");
+        assert_eq!(answer.address, address(Some("localhost")));
+        assert!(
+            answer
+                .found
+                .expect("localhost")
+                .iter()
+                .all(|a| a.ip().is_loopback())
+        );
+    }
+}

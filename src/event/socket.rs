@@ -1,0 +1,134 @@
+//! What TCP and UDP sockets have in common before they are used: creation, options and buffers.
+
+use super::system;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+/// A socket that does not block, of the family of `address`. One for every IPv6 address takes IPv4, too, whatever
+/// the system's default is.
+pub fn new(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        kind.nonblocking(),
+        Some(protocol),
+    )?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
+
+/// An address as everyone but an IPv6 socket knows it: an IPv4 one that came through one is IPv4 again.
+pub fn canonical(from: SocketAddr) -> SocketAddr {
+    match from.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), from.port()),
+        // As it is, with its scope.
+        IpAddr::V6(_) => from,
+    }
+}
+
+/// Whether binding an IPv6 address failed because the machine has no IPv6.
+pub fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::EADDRNOTAVAIL)
+    )
+}
+
+/// A socket's buffers, in bytes; 0: the system's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Buffers {
+    pub send: usize,
+    pub receive: usize,
+}
+
+impl Buffers {
+    /// Sets them as large as the system allows. Fails with a line that names each size that was cut and the sysctl
+    /// that cut it, for a warning: the socket works nevertheless.
+    pub fn apply(self, socket: &Socket) -> Result<(), String> {
+        let receive = fit(
+            self.receive,
+            |size| socket.set_recv_buffer_size(size),
+            || socket.recv_buffer_size(),
+            |size| system::force_buffer(socket, libc::SO_RCVBUFFORCE, size),
+        );
+        let send = fit(
+            self.send,
+            |size| socket.set_send_buffer_size(size),
+            || socket.send_buffer_size(),
+            |size| system::force_buffer(socket, libc::SO_SNDBUFFORCE, size),
+        );
+        let cut = |name, sysctl, asked: usize, got: Option<usize>| {
+            got.map(|got| {
+                format!("{name} is {got} instead of {asked} bytes (sysctl {sysctl} is lower)")
+            })
+        };
+        let lines: Vec<String> = [
+            cut("rcvbuf", "net.core.rmem_max", self.receive, receive),
+            cut("sndbuf", "net.core.wmem_max", self.send, send),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        match lines.is_empty() {
+            true => Ok(()),
+            false => Err(lines.join(", ")),
+        }
+    }
+}
+
+/// Sets a buffer's size; what it is instead, if it is less. Linux counts its own overhead in what it reports:
+/// twice what was asked (socket(7)).
+fn fit(
+    asked: usize,
+    set: impl Fn(usize) -> io::Result<()>,
+    get: impl Fn() -> io::Result<usize>,
+    force: impl Fn(usize) -> io::Result<()>,
+) -> Option<usize> {
+    // Beyond what an int can count twice, the system would take the size for a negative one.
+    let asked = asked.min(i32::MAX as usize / 2);
+    if asked == 0 {
+        return None;
+    }
+    let enough = || get().map(|size| size / 2).unwrap_or(0);
+    // Both attempts may fail; what counts is the size at the end.
+    let _ = set(asked);
+    if enough() < asked {
+        let _ = force(asked);
+    }
+    Some(enough()).filter(|&got| got < asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn udp() -> Socket {
+        let any = "0.0.0.0:0".parse().expect("address");
+        new(any, Type::DGRAM, Protocol::UDP).expect("socket")
+    }
+
+    #[test]
+    fn a_size_that_the_system_allows_is_no_warning() {
+        let buffers = Buffers {
+            send: 65536,
+            receive: 65536,
+        };
+        let socket = udp();
+        assert_eq!(buffers.apply(&socket), Ok(()));
+        assert!(socket.recv_buffer_size().expect("size") >= 65536);
+    }
+
+    #[test]
+    fn a_size_that_was_cut_names_the_sysctl() {
+        let cut = fit(
+            1000,
+            |_| Ok(()),
+            || Ok(1200),
+            |_| Err(io::ErrorKind::PermissionDenied.into()),
+        );
+        assert_eq!(cut, Some(600));
+        assert_eq!(fit(0, |_| Ok(()), || Ok(0), |_| Ok(())), None);
+    }
+}

@@ -1,0 +1,230 @@
+//! From the configured addresses to bound sockets: which families go together, what is tried in which order,
+//! and the errors that name the key. Runs before the loop, so it may block.
+
+use super::Options;
+use super::listen::Listener;
+use super::report::{RunError, reason};
+use super::resolve::resolve;
+use super::socket::{canonical, lacks_ipv6};
+use super::udp::Udp;
+use crate::config::Address;
+use log::info;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The most addresses of one name that are listened on.
+const MAX_LISTENERS: usize = 16;
+
+/// The listeners that `listen` asks for: one for every address of a name, one for all addresses without a host.
+pub fn listeners(options: &Options) -> Result<Vec<Listener>, RunError> {
+    let Some(address) = &options.listen else {
+        return Ok(Vec::new());
+    };
+    let mut listeners = Vec::new();
+    let mut missing = None;
+    for place in places("listen", address)?.into_iter().take(MAX_LISTENERS) {
+        // `:port` is one socket; its second place is for a machine without IPv6.
+        if address.host.is_none() && !listeners.is_empty() {
+            break;
+        }
+        match Listener::bind(place, &options.tcp) {
+            Ok(listener) => listeners.push(listener),
+            Err(e) if place.is_ipv6() && lacks_ipv6(&e) => missing = Some(e),
+            Err(e) => return Err(cannot_bind("listen", address, &e)),
+        }
+    }
+    if let (true, Some(e)) = (listeners.is_empty(), missing) {
+        return Err(cannot_bind("listen", address, &e));
+    }
+    for listener in &listeners {
+        info!("listening for TCP on {}", listener.local());
+    }
+    Ok(listeners)
+}
+
+/// The UDP socket that `udp_bind` and `udp_connect` ask for, and the peer's address if there is one. Of the
+/// addresses that names stand for, the first ones are taken that can reach each other.
+pub fn udp(options: &Options) -> Result<(Udp, Option<SocketAddr>), RunError> {
+    let peers = match &options.udp_connect {
+        Some(address) => lookup("udp_connect", address)?,
+        None => Vec::new(),
+    };
+    let peers: Vec<SocketAddr> = peers.into_iter().map(canonical).collect();
+    let (key, address, places) = match (&options.udp_bind, &options.udp_connect) {
+        (Some(address), _) => ("udp_bind", address, places("udp_bind", address)?),
+        (None, Some(address)) => ("udp_connect", address, peers.iter().map(any_port).collect()),
+        (None, None) => {
+            return Err(RunError::new(
+                "neither udp_bind nor udp_connect is set: nothing to carry",
+            ));
+        }
+    };
+    let mut missing = None;
+    for place in places {
+        let udp = match Udp::bind(place, &options.udp) {
+            Ok(udp) => udp,
+            Err(e) if place.is_ipv6() && lacks_ipv6(&e) => {
+                missing = Some(e);
+                continue;
+            }
+            Err(e) => return Err(cannot_bind(key, address, &e)),
+        };
+        let peer = peers.iter().copied().find(|&peer| udp.reaches(peer));
+        if peer.is_some() || peers.is_empty() {
+            match peer {
+                Some(peer) => info!("UDP bound to {}, peer {peer}", udp.local()),
+                None => info!("UDP bound to {}", udp.local()),
+            }
+            return Ok((udp, peer));
+        }
+    }
+    Err(match (missing, &options.udp_connect) {
+        (None, Some(peer)) => RunError::new(format!(
+            "udp_connect: {peer} cannot be reached from udp_bind {address}: one is IPv4 and the other IPv6"
+        )),
+        (Some(e), _) => cannot_bind(key, address, &e),
+        (None, None) => cannot_bind(key, address, &io::ErrorKind::AddrNotAvailable.into()),
+    })
+}
+
+/// The addresses of the service that `connect` names; none if it is not set.
+pub fn service(options: &Options) -> Result<Vec<SocketAddr>, RunError> {
+    let Some(address) = &options.connect else {
+        return Ok(Vec::new());
+    };
+    let found = lookup("connect", address)?;
+    info!("sessions of the other end are connected to {address}");
+    Ok(found)
+}
+
+/// Where to bind, in the order of trying. Without a host: everywhere, or every IPv4 address if there is no IPv6.
+fn places(key: &str, address: &Address) -> Result<Vec<SocketAddr>, RunError> {
+    if address.host.is_some() {
+        return lookup(key, address);
+    }
+    let everywhere: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+    Ok(everywhere
+        .map(|ip| SocketAddr::new(ip, address.port))
+        .into())
+}
+
+/// Any address and port of the peer's family.
+fn any_port(peer: &SocketAddr) -> SocketAddr {
+    match peer {
+        SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+    }
+}
+
+fn lookup(key: &str, address: &Address) -> Result<Vec<SocketAddr>, RunError> {
+    resolve(address)
+        .map_err(|e| RunError::new(format!("{key}: cannot resolve {address}: {}", reason(&e))))
+}
+
+fn cannot_bind(key: &str, address: &Address, error: &io::Error) -> RunError {
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied if (1..1024).contains(&address.port) => {
+            " (ports below 1024 need root or CAP_NET_BIND_SERVICE)"
+        }
+        _ => "",
+    };
+    RunError::new(format!(
+        "{key}: cannot bind {address}: {}{advice}",
+        reason(error)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Option<Address> {
+        let (host, port) = text.rsplit_once(':').expect("host:port");
+        let host = host.trim_matches(['[', ']']);
+        Some(Address {
+            host: (!host.is_empty()).then(|| host.into()),
+            port: port.parse().expect("port"),
+        })
+    }
+
+    fn line<T>(result: Result<T, RunError>) -> String {
+        match result {
+            Ok(_) => "no error".into(),
+            Err(e) => e.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_taken_port_is_named_with_its_key() {
+        let first = listeners(&Options {
+            listen: address("127.0.0.1:0"),
+            ..Options::default()
+        })
+        .expect("bind");
+        let taken = first[0].local();
+        let again = Options {
+            listen: address(&taken.to_string()),
+            ..Options::default()
+        };
+        let expected = format!("listen: cannot bind {taken}: the port is taken");
+        assert_eq!(line(listeners(&again)), expected);
+    }
+
+    #[test]
+    fn a_port_without_host_is_one_socket_for_all() {
+        let options = Options {
+            listen: address(":0"),
+            udp_bind: address(":0"),
+            ..Options::default()
+        };
+        let listeners = listeners(&options).expect("bind");
+        assert_eq!(listeners.len(), 1);
+        let port = listeners[0].local().port();
+        std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("IPv4 is served");
+        let (udp, peer) = udp(&options).expect("bind");
+        assert!(udp.reaches(SocketAddr::from(([192, 0, 2, 1], 1))));
+        assert_eq!(peer, None);
+    }
+
+    #[test]
+    fn the_families_of_bind_and_peer_agree() {
+        let agree = |bind: Option<&str>, connect| {
+            let options = Options {
+                udp_bind: bind.and_then(address),
+                udp_connect: address(connect),
+                ..Options::default()
+            };
+            udp(&options).map(|(udp, peer)| (udp.local().ip(), peer.expect("a peer").ip()))
+        };
+        let four: IpAddr = Ipv4Addr::LOCALHOST.into();
+        let (_, peer) =
+            agree(Some("127.0.0.1:0"), "localhost:9").expect("the name has an IPv4 address");
+        assert_eq!(peer, four);
+        let (local, peer) = agree(None, "127.0.0.1:9").expect("any address");
+        assert_eq!((local, peer), (Ipv4Addr::UNSPECIFIED.into(), four));
+        let error = line(agree(Some("127.0.0.1:0"), "[::1]:9"));
+        let expected = "udp_connect: [::1]:9 cannot be reached from udp_bind 127.0.0.1:0: one is IPv4 and the other IPv6";
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn errors_name_key_and_value() {
+        let options = Options {
+            connect: address("no-such-host.invalid:22"),
+            ..Options::default()
+        };
+        let error = line(service(&options));
+        assert!(
+            error.starts_with("connect: cannot resolve no-such-host.invalid:22: "),
+            "{error}"
+        );
+        let denied = io::ErrorKind::PermissionDenied.into();
+        let port = address("127.0.0.1:80").expect("address");
+        assert_eq!(
+            cannot_bind("listen", &port, &denied).to_string(),
+            "listen: cannot bind 127.0.0.1:80: permission denied (ports below 1024 need root or CAP_NET_BIND_SERVICE)"
+        );
+        let nothing = line(udp(&Options::default()));
+        assert!(nothing.contains("udp_bind") && nothing.contains("udp_connect"));
+    }
+}

@@ -1,0 +1,249 @@
+//! What the operating system is asked for that no safe crate offers: more files, fewer privileges, larger buffers.
+//! All the `unsafe` of the event loop is here.
+
+use super::report::reason;
+use socket2::Socket;
+use std::ffi::CString;
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::AsRawFd;
+
+/// Raises the number of files that this process may open (RLIMIT_NOFILE) to its hard limit, and returns it.
+pub fn raise_file_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a live rlimit, which the call fills.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the pointer is to a live rlimit, which the call only reads.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
+    Ok(limit.rlim_cur)
+}
+
+/// Sets the size in bytes of a socket's buffer (SO_RCVBUFFORCE, SO_SNDBUFFORCE) beyond the system's limit for everyone,
+/// which takes CAP_NET_ADMIN.
+pub fn force_buffer(socket: &Socket, option: libc::c_int, size: usize) -> io::Result<()> {
+    let size = libc::c_int::try_from(size).map_err(io::Error::other)?;
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the value is a live c_int and the length is its length; the call only reads it.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const size).cast(),
+            length,
+        )
+    })
+}
+
+/// A user and group to run as.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    /// None for a number that has no name: it is a member of its group only.
+    name: Option<CString>,
+    uid: libc::uid_t,
+    gid: libc::gid_t,
+}
+
+/// Becomes `USER[:GROUP]` (names or numbers) for good. Fails with the reason, as the end of a sentence, if there is
+/// no such user or group, if the system does not allow it, or if it could be undone.
+pub fn drop_privileges(spec: &str) -> Result<(), String> {
+    let to = identity(spec)?;
+    // SAFETY: these calls take no pointers and cannot fail.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    if uid != 0 && (uid, gid) == (to.uid, to.gid) {
+        return Ok(());
+    }
+    switch(&to).map_err(|e| format!("cannot become this user: {}", reason(&e)))?;
+    verify(&to)
+}
+
+/// The order matters: after the user is changed the groups cannot be.
+fn switch(to: &Identity) -> io::Result<()> {
+    match &to.name {
+        // SAFETY: the name is a string that ends in NUL and lives during the call.
+        Some(name) => check(unsafe { libc::initgroups(name.as_ptr(), to.gid) })?,
+        // SAFETY: one group is read from a live gid_t.
+        None => check(unsafe { libc::setgroups(1, &to.gid) })?,
+    }
+    // SAFETY: these calls take no pointers; libc applies them to every thread.
+    check(unsafe { libc::setresgid(to.gid, to.gid, to.gid) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::setresuid(to.uid, to.uid, to.uid) })
+}
+
+/// Makes sure that real, effective and saved identity are the new one, and that root cannot be had back.
+fn verify(to: &Identity) -> Result<(), String> {
+    let (mut uids, mut gids) = ([0; 3], [0; 3]);
+    let [real, effective, saved] = &mut uids;
+    // SAFETY: three pointers to live, distinct uid_t, which the call fills.
+    check(unsafe { libc::getresuid(real, effective, saved) }).map_err(|e| reason(&e))?;
+    let [real, effective, saved] = &mut gids;
+    // SAFETY: three pointers to live, distinct gid_t, which the call fills.
+    check(unsafe { libc::getresgid(real, effective, saved) }).map_err(|e| reason(&e))?;
+    // SAFETY: the call takes no pointers. It is meant to fail.
+    let regained = to.uid != 0 && unsafe { libc::setuid(0) } == 0;
+    if uids != [to.uid; 3] || gids != [to.gid; 3] || regained {
+        return Err("privileges could be regained after they were dropped".into());
+    }
+    Ok(())
+}
+
+fn identity(spec: &str) -> Result<Identity, String> {
+    let (user, group) = match spec.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (spec, None),
+    };
+    if user.is_empty() || group == Some("") {
+        return Err("it has to be USER or USER:GROUP".into());
+    }
+    let found = find_user(user)?;
+    let gid = match (group, &found) {
+        (Some(group), _) => find_group(group)?,
+        (None, Some(found)) => found.gid,
+        (None, None) if user.parse::<libc::uid_t>().is_ok() => {
+            return Err("a number that has no name needs a group".into());
+        }
+        (None, None) => return Err(format!("no such user: {user}")),
+    };
+    match (found, user.parse()) {
+        (Some(found), _) => Ok(Identity { gid, ..found }),
+        (None, Ok(uid)) => Ok(Identity {
+            name: None,
+            uid,
+            gid,
+        }),
+        (None, Err(_)) => Err(format!("no such user: {user}")),
+    }
+}
+
+/// Looks a user up by name or, if it is one, by number.
+fn find_user(user: &str) -> Result<Option<Identity>, String> {
+    let key = CString::new(user).map_err(|_| format!("no such user: {user:?}"))?;
+    look_up(
+        |record: *mut libc::passwd, buffer: &mut [libc::c_char], found| {
+            // SAFETY: every pointer is to live memory of the type and length that the call is told of; the key ends in NUL.
+            unsafe {
+                match user.parse() {
+                    Ok(uid) => {
+                        libc::getpwuid_r(uid, record, buffer.as_mut_ptr(), buffer.len(), found)
+                    }
+                    Err(_) => libc::getpwnam_r(
+                        key.as_ptr(),
+                        record,
+                        buffer.as_mut_ptr(),
+                        buffer.len(),
+                        found,
+                    ),
+                }
+            }
+        },
+        |record| Identity {
+            // SAFETY: the system filled the record, so its name is a string that ends in NUL, in the buffer still held.
+            name: Some(unsafe { std::ffi::CStr::from_ptr(record.pw_name) }.to_owned()),
+            uid: record.pw_uid,
+            gid: record.pw_gid,
+        },
+    )
+    .map_err(|e| format!("cannot look up user {user}: {}", reason(&e)))
+}
+
+/// The number of a group, which may be a number already.
+fn find_group(group: &str) -> Result<libc::gid_t, String> {
+    if let Ok(gid) = group.parse() {
+        return Ok(gid);
+    }
+    let key = CString::new(group).map_err(|_| format!("no such group: {group:?}"))?;
+    let gid = look_up(
+        |record: *mut libc::group, buffer: &mut [libc::c_char], found| {
+            // SAFETY: every pointer is to live memory of the type and length that the call is told of; the key ends in NUL.
+            unsafe {
+                libc::getgrnam_r(
+                    key.as_ptr(),
+                    record,
+                    buffer.as_mut_ptr(),
+                    buffer.len(),
+                    found,
+                )
+            }
+        },
+        |record| record.gr_gid,
+    )
+    .map_err(|e| format!("cannot look up group {group}: {}", reason(&e)))?;
+    gid.ok_or_else(|| format!("no such group: {group}"))
+}
+
+/// Calls one of libc's `get..._r` with a buffer that grows until the record fits, and reads what it found.
+fn look_up<R, T>(
+    call: impl Fn(*mut R, &mut [libc::c_char], *mut *mut R) -> libc::c_int,
+    read: impl Fn(&R) -> T,
+) -> io::Result<Option<T>> {
+    let mut buffer = vec![0; 1024];
+    loop {
+        let mut record = MaybeUninit::<R>::uninit();
+        let mut found = std::ptr::null_mut();
+        match call(record.as_mut_ptr(), &mut buffer, &mut found) {
+            0 if found.is_null() => return Ok(None),
+            // SAFETY: success and a pointer that is not null mean that it is `record`, now filled.
+            0 => return Ok(Some(read(unsafe { &*found }))),
+            libc::ERANGE if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 2, 0),
+            libc::EINTR => (),
+            // Some systems say so instead of finding nothing.
+            libc::ENOENT | libc::ESRCH => return Ok(None),
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_limit_is_raised() {
+        let limit = raise_file_limit().expect("limit");
+        assert!(limit >= 64);
+        assert_eq!(raise_file_limit().expect("again"), limit);
+    }
+
+    #[test]
+    fn users_and_groups_by_name_and_number() {
+        let root = identity("root").expect("root");
+        assert_eq!((root.uid, root.gid), (0, 0));
+        assert_eq!(identity("0:0").expect("by number"), root);
+        let stranger = identity("54321:54322").expect("numbers need no names");
+        assert_eq!(
+            (stranger.name, stranger.uid, stranger.gid),
+            (None, 54321, 54322)
+        );
+    }
+
+    #[test]
+    fn what_is_no_user_is_an_error() {
+        for (spec, message) in [
+            ("", "USER or USER:GROUP"),
+            (":root", "USER or USER:GROUP"),
+            ("root:", "USER or USER:GROUP"),
+            ("no-such-user-here", "no such user: no-such-user-here"),
+            ("54321", "needs a group"),
+            (
+                "root:no-such-group-here",
+                "no such group: no-such-group-here",
+            ),
+            ("ro\0ot", "no such user"),
+        ] {
+            let error = identity(spec).expect_err(spec);
+            assert!(error.contains(message), "{spec:?}: {error}");
+        }
+    }
+}

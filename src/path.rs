@@ -1,0 +1,80 @@
+//! What is known of the way to one address, shared by all sessions that use it.
+
+use crate::rate::loss::Loss;
+use crate::rate::pacer::Pacer;
+use crate::rate::{Limits, Rate};
+use crate::segment::ahead;
+use crate::time::{MS, Time};
+use std::net::SocketAddr;
+
+/// Bytes of IP and UDP headers before a datagram's payload.
+pub fn headers(addr: &SocketAddr) -> usize {
+    match addr {
+        SocketAddr::V4(_) => 28,
+        SocketAddr::V6(a) if a.ip().to_ipv4_mapped().is_some() => 28,
+        SocketAddr::V6(_) => 48,
+    }
+}
+
+/// The share of the path's rate that copies of small messages may take.
+const COPIES: f64 = 0.03;
+
+pub struct Path {
+    pub addr: SocketAddr,
+    pub rate: Rate,
+    /// What gets lost on the way here, seen from gaps in the segments' numbers.
+    inbound: Loss,
+    /// Spends the share of the rate that is there for copies.
+    copies: Pacer,
+    /// Bytes around a KCP packet: IP, UDP and seal.
+    pub overhead: usize,
+    /// When anything was last sent to and heard from there.
+    pub sent_at: Time,
+    pub heard_at: Time,
+    /// Sessions on this path.
+    pub sessions: usize,
+}
+
+impl Path {
+    /// `seal`: what sealing adds to a packet, bytes.
+    pub fn new(addr: SocketAddr, seal: usize, limits: Limits, now: Time) -> Path {
+        Path {
+            addr,
+            rate: Rate::new(limits, now),
+            inbound: Loss::default(),
+            copies: Pacer::new(now),
+            overhead: headers(&addr) + seal,
+            sent_at: now,
+            heard_at: now,
+            sessions: 0,
+        }
+    }
+
+    /// Chance that a packet is lost: the worse of the two directions, since the acks of the one are at the mercy of the other.
+    pub fn loss(&self) -> f64 {
+        self.rate.loss().share().max(self.inbound.share())
+    }
+
+    /// Chance that a packet is lost when the one before it was.
+    pub fn loss_after_loss(&self) -> f64 {
+        self.rate.loss().after_loss().max(self.inbound.after_loss())
+    }
+
+    /// A new segment `sn` arrived where `expected` was next: what is between was lost or overtaken.
+    pub fn on_inbound(&mut self, sn: u32, expected: u32) {
+        for _ in 0..ahead(sn, expected).clamp(0, 64) {
+            self.inbound.record(true);
+        }
+        self.inbound.record(false);
+    }
+
+    /// Whether a copy may be sent ahead of need; `bytes` of datagram are charged if so.
+    pub fn may_copy(&mut self, bytes: usize, now: Time) -> bool {
+        let may = self.copies.owes_less_than(500 * MS, now);
+        if may {
+            self.copies
+                .charge(bytes, self.rate.capacity() * COPIES, now);
+        }
+        may
+    }
+}

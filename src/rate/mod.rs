@@ -1,0 +1,442 @@
+//! At which rate a path carries what we send, found from acknowledgements alone: the bottleneck's rate, the base
+//! round trip, random loss told from loss by a full queue. One `Rate` a path; all its sessions share it.
+//! No I/O and no clock. What is sent first, and again, is decided in `conversation` and `tunnel`.
+//!
+//! The model is that of BBR (Cardwell et al., "BBR: Congestion-Based Congestion Control", ACM Queue 14(5), 2016;
+//! draft-cardwell-iccrg-bbr-congestion-control): a path is one bottleneck with a queue before it, and its state is known
+//! from two numbers, the rate at which it delivers when it is busy and the round trip when its queue is empty.
+//! Three things differ, because here random loss is the rule and the queue shall stay empty:
+//!
+//!  1. The rate is that of *service*: of all that was acknowledged or found lost, for a packet that is lost at random
+//!     has used its share of the line. Thus random loss, at any share, neither slows us down nor blurs the measurement.
+//!  2. A packet that a full queue threw away has not used the line. What the service rate says is therefore bounded by
+//!     delivered / (1 − p), p being the share lost while the queue was empty.
+//!  3. A standing queue (the *least* round trip of a round above the base, which jitter does not reach) slows us down
+//!     in proportion, as in delay-based control (Brakmo 1995; Kumar et al., "Swift", SIGCOMM 2020).
+
+pub mod loss;
+pub mod pacer;
+
+use crate::time::{MS, SEC, Time};
+use loss::Loss;
+use pacer::Pacer;
+
+/// Segments that may leave on a path of which nothing is known, spread over a round trip, as a rate (RFC 6928 has 10;
+/// a tunnel carries many connections at once and repeats what gets lost early).
+const FIRST_WINDOW: f64 = 32.0 * 1400.0;
+/// Assumed round trip before the first sample.
+const FIRST_RTT: u64 = 100 * MS;
+/// 2/ln 2: the least gain that doubles the rate each round trip (BBR draft, section 4.3.1).
+const STARTUP_GAIN: f64 = 2.885;
+/// Startup ends when the rate has not grown by a quarter in so many rounds (BBR draft, 4.3.1.2).
+const STARTUP_GROWTH: f64 = 1.25;
+const STARTUP_ROUNDS: u32 = 3;
+/// A probe asks for so much more for one round. At 60 ms it builds 4.8 ms of queue, which a shallow buffer still holds;
+/// where no queue shows, the next round asks for `PROBE_MORE`.
+const PROBE: f64 = 1.08;
+const PROBE_MORE: f64 = 1.35;
+/// In between: a little below what was measured, so that what others or noise put into the queue drains.
+const CRUISE: f64 = 0.99;
+/// Round trips from one probe to the next, and the most time.
+const PROBE_ROUNDS: u32 = 8;
+const PROBE_EVERY: u64 = SEC;
+/// The base round trip is the least of this span (BBR draft: 10 s).
+const BASE_SPAN: u64 = 10 * SEC;
+/// The lowest rate, bytes per second: some packets a second must go, or nothing can be measured.
+const LEAST_RATE: f64 = 8_000.0;
+
+/// What is remembered with a transmission, to measure with it when it is acknowledged.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stamp {
+    pub sent_at: Time,
+    delivered: u64,
+    lost: u64,
+    delivered_at: Time,
+    first_sent_at: Time,
+    /// Sent while the senders had nothing more: says nothing about the path's limit.
+    limited: bool,
+    /// Sent while the path was not being filled beyond what it was known to carry.
+    calm: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Doubling each round trip until the path shows its limit.
+    Startup,
+    /// Half the rate until the queue that startup left is gone.
+    Drain,
+    Cruise,
+    /// Asking for more, in its n-th round.
+    Probe(u32),
+}
+
+/// Bounds that the operator set, bytes per second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    pub up: Option<f64>,
+}
+
+/// One round trip's worth of measurement.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    /// The round ends when something sent after this many bytes had been delivered is acknowledged.
+    ends_at: u64,
+    least_rtt: Option<u64>,
+    /// The best samples of the round, bytes per second.
+    service: f64,
+    delivery: f64,
+    limited: bool,
+}
+
+/// The state of one path.
+#[derive(Debug)]
+pub struct Rate {
+    pacer: Pacer,
+    limits: Limits,
+    phase: Phase,
+    /// Bytes per second that the bottleneck serves, headers and seal included.
+    capacity: f64,
+    /// Bytes sent and neither acknowledged nor given up.
+    in_flight: u64,
+    delivered: u64,
+    lost: u64,
+    delivered_at: Time,
+    first_sent_at: Time,
+    /// While `delivered` is below this, samples are limited by the senders.
+    limited_until: u64,
+    base_rtt: Option<u64>,
+    base_at: Time,
+    srtt: u64,
+    rttvar: u64,
+    loss: Loss,
+    round: Round,
+    /// The queue at the end of the last round, microseconds of delay.
+    queue: u64,
+    /// Rounds since the last probe, and rounds in which startup did not grow.
+    rounds: u32,
+    stalled: u32,
+    startup_best: f64,
+    probed_at: Time,
+    /// Rounds in a row in which the queue stood although we sent less than the path carries.
+    stuck: u32,
+}
+
+impl Rate {
+    pub fn new(limits: Limits, now: Time) -> Rate {
+        Rate {
+            pacer: Pacer::new(now),
+            limits,
+            phase: Phase::Startup,
+            capacity: FIRST_WINDOW / (FIRST_RTT as f64 / SEC as f64) / STARTUP_GAIN,
+            in_flight: 0,
+            delivered: 0,
+            lost: 0,
+            delivered_at: now,
+            first_sent_at: now,
+            limited_until: 0,
+            base_rtt: None,
+            base_at: now,
+            srtt: FIRST_RTT,
+            rttvar: FIRST_RTT / 2,
+            loss: Loss::default(),
+            round: Round {
+                limited: true,
+                ..Round::default()
+            },
+            queue: 0,
+            rounds: 0,
+            stalled: 0,
+            startup_best: 0.0,
+            probed_at: now,
+            stuck: 0,
+        }
+    }
+
+    /// Bytes per second at which bulk may leave now.
+    pub fn pacing(&self) -> f64 {
+        let rate = self.capacity * self.gain();
+        rate.min(self.limits.up.unwrap_or(f64::MAX)).max(LEAST_RATE)
+    }
+
+    fn gain(&self) -> f64 {
+        match self.phase {
+            Phase::Startup => STARTUP_GAIN,
+            Phase::Drain => 0.5,
+            Phase::Probe(0) => PROBE,
+            Phase::Probe(_) => PROBE_MORE,
+            Phase::Cruise if self.queue <= self.tolerance() => CRUISE,
+            // half of the queue drains in a round trip
+            Phase::Cruise => {
+                (1.0 - 0.5 * self.queue as f64 / self.base() as f64).clamp(0.5, CRUISE)
+            }
+        }
+    }
+
+    /// The queue that noise and ack timing can feign, microseconds.
+    fn tolerance(&self) -> u64 {
+        (self.base() / 32).clamp(MS, 5 * MS)
+    }
+
+    fn base(&self) -> u64 {
+        self.base_rtt.unwrap_or(FIRST_RTT).max(MS / 2)
+    }
+
+    /// The most bytes in flight before bulk has to wait: twice what the path holds, for acks that come late or bundled.
+    pub fn in_flight_limit(&self) -> u64 {
+        let gain = if self.phase == Phase::Startup {
+            3.0
+        } else {
+            2.0
+        };
+        let path = self.capacity * (self.base() + 10 * MS) as f64 / SEC as f64;
+        (gain * path) as u64 + FIRST_WINDOW as u64
+    }
+
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// When bulk may leave next: `NEVER` while too much is in flight (an acknowledgement has to come first).
+    pub fn release(&self) -> Time {
+        if self.in_flight >= self.in_flight_limit() {
+            Time::NEVER
+        } else {
+            self.pacer.release()
+        }
+    }
+
+    /// Whether a small message may go ahead of the bulk: while what went ahead is below 10 ms of the rate.
+    pub fn may_go_ahead(&self, now: Time) -> bool {
+        self.pacer.owes_less_than(10 * MS, now)
+    }
+
+    /// Smoothed round trip, microseconds.
+    pub fn srtt(&self) -> u64 {
+        self.srtt
+    }
+
+    /// How long to wait for an acknowledgement before asking again (RFC 6298's and RFC 9002's shape), microseconds.
+    pub fn timeout(&self) -> u64 {
+        self.srtt + (4 * self.rttvar).max(10 * MS) + 10 * MS
+    }
+
+    /// By how much a later packet may overtake an earlier one before that counts as lost (RACK, RFC 8985, has a quarter
+    /// of the round trip): long enough for a lost datagram of acks to be repeated.
+    pub fn reordering(&self) -> u64 {
+        (self.srtt / 8).clamp(4 * MS, 14 * MS)
+    }
+
+    pub fn loss(&self) -> &Loss {
+        &self.loss
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Estimated rate of the bottleneck, bytes per second.
+    pub fn capacity(&self) -> f64 {
+        self.capacity
+    }
+
+    pub fn base_rtt(&self) -> Option<u64> {
+        self.base_rtt
+    }
+
+    /// Nobody had anything more to send although the path would have taken it.
+    pub fn on_idle(&mut self) {
+        self.limited_until = (self.delivered + self.in_flight).max(1);
+    }
+
+    /// Bytes that leave and that nothing will acknowledge: acks, pings.
+    pub fn on_unmeasured(&mut self, bytes: usize, now: Time) {
+        let rate = self.pacing();
+        self.pacer.charge(bytes, rate, now);
+    }
+
+    /// A segment leaves in `bytes` of datagram.
+    pub fn on_sent(&mut self, bytes: usize, now: Time) -> Stamp {
+        self.on_unmeasured(bytes, now);
+        if self.in_flight == 0 {
+            self.first_sent_at = now;
+            self.delivered_at = now;
+        }
+        self.in_flight += bytes as u64;
+        Stamp {
+            sent_at: now,
+            delivered: self.delivered,
+            lost: self.lost,
+            delivered_at: self.delivered_at,
+            first_sent_at: self.first_sent_at,
+            limited: self.delivered < self.limited_until,
+            calm: matches!(self.phase, Phase::Startup | Phase::Cruise)
+                && self.queue <= self.tolerance(),
+        }
+    }
+
+    /// A round trip was measured.
+    pub fn on_rtt(&mut self, rtt: u64, now: Time) {
+        if self.base_rtt.is_none() {
+            (self.srtt, self.rttvar) = (rtt, rtt / 2);
+            if self.delivered == 0 {
+                self.capacity = FIRST_WINDOW / (rtt.max(MS) as f64 / SEC as f64) / STARTUP_GAIN;
+            }
+        } else {
+            self.rttvar = (3 * self.rttvar + self.srtt.abs_diff(rtt)) / 4;
+            self.srtt = (7 * self.srtt + rtt) / 8;
+        }
+        let expired = now.since(self.base_at) > BASE_SPAN;
+        if expired || self.base_rtt.is_none_or(|base| rtt <= base) {
+            self.base_rtt = Some(if expired {
+                self.round.least_rtt.unwrap_or(rtt).min(rtt)
+            } else {
+                rtt
+            });
+            self.base_at = now;
+        }
+        self.round.least_rtt = Some(self.round.least_rtt.map_or(rtt, |least| least.min(rtt)));
+    }
+
+    /// A transmission of `bytes` was acknowledged.
+    pub fn on_delivered(&mut self, bytes: usize, stamp: &Stamp, now: Time) {
+        self.in_flight = self.in_flight.saturating_sub(bytes as u64);
+        self.delivered += bytes as u64;
+        self.delivered_at = now;
+        if stamp.sent_at > self.first_sent_at {
+            self.first_sent_at = stamp.sent_at;
+        }
+        let span = now
+            .since(stamp.delivered_at)
+            .max(stamp.sent_at.since(stamp.first_sent_at));
+        // shorter than the path itself: a clump of acks, not a rate
+        if span >= self.base() / 2 && span > 0 {
+            let per_second = SEC as f64 / span as f64;
+            let delivered = (self.delivered - stamp.delivered) as f64;
+            let served = delivered + (self.lost - stamp.lost) as f64;
+            self.round.service = served * per_second;
+            self.round.delivery = delivered * per_second;
+            self.round.limited = stamp.limited;
+        }
+        if stamp.delivered >= self.round.ends_at {
+            self.end_round(now);
+        }
+    }
+
+    /// A transmission of `bytes` is given up.
+    pub fn on_lost(&mut self, bytes: usize) {
+        self.in_flight = self.in_flight.saturating_sub(bytes as u64);
+        self.lost += bytes as u64;
+    }
+
+    /// What became of a datagram; called in the order of sending.
+    pub fn record_fate(&mut self, lost: bool, stamp: &Stamp) {
+        if stamp.calm {
+            self.loss.record(lost);
+        }
+    }
+
+    /// What was given up has arrived after all.
+    pub fn on_late(&mut self) {
+        self.loss.retract();
+    }
+
+    /// A transmission of `bytes` will never be heard of: its session is gone.
+    pub fn on_forgotten(&mut self, bytes: usize) {
+        self.in_flight = self.in_flight.saturating_sub(bytes as u64);
+    }
+
+    fn end_round(&mut self, now: Time) {
+        let round = std::mem::replace(
+            &mut self.round,
+            Round {
+                ends_at: self.delivered,
+                limited: true,
+                ..Round::default()
+            },
+        );
+        self.queue = round
+            .least_rtt
+            .unwrap_or(self.base())
+            .saturating_sub(self.base());
+        let standing = self.queue > self.tolerance();
+        self.learn(&round, standing);
+        self.rounds += 1;
+        self.next_phase(&round, standing, now);
+        self.watch_base(&round, standing, now);
+    }
+
+    /// Moves the estimate by one round's measurement.
+    fn learn(&mut self, round: &Round, standing: bool) {
+        // loss above what the calm path loses was the queue's: three standard errors and half a percent are still chance
+        let chance = self.loss.share()
+            + 3.0
+                * self
+                    .loss
+                    .deviation(self.capacity * self.base() as f64 / SEC as f64 / 1400.0)
+            + 0.005;
+        let sample = round.service.min(round.delivery / (1.0 - chance.min(0.9)));
+        if sample > self.capacity {
+            self.capacity = sample;
+        } else if standing && !round.limited && sample > 0.0 {
+            self.capacity += (sample - self.capacity) * 0.5;
+        }
+    }
+
+    fn next_phase(&mut self, round: &Round, standing: bool, now: Time) {
+        match self.phase {
+            Phase::Startup => {
+                if round.limited {
+                    return;
+                }
+                let grew = self.capacity >= self.startup_best * STARTUP_GROWTH;
+                self.startup_best = self.startup_best.max(self.capacity);
+                self.stalled = if grew { 0 } else { self.stalled + 1 };
+                if self.stalled >= STARTUP_ROUNDS || (standing && self.queue > self.base() / 8) {
+                    self.enter(Phase::Drain, now);
+                }
+            }
+            Phase::Drain => {
+                if !standing || self.rounds > 4 {
+                    self.enter(Phase::Cruise, now);
+                }
+            }
+            Phase::Cruise => {
+                let due = self.rounds >= PROBE_ROUNDS || now.since(self.probed_at) >= PROBE_EVERY;
+                if due && !standing && !round.limited {
+                    self.enter(Phase::Probe(0), now);
+                }
+            }
+            Phase::Probe(n) => {
+                if standing
+                    || round.limited
+                    || self.rounds > 1 && round.service < self.capacity * 0.95
+                {
+                    self.enter(Phase::Cruise, now);
+                } else {
+                    self.phase = Phase::Probe(n + 1);
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, now: Time) {
+        if matches!(phase, Phase::Probe(_)) {
+            self.probed_at = now;
+        }
+        self.phase = phase;
+        self.rounds = 0;
+    }
+
+    /// A queue that stays although we send well below what the path carries is not ours to drain: the path has
+    /// become longer, or others fill it. Its round trip is the new base.
+    fn watch_base(&mut self, round: &Round, standing: bool, now: Time) {
+        let draining = matches!(self.phase, Phase::Cruise | Phase::Drain) && standing;
+        self.stuck = if draining { self.stuck + 1 } else { 0 };
+        if self.stuck >= 4 {
+            self.base_rtt = round.least_rtt.or(self.base_rtt);
+            self.base_at = now;
+            self.queue = 0;
+            self.stuck = 0;
+        }
+    }
+}

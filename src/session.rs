@@ -1,0 +1,404 @@
+//! One TCP connection and the conversation that carries it: message framing, dial, end of stream, keepalive.
+//! Which datagrams leave when is decided in `tunnel`; recovery is in `conversation`.
+
+use crate::conversation::{Conversation, Now, Priority};
+use crate::message::{self, Item, Kind, MESSAGE_HEADER, MESSAGE_MAX, Parser};
+use crate::path::Path;
+use crate::ring::{CAPACITY, Ring, Spares};
+use crate::settings::Settings;
+use crate::time::{SEC, Time};
+
+/// Room for TCP's bytes is offered again when this much is free: small pieces cost a call each.
+const WORTH_READING: usize = 16 * 1024;
+/// Always kept free of TCP's bytes: the session's own messages (dial, eof, keepalive) must fit.
+const RESERVED: usize = 4 * MESSAGE_HEADER;
+/// A session that the other end has begun must dial within this, microseconds.
+pub const DIAL_WITHIN: u64 = 30 * SEC;
+/// The largest segment that a `kcp` object of any configuration sends.
+pub const SEGMENT_MAX: usize = 1500;
+
+/// How far a session has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Opened by the other end, whose dial has not arrived yet.
+    Halfway,
+    /// The service is being dialled.
+    Dialling,
+    /// TCP is connected.
+    Connected,
+    /// TCP is closed in both directions, in order; our last data is not acknowledged yet.
+    Lingering,
+    /// Ended before its time: the other end is being told.
+    Reset { told: u8 },
+    /// Out of the table; only the caller has not let go of it yet.
+    Gone,
+}
+
+impl State {
+    /// One letter for the log, as kcptun-libev has it.
+    pub fn letter(self) -> char {
+        match self {
+            State::Halfway => 'H',
+            State::Dialling => 'D',
+            State::Connected => 'C',
+            State::Lingering => 'L',
+            State::Reset { .. } => 'R',
+            State::Gone => 'G',
+        }
+    }
+}
+
+/// Why a session ended before its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// The other end has said so.
+    ResetByPeer,
+    /// The TCP connection here failed.
+    TcpFailed,
+    DialFailed,
+    /// Nothing was heard for `timeout`.
+    Timeout,
+    /// What came is not a session's byte stream.
+    Broken,
+    /// The daemon stops.
+    Shutdown,
+}
+
+impl Cause {
+    pub fn text(self) -> &'static str {
+        match self {
+            Cause::ResetByPeer => "the other end reset it",
+            Cause::TcpFailed => "its TCP connection failed",
+            Cause::DialFailed => "the service could not be dialled",
+            Cause::Timeout => "the other end has been silent for too long",
+            Cause::Broken => "the other end does not speak the protocol",
+            Cause::Shutdown => "the tunnel is stopping",
+        }
+    }
+}
+
+/// What reading the inbound stream has brought.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Read {
+    pub dial: bool,
+    /// `output` has more, or its end.
+    pub deliver: bool,
+}
+
+pub struct Session {
+    pub conversation: Conversation,
+    pub path: u32,
+    pub state: State,
+    /// Whether this end opened it (and accepted its TCP connection).
+    pub opener: bool,
+    pub opened_at: Time,
+    pub heard_at: Time,
+    asked_at: Time,
+    /// Lingering ends here, and so does the repetition of resets.
+    pub until: Time,
+    /// Flags of the tunnel's queues: whether it stands in them.
+    pub in_urgent: bool,
+    pub in_ready: bool,
+    /// `Event::Deliver` was said and not answered; one is enough.
+    deliver_said: bool,
+    /// Framed messages on their way from TCP to KCP.
+    stream: Ring,
+    /// Data on its way from KCP to TCP.
+    output: Ring,
+    parser: Parser,
+    dialled: bool,
+    /// TCP's end of stream was read and its eof queued.
+    finished: bool,
+    /// The other end's eof has arrived, and `output_ended` was told.
+    remote_finished: bool,
+    end_told: bool,
+    /// `input` had no room: say so when it has.
+    starved: bool,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+impl Session {
+    pub fn new(
+        conversation: Conversation,
+        path: u32,
+        opener: bool,
+        spares: &mut Spares,
+        now: Time,
+    ) -> Session {
+        let mut session = Session {
+            conversation,
+            path,
+            state: if opener {
+                State::Connected
+            } else {
+                State::Halfway
+            },
+            opener,
+            opened_at: now,
+            heard_at: now,
+            asked_at: now,
+            until: Time::NEVER,
+            in_urgent: false,
+            in_ready: false,
+            deliver_said: false,
+            stream: Ring::default(),
+            output: Ring::default(),
+            parser: Parser::default(),
+            dialled: opener,
+            finished: false,
+            remote_finished: false,
+            end_told: false,
+            starved: false,
+            bytes_in: 0,
+            bytes_out: 0,
+        };
+        if opener {
+            session.say(Kind::Dial, spares);
+        }
+        session
+    }
+
+    pub fn conv(&self) -> u32 {
+        self.conversation.conv()
+    }
+
+    /// Bytes that wait for KCP.
+    pub fn waiting(&self) -> usize {
+        self.stream.len()
+    }
+
+    /// Plain KCP: lets it have what waits.
+    pub fn feed(&mut self, spares: &mut Spares, now: Now) {
+        self.conversation.feed(&mut self.stream, spares, now);
+    }
+
+    /// Writes the next packet of this priority; its length, or 0.
+    pub fn build(
+        &mut self,
+        priority: Priority,
+        spares: &mut Spares,
+        path: &mut Path,
+        now: Now,
+        out: &mut [u8],
+    ) -> usize {
+        self.conversation
+            .build(priority, &mut self.stream, spares, path, now, out)
+    }
+
+    pub fn wants(&self, now: Time) -> Option<Priority> {
+        self.conversation.wants(self.stream.len(), now)
+    }
+
+    /// Whether what is wanted is to send something new, not to repeat or to acknowledge.
+    pub fn wants_new(&self) -> bool {
+        !self.stream.is_empty()
+    }
+
+    /// When this session has to be looked at again.
+    pub fn deadline(&self, path: &Path, settings: &Settings, now: Now) -> Time {
+        let conversation = self
+            .conversation
+            .deadline(self.stream.len(), path, now)
+            .unwrap_or(Time::NEVER);
+        let silence = self.heard_at.after(settings.timeout);
+        let ask = match self.state {
+            State::Halfway => self.opened_at.after(DIAL_WITHIN),
+            State::Lingering => self.until,
+            _ => self.ask_at(settings),
+        };
+        conversation.min(silence).min(ask)
+    }
+
+    /// When the other end is asked whether it still knows the session: it is, so many times before `timeout` has passed.
+    fn ask_at(&self, settings: &Settings) -> Time {
+        let parts = if self.opener { 4 } else { 2 };
+        self.heard_at
+            .max(self.asked_at)
+            .after(settings.timeout / parts)
+    }
+
+    pub fn keep_alive(&mut self, settings: &Settings, spares: &mut Spares, now: Time) {
+        if self.ask_at(settings) <= now && matches!(self.state, State::Dialling | State::Connected)
+        {
+            self.asked_at = now;
+            self.keepalive(spares);
+        }
+    }
+
+    /// Whether TCP's bytes are welcome.
+    fn reads_tcp(&self) -> bool {
+        self.state == State::Connected && !self.finished
+    }
+
+    pub fn input(&mut self, spares: &mut Spares) -> &mut [u8] {
+        if !self.reads_tcp() {
+            return &mut [];
+        }
+        if self.stream.free() < WORTH_READING {
+            self.starved = true;
+            return &mut [];
+        }
+        let most =
+            (MESSAGE_MAX - MESSAGE_HEADER).min(self.stream.free() - MESSAGE_HEADER - RESERVED);
+        self.stream.room(MESSAGE_HEADER, most, spares)
+    }
+
+    pub fn filled(&mut self, n: usize, spares: &mut Spares) {
+        if n > 0 && self.reads_tcp() {
+            self.stream
+                .commit(&message::header(Kind::Push, n), n, spares);
+            self.bytes_out += n as u64;
+        }
+        self.stream.settle(spares);
+    }
+
+    /// Whether room has come up that `input` did not have.
+    pub fn fed(&mut self) -> bool {
+        let roomy = self.stream.free() >= WORTH_READING * 2 || self.stream.is_empty();
+        let tell = self.starved && roomy && self.reads_tcp();
+        if tell {
+            self.starved = false;
+        }
+        tell
+    }
+
+    pub fn finish(&mut self, spares: &mut Spares) {
+        if self.reads_tcp() {
+            self.finished = true;
+            self.say(Kind::Eof, spares);
+        }
+    }
+
+    fn keepalive(&mut self, spares: &mut Spares) {
+        // something that waits is as good as a keepalive
+        if self.stream.is_empty() && self.conversation.is_settled() {
+            self.say(Kind::Keepalive, spares);
+        }
+    }
+
+    fn say(&mut self, kind: Kind, spares: &mut Spares) {
+        self.stream.push(&message::header(kind, 0), spares);
+    }
+
+    pub fn output(&self) -> &[u8] {
+        self.output.front()
+    }
+
+    pub fn consumed(&mut self, n: usize, spares: &mut Spares) {
+        self.output.consume(n, spares);
+        self.deliver_said = false;
+    }
+
+    /// Whether the caller is to be told of output: there is some, and it does not know yet.
+    pub fn must_deliver(&mut self) -> bool {
+        let ended = self.remote_finished && !self.end_told;
+        let must = self.state == State::Connected
+            && !self.deliver_said
+            && (!self.output.is_empty() || ended);
+        self.deliver_said |= must;
+        must
+    }
+
+    /// True once: the other end's stream is complete and written to TCP.
+    pub fn take_end(&mut self) -> bool {
+        let ended = self.remote_finished && self.output.is_empty() && !self.end_told;
+        self.end_told |= ended;
+        ended
+    }
+
+    /// Both directions of TCP are done: what is left is the conversation's own business.
+    pub fn tcp_is_done(&self) -> bool {
+        self.state == State::Connected && self.finished && self.end_told
+    }
+
+    /// All that both ends have said has arrived, as far as this end can know.
+    pub fn is_delivered(&self) -> bool {
+        self.stream.is_empty() && self.conversation.is_settled()
+    }
+
+    /// Drops what is buffered.
+    pub fn discard(&mut self, spares: &mut Spares) {
+        self.stream.consume(CAPACITY, spares);
+        self.output.consume(CAPACITY, spares);
+    }
+
+    /// Moves what has arrived from KCP to `output`, as far as there is room.
+    pub fn read(
+        &mut self,
+        path: &Path,
+        spares: &mut Spares,
+        scratch: &mut Vec<u8>,
+        now: Now,
+    ) -> Result<Read, ()> {
+        let mut read = Read::default();
+        let mut any = false;
+        while let Some(n) = self.conversation.peek() {
+            if self.state == State::Lingering {
+                // all was read up to eof; KCP may still hold what must not follow it
+                return Ok(read);
+            }
+            if self.output.free() < n {
+                break;
+            }
+            // the other end's segments may be larger than ours
+            if scratch.len() < n {
+                scratch.resize(n.max(SEGMENT_MAX), 0);
+            }
+            let Some(n) = self.conversation.recv(scratch) else {
+                break;
+            };
+            any = true;
+            self.take(&scratch[..n], &mut read, spares)?;
+        }
+        if any {
+            self.conversation.after_reading(path, now);
+        }
+        Ok(read)
+    }
+
+    fn take(&mut self, mut bytes: &[u8], read: &mut Read, spares: &mut Spares) -> Result<(), ()> {
+        while let Some(item) = self
+            .parser
+            .next(&mut bytes)
+            .map_err(|bad| self.complain(bad))?
+        {
+            match item {
+                Item::Dial if self.dialled => return Err(self.unexpected("a second dial")),
+                Item::Dial => {
+                    self.dialled = true;
+                    read.dial = true;
+                }
+                _ if !self.dialled => return Err(self.unexpected("data before the dial")),
+                Item::Data(_) if self.remote_finished => {
+                    return Err(self.unexpected("data after the end"));
+                }
+                Item::Data(data) => {
+                    self.output.push(data, spares);
+                    self.bytes_in += data.len() as u64;
+                    read.deliver = true;
+                }
+                Item::Eof => {
+                    self.remote_finished = true;
+                    read.deliver = true;
+                }
+                Item::Keepalive if !self.opener => self.keepalive(spares),
+                Item::Keepalive => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn complain(&self, bad: message::BadMessage) {
+        log::debug!(
+            "{:08x}: a message of type {} and length {}",
+            self.conv(),
+            bad.kind,
+            bad.length
+        );
+    }
+
+    fn unexpected(&self, what: &str) {
+        log::debug!("{:08x}: {what}", self.conv());
+    }
+}

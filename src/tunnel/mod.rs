@@ -1,0 +1,891 @@
+//! The whole tunnel without I/O: bytes and a time go in, bytes, events and a next deadline come out.
+//!
+//! The caller (`event/`, or a simulator in the tests) owns the sockets and the clock. What it does:
+//!  - a UDP datagram arrived                  -> `receive`
+//!  - a TCP connection was accepted           -> `open`
+//!  - a TCP socket is readable                -> read into `input(id)`, then `filled`; at end of stream `finished`
+//!  - a TCP socket failed                     -> `broken`
+//!  - a TCP socket is writable                -> write from `output(id)`, then `consumed`; when `output_ended(id)`
+//!    says so, shut down the socket's writing half
+//!  - the deadline is reached                 -> `advance`
+//!
+//! and after any of these: `event` until it is None, then `transmit` until it is None, then `deadline`.
+//!
+//! Here is who holds what, and what follows from a packet or a timer; in `transmit`, which datagram leaves next.
+
+mod packet;
+mod transmit;
+
+use crate::conversation::engine::Tap;
+use crate::conversation::{Conversation, Now};
+use crate::ended::{Ended, Ending};
+use crate::message::Control;
+use crate::path::Path;
+use crate::ring::Spares;
+use crate::segment::{self, Header, Segments, cmd};
+use crate::session::{Cause, DIAL_WITHIN, Session, State};
+use crate::settings::Settings;
+use crate::time::{MS, SEC, Time};
+use crate::timer::Wheel;
+use packet::Packets;
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use slab::Slab;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+pub use packet::DATAGRAM_MAX;
+
+/// When a reset is said again, microseconds after the last time: it may get lost, and the other end's TCP waits for it.
+const RESET_AGAIN: [u64; 4] = [60 * MS, 120 * MS, 240 * MS, 400 * MS];
+/// Late packets of a session that was reset are answered no oftener than this.
+const RESET_PAUSE: u64 = 200 * MS;
+/// Packets of sessions that are not known are answered so many times a second at most.
+const RESETS_A_SECOND: u32 = 500;
+/// Sessions begun by other ends that have not dialled yet, at most.
+const HALFWAY_MOST: usize = 4096;
+/// Paths whose knowledge is kept without a session, at most.
+const IDLE_PATHS: usize = 1024;
+/// Datagrams that wait to leave and answer something, at most; more would be somebody's flood.
+const CONTROL_MOST: usize = 4096;
+
+/// A session's place in the table. It is free again after the `Event::Close` of its holder was taken from
+/// `Tunnel::event`; the TCP socket must be closed then, before anything else is called.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SessionId(pub u32);
+
+/// What the caller has to do next for a session's TCP side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Connect a TCP socket to the configured service, then call `dialled` or `dial_failed`.
+    Dial(SessionId),
+    /// `output` has bytes that were not there before, or `output_ended` has become true: write what the socket takes.
+    /// (Not said before `dialled` for a session that asked for a Dial.)
+    Deliver(SessionId),
+    /// `input` has room again after it had none: read what the socket has.
+    Accept(SessionId),
+    /// The session has nothing more to do with its TCP socket: close it; with `abort`, so that its other end
+    /// gets a reset (SO_LINGER 0) instead of an end of stream. The id is free afterwards.
+    Close { id: SessionId, abort: bool },
+}
+
+/// Why `open` did not open a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// The session table is full.
+    Full,
+    /// The other end's address is not known (yet).
+    NoPeer,
+}
+
+/// What was dropped, and why; and what was resent.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Counters {
+    pub received: u64,
+    pub sent: u64,
+    pub bad_seal: u64,
+    pub replayed: u64,
+    pub malformed: u64,
+    pub unknown: u64,
+}
+
+/// A path and the sessions on it that wait for its rate.
+struct Lane {
+    path: Path,
+    ready: VecDeque<u32>,
+    /// Stands in `active`.
+    active: bool,
+    /// The size of the largest KCP packet on this path.
+    mtu: usize,
+}
+
+/// A session and what the caller knows of it.
+struct Entry {
+    session: Session,
+    addr: SocketAddr,
+    tcp: Tcp,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Tcp {
+    None,
+    Held,
+    /// `Event::Close` is on its way.
+    Closing,
+}
+
+pub struct Tunnel {
+    settings: Settings,
+    packets: Packets,
+    tap: Rc<RefCell<Tap>>,
+    spares: Spares,
+    scratch: Vec<u8>,
+    sessions: Slab<Entry>,
+    numbers: HashMap<(SocketAddr, u32), u32>,
+    lanes: Slab<Lane>,
+    addresses: HashMap<SocketAddr, u32>,
+    idle_lanes: VecDeque<u32>,
+    peer: Option<SocketAddr>,
+    ended: Ended,
+    wheel: Wheel,
+    due: Vec<u32>,
+    events: VecDeque<Event>,
+    /// Packets that are ready to leave: answers, and what plain KCP puts out.
+    control: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Sessions with something that does not wait for the rate.
+    urgent: VecDeque<u32>,
+    /// Lanes whose sessions may be able to send.
+    active: VecDeque<u32>,
+    rng: SmallRng,
+    halfway: usize,
+    counters: Counters,
+    complaints: Complaints,
+    resets: (Time, u32),
+}
+
+/// Log lines about bad packets, at most one a second.
+#[derive(Default)]
+struct Complaints {
+    next: Time,
+    held_back: u64,
+}
+
+impl Complaints {
+    fn say(&mut self, now: Time, from: SocketAddr, what: &str) {
+        if now < self.next {
+            self.held_back += 1;
+            return;
+        }
+        self.next = now.after(SEC);
+        match std::mem::take(&mut self.held_back) {
+            0 => log::warn!("a datagram from {from} was dropped: {what}"),
+            n => log::warn!(
+                "a datagram from {from} was dropped: {what} ({n} more since the last such line)"
+            ),
+        }
+    }
+}
+
+impl Tunnel {
+    pub fn new(mut settings: Settings, now: Time) -> Tunnel {
+        let mut rng = SmallRng::seed_from_u64(settings.seed);
+        let packets = Packets::new(settings.sealing.take(), SmallRng::from_rng(&mut rng));
+        Tunnel {
+            settings,
+            packets,
+            tap: Rc::default(),
+            spares: Spares::default(),
+            scratch: Vec::new(),
+            sessions: Slab::new(),
+            numbers: HashMap::new(),
+            lanes: Slab::new(),
+            addresses: HashMap::new(),
+            idle_lanes: VecDeque::new(),
+            peer: None,
+            ended: Ended::default(),
+            wheel: Wheel::new(now),
+            due: Vec::new(),
+            events: VecDeque::new(),
+            control: VecDeque::new(),
+            urgent: VecDeque::new(),
+            active: VecDeque::new(),
+            rng,
+            halfway: 0,
+            counters: Counters::default(),
+            complaints: Complaints::default(),
+            resets: (now, 0),
+        }
+    }
+
+    /// Sets the address that sessions opened from this side are carried to (`udp_connect`, resolved), and pings it.
+    pub fn set_peer(&mut self, now: Time, peer: SocketAddr) {
+        self.peer = Some(peer);
+        self.lane_of(peer, now);
+        if self.settings.keepalive > 0 {
+            self.ping(peer, now);
+        }
+    }
+
+    /// A TCP connection was accepted: opens a session to the peer. Its dial leaves with its first data or, if none
+    /// is there by then, with the next `transmit`.
+    pub fn open(&mut self, now: Time) -> Result<SessionId, Refused> {
+        let peer = self.peer.ok_or(Refused::NoPeer)?;
+        if self.sessions.len() >= self.settings.max_sessions {
+            return Err(Refused::Full);
+        }
+        let conv = self.free_number(peer);
+        let id = self.insert(peer, conv, true, now);
+        self.sessions[id as usize].tcp = Tcp::Held;
+        log::debug!("{conv:08x}: opened to {peer}");
+        self.touch(id, now);
+        Ok(SessionId(id))
+    }
+
+    fn free_number(&mut self, addr: SocketAddr) -> u32 {
+        loop {
+            let conv = self.rng.random();
+            if conv != 0
+                && !self.numbers.contains_key(&(addr, conv))
+                && !self.ended.contains(addr, conv)
+            {
+                return conv;
+            }
+        }
+    }
+
+    fn insert(&mut self, addr: SocketAddr, conv: u32, opener: bool, now: Time) -> u32 {
+        let lane = self.lane_of(addr, now);
+        let l = &mut self.lanes[lane as usize];
+        l.path.sessions += 1;
+        let paced = self.settings.rate.control && self.settings.kcp.nc;
+        let conversation = Conversation::new(
+            conv,
+            &self.settings.kcp,
+            l.mtu,
+            paced,
+            self.tap.clone(),
+            clock(&self.settings, now),
+        );
+        let session = Session::new(conversation, lane, opener, &mut self.spares, now);
+        let id = self.sessions.insert(Entry {
+            session,
+            addr,
+            tcp: Tcp::None,
+        }) as u32;
+        self.numbers.insert((addr, conv), id);
+        id
+    }
+
+    /// The lane to an address; one that was idle keeps what it knows.
+    fn lane_of(&mut self, addr: SocketAddr, now: Time) -> u32 {
+        if let Some(lane) = self.addresses.get(&addr) {
+            return *lane;
+        }
+        if self.idle_lanes.len() >= IDLE_PATHS {
+            self.drop_idle_lane();
+        }
+        let overhead = self.packets.overhead();
+        let path = Path::new(addr, overhead, self.settings.rate.limits(), now);
+        let mtu = self.settings.kcp.mtu as usize - path.overhead;
+        let lane = self.lanes.insert(Lane {
+            path,
+            ready: VecDeque::new(),
+            active: false,
+            mtu,
+        }) as u32;
+        self.addresses.insert(addr, lane);
+        lane
+    }
+
+    fn drop_idle_lane(&mut self) {
+        let Some(lane) = self.idle_lanes.pop_front() else {
+            return;
+        };
+        let Some(l) = self.lanes.get(lane as usize) else {
+            return;
+        };
+        if l.path.sessions == 0 && self.peer != Some(l.path.addr) && !l.active {
+            self.addresses.remove(&l.path.addr);
+            self.wheel.clear(lane_key(lane));
+            self.lanes.remove(lane as usize);
+        }
+    }
+
+    /// The session's number for logs, eight hex digits when shown with {:08x}.
+    pub fn conv(&self, id: SessionId) -> Option<u32> {
+        self.held(id).map(|e| e.session.conv())
+    }
+
+    fn held(&self, id: SessionId) -> Option<&Entry> {
+        self.sessions
+            .get(id.0 as usize)
+            .filter(|e| e.tcp == Tcp::Held)
+    }
+
+    fn held_mut(&mut self, id: SessionId) -> Option<&mut Entry> {
+        self.sessions
+            .get_mut(id.0 as usize)
+            .filter(|e| e.tcp == Tcp::Held)
+    }
+
+    /// The service is connected.
+    pub fn dialled(&mut self, now: Time, id: SessionId) {
+        let Some(entry) = self.held_mut(id) else {
+            return;
+        };
+        if entry.session.state == State::Dialling {
+            entry.session.state = State::Connected;
+            self.deliver(id.0);
+            self.touch(id.0, now);
+        }
+    }
+
+    /// The service could not be connected.
+    pub fn dial_failed(&mut self, now: Time, id: SessionId) {
+        if self.held(id).is_some() {
+            self.abort(id.0, Cause::DialFailed, now);
+        }
+    }
+
+    /// Free room for bytes from TCP. Empty: do not read (backpressure, or the session is gone or past its end of stream);
+    /// `Event::Accept` says when to go on.
+    pub fn input(&mut self, id: SessionId) -> &mut [u8] {
+        match self.sessions.get_mut(id.0 as usize) {
+            Some(entry) if entry.tcp == Tcp::Held => entry.session.input(&mut self.spares),
+            _ => &mut [],
+        }
+    }
+
+    /// The first `n` bytes of `input` were filled from TCP. To be called after every `input` that was not empty, with 0
+    /// if nothing was read.
+    pub fn filled(&mut self, now: Time, id: SessionId, n: usize) {
+        if let Some(entry) = self
+            .sessions
+            .get_mut(id.0 as usize)
+            .filter(|e| e.tcp == Tcp::Held)
+        {
+            entry.session.filled(n, &mut self.spares);
+            if n > 0 {
+                self.touch(id.0, now);
+            }
+        }
+    }
+
+    /// TCP's end of stream was read.
+    pub fn finished(&mut self, now: Time, id: SessionId) {
+        if let Some(entry) = self
+            .sessions
+            .get_mut(id.0 as usize)
+            .filter(|e| e.tcp == Tcp::Held)
+        {
+            entry.session.finish(&mut self.spares);
+            self.touch(id.0, now);
+        }
+    }
+
+    /// The TCP socket failed or was reset: the other end's TCP connection is reset, too. A `Close` follows.
+    pub fn broken(&mut self, now: Time, id: SessionId) {
+        if self.held(id).is_some() {
+            self.abort(id.0, Cause::TcpFailed, now);
+        }
+    }
+
+    /// Bytes to write to TCP.
+    pub fn output(&self, id: SessionId) -> &[u8] {
+        self.held(id)
+            .filter(|e| e.session.state == State::Connected)
+            .map_or(&[], |e| e.session.output())
+    }
+
+    /// The first `n` bytes of `output` were written to TCP. May be called in a loop until `output` is empty: more may appear.
+    pub fn consumed(&mut self, now: Time, id: SessionId, n: usize) {
+        let Some(entry) = self
+            .sessions
+            .get_mut(id.0 as usize)
+            .filter(|e| e.tcp == Tcp::Held)
+        else {
+            return;
+        };
+        entry.session.consumed(n, &mut self.spares);
+        self.read(id.0, now);
+        self.touch(id.0, now);
+    }
+
+    /// True once, when the other end's stream is complete and all of it was consumed: shut down TCP's writing half.
+    pub fn output_ended(&mut self, now: Time, id: SessionId) -> bool {
+        let Some(entry) = self.held_mut(id) else {
+            return false;
+        };
+        let ended = entry.session.state == State::Connected && entry.session.take_end();
+        if ended {
+            self.touch(id.0, now);
+        }
+        ended
+    }
+
+    /// A datagram arrived. It is opened in place; what does not belong here is dropped and counted.
+    pub fn receive(&mut self, now: Time, from: SocketAddr, datagram: &mut [u8]) {
+        self.counters.received += 1;
+        let sealed = self.packets.sealed();
+        let packet = match self.packets.open(datagram) {
+            Ok(packet) => packet,
+            Err(crate::crypto::Rejected::Replay) => {
+                self.counters.replayed += 1;
+                return self.complaints.say(now, from, "its nonce was seen before");
+            }
+            Err(_) => {
+                self.counters.bad_seal += 1;
+                let what = if sealed {
+                    "it does not open with this key and method"
+                } else {
+                    "it is too long"
+                };
+                return self.complaints.say(now, from, what);
+            }
+        };
+        let Some(conv) = packet.first_chunk().map(|b| u32::from_be_bytes(*b)) else {
+            self.counters.malformed += 1;
+            return self.complaints.say(now, from, "it is too short");
+        };
+        if conv == 0 {
+            return self.on_control(from, packet, now);
+        }
+        if let Some(id) = self.numbers.get(&(from, conv)).copied() {
+            return self.on_packet(id, packet, now);
+        }
+        self.on_stranger(from, conv, packet, now);
+    }
+
+    fn on_control(&mut self, from: SocketAddr, packet: &[u8], now: Time) {
+        match Control::read(packet) {
+            Some(Control::Ping(ts)) => self.answer(from, &Control::Pong(ts).to_wire()),
+            Some(Control::Pong(ts)) => {
+                let clock = clock(&self.settings, now).clock;
+                if let Some(lane) = self.addresses.get(&from) {
+                    let path = &mut self.lanes[*lane as usize].path;
+                    path.heard_at = now;
+                    let rtt = clock.wrapping_sub(ts);
+                    if rtt < 60_000 {
+                        path.rate.on_rtt(u64::from(rtt) * MS, now);
+                        log::debug!("{from} answers after {rtt} ms");
+                    }
+                }
+            }
+            Some(Control::Reset(conv)) => {
+                if let Some(id) = self.numbers.get(&(from, conv)).copied() {
+                    self.abort(id, Cause::ResetByPeer, now);
+                }
+            }
+            None => {
+                self.counters.malformed += 1;
+                self.complaints
+                    .say(now, from, "it is no message that is known");
+            }
+        }
+    }
+
+    /// A packet of a session that is in the table.
+    fn on_packet(&mut self, id: u32, packet: &mut [u8], now: Time) {
+        let entry = &mut self.sessions[id as usize];
+        let lane = &mut self.lanes[entry.session.path as usize];
+        if let State::Reset { .. } = entry.session.state {
+            return;
+        }
+        let both = clock(&self.settings, now);
+        if let Err(malformed) = entry
+            .session
+            .conversation
+            .input(packet, &mut lane.path, both)
+        {
+            self.counters.malformed += 1;
+            return self.complaints.say(
+                now,
+                entry.addr,
+                &format!("its segments are malformed ({malformed:?})"),
+            );
+        }
+        entry.session.heard_at = now;
+        lane.path.heard_at = now;
+        self.read(id, now);
+        self.touch(id, now);
+        let lane = self.sessions.get(id as usize).map(|e| e.session.path);
+        if let Some(lane) = lane {
+            self.wake(lane);
+        }
+    }
+
+    /// A packet of a session that is not (or no longer) in the table.
+    fn on_stranger(&mut self, from: SocketAddr, conv: u32, packet: &mut [u8], now: Time) {
+        if segment::check(packet).is_err() {
+            self.counters.malformed += 1;
+            return self.complaints.say(now, from, "it is no packet of KCP");
+        }
+        match self.ended.answer(from, conv, RESET_PAUSE, now) {
+            Some(Ending::Clean { una, next }) => {
+                return self.acknowledge_again(from, una, next, packet);
+            }
+            Some(Ending::Reset) => return self.answer(from, &Control::Reset(conv).to_wire()),
+            None if self.ended.contains(from, conv) => return,
+            None => {}
+        }
+        if self.settings.accepts && begins_session(packet) {
+            if self.sessions.len() < self.settings.max_sessions && self.halfway < HALFWAY_MOST {
+                let id = self.insert(from, conv, false, now);
+                self.halfway += 1;
+                return self.on_packet(id, packet, now);
+            }
+            self.complaints.say(now, from, "the session table is full");
+        } else {
+            self.counters.unknown += 1;
+        }
+        if self.may_reset(now) {
+            log::debug!("{conv:08x}: {from} has a session that is not known here");
+            self.answer(from, &Control::Reset(conv).to_wire());
+        }
+    }
+
+    fn may_reset(&mut self, now: Time) -> bool {
+        if now.since(self.resets.0) >= SEC {
+            self.resets = (now, 0);
+        }
+        self.resets.1 += 1;
+        self.resets.1 <= RESETS_A_SECOND
+    }
+
+    /// The last acks of a session that ended in order were lost: says them again.
+    fn acknowledge_again(&mut self, from: SocketAddr, una: u32, next: u32, packet: &[u8]) {
+        let mut acks = Vec::new();
+        for (header, _) in Segments::new(packet).flatten() {
+            if header.cmd == cmd::PUSH && segment::ahead(header.sn, una) < 0 {
+                let ack = Header {
+                    cmd: cmd::ACK,
+                    una,
+                    len: 0,
+                    wnd: 128,
+                    ..header
+                };
+                acks.extend(ack.to_wire());
+            }
+        }
+        let _ = next;
+        if !acks.is_empty() {
+            self.answer(from, &acks);
+        }
+    }
+
+    fn answer(&mut self, to: SocketAddr, packet: &[u8]) {
+        if self.control.len() < CONTROL_MOST {
+            self.control.push_back((to, packet.to_vec()));
+        }
+    }
+
+    fn ping(&mut self, to: SocketAddr, now: Time) {
+        let clock = clock(&self.settings, now).clock;
+        self.answer(to, &Control::Ping(clock).to_wire());
+        if let Some(lane) = self.addresses.get(&to) {
+            self.lanes[*lane as usize].path.sent_at = now;
+        }
+    }
+
+    /// Moves what has arrived for a session towards its TCP connection.
+    fn read(&mut self, id: u32, now: Time) {
+        let entry = &mut self.sessions[id as usize];
+        let path = &self.lanes[entry.session.path as usize].path;
+        let both = clock(&self.settings, now);
+        let Ok(read) = entry
+            .session
+            .read(path, &mut self.spares, &mut self.scratch, both)
+        else {
+            return self.abort(id, Cause::Broken, now);
+        };
+        if read.dial {
+            entry.session.state = State::Dialling;
+            entry.tcp = Tcp::Held;
+            self.halfway -= 1;
+            log::debug!("{:08x}: accepted from {}", entry.session.conv(), entry.addr);
+            self.events.push_back(Event::Dial(SessionId(id)));
+        }
+        if read.deliver {
+            self.deliver(id);
+        }
+    }
+
+    fn deliver(&mut self, id: u32) {
+        let entry = &mut self.sessions[id as usize];
+        if entry.tcp == Tcp::Held && entry.session.must_deliver() {
+            self.events.push_back(Event::Deliver(SessionId(id)));
+        }
+    }
+
+    /// Looks at what a session has to do next, after anything that may have changed it.
+    fn touch(&mut self, id: u32, now: Time) {
+        let Some(entry) = self.sessions.get_mut(id as usize) else {
+            return;
+        };
+        if let State::Reset { .. } | State::Gone = entry.session.state {
+            return;
+        }
+        let both = clock(&self.settings, now);
+        entry.session.feed(&mut self.spares, both);
+        self.take_packets(id, now);
+        let entry = &mut self.sessions[id as usize];
+        if entry.session.fed() && entry.tcp == Tcp::Held {
+            self.events.push_back(Event::Accept(SessionId(id)));
+        }
+        if entry.session.tcp_is_done() {
+            entry.session.state = State::Lingering;
+            entry.session.until = now.after(self.settings.linger);
+            self.close(id, false);
+        }
+        let session = &self.sessions[id as usize].session;
+        if session.state == State::Lingering
+            && session.is_delivered()
+            && session.conversation.is_quiet()
+        {
+            return self.retire_cleanly(id, now);
+        }
+        self.schedule(id, now);
+    }
+
+    /// Puts a session into the queues that it has something for, and sets its timer.
+    fn schedule(&mut self, id: u32, now: Time) {
+        self.enqueue(id, now);
+        let session = &self.sessions[id as usize].session;
+        let path = &self.lanes[session.path as usize].path;
+        let both = clock(&self.settings, now);
+        let deadline = session.deadline(path, &self.settings, both);
+        self.wheel.set_by(session_key(id), deadline);
+    }
+
+    fn close(&mut self, id: u32, abort: bool) {
+        let entry = &mut self.sessions[id as usize];
+        if entry.tcp == Tcp::Held {
+            entry.tcp = Tcp::Closing;
+            self.events.push_back(Event::Close {
+                id: SessionId(id),
+                abort,
+            });
+        }
+    }
+
+    /// Ends a session before its time. The other end is told, unless it was the one to say so.
+    fn abort(&mut self, id: u32, cause: Cause, now: Time) {
+        let entry = &mut self.sessions[id as usize];
+        if let State::Reset { .. } | State::Gone = entry.session.state {
+            return;
+        }
+        let session = &mut entry.session;
+        log::info!(
+            "{:08x}: {} in state {}: {}",
+            session.conv(),
+            "ended",
+            session.state.letter(),
+            cause.text()
+        );
+        if session.state == State::Halfway {
+            self.halfway -= 1;
+        }
+        session.discard(&mut self.spares);
+        session
+            .conversation
+            .forget(&mut self.lanes[session.path as usize].path);
+        session.state = State::Reset { told: 0 };
+        self.close(id, true);
+        if cause == Cause::ResetByPeer {
+            return self.retire(id, Ending::Reset, now);
+        }
+        self.tell_reset(id, now);
+    }
+
+    /// Says (again) that a session is no more; after the last time, forgets it.
+    fn tell_reset(&mut self, id: u32, now: Time) {
+        let entry = &mut self.sessions[id as usize];
+        let State::Reset { told } = entry.session.state else {
+            return;
+        };
+        let (conv, addr) = (entry.session.conv(), entry.addr);
+        entry.session.state = State::Reset { told: told + 1 };
+        self.answer(addr, &Control::Reset(conv).to_wire());
+        match RESET_AGAIN.get(told as usize) {
+            Some(pause) => self.wheel.set(session_key(id), now.after(*pause)),
+            None => self.retire(id, Ending::Reset, now),
+        }
+    }
+
+    fn retire_cleanly(&mut self, id: u32, now: Time) {
+        let session = &self.sessions[id as usize].session;
+        log::debug!(
+            "{:08x}: closed after {} ms, {} bytes in, {} bytes out",
+            session.conv(),
+            now.since(session.opened_at) / MS,
+            session.bytes_in,
+            session.bytes_out
+        );
+        let ending = Ending::Clean {
+            una: session.conversation.una(),
+            next: session.conversation.next(),
+        };
+        self.retire(id, ending, now);
+    }
+
+    /// Takes a session out of the table; only its number stays known.
+    fn retire(&mut self, id: u32, ending: Ending, now: Time) {
+        let entry = &mut self.sessions[id as usize];
+        let (conv, addr, lane) = (entry.session.conv(), entry.addr, entry.session.path);
+        entry.session.discard(&mut self.spares);
+        entry
+            .session
+            .conversation
+            .forget(&mut self.lanes[lane as usize].path);
+        entry.session.state = State::Gone;
+        self.wheel.clear(session_key(id));
+        self.numbers.remove(&(addr, conv));
+        self.ended
+            .insert(addr, conv, ending, now.after(self.settings.time_wait));
+        let path = &mut self.lanes[lane as usize].path;
+        path.sessions -= 1;
+        if path.sessions == 0 {
+            self.idle_lanes.push_back(lane);
+        }
+        self.release(id);
+    }
+
+    /// Frees a session's place once the caller has let go of it and no queue holds it.
+    fn release(&mut self, id: u32) {
+        let Some(entry) = self.sessions.get(id as usize) else {
+            return;
+        };
+        let session = &entry.session;
+        if session.state == State::Gone
+            && entry.tcp == Tcp::None
+            && !session.in_urgent
+            && !session.in_ready
+        {
+            self.sessions.remove(id as usize);
+        }
+    }
+
+    /// What the caller has to do next.
+    pub fn event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        if let Event::Close { id, .. } = event {
+            if let Some(entry) = self.sessions.get_mut(id.0 as usize) {
+                entry.tcp = Tcp::None;
+            }
+            self.release(id.0);
+        }
+        Some(event)
+    }
+
+    /// When `advance` has to be called next. None: nothing is waiting for the clock.
+    pub fn deadline(&self) -> Option<Time> {
+        [self.wheel.next(), self.ended.deadline(), self.ping_at()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn ping_at(&self) -> Option<Time> {
+        let peer = self.peer.filter(|_| self.settings.keepalive > 0)?;
+        let lane = self.addresses.get(&peer)?;
+        Some(
+            self.lanes[*lane as usize]
+                .path
+                .sent_at
+                .after(self.settings.keepalive),
+        )
+    }
+
+    /// Does what the clock has made due.
+    pub fn advance(&mut self, now: Time) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(now, &mut due);
+        for key in due.drain(..) {
+            if key.is_multiple_of(2) {
+                self.on_session_timer(key / 2, now);
+            } else {
+                self.wake(key / 2);
+            }
+        }
+        self.due = due;
+        self.ended.expire(now);
+        if self.ping_at().is_some_and(|at| at <= now)
+            && let Some(peer) = self.peer
+        {
+            self.ping(peer, now);
+        }
+    }
+
+    fn on_session_timer(&mut self, id: u32, now: Time) {
+        let Some(entry) = self.sessions.get_mut(id as usize) else {
+            return;
+        };
+        let session = &mut entry.session;
+        match session.state {
+            State::Gone => return,
+            State::Reset { .. } => return self.tell_reset(id, now),
+            State::Halfway if now.since(session.opened_at) >= DIAL_WITHIN => {
+                return self.abort(id, Cause::Broken, now);
+            }
+            State::Lingering if now >= session.until => return self.abort(id, Cause::Timeout, now),
+            _ if now.since(session.heard_at) >= self.settings.timeout => {
+                return self.abort(id, Cause::Timeout, now);
+            }
+            _ => {}
+        }
+        let both = clock(&self.settings, now);
+        session
+            .conversation
+            .advance(&mut self.lanes[session.path as usize].path, both);
+        session.keep_alive(&self.settings, &mut self.spares, now);
+        let lane = session.path;
+        self.touch(id, now);
+        self.wake(lane);
+    }
+
+    /// Ends every session, telling the other ends (the datagrams come from `transmit`).
+    pub fn shutdown(&mut self, now: Time) {
+        let all: Vec<u32> = self.sessions.iter().map(|(id, _)| id as u32).collect();
+        for id in all {
+            self.abort(id, Cause::Shutdown, now);
+        }
+    }
+
+    /// Sessions in the table that are not yet over.
+    pub fn sessions(&self) -> usize {
+        self.sessions
+            .iter()
+            .filter(|(_, e)| !matches!(e.session.state, State::Gone | State::Reset { .. }))
+            .count()
+    }
+
+    /// True when nothing is left of any session but the numbers that are remembered for `time_wait`.
+    pub fn is_quiet(&self) -> bool {
+        self.sessions.is_empty()
+            && self.numbers.is_empty()
+            && self.wheel.is_empty()
+            && self.control.is_empty()
+            && self.urgent.is_empty()
+            && self.active.is_empty()
+            && self
+                .lanes
+                .iter()
+                .all(|(_, l)| l.path.rate.in_flight() == 0 && l.path.sessions == 0)
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// What is known of the way to an address.
+    pub fn path(&self, addr: SocketAddr) -> Option<&Path> {
+        self.addresses
+            .get(&addr)
+            .map(|lane| &self.lanes[*lane as usize].path)
+    }
+}
+
+fn clock(settings: &Settings, now: Time) -> Now {
+    Now {
+        time: now,
+        clock: (now.millis() as u32).wrapping_add(settings.clock_offset),
+    }
+}
+
+fn session_key(id: u32) -> u32 {
+    id * 2
+}
+
+fn lane_key(lane: u32) -> u32 {
+    lane * 2 + 1
+}
+
+/// Whether a packet of an unknown number can be the first of a new session: it pushes, and its sender has received
+/// nothing yet. A session that was here before a restart has, as a rule; it is reset instead of being kept waiting.
+fn begins_session(packet: &[u8]) -> bool {
+    const FIRST_WINDOW: u32 = 1024;
+    Segments::new(packet)
+        .flatten()
+        .any(|(h, _)| h.cmd == cmd::PUSH && h.una == 0 && h.sn < FIRST_WINDOW)
+}

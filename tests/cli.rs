@@ -1,0 +1,120 @@
+//! The real binary where it does not run a tunnel: what it prints, and its exit status.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn kcptun(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kcptun"));
+    command
+        .args(words)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env_remove("RUST_LOG");
+    command
+}
+
+fn output(words: &[&str]) -> (i32, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = kcptun(words).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+#[test]
+fn what_is_asked_for_is_printed_and_nothing_else() {
+    for words in [&["--genpsk"][..], &["--genpsk", "aes256gcm"]] {
+        let (status, key, error) = output(words);
+        assert_eq!((status, error.as_str()), (0, ""));
+        assert!(
+            key.len() == 45 && key.ends_with("=\n"),
+            "{} characters",
+            key.len()
+        );
+        assert_ne!(key, output(words).1);
+    }
+    let methods = "chacha20poly1305_ietf\nxchacha20poly1305_ietf\nxsalsa20poly1305\naes256gcm\n";
+    assert_eq!(output(&["--list-methods"]), (0, methods.into(), "".into()));
+    assert_eq!(
+        output(&["--version"]),
+        (
+            0,
+            concat!("kcptun ", env!("CARGO_PKG_VERSION"), "\n").into(),
+            "".into()
+        )
+    );
+    let (status, help, _) = output(&["--help"]);
+    assert!(
+        status == 0 && help.contains("kcptun -c server.json"),
+        "{help}"
+    );
+}
+
+#[test]
+fn check_says_what_the_program_would_do() {
+    let (status, said, error) = output(&["--check", "-c", "server.json", "-u", "nobody", "-v"]);
+    assert_eq!((status, error.as_str()), (0, ""));
+    for part in [
+        "server: ",
+        "TCP 127.0.0.1:8080",
+        "UDP at 127.0.0.1:27290",
+        "chacha20poly1305_ietf",
+        "becomes nobody",
+        "details (debug)",
+        "warning:   server.json: password: ",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+}
+
+#[test]
+fn what_is_wrong_gives_status_2_and_one_line() {
+    for (words, part) in [
+        (&[][..], "needs a configuration"),
+        (&["-c"], "a value is required"),
+        (&["server.json"], "kcptun -c server.json"),
+        (&["--frobnicate"], "--frobnicate"),
+        (&["--genpsk", "rot13"], "aes256gcm"),
+        (&["-c", "missing.json"], "missing.json: no such file"),
+        (
+            &["--check", "-c", "missing.json"],
+            "missing.json: no such file",
+        ),
+        (&["-c", "src"], "src: is a directory"),
+        (
+            &["-c", "Cargo.toml"],
+            "Cargo.toml: line 1, column 2: not valid JSON",
+        ),
+    ] {
+        let (status, said, error) = output(words);
+        assert_eq!((status, said.as_str()), (2, ""), "{words:?}");
+        assert!(
+            error.starts_with("kcptun: ") && error.contains(part),
+            "{words:?}: {error}"
+        );
+        assert_eq!(error.matches('\n').count(), 1, "{words:?}: {error}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_panic() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child = kcptun(&["--help"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    assert_eq!((status.code(), stderr.len()), (Some(1), 0));
+    if Path::new("/dev/full").exists() {
+        let full = std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let out = kcptun(&["--genpsk"]).stdout(full).output().unwrap();
+        assert_eq!(out.status.code(), Some(1));
+        assert!(out.stderr.starts_with(b"kcptun: standard output: "));
+    }
+}

@@ -1,0 +1,521 @@
+//! The configuration from outside: what every key takes, and what each mistake is answered.
+
+use kcptun::config::{Config, Role};
+use kcptun::settings::Flush;
+use std::path::Path;
+
+const PSK: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse("t.json", text).map_err(|error| error.to_string())
+}
+
+/// A server's configuration with one more key, nested as its dots say.
+fn with(key: &str, value: &str) -> Result<Config, String> {
+    let entry = match key.split_once('.') {
+        Some((group, name)) => format!(r#""{group}": {{"{name}": {value}}}"#),
+        None => format!(r#""{key}": {value}"#),
+    };
+    let addresses = r#""udp_bind": ":2900", "connect": "localhost:80""#;
+    parse(&format!(
+        r#"{{{addresses}, "password": "hunter2", {entry}}}"#
+    ))
+}
+
+fn message(result: Result<Config, String>) -> String {
+    let message = result.err().unwrap_or_else(|| "accepted".into());
+    assert!(
+        !message.contains(['\n', '\r']),
+        "more than a line: {message}"
+    );
+    assert!(message.len() < 500, "too long: {message}");
+    message
+        .strip_prefix("t.json: ")
+        .unwrap_or(&message)
+        .to_owned()
+}
+
+/// An integer key: name, smallest, default, largest, how a message ends, where its value goes.
+type Number = (
+    &'static str,
+    i64,
+    i64,
+    i64,
+    &'static str,
+    fn(&Config) -> i64,
+);
+
+const NUMBERS: [Number; 17] = [
+    ("kcp.mtu", 300, 1400, 1500, " (bytes)", |c| c.kcp.mtu.into()),
+    ("kcp.sndwnd", 16, 1024, 65535, " (packets)", |c| {
+        c.kcp.sndwnd.into()
+    }),
+    ("kcp.rcvwnd", 16, 1024, 65535, " (packets)", |c| {
+        c.kcp.rcvwnd.into()
+    }),
+    ("kcp.nodelay", 0, 1, 2, "", |c| c.kcp.nodelay.into()),
+    ("kcp.interval", 10, 10, 500, " (milliseconds)", |c| {
+        c.kcp.interval.into()
+    }),
+    ("kcp.resend", 0, 2, 100, " (packets)", |c| {
+        c.kcp.resend.into()
+    }),
+    ("kcp.nc", 0, 1, 1, "", |c| c.kcp.nc.into()),
+    ("kcp.flush", 0, 1, 2, "", |c| match c.kcp.flush {
+        Flush::Interval => 0,
+        Flush::AfterSend => 1,
+        Flush::AcksToo => 2,
+    }),
+    ("tcp.sndbuf", 0, 0, 1073741824, " (bytes)", |c| {
+        c.tcp.sndbuf.into()
+    }),
+    ("tcp.rcvbuf", 0, 0, 1073741824, " (bytes)", |c| {
+        c.tcp.rcvbuf.into()
+    }),
+    ("udp.sndbuf", 0, 1048576, 1073741824, " (bytes)", |c| {
+        c.udp.sndbuf.into()
+    }),
+    ("udp.rcvbuf", 0, 1048576, 1073741824, " (bytes)", |c| {
+        c.udp.rcvbuf.into()
+    }),
+    ("timeout", 60, 600, 86400, " (seconds)", |c| {
+        c.timeout.into()
+    }),
+    ("linger", 5, 30, 600, " (seconds)", |c| c.linger.into()),
+    ("keepalive", 0, 25, 600, " (seconds)", |c| {
+        c.keepalive.into()
+    }),
+    ("time_wait", 5, 120, 3600, " (seconds)", |c| {
+        c.time_wait.into()
+    }),
+    ("loglevel", 0, 2, 6, " (0 says most, 6 nothing)", |c| {
+        c.loglevel.into()
+    }),
+];
+
+#[test]
+fn every_number_has_its_default_and_its_limits() {
+    for (key, min, default, max, unit, get) in NUMBERS {
+        assert_eq!(with("//", "0").map(|c| get(&c)), Ok(default), "{key}");
+        for good in [min, max] {
+            assert_eq!(
+                with(key, &good.to_string()).map(|c| get(&c)),
+                Ok(good),
+                "{key}"
+            );
+        }
+        for bad in [min - 1, max + 1, i64::MIN, i64::MAX] {
+            let right = format!("{key}: {bad} is out of range; it must be {min} to {max}{unit}");
+            assert_eq!(message(with(key, &bad.to_string())), right);
+        }
+        for (bad, what) in [
+            ("1.5", "an integer"),
+            ("true", "a number"),
+            ("[3]", "a number"),
+        ] {
+            let shown = if bad == "[3]" { "an array" } else { bad };
+            let right = format!("{key}: {shown} is not {what}; it must be {min} to {max}{unit}");
+            assert_eq!(message(with(key, bad)), right);
+        }
+    }
+}
+
+/// A switch: name, default, where its value goes.
+type Switch = (&'static str, bool, fn(&Config) -> bool);
+
+const SWITCHES: [Switch; 4] = [
+    ("tcp.nodelay", true, |c| c.tcp.nodelay),
+    ("tcp.keepalive", false, |c| c.tcp.keepalive),
+    ("tcp.reuseport", false, |c| c.tcp.reuseport),
+    ("udp.reuseport", false, |c| c.udp.reuseport),
+];
+
+#[test]
+fn every_switch_has_its_default_and_both_values() {
+    for (key, default, get) in SWITCHES {
+        assert_eq!(with("//", "0").map(|c| get(&c)), Ok(default), "{key}");
+        for value in [true, false] {
+            assert_eq!(
+                with(key, &value.to_string()).map(|c| get(&c)),
+                Ok(value),
+                "{key}"
+            );
+        }
+        let right = format!("{key}: 1 is not a switch; it must be true or false");
+        assert_eq!(message(with(key, "1")), right);
+    }
+}
+
+#[test]
+fn rates_take_fractions_and_have_limits() {
+    for key in ["rate.up", "rate.down"] {
+        let get = |c: &Config| {
+            if key == "rate.up" {
+                c.rate.up
+            } else {
+                c.rate.down
+            }
+        };
+        assert_eq!(with("//", "0").map(|c| get(&c)), Ok(None));
+        for (text, value) in [("0.1", 0.1), ("100000", 1e5), ("1e5", 1e5), ("12.5", 12.5)] {
+            assert_eq!(with(key, text).map(|c| get(&c)), Ok(Some(value)));
+        }
+        for bad in ["0", "0.09", "-1", "100000.5", "1e300"] {
+            let right = format!("{key}: {bad} is out of range; it must be 0.1 to 100000 (Mbit/s)");
+            assert_eq!(message(with(key, bad)), right);
+        }
+    }
+    for (text, on) in [("\"on\"", true), ("\"off\"", false)] {
+        assert_eq!(with("rate.control", text).map(|c| c.rate.control), Ok(on));
+    }
+    assert_eq!(with("//", "0").map(|c| c.rate.control), Ok(true));
+}
+
+#[test]
+fn text_keys_reach_the_configuration() {
+    let config = parse(
+        r#"{"listen": ":1", "connect": "[::1]:2", "kcp_bind": "0.0.0.0:3", "kcp_connect": "a.example:4",
+            "user": "nobody:nogroup", "password": "hunter2", "method": "aes256gcm"}"#,
+    )
+    .unwrap();
+    let addresses = [
+        &config.listen,
+        &config.connect,
+        &config.udp_bind,
+        &config.udp_connect,
+    ];
+    let shown = addresses.map(|address| address.as_ref().unwrap().to_string());
+    assert_eq!(shown, [":1", "[::1]:2", "0.0.0.0:3", "a.example:4"]);
+    assert_eq!(config.user.as_ref().unwrap().to_string(), "nobody:nogroup");
+    assert_eq!(config.seal.as_ref().unwrap().method.name(), "aes256gcm");
+    assert_eq!(config.role(), Role::Both);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn the_tunnel_gets_what_was_configured() {
+    let config = with("linger", "7").unwrap();
+    let (one, two) = (config.settings(), config.settings());
+    assert_eq!((one.timeout, one.linger), (600_000_000, 7_000_000));
+    assert_eq!((one.keepalive, one.time_wait), (25_000_000, 120_000_000));
+    assert!(one.accepts && one.sealing.is_some());
+    assert_ne!(one.seed, two.seed);
+    let peer = parse(r#"{"listen": ":1", "udp_connect": "b:2"}"#)
+        .unwrap()
+        .settings();
+    assert!(!peer.accepts && peer.sealing.is_none());
+}
+
+#[test]
+fn comments_and_a_byte_order_mark_are_skipped() {
+    let text = "\u{feff}{\"//\": 1, \"//\": [2], \"// x\": {\"y\": null}, \"listen\": \":1\",
+        \"udp_connect\": \"b:2\", \"kcp\": {\"//mtu\": \"why\", \"mtu\": 500}}\n";
+    assert_eq!(parse(text).map(|c| c.kcp.mtu), Ok(500));
+}
+
+#[test]
+fn what_can_work_is_accepted() {
+    for (text, role) in [
+        (r#"{"udp_bind": ":1", "connect": "a:2"}"#, Role::Server),
+        (r#"{"udp_connect": "b:1", "listen": ":2"}"#, Role::Peer),
+        (
+            r#"{"udp_bind": ":3", "udp_connect": "b:1", "listen": ":2"}"#,
+            Role::Peer,
+        ),
+        (
+            r#"{"udp_bind": ":3", "udp_connect": "b:1", "connect": "a:2"}"#,
+            Role::Server,
+        ),
+        (r#"{"udp_connect": "b:1", "connect": "a:2"}"#, Role::Server),
+        (
+            r#"{"udp_connect": "b:1", "listen": ":2", "connect": "a:2"}"#,
+            Role::Both,
+        ),
+        (
+            r#"{"udp_bind": "[::]:3", "udp_connect": "192.0.2.1:1", "listen": ":2"}"#,
+            Role::Peer,
+        ),
+        (
+            r#"{"udp_bind": "0.0.0.0:3", "udp_connect": "[::ffff:192.0.2.1]:1", "listen": ":2"}"#,
+            Role::Peer,
+        ),
+    ] {
+        assert_eq!(parse(text).map(|c| c.role()), Ok(role), "{text}");
+    }
+}
+
+#[test]
+fn what_is_perhaps_not_meant_is_warned_of() {
+    let open = "packets are open, and anybody can read and forge them; kcptun --genpsk makes a psk";
+    let port = "connect: without udp_bind the port changes with every start, \
+                and the other end can hardly open sessions to here";
+    let both = format!(r#""password": "hunter2", "psk": "{PSK}""#);
+    for (keys, expected) in [
+        (r#""listen": ":1", "password": "hunter2""#, vec![]),
+        (
+            r#""listen": ":1""#,
+            vec![format!("neither psk nor password is given: {open}")],
+        ),
+        (
+            r#""listen": ":1", "method": "aes256gcm""#,
+            vec![format!(
+                "neither psk nor password is given, so method has no effect: {open}"
+            )],
+        ),
+        (
+            &format!(r#""listen": ":1", {both}"#),
+            vec!["password: is not used, since psk is given, too; take one of them out".into()],
+        ),
+        (
+            r#""connect": "a:1", "password": "hunter2""#,
+            vec![port.into()],
+        ),
+    ] {
+        let config = parse(&format!(r#"{{"udp_connect": "b:2", {keys}}}"#)).unwrap();
+        let expected: Vec<String> = expected
+            .iter()
+            .map(|line| format!("t.json: {line}"))
+            .collect();
+        assert_eq!(config.warnings, expected, "{keys}");
+    }
+}
+
+#[test]
+fn the_shipped_files_work_together_and_warn() {
+    let load =
+        |name: &str| Config::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let (server, peer) = (load("server.json"), load("peer.json"));
+    assert_eq!((server.role(), peer.role()), (Role::Server, Role::Peer));
+    assert_eq!(server.udp_bind, peer.udp_connect);
+    for config in [server, peer] {
+        assert!(config.seal.is_some());
+        let [warning] = &config.warnings[..] else {
+            panic!("{:?}", config.warnings)
+        };
+        let right = "password: is the one that kcptun is shipped with, which everybody knows; change it at both ends";
+        assert!(warning.ends_with(right), "{warning}");
+    }
+}
+
+#[test]
+fn no_message_shows_a_secret() {
+    let secret = "hunter2";
+    let config = with("//", "0").unwrap();
+    for shown in [
+        format!("{config:?}"),
+        config.describe().to_string(),
+        config.warnings.concat(),
+    ] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    for key in ["psk", "password"] {
+        for value in [
+            r#"["hunter2"]"#,
+            r#"{"hunter2": 1}"#,
+            r#"{"key": "hunter2"}"#,
+        ] {
+            let error = message(parse(&format!(
+                r#"{{"listen": ":1", "udp_connect": "b:2", "{key}": {value}}}"#
+            )));
+            assert!(!error.contains(secret), "{error}");
+        }
+    }
+    for key in ["pasword", "key", "psks", "kcp.password"] {
+        let error = message(with(key, "\"hunter2\""));
+        assert!(error.starts_with(key) && !error.contains(secret), "{error}");
+    }
+}
+
+/// A wrong psk, and what the message says of it.
+#[test]
+fn a_psk_must_be_a_key() {
+    let right = "it must be 32 bytes in base64, which is 44 characters; kcptun --genpsk makes one";
+    for (psk, what) in [
+        (&PSK[1..], "psk: its 43 characters are not base64"),
+        ("hunter2!", "psk: its 8 characters are not base64"),
+        ("aHVudGVyMg==", "psk: holds 7 bytes"),
+    ] {
+        let error = message(parse(&format!(
+            r#"{{"listen": ":1", "udp_connect": "b:2", "psk": "{psk}"}}"#
+        )));
+        assert_eq!(error, format!("{what}; {right}"));
+    }
+}
+
+/// A whole file, and the message that it gets.
+#[rustfmt::skip]
+const BAD_FILES: [(&str, &str); 41] = [
+    ("", "is empty; it must hold a JSON object: {\"key\": value, ...}"),
+    (" \n\t", "is empty; it must hold a JSON object: {\"key\": value, ...}"),
+    ("[]", "holds an array; it must be an object: {\"key\": value, ...}"),
+    ("null", "holds null; it must be an object: {\"key\": value, ...}"),
+    ("\"hunter2\"", "holds text; it must be an object: {\"key\": value, ...}"),
+    ("12", "holds a number; it must be an object: {\"key\": value, ...}"),
+    ("{", "line 1, column 1: not valid JSON: EOF while parsing an object"),
+    ("{\n  \"listen\": \":1\",\n}", "line 3, column 1: not valid JSON: trailing comma"),
+    ("{\"listen\" \":1\"}", "line 1, column 11: not valid JSON: expected `:`"),
+    ("{} {}", "line 1, column 4: not valid JSON: trailing characters"),
+    ("{\"timeout\": 1e999}", "line 1, column 17: not valid JSON: number out of range"),
+    ("{\n  // why\n}", "line 2, column 3: not valid JSON: key must be a string; write a comment as a key that begins with //: \"// why\": \"text\""),
+    ("{}", "no address at all; a server needs udp_bind and connect, a peer needs udp_connect and listen"),
+    (r#"{"password": "hunter2"}"#, "no address at all; a server needs udp_bind and connect, a peer needs udp_connect and listen"),
+    (r#"{"listen": ":1"}"#, r#"listen: ":1" needs udp_connect, too, the other end to carry to"#),
+    (r#"{"connect": "a:1"}"#, r#"connect: "a:1" needs udp_bind, too, to receive at"#),
+    (r#"{"udp_bind": ":1"}"#, r#"udp_bind: ":1" alone carries nothing; a server needs connect, too"#),
+    (r#"{"udp_connect": "b:1"}"#, r#"udp_connect: "b:1" alone carries nothing; a peer needs listen, too"#),
+    (r#"{"udp_bind": ":1", "udp_connect": "b:1"}"#, "neither listen nor connect is given; a server needs connect, a peer needs listen"),
+    (r#"{"udp_bind": ":1", "listen": ":2"}"#, r#"listen: ":2" needs udp_connect, too, the other end to carry to"#),
+    (r#"{"udp_bind": ":1", "listen": ":2", "connect": "a:3"}"#, r#"listen: ":2" needs udp_connect, too, the other end to carry to"#),
+    (r#"{"listen": ":1", "connect": "a:3"}"#, r#"listen: ":1" needs udp_connect, too, the other end to carry to"#),
+    (r#"{"listen": "127.0.0.1:1", "connect": "127.0.0.1:1", "udp_connect": "b:2"}"#, r#"connect: "127.0.0.1:1" is the address of listen, too; it must be another one"#),
+    (r#"{"listen": ":1", "udp_bind": "[::1]:2", "udp_connect": "[::1]:2"}"#, r#"udp_connect: "[::1]:2" is the address of udp_bind, too; it must be another one"#),
+    (r#"{"listen": ":1", "udp_bind": "0.0.0.0:2", "udp_connect": "[2001:db8::1]:2"}"#, "udp_connect: 2001:db8::1 cannot be reached from udp_bind, 0.0.0.0; both must be IPv4"),
+    (r#"{"listen": ":1", "udp_bind": "[::1]:2", "udp_connect": "127.0.0.1:2"}"#, "udp_connect: 127.0.0.1 cannot be reached from udp_bind, ::1; both must be IPv6"),
+    (r#"{"listen": ":1", "listen": ":1"}"#, "listen: is given twice; keep one of them"),
+    (r#"{"kcp": {"mtu": 500, "mtu": 600}}"#, "kcp.mtu: is given twice; keep one of them"),
+    (r#"{"kcp": {"mtu": 500}, "kcp": {}}"#, "kcp: is given twice; keep one of them"),
+    (r#"{"udp_bind": ":1", "kcp_bind": ":1"}"#, "kcp_bind: is the same key as udp_bind, which is given, too; keep one of them"),
+    (r#"{"kcp": 5}"#, r#"kcp: 5 is not an object; write "kcp": {"mtu": ...}"#),
+    (r#"{"kcp": null}"#, r#"kcp: null is not an object; write "kcp": {"mtu": ...}"#),
+    (r#"{"tcp": true}"#, r#"tcp: true is not an object; write "tcp": {"nodelay": ...}"#),
+    (r#"{"udp": []}"#, r#"udp: an array is not an object; write "udp": {"reuseport": ...}"#),
+    (r#"{"rate": 100}"#, r#"rate: 100 is not an object; write "rate": {"up": ...}"#),
+    (r#"{"kcp.mtu": 1400}"#, r#"kcp.mtu: unknown key; write it as "kcp": {"mtu": ...}"#),
+    (r#"{"": 1}"#, "\"\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, psk, password, method, timeout, linger, keepalive, time_wait, user, loglevel, kcp, tcp, udp, rate"),
+    (r#"{"kcp": {"fruit": 1}}"#, "kcp.fruit: unknown key; the keys here are mtu, sndwnd, rcvwnd, nodelay, interval, resend, nc, flush"),
+    (r#"{"rate": {"mtu": 1}}"#, r#"rate.mtu: unknown key here; did you mean kcp.mtu? Write "kcp": {"mtu": ...}"#),
+    (r#"{"kcp": {"listen": ":1"}}"#, r#"kcp.listen: unknown key here; did you mean listen? Write "listen" outside of the object"#),
+    (r#"{"kcp": {"kcp": {}}}"#, "kcp.kcp: unknown key; did you mean kcp?"),
+];
+
+/// A key and a value in a configuration that is good otherwise, and the message.
+#[rustfmt::skip]
+const BAD_VALUES: [(&str, &str, &str); 64] = [
+    ("pasword", "\"x\"", "pasword: unknown key; did you mean password?"),
+    ("Password", "\"x\"", "Password: unknown key; did you mean password?"),
+    ("passwd", "\"x\"", "passwd: unknown key; did you mean password?"),
+    ("log_level", "1", "log_level: unknown key; did you mean loglevel?"),
+    ("udp-connect", "\"b:1\"", "udp-connect: unknown key; did you mean udp_connect?"),
+    ("a\\nb", "1", "\"a\\nb\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, psk, password, method, timeout, linger, keepalive, time_wait, user, loglevel, kcp, tcp, udp, rate"),
+    ("mtu", "1400", r#"mtu: unknown key here; did you mean kcp.mtu? Write "kcp": {"mtu": ...}"#),
+    ("nodelay", "1", "nodelay: unknown key here; did you mean kcp.nodelay or tcp.nodelay?"),
+    ("reuseport", "true", "reuseport: unknown key here; did you mean tcp.reuseport or udp.reuseport?"),
+    ("kcp.mut", "1400", "kcp.mut: unknown key; did you mean kcp.mtu?"),
+    ("kcp.snd_wnd", "64", "kcp.snd_wnd: unknown key; did you mean kcp.sndwnd?"),
+    ("tcp.keep_alive", "true", "tcp.keep_alive: unknown key; did you mean tcp.keepalive?"),
+    ("key", "\"x\"", "key: is a key of Go's kcptun; here it is psk or password"),
+    ("crypt", "\"aes\"", "crypt: is a key of Go's kcptun; here it is method"),
+    ("remoteaddr", "\"b:1\"", "remoteaddr: is a key of Go's kcptun; here it is udp_connect"),
+    ("target", "\"a:1\"", "target: is a key of Go's kcptun; here it is connect"),
+    ("datashard", "10", "datashard: is a key of Go's kcptun, which kcptun does not have; take it out"),
+    ("http_listen", "\":80\"", "http_listen: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
+    ("obfs", "\"dpi\"", "obfs: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
+    ("netdev", "\"eth0\"", "netdev: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
+    ("service_id", "\"s\"", "service_id: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
+    ("rendezvous_server", "\"r:1\"", "rendezvous_server: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
+    ("kcp.mtu", "9000", "kcp.mtu: 9000 is out of range; it must be 300 to 1500 (bytes)"),
+    ("kcp.mtu", "\"1400\"", "kcp.mtu: \"1400\" is not a number; it must be 300 to 1500 (bytes), without quotes"),
+    ("kcp.mtu", "null", "kcp.mtu: null is not a number; it must be 300 to 1500 (bytes), or leave the key out"),
+    ("kcp.mtu", "{}", "kcp.mtu: an object is not a number; it must be 300 to 1500 (bytes)"),
+    ("kcp.mtu", "1400.0", "kcp.mtu: 1400.0 is not an integer; it must be 300 to 1500 (bytes)"),
+    ("kcp.mtu", "-1", "kcp.mtu: -1 is out of range; it must be 300 to 1500 (bytes)"),
+    ("kcp.mtu", "4294968696", "kcp.mtu: 4294968696 is out of range; it must be 300 to 1500 (bytes)"),
+    ("kcp.mtu", "99999999999999999999", "kcp.mtu: 1e20 is out of range; it must be 300 to 1500 (bytes)"),
+    ("kcp.mtu", "-1e300", "kcp.mtu: -1e300 is out of range; it must be 300 to 1500 (bytes)"),
+    ("loglevel", "\"debug\"", "loglevel: \"debug\" is not a number; it must be 0 to 6 (0 says most, 6 nothing), without quotes"),
+    ("rate.up", "\"100M\"", "rate.up: \"100M\" is not a number; it must be 0.1 to 100000 (Mbit/s), without quotes"),
+    ("rate.control", "true", "rate.control: true is not text in quotes; it must be \"on\" or \"off\""),
+    ("rate.control", "\"auto\"", "rate.control: \"auto\" is not a switch; it must be \"on\" or \"off\""),
+    ("tcp.nodelay", "\"yes\"", "tcp.nodelay: \"yes\" is not a switch; it must be true or false, without quotes"),
+    ("tcp.nodelay", "null", "tcp.nodelay: null is not a switch; it must be true or false"),
+    ("method", "\"aes\"", "method: \"aes\" is not a method; it must be one of chacha20poly1305_ietf, xchacha20poly1305_ietf, xsalsa20poly1305, aes256gcm"),
+    ("method", "1", "method: 1 is not text in quotes; it must be one of chacha20poly1305_ietf, xchacha20poly1305_ietf, xsalsa20poly1305, aes256gcm"),
+    ("user", "\"\"", "user: \"\" is not a user; it must be USER or USER:GROUP"),
+    ("user", "\"a:b:c\"", "user: \"a:b:c\" is not a user; it must be USER or USER:GROUP"),
+    ("user", "1000", "user: 1000 is not text in quotes; it must be USER or USER:GROUP"),
+    ("psk", "\"\"", "psk: is empty; it must have at least one character, or leave the key out"),
+    ("psk", "7", "psk: holds a number; it must be text in quotes"),
+    ("psk", "null", "psk: holds null; it must be text in quotes"),
+    ("listen", "80", "listen: 80 is not text in quotes; it must be host:port"),
+    ("listen", "null", "listen: null is not text; it must be host:port, or leave the key out"),
+    ("listen", "\"\"", "listen: \"\" has no port; it must be host:port"),
+    ("listen", "\"80\"", "listen: \"80\" has no port; it must be host:port"),
+    ("listen", "\"localhost\"", "listen: \"localhost\" has no port; it must be host:port"),
+    ("listen", "\":0\"", "listen: \":0\" has no valid port; it must be a number from 1 to 65535"),
+    ("listen", "\":65536\"", "listen: \":65536\" has no valid port; it must be a number from 1 to 65535"),
+    ("listen", "\":+80\"", "listen: \":+80\" has no valid port; it must be a number from 1 to 65535"),
+    ("listen", "\"a:ssh\"", "listen: \"a:ssh\" has no valid port; it must be a number from 1 to 65535"),
+    ("listen", "\"::1\"", "listen: \"::1\" is an IPv6 address without brackets and port; write \"[::1]:port\""),
+    ("listen", "\"fe80::1:2:3:4:5:6:80\"", "listen: \"fe80::1:2:3:4:5:6:80\" is an IPv6 address without brackets; write \"[fe80:0:1:2:3:4:5:6]:80\""),
+    ("listen", "\"a:b:80\"", "listen: \"a:b:80\" has more than one colon; it must be host:port or [IPv6]:port"),
+    ("listen", "\"[::1]\"", "listen: \"[::1]\" has no port; it must be [IPv6]:port"),
+    ("listen", "\"[::1:80\"", "listen: \"[::1:80\" has no closing bracket; it must be [IPv6]:port"),
+    ("listen", "\"[localhost]:80\"", "listen: \"[localhost]:80\" has no IPv6 address in its brackets; it must be [IPv6]:port"),
+    ("listen", "\"1.2.3.256:80\"", "listen: \"1.2.3.256:80\" begins with something that is not an IPv4 address; it must be like 192.0.2.1:port"),
+    ("listen", "\"*:80\"", "listen: \"*:80\" begins with something that is neither a name nor an IP address; it must be host:port"),
+    ("udp_connect", "\":2900\"", "udp_connect: \":2900\" names no host to connect to; for this machine write \"127.0.0.1:2900\""),
+    ("udp_connect", "\"http://a:80/\"", "udp_connect: \"http://a:80/\" is a URL or a path; it must be host:port"),
+];
+
+#[test]
+fn every_mistake_has_its_message() {
+    let files = BAD_FILES.map(|(text, expected)| (message(parse(text)), expected));
+    let values = BAD_VALUES.map(|(key, value, expected)| (message(with(key, value)), expected));
+    let wrong: Vec<_> = files
+        .iter()
+        .chain(&values)
+        .filter(|(got, expected)| got != expected)
+        .collect();
+    assert!(wrong.is_empty(), "got, expected: {wrong:#?}");
+    let long = format!("\"{}\"", "a".repeat(5000));
+    let shown = format!("\"{}\"...", "a".repeat(40));
+    assert_eq!(
+        message(with("listen", &long)),
+        format!("listen: {shown} has no port; it must be host:port")
+    );
+    let key = "k".repeat(5000);
+    assert!(
+        message(with(&key, "1")).starts_with(&format!("\"{}\"...: unknown key", "k".repeat(40)))
+    );
+    assert_eq!(
+        message(parse(
+            r#"{"udp_bind": ":1", "connect": "a:1", "password": ""}"#
+        )),
+        "password: is empty; it must have at least one character, or leave the key out"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_has_its_message() {
+    let dir = std::env::temp_dir().join(format!("kcptun-config-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let cases = [
+        (
+            dir.join("missing"),
+            "no such file; it must be a configuration in JSON",
+        ),
+        (dir.clone(), "is a directory; it must be a file"),
+        (
+            file("binary", b"{\n\"a\": \"\xff\"}"),
+            "line 2: is not UTF-8; it must be text in UTF-8",
+        ),
+        (
+            file("long", &[b' '; 70_000]),
+            "is longer than 65536 bytes; it must be a configuration in JSON",
+        ),
+        (
+            file("empty", b""),
+            "is empty; it must hold a JSON object: {\"key\": value, ...}",
+        ),
+    ];
+    for (path, expected) in cases {
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert_eq!(error, format!("{}: {expected}", path.display()));
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}

@@ -1,0 +1,177 @@
+//! One direction of an emulated path: a bottleneck with a drop-tail queue, then random loss, then delay.
+//! Repeatable from its seed; time is an argument.
+
+use kcptun::time::{MS, SEC, Time};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Bytes of IP and UDP headers that a datagram takes on the line.
+const HEADERS: usize = 28;
+
+/// What the path does to datagrams. Chances are 0 to 1, spans are microseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub delay: u64,
+    pub jitter: u64,
+    pub loss: f64,
+    /// Mean number of datagrams lost in a row.
+    pub burst: f64,
+    /// Bits per second; 0 is unlimited.
+    pub rate: f64,
+    /// The longest wait at the bottleneck before datagrams are dropped.
+    pub queue: u64,
+    pub corrupt: f64,
+    pub duplicate: f64,
+    /// Chance to be held back by `reorder_by`, and so overtaken.
+    pub reorder: f64,
+    pub reorder_by: u64,
+    /// Nothing passes.
+    pub dead: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Shape {
+            delay: 10 * MS,
+            jitter: 0,
+            loss: 0.0,
+            burst: 1.0,
+            rate: 0.0,
+            queue: 50 * MS,
+            corrupt: 0.0,
+            duplicate: 0.0,
+            reorder: 0.0,
+            reorder_by: 10 * MS,
+            dead: false,
+        }
+    }
+}
+
+impl Shape {
+    /// A path as one describes it: round trip in ms, loss in percent a way, Mbit/s, queue in ms.
+    pub fn path(rtt: u64, loss: f64, mbit: f64, queue: u64) -> Shape {
+        Shape {
+            delay: rtt * MS / 2,
+            loss: loss / 100.0,
+            rate: mbit * 1e6,
+            queue: queue * MS,
+            ..Shape::default()
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Counts {
+    pub offered: u64,
+    /// With IP and UDP headers.
+    pub offered_bytes: u64,
+    pub lost: u64,
+    /// Dropped because the queue was full.
+    pub overflowed: u64,
+    pub delivered: u64,
+}
+
+pub struct Link {
+    pub shape: Shape,
+    pub counts: Counts,
+    rng: SmallRng,
+    in_burst: bool,
+    line_free: Time,
+    last_due: Time,
+    wire: BinaryHeap<Reverse<(Time, u64, Vec<u8>)>>,
+    serial: u64,
+}
+
+impl Link {
+    pub fn new(shape: Shape, seed: u64) -> Link {
+        Link {
+            shape,
+            counts: Counts::default(),
+            rng: SmallRng::seed_from_u64(seed),
+            in_burst: false,
+            line_free: Time::ZERO,
+            last_due: Time::ZERO,
+            wire: BinaryHeap::new(),
+            serial: 0,
+        }
+    }
+
+    /// A datagram enters.
+    pub fn offer(&mut self, now: Time, datagram: &[u8]) {
+        let size = datagram.len() + HEADERS;
+        self.counts.offered += 1;
+        self.counts.offered_bytes += size as u64;
+        if self.shape.dead {
+            self.counts.lost += 1;
+            return;
+        }
+        let mut due = now;
+        if self.shape.rate > 0.0 {
+            let start = self.line_free.max(now);
+            if start.since(now) > self.shape.queue {
+                self.counts.overflowed += 1;
+                return;
+            }
+            self.line_free = start.after((size as f64 * 8.0 / self.shape.rate * SEC as f64) as u64);
+            due = self.line_free;
+        }
+        if self.loses() {
+            self.counts.lost += 1;
+            return;
+        }
+        due = due.after(self.shape.delay);
+        if self.shape.jitter > 0 {
+            due = due.after(self.rng.random_range(0..=self.shape.jitter));
+        }
+        if self.shape.reorder > 0.0 && self.rng.random_bool(self.shape.reorder) {
+            due = due.after(self.shape.reorder_by);
+        } else {
+            due = due.max(self.last_due);
+            self.last_due = due;
+        }
+        let mut datagram = datagram.to_vec();
+        if self.shape.corrupt > 0.0
+            && self.rng.random_bool(self.shape.corrupt)
+            && !datagram.is_empty()
+        {
+            let at = self.rng.random_range(0..datagram.len());
+            datagram[at] ^= self.rng.random_range(1..=255u8);
+        }
+        if self.shape.duplicate > 0.0 && self.rng.random_bool(self.shape.duplicate) {
+            self.put(due, datagram.clone());
+        }
+        self.put(due, datagram);
+    }
+
+    fn put(&mut self, due: Time, datagram: Vec<u8>) {
+        self.serial += 1;
+        self.wire.push(Reverse((due, self.serial, datagram)));
+    }
+
+    /// A two-state chain: bursts begin so often that the share lost in the long run is `loss`.
+    fn loses(&mut self) -> bool {
+        let (loss, leave) = (self.shape.loss, 1.0 / self.shape.burst.max(1.0));
+        let chance = match () {
+            () if self.shape.burst <= 1.0 => loss,
+            () if self.in_burst => 1.0 - leave,
+            () => leave * loss / (1.0 - loss).max(1e-9),
+        };
+        self.in_burst = self.rng.random_bool(chance.clamp(0.0, 1.0));
+        self.in_burst
+    }
+
+    /// When the next datagram arrives.
+    pub fn due(&self) -> Option<Time> {
+        self.wire.peek().map(|Reverse((due, ..))| *due)
+    }
+
+    /// A datagram that has arrived by now.
+    pub fn arrived(&mut self, now: Time) -> Option<Vec<u8>> {
+        if self.due()? > now {
+            return None;
+        }
+        self.counts.delivered += 1;
+        self.wire.pop().map(|Reverse((_, _, datagram))| datagram)
+    }
+}

@@ -1,0 +1,439 @@
+//! A world in a box: two whole tunnels (everything but `event/`) under one virtual clock, joined by two links, with
+//! TCP connections and programs at both ends. Minutes pass in milliseconds, and a seed repeats them exactly.
+#![allow(dead_code)]
+
+pub mod link;
+
+use kcptun::crypto::{Key, Method, Sealing};
+use kcptun::settings::Settings;
+use kcptun::time::{MS, Time};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Tunnel};
+use link::{Link, Shape};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+/// What the program at one end of a TCP connection does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Role {
+    /// Sends so many bytes, then ends its stream if `fin`.
+    Send { bytes: u64, fin: bool },
+    /// Sends back what it gets, and ends its stream when that has ended.
+    Echo,
+    /// Once it has read `request` bytes, sends so many and ends its stream if `fin`.
+    Serve { request: u64, bytes: u64, fin: bool },
+    /// Answers the dial with a refusal.
+    Refuse,
+}
+
+/// One TCP connection at one end, and its program.
+#[derive(Debug)]
+pub struct Tcp {
+    pub role: Role,
+    seed: u64,
+    far_seed: u64,
+    pub sent: u64,
+    pub received: u64,
+    pub fin_sent: bool,
+    pub fin_received: bool,
+    /// Some(true): ended by a reset.
+    pub closed: Option<bool>,
+    /// The program does not read.
+    pub stalled: bool,
+    /// Bytes a script has let go, for `Role::Send`: it sends no more than this.
+    pub allowed: u64,
+    pub opened_at: Time,
+    pub closed_at: Option<Time>,
+    /// When `received` reached what, if asked for.
+    pub arrivals: Option<Vec<(Time, u64)>>,
+    pub connected: bool,
+}
+
+impl Tcp {
+    fn new(role: Role, seed: u64, far_seed: u64, now: Time) -> Tcp {
+        Tcp {
+            role,
+            seed,
+            far_seed,
+            sent: 0,
+            received: 0,
+            fin_sent: false,
+            fin_received: false,
+            closed: None,
+            stalled: false,
+            allowed: u64::MAX,
+            opened_at: now,
+            closed_at: None,
+            arrivals: None,
+            connected: true,
+        }
+    }
+
+    fn may_send(&self) -> u64 {
+        let upto = match self.role {
+            Role::Send { bytes, .. } => bytes.min(self.allowed),
+            Role::Echo => self.received,
+            Role::Serve { request, bytes, .. } if self.received >= request => bytes,
+            Role::Serve { .. } | Role::Refuse => 0,
+        };
+        upto - self.sent.min(upto)
+    }
+
+    fn may_finish(&self) -> bool {
+        match self.role {
+            Role::Send { bytes, fin } => fin && self.sent >= bytes,
+            Role::Serve {
+                request,
+                bytes,
+                fin,
+            } => fin && self.received >= request && self.sent >= bytes,
+            Role::Echo => self.fin_received && self.sent >= self.received,
+            Role::Refuse => false,
+        }
+    }
+}
+
+/// The byte that a program writes at a place in its stream: a byte out of place is noticed.
+fn pattern(seed: u64, at: u64) -> u8 {
+    (at.wrapping_mul(31) ^ (at >> 8) ^ (at >> 16) ^ seed) as u8
+}
+
+pub struct End {
+    pub tunnel: Tunnel,
+    pub addr: SocketAddr,
+    pub tcp: HashMap<SessionId, Tcp>,
+    /// Connections that are over, by session number.
+    pub over: HashMap<u32, Tcp>,
+    numbers: HashMap<SessionId, u32>,
+    dirty: Vec<SessionId>,
+    /// Dials that are answered later.
+    dials: Vec<(Time, SessionId)>,
+    pub dials_seen: u64,
+}
+
+pub struct World {
+    pub now: Time,
+    /// 0: the peer, where connections begin; 1: the server.
+    pub ends: [End; 2],
+    /// links[i] carries from ends[i].
+    pub links: [Link; 2],
+    /// What the service does with the connection of a session number.
+    pub services: HashMap<u32, Role>,
+    pub default_service: Role,
+    pub record: bool,
+    pub dial_delay: u64,
+    scripts: Vec<(Time, usize, SessionId, u64)>,
+    serial: u64,
+    out: Vec<u8>,
+}
+
+pub struct Options {
+    pub seed: u64,
+    pub method: Option<Method>,
+    pub start: Time,
+    pub clock_offset: u32,
+    pub shapes: [Shape; 2],
+    pub adjust: fn(&mut Settings),
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            seed: 1,
+            method: None,
+            start: Time::from_millis(1_000),
+            clock_offset: 77,
+            shapes: [Shape::default(); 2],
+            adjust: |_| {},
+        }
+    }
+}
+
+fn settings(options: &Options, server: bool, key: &Key) -> Settings {
+    let mut settings = Settings {
+        sealing: options.method.map(|m| Sealing::new(m, key)),
+        accepts: server,
+        clock_offset: options.clock_offset.wrapping_mul(1 + u32::from(server)),
+        seed: options.seed * 2 + u64::from(server),
+        ..Settings::default()
+    };
+    (options.adjust)(&mut settings);
+    settings
+}
+
+impl World {
+    pub fn new(options: Options) -> World {
+        let key = Key::from_password("of this world");
+        let addrs: [SocketAddr; 2] = [
+            "192.0.2.1:1000".parse().unwrap(),
+            "192.0.2.2:2000".parse().unwrap(),
+        ];
+        let end = |i: usize| End {
+            tunnel: Tunnel::new(settings(&options, i == 1, &key), options.start),
+            addr: addrs[i],
+            tcp: HashMap::new(),
+            over: HashMap::new(),
+            numbers: HashMap::new(),
+            dirty: Vec::new(),
+            dials: Vec::new(),
+            dials_seen: 0,
+        };
+        let link = |i: usize| {
+            Link::new(
+                options.shapes[i],
+                options.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ i as u64,
+            )
+        };
+        let mut world = World {
+            now: options.start,
+            ends: [end(0), end(1)],
+            links: [link(0), link(1)],
+            services: HashMap::new(),
+            default_service: Role::Echo,
+            record: false,
+            dial_delay: 0,
+            scripts: Vec::new(),
+            serial: 0,
+            out: vec![0; DATAGRAM_MAX + 100],
+        };
+        world.ends[0].tunnel.set_peer(options.start, addrs[1]);
+        world.settle(0);
+        world
+    }
+
+    /// Both ways of the path become this.
+    pub fn set_shape(&mut self, shape: Shape) {
+        self.links[0].shape = shape;
+        self.links[1].shape = shape;
+    }
+
+    /// A program connects at the peer; what answers at the server is `service`.
+    pub fn connect(&mut self, role: Role, service: Role) -> (SessionId, u32) {
+        let id = self.ends[0].tunnel.open(self.now).expect("a session");
+        let conv = self.ends[0].tunnel.conv(id).expect("its number");
+        self.serial += 1;
+        let mut tcp = Tcp::new(role, u64::from(conv), u64::from(conv) + 1, self.now);
+        tcp.arrivals = self.record.then(Vec::new);
+        self.ends[0].tcp.insert(id, tcp);
+        self.ends[0].numbers.insert(id, conv);
+        self.services.insert(conv, service);
+        self.ends[0].dirty.push(id);
+        self.settle(0);
+        (id, conv)
+    }
+
+    /// Lets the program at an end send up to `allowed` bytes from a time on.
+    pub fn at(&mut self, time: Time, end: usize, id: SessionId, allowed: u64) {
+        self.scripts.push((time, end, id, allowed));
+        self.scripts.sort_by_key(|s| std::cmp::Reverse(s.0));
+    }
+
+    /// The program at an end is gone: its TCP connection is reset.
+    pub fn reset(&mut self, end: usize, id: SessionId) {
+        self.ends[end].tunnel.broken(self.now, id);
+        self.settle(end);
+    }
+
+    /// Has an end look at a connection again after its fields were changed.
+    pub fn poke(&mut self, end: usize, id: SessionId) {
+        self.ends[end].dirty.push(id);
+        self.settle(end);
+    }
+
+    pub fn tcp(&self, end: usize, conv: u32) -> Option<&Tcp> {
+        let e = &self.ends[end];
+        e.over.get(&conv).or_else(|| {
+            let id = e.numbers.iter().find(|(_, c)| **c == conv)?.0;
+            e.tcp.get(id)
+        })
+    }
+
+    pub fn run_for(&mut self, span: u64) {
+        self.run_until(self.now.after(span));
+    }
+
+    pub fn run_until(&mut self, end: Time) {
+        while let Some(next) = self.next() {
+            if next > end {
+                break;
+            }
+            self.now = self.now.max(next);
+            self.step();
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Until nothing is waiting any more but the memory of ended sessions and pings; at most `span`.
+    pub fn run_to_rest(&mut self, span: u64) -> bool {
+        let end = self.now.after(span);
+        while self.now < end {
+            self.run_for(200 * MS);
+            if self
+                .ends
+                .iter()
+                .all(|e| e.tunnel.is_quiet() && e.tcp.is_empty())
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn next(&self) -> Option<Time> {
+        let links = self.links.iter().filter_map(Link::due);
+        let tunnels = self.ends.iter().filter_map(|e| e.tunnel.deadline());
+        let dials = self.ends.iter().flat_map(|e| e.dials.iter().map(|d| d.0));
+        links
+            .chain(tunnels)
+            .chain(dials)
+            .chain(self.scripts.last().map(|s| s.0))
+            .min()
+    }
+
+    fn step(&mut self) {
+        for to in 0..2 {
+            let mut busy = false;
+            while let Some(mut datagram) = self.links[1 - to].arrived(self.now) {
+                let from = self.ends[1 - to].addr;
+                self.ends[to].tunnel.receive(self.now, from, &mut datagram);
+                busy = true;
+            }
+            while let Some(at) = self.ends[to].dials.iter().position(|d| d.0 <= self.now) {
+                let (_, id) = self.ends[to].dials.remove(at);
+                self.answer_dial(to, id);
+                busy = true;
+            }
+            while self
+                .scripts
+                .last()
+                .is_some_and(|s| s.0 <= self.now && s.1 == to)
+            {
+                let (_, _, id, allowed) = self.scripts.pop().unwrap();
+                if let Some(tcp) = self.ends[to].tcp.get_mut(&id) {
+                    tcp.allowed = allowed;
+                }
+                self.ends[to].dirty.push(id);
+                busy = true;
+            }
+            if self.ends[to]
+                .tunnel
+                .deadline()
+                .is_some_and(|at| at <= self.now)
+            {
+                self.ends[to].tunnel.advance(self.now);
+                busy = true;
+            }
+            if busy {
+                self.settle(to);
+            }
+        }
+    }
+
+    /// Does what an end's event loop would: TCP, events, datagrams out.
+    pub fn settle(&mut self, i: usize) {
+        loop {
+            while let Some(event) = self.ends[i].tunnel.event() {
+                self.on_event(i, event);
+            }
+            let Some(id) = self.ends[i].dirty.pop() else {
+                break;
+            };
+            self.serve(i, id);
+        }
+        while let Some((len, to)) = self.ends[i].tunnel.transmit(self.now, &mut self.out) {
+            assert_eq!(to, self.ends[1 - i].addr);
+            self.links[i].offer(self.now, &self.out[..len]);
+        }
+    }
+
+    fn on_event(&mut self, i: usize, event: Event) {
+        match event {
+            Event::Dial(id) => {
+                self.ends[i].dials_seen += 1;
+                let at = self.now.after(self.dial_delay);
+                if self.dial_delay > 0 {
+                    self.ends[i].dials.push((at, id))
+                } else {
+                    self.answer_dial(i, id)
+                }
+            }
+            Event::Deliver(id) | Event::Accept(id) => self.ends[i].dirty.push(id),
+            Event::Close { id, abort } => {
+                let end = &mut self.ends[i];
+                end.dials.retain(|d| d.1 != id);
+                if let (Some(mut tcp), Some(conv)) = (end.tcp.remove(&id), end.numbers.remove(&id))
+                {
+                    tcp.closed = Some(abort);
+                    tcp.closed_at = Some(self.now);
+                    end.over.insert(conv, tcp);
+                }
+            }
+        }
+    }
+
+    fn answer_dial(&mut self, i: usize, id: SessionId) {
+        let Some(conv) = self.ends[i].tunnel.conv(id) else {
+            return;
+        };
+        let role = self
+            .services
+            .get(&conv)
+            .copied()
+            .unwrap_or(self.default_service);
+        if role == Role::Refuse {
+            return self.ends[i].tunnel.dial_failed(self.now, id);
+        }
+        let mut tcp = Tcp::new(role, u64::from(conv) + 1, u64::from(conv), self.now);
+        tcp.arrivals = self.record.then(Vec::new);
+        self.ends[i].tcp.insert(id, tcp);
+        self.ends[i].numbers.insert(id, conv);
+        self.ends[i].tunnel.dialled(self.now, id);
+        self.ends[i].dirty.push(id);
+    }
+
+    /// The program of one connection reads and writes what it can.
+    fn serve(&mut self, i: usize, id: SessionId) {
+        let (now, end) = (self.now, &mut self.ends[i]);
+        let Some(tcp) = end.tcp.get_mut(&id) else {
+            return;
+        };
+        while !tcp.stalled {
+            let bytes = end.tunnel.output(id);
+            if bytes.is_empty() {
+                break;
+            }
+            for (k, b) in bytes.iter().enumerate() {
+                assert_eq!(
+                    *b,
+                    pattern(tcp.far_seed, tcp.received + k as u64),
+                    "a byte out of place at {}",
+                    tcp.received + k as u64
+                );
+            }
+            let n = bytes.len();
+            tcp.received += n as u64;
+            if let Some(arrivals) = &mut tcp.arrivals {
+                arrivals.push((now, tcp.received));
+            }
+            end.tunnel.consumed(now, id, n);
+        }
+        if !tcp.stalled && end.tunnel.output_ended(now, id) {
+            tcp.fin_received = true;
+        }
+        while tcp.may_send() > 0 {
+            let room = end.tunnel.input(id);
+            if room.is_empty() {
+                return;
+            }
+            let n = (room.len() as u64).min(tcp.may_send()) as usize;
+            for (k, b) in room[..n].iter_mut().enumerate() {
+                *b = pattern(tcp.seed, tcp.sent + k as u64);
+            }
+            tcp.sent += n as u64;
+            end.tunnel.filled(now, id, n);
+        }
+        if tcp.may_finish() && !tcp.fin_sent {
+            tcp.fin_sent = true;
+            end.tunnel.finished(now, id);
+        }
+    }
+}
