@@ -130,7 +130,7 @@ impl<'a> Iterator for Segments<'a> {
 pub fn check(packet: &[u8]) -> Result<usize, Malformed> {
     let conv = Header::read(packet).ok_or(Malformed::Short)?.conv;
     let mut segments = Segments::new(packet);
-    while let Some(segment) = segments.next() {
+    for segment in segments.by_ref() {
         let (header, _) = segment?;
         if header.conv != conv {
             return Err(Malformed::Mixed);

@@ -330,7 +330,7 @@ impl Session {
         spares: &mut Spares,
         scratch: &mut Vec<u8>,
         now: Now,
-    ) -> Result<Read, ()> {
+    ) -> Result<Read, Cause> {
         let mut read = Read::default();
         let mut any = false;
         while let Some(n) = self.conversation.peek() {
@@ -357,7 +357,12 @@ impl Session {
         Ok(read)
     }
 
-    fn take(&mut self, mut bytes: &[u8], read: &mut Read, spares: &mut Spares) -> Result<(), ()> {
+    fn take(
+        &mut self,
+        mut bytes: &[u8],
+        read: &mut Read,
+        spares: &mut Spares,
+    ) -> Result<(), Cause> {
         while let Some(item) = self
             .parser
             .next(&mut bytes)
@@ -389,16 +394,18 @@ impl Session {
         Ok(())
     }
 
-    fn complain(&self, bad: message::BadMessage) {
+    fn complain(&self, bad: message::BadMessage) -> Cause {
         log::debug!(
             "{:08x}: a message of type {} and length {}",
             self.conv(),
             bad.kind,
             bad.length
         );
+        Cause::Broken
     }
 
-    fn unexpected(&self, what: &str) {
+    fn unexpected(&self, what: &str) -> Cause {
         log::debug!("{:08x}: {what}", self.conv());
+        Cause::Broken
     }
 }

@@ -75,8 +75,9 @@ impl Acks {
                 self.out.extend(acks.last());
             }
         }
-        while let Some((acks, _)) = self.said.pop_front_if(|(_, left)| *left == 0) {
-            self.spare.push(acks);
+        while self.said.front().is_some_and(|(_, left)| *left == 0) {
+            self.spare
+                .extend(self.said.pop_front().map(|(acks, _)| acks));
         }
         self.out.extend(&self.fresh);
         if repeats > 0 && !self.fresh.is_empty() {

@@ -573,11 +573,12 @@ impl Tunnel {
         let entry = &mut self.sessions[id as usize];
         let path = &self.lanes[entry.session.path as usize].path;
         let both = clock(&self.settings, now);
-        let Ok(read) = entry
+        let read = match entry
             .session
             .read(path, &mut self.spares, &mut self.scratch, both)
-        else {
-            return self.abort(id, Cause::Broken, now);
+        {
+            Ok(read) => read,
+            Err(cause) => return self.abort(id, cause, now),
         };
         if read.dial {
             entry.session.state = State::Dialling;

@@ -53,9 +53,7 @@ impl Tunnel {
         now: Time,
         out: &mut [u8],
     ) -> Option<(usize, SocketAddr)> {
-        let Some(entry) = self.sessions.get_mut(id as usize) else {
-            return None;
-        };
+        let entry = self.sessions.get_mut(id as usize)?;
         let session = &mut entry.session;
         let path = &mut self.lanes[session.path as usize].path;
         let addr = entry.addr;
