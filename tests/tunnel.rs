@@ -2,9 +2,7 @@
 
 mod sim;
 
-use kcptun::crypto::Method;
-use kcptun::time::{MS, SEC, Time};
-use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use kcptun::time::{MS, SEC};
 use sim::link::Shape;
 use sim::{Options, Role, World};
 

@@ -149,16 +149,25 @@ impl Conversation {
         let whole = segment::check(packet)?;
         let packet = &mut packet[..whole];
         let mut for_kcp = false;
+        let mut last = Header::default();
         for (header, _) in Segments::new(packet).flatten() {
             for_kcp |= matches!(header.cmd, cmd::PUSH | cmd::WASK);
             if header.cmd == cmd::PUSH && ahead(header.sn, self.expected) >= 0 {
                 path.on_inbound(header.sn, self.expected);
                 self.expected = header.sn.wrapping_add(1);
             }
-            match &mut self.driver {
-                Driver::Paced(paced) => paced.hear(&header, path, &mut self.tap.borrow_mut(), now),
-                Driver::Plain(plain) => plain.hear(&header),
+            if let (cmd::ACK, Driver::Paced(paced)) = (header.cmd, &mut self.driver) {
+                let tap = &mut self.tap.borrow_mut();
+                paced
+                    .flight
+                    .on_ack(header.sn, header.ts, &mut path.rate, tap, now.time);
             }
+            last = header;
+        }
+        // after the acks, which say more: they name the transmission that has arrived
+        match &mut self.driver {
+            Driver::Paced(paced) => paced.hear(&last, path, &mut self.tap.borrow_mut(), now),
+            Driver::Plain(plain) => plain.hear(&last),
         }
         match &mut self.driver {
             Driver::Paced(paced) => {
@@ -524,10 +533,6 @@ impl Paced {
         }
         self.flight
             .on_una(header.una, &mut path.rate, tap, now.time);
-        if header.cmd == cmd::ACK {
-            self.flight
-                .on_ack(header.sn, header.ts, &mut path.rate, tap, now.time);
-        }
         if self.closed() {
             self.ask_at.get_or_insert(now.time.after(WINDOW_ASK));
         } else {
