@@ -99,8 +99,8 @@ pub struct Session {
     /// Flags of the tunnel's queues: whether it stands in them.
     pub in_urgent: bool,
     pub in_ready: bool,
-    /// `Event::Deliver` was said and not answered; one is enough.
-    deliver_said: bool,
+    /// `Event::Deliver` stands in the queue; one is enough.
+    pub deliver_said: bool,
     /// Framed messages on their way from TCP to KCP.
     stream: Ring,
     /// Data on its way from KCP to TCP.
@@ -186,13 +186,8 @@ impl Session {
             .build(priority, &mut self.stream, spares, path, now, out)
     }
 
-    pub fn wants(&self, now: Time) -> Option<Priority> {
-        self.conversation.wants(self.stream.len(), now)
-    }
-
-    /// Whether what is wanted is to send something new, not to repeat or to acknowledge.
-    pub fn wants_new(&self) -> bool {
-        !self.stream.is_empty()
+    pub fn wants(&self, path: &Path, now: Time) -> Option<Priority> {
+        self.conversation.wants(self.stream.len(), path, now)
     }
 
     /// When this session has to be looked at again.
@@ -287,7 +282,6 @@ impl Session {
 
     pub fn consumed(&mut self, n: usize, spares: &mut Spares) {
         self.output.consume(n, spares);
-        self.deliver_said = false;
     }
 
     /// Whether the caller is to be told of output: there is some, and it does not know yet.

@@ -39,8 +39,8 @@ impl Default for KcpSettings {
     fn default() -> Self {
         KcpSettings {
             mtu: 1400,
-            sndwnd: 1024,
-            rcvwnd: 1024,
+            sndwnd: 16384,
+            rcvwnd: 16384,
             nodelay: 1,
             interval: 10,
             resend: 2,

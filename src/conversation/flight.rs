@@ -36,6 +36,8 @@ struct Transmission {
     /// Went along in another segment's datagram: its fate says nothing new of the path.
     along: bool,
     acked: bool,
+    /// Its round trip, microseconds, once an ack has named it.
+    rtt: u32,
     stamp: Stamp,
 }
 
@@ -54,6 +56,8 @@ pub struct Flight {
     /// When the youngest acknowledged transmission was sent.
     newest: Time,
     last_sent: Time,
+    /// The round trip of the last one in the log's order that arrived.
+    neighbour_rtt: u32,
     /// Timeouts in a row without an ack.
     timeouts: u32,
 }
@@ -127,6 +131,7 @@ impl Flight {
             bytes: bytes as u16,
             along,
             acked: false,
+            rtt: 0,
             stamp,
         });
     }
@@ -225,7 +230,9 @@ impl Flight {
         self.timeouts = 0;
         if named {
             self.newest = self.newest.max(t.stamp.sent_at);
-            rate.on_rtt(now.since(t.stamp.sent_at), now);
+            let rtt = now.since(t.stamp.sent_at);
+            t.rtt = rtt as u32;
+            rate.on_rtt(rtt, now);
         }
         let (bytes, stamp) = (t.bytes as usize, t.stamp);
         rate.on_delivered(bytes, &stamp, now);
@@ -238,8 +245,11 @@ impl Flight {
             if !t.acked && t.stamp.sent_at.after(reordering) > self.newest {
                 return;
             }
+            if t.rtt > 0 {
+                self.neighbour_rtt = t.rtt;
+            }
             if !t.along {
-                rate.record_fate(!t.acked, &t.stamp);
+                rate.record_fate(!t.acked, &t.stamp, u64::from(self.neighbour_rtt));
             }
             if !t.acked {
                 rate.on_lost(t.bytes as usize);

@@ -274,13 +274,11 @@ impl Conversation {
     }
 
     /// Whether something could be written by `build` now. `waiting`: bytes of the stream that were not taken yet.
-    pub fn wants(&self, waiting: usize, now: Time) -> Option<Priority> {
+    pub fn wants(&self, waiting: usize, path: &Path, now: Time) -> Option<Priority> {
         let Driver::Paced(paced) = &self.driver else {
             return None;
         };
-        if paced.urgent(now)
-            || (paced.may_send_new(waiting) && paced.thin(waiting, self.engine.mss()))
-        {
+        if paced.urgent(now) || paced.goes_ahead(waiting, self.engine.mss(), path, now) {
             return Some(Priority::Urgent);
         }
         (paced.flight.has_lost() || paced.may_send_new(waiting)).then_some(Priority::Bulk)
@@ -419,7 +417,7 @@ impl Conversation {
         let Driver::Paced(paced) = &mut self.driver else {
             return;
         };
-        let fresh = paced.may_send_new(stream.len()) && paced.thin(stream.len(), mss);
+        let fresh = paced.goes_ahead(stream.len(), mss, path, now.time);
         let new = if fresh {
             self.cut(stream, spares, path, now)
         } else {
@@ -549,11 +547,14 @@ impl Paced {
         waiting > 0 && !self.closed()
     }
 
-    /// What waits fits into one segment, and little is under way.
-    fn thin(&self, waiting: usize, mss: usize) -> bool {
-        waiting <= mss
+    /// Small messages of a thin flow (what waits fits into one segment, and little is under way) do not wait for the
+    /// rate, unless too much has gone ahead already.
+    fn goes_ahead(&self, waiting: usize, mss: usize, path: &Path, now: Time) -> bool {
+        self.may_send_new(waiting)
+            && waiting <= mss
             && self.flight.unacked() <= THIN_SEGMENTS
             && self.flight.unacked_bytes() <= THIN_BYTES
+            && path.rate.may_go_ahead(now)
     }
 
     fn urgent(&self, now: Time) -> bool {

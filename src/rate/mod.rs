@@ -31,17 +31,18 @@ const STARTUP_GAIN: f64 = 2.885;
 /// Startup ends when the rate has not grown by a quarter in so many rounds (BBR draft, 4.3.1.2).
 const STARTUP_GROWTH: f64 = 1.25;
 const STARTUP_ROUNDS: u32 = 3;
-/// A probe asks for so much more for one round. At 60 ms it builds 4.8 ms of queue, which a shallow buffer still holds;
-/// where no queue shows, the next round asks for `PROBE_MORE`.
-const PROBE: f64 = 1.08;
-const PROBE_MORE: f64 = 1.35;
-/// In between: a little below what was measured, so that what others or noise put into the queue drains.
-const CRUISE: f64 = 0.99;
+/// A probe asks for so much more for one round, and looks in the next what became of it. The first step builds 4.8 ms of
+/// queue at 60 ms, which a shallow buffer still holds; while no queue shows, the next asks for more.
+const PROBE: [f64; 3] = [1.08, 1.4, 2.0];
 /// Round trips from one probe to the next, and the most time.
 const PROBE_ROUNDS: u32 = 8;
 const PROBE_EVERY: u64 = SEC;
 /// The base round trip is the least of this span (BBR draft: 10 s).
 const BASE_SPAN: u64 = 10 * SEC;
+/// How long the other end may hold an ack back (`conversation::acks::delay` of a long path), microseconds.
+const ACK_DELAY: u64 = 6 * MS;
+/// When nothing has left for so long although it might have, the senders have nothing more.
+const PAUSE: u64 = 5 * MS;
 /// The lowest rate, bytes per second: some packets a second must go, or nothing can be measured.
 const LEAST_RATE: f64 = 8_000.0;
 
@@ -66,8 +67,10 @@ pub enum Phase {
     /// Half the rate until the queue that startup left is gone.
     Drain,
     Cruise,
-    /// Asking for more, in its n-th round.
-    Probe(u32),
+    /// Asking for more, in the n-th step.
+    Probe(usize),
+    /// What the n-th step has sent is being acknowledged.
+    Look(usize),
 }
 
 /// Bounds that the operator set, bytes per second.
@@ -85,7 +88,37 @@ struct Round {
     /// The best samples of the round, bytes per second.
     service: f64,
     delivery: f64,
+    /// Service and delivery by the spacing of the acks alone: the bottleneck's rate, if its queue was never empty.
+    busy: [f64; 2],
     limited: bool,
+}
+
+/// The least round trip of the last eighth to quarter of a round trip: the queue as it is now, without jitter.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent {
+    since: Time,
+    samples: u32,
+    least: u64,
+    before: u64,
+}
+
+impl Recent {
+    /// Fewer samples than this say little about a minimum.
+    const ENOUGH: u32 = 8;
+
+    fn record(&mut self, rtt: u64, span: u64, now: Time) {
+        if self.samples == 0 {
+            (self.since, self.least, self.before, self.samples) = (now, rtt, rtt, 1);
+        } else if self.samples >= Self::ENOUGH && now.since(self.since) >= span {
+            (self.since, self.before, self.least, self.samples) = (now, self.least, rtt, 1);
+        } else {
+            (self.least, self.samples) = (self.least.min(rtt), self.samples + 1);
+        }
+    }
+
+    fn least(&self) -> u64 {
+        self.least.min(self.before)
+    }
 }
 
 /// The state of one path.
@@ -104,10 +137,16 @@ pub struct Rate {
     first_sent_at: Time,
     /// While `delivered` is below this, samples are limited by the senders.
     limited_until: u64,
+    /// Bulk has to wait for acknowledgements.
+    full: bool,
     base_rtt: Option<u64>,
+    /// The least round trips of the present half of `BASE_SPAN` and of the one before it.
+    base_now: u64,
+    base_before: u64,
     base_at: Time,
     srtt: u64,
     rttvar: u64,
+    recent: Recent,
     loss: Loss,
     round: Round,
     /// The queue at the end of the last round, microseconds of delay.
@@ -134,10 +173,14 @@ impl Rate {
             delivered_at: now,
             first_sent_at: now,
             limited_until: 0,
+            full: false,
             base_rtt: None,
+            base_now: u64::MAX,
+            base_before: u64::MAX,
             base_at: now,
             srtt: FIRST_RTT,
             rttvar: FIRST_RTT / 2,
+            recent: Recent::default(),
             loss: Loss::default(),
             round: Round {
                 limited: true,
@@ -162,12 +205,11 @@ impl Rate {
         match self.phase {
             Phase::Startup => STARTUP_GAIN,
             Phase::Drain => 0.5,
-            Phase::Probe(0) => PROBE,
-            Phase::Probe(_) => PROBE_MORE,
-            Phase::Cruise if self.queue <= self.tolerance() => CRUISE,
+            Phase::Probe(step) => PROBE[step.min(PROBE.len() - 1)],
+            Phase::Cruise | Phase::Look(_) if self.queue <= self.tolerance() => 1.0,
             // half of the queue drains in a round trip
-            Phase::Cruise => {
-                (1.0 - 0.5 * self.queue as f64 / self.base() as f64).clamp(0.5, CRUISE)
+            Phase::Cruise | Phase::Look(_) => {
+                (1.0 - 0.5 * self.queue as f64 / self.base() as f64).max(0.5)
             }
         }
     }
@@ -175,6 +217,10 @@ impl Rate {
     /// The queue that noise and ack timing can feign, microseconds.
     fn tolerance(&self) -> u64 {
         (self.base() / 32).clamp(MS, 5 * MS)
+    }
+
+    fn queue_now(&self) -> u64 {
+        self.recent.least().saturating_sub(self.base())
     }
 
     fn base(&self) -> u64 {
@@ -197,8 +243,9 @@ impl Rate {
     }
 
     /// When bulk may leave next: `NEVER` while too much is in flight (an acknowledgement has to come first).
-    pub fn release(&self) -> Time {
-        if self.in_flight >= self.in_flight_limit() {
+    pub fn release(&mut self) -> Time {
+        self.full = self.in_flight >= self.in_flight_limit();
+        if self.full {
             Time::NEVER
         } else {
             self.pacer.release()
@@ -243,20 +290,22 @@ impl Rate {
         self.base_rtt
     }
 
-    /// Nobody had anything more to send although the path would have taken it.
-    pub fn on_idle(&mut self) {
-        self.limited_until = (self.delivered + self.in_flight).max(1);
-    }
-
-    /// Bytes that leave and that nothing will acknowledge: acks, pings.
+    /// Bytes that leave and that nothing will acknowledge: acks, pings. They never make data wait for long: on a path
+    /// that carries little but acks, nothing has measured the rate that they are charged to.
     pub fn on_unmeasured(&mut self, bytes: usize, now: Time) {
         let rate = self.pacing();
         self.pacer.charge(bytes, rate, now);
+        self.pacer.forgive(2 * MS, now);
     }
 
     /// A segment leaves in `bytes` of datagram.
     pub fn on_sent(&mut self, bytes: usize, now: Time) -> Stamp {
-        self.on_unmeasured(bytes, now);
+        let paused = now.since(self.pacer.release()) > PAUSE;
+        if paused && !std::mem::take(&mut self.full) {
+            self.limited_until = (self.delivered + self.in_flight).max(1);
+        }
+        let rate = self.pacing();
+        self.pacer.charge(bytes, rate, now);
         if self.in_flight == 0 {
             self.first_sent_at = now;
             self.delivered_at = now;
@@ -285,14 +334,16 @@ impl Rate {
             self.rttvar = (3 * self.rttvar + self.srtt.abs_diff(rtt)) / 4;
             self.srtt = (7 * self.srtt + rtt) / 8;
         }
-        let expired = now.since(self.base_at) > BASE_SPAN;
-        if expired || self.base_rtt.is_none_or(|base| rtt <= base) {
-            self.base_rtt = Some(if expired {
-                self.round.least_rtt.unwrap_or(rtt).min(rtt)
-            } else {
-                rtt
-            });
-            self.base_at = now;
+        if now.since(self.base_at) > BASE_SPAN / 2 {
+            (self.base_at, self.base_before, self.base_now) = (now, self.base_now, rtt);
+        }
+        self.base_now = self.base_now.min(rtt);
+        self.base_rtt = Some(self.base_now.min(self.base_before));
+        self.recent.record(rtt, self.base() / 8, now);
+        if self.phase == Phase::Startup
+            && self.queue_now() > (self.base() / 8).max(self.tolerance())
+        {
+            self.enter(Phase::Drain, now);
         }
         self.round.least_rtt = Some(self.round.least_rtt.map_or(rtt, |least| least.min(rtt)));
     }
@@ -315,6 +366,8 @@ impl Rate {
             let served = delivered + (self.lost - stamp.lost) as f64;
             self.round.service = served * per_second;
             self.round.delivery = delivered * per_second;
+            let per_second = SEC as f64 / now.since(stamp.delivered_at).max(1) as f64;
+            self.round.busy = [served * per_second, delivered * per_second];
             self.round.limited = stamp.limited;
         }
         if stamp.delivered >= self.round.ends_at {
@@ -328,9 +381,10 @@ impl Rate {
         self.lost += bytes as u64;
     }
 
-    /// What became of a datagram; called in the order of sending.
-    pub fn record_fate(&mut self, lost: bool, stamp: &Stamp) {
-        if stamp.calm {
+    /// What became of a datagram; called in the order of sending. `rtt` is the round trip of the last one before it that
+    /// arrived: where the queue was not empty, a loss may have been the queue's.
+    pub fn record_fate(&mut self, lost: bool, stamp: &Stamp, rtt: u64) {
+        if stamp.calm && rtt <= self.base() + self.tolerance() + ACK_DELAY {
             self.loss.record(lost);
         }
     }
@@ -346,39 +400,38 @@ impl Rate {
     }
 
     fn end_round(&mut self, now: Time) {
-        let round = std::mem::replace(
-            &mut self.round,
-            Round {
-                ends_at: self.delivered,
-                limited: true,
-                ..Round::default()
-            },
-        );
-        self.queue = round
-            .least_rtt
-            .unwrap_or(self.base())
-            .saturating_sub(self.base());
-        let standing = self.queue > self.tolerance();
-        self.learn(&round, standing);
+        let next = Round {
+            ends_at: self.delivered,
+            limited: true,
+            ..Round::default()
+        };
+        let round = std::mem::replace(&mut self.round, next);
+        self.queue = self.queue_now();
+        self.learn(&round);
         self.rounds += 1;
+        let standing = self.queue > self.tolerance();
         self.next_phase(&round, standing, now);
         self.watch_base(&round, standing, now);
     }
 
     /// Moves the estimate by one round's measurement.
-    fn learn(&mut self, round: &Round, standing: bool) {
+    fn learn(&mut self, round: &Round) {
         // loss above what the calm path loses was the queue's: three standard errors and half a percent are still chance
-        let chance = self.loss.share()
-            + 3.0
-                * self
-                    .loss
-                    .deviation(self.capacity * self.base() as f64 / SEC as f64 / 1400.0)
-            + 0.005;
-        let sample = round.service.min(round.delivery / (1.0 - chance.min(0.9)));
+        let packets = self.capacity * self.base() as f64 / SEC as f64 / 1400.0;
+        let chance = (self.loss.share() + 3.0 * self.loss.deviation(packets) + 0.005).min(0.9);
+        let sample = round.service.min(round.delivery / (1.0 - chance));
+        let never_empty = round
+            .least_rtt
+            .is_some_and(|rtt| rtt > self.base() + self.tolerance());
+        let busy = round.busy[0].min(round.busy[1] / (1.0 - chance));
         if sample > self.capacity {
             self.capacity = sample;
-        } else if standing && !round.limited && sample > 0.0 {
-            self.capacity += (sample - self.capacity) * 0.5;
+        } else if never_empty && !round.limited && busy > 0.0 {
+            if self.phase == Phase::Drain {
+                self.capacity = busy;
+            } else if busy < self.capacity {
+                self.capacity += (busy - self.capacity) * 0.5;
+            }
         }
     }
 
@@ -406,15 +459,17 @@ impl Rate {
                     self.enter(Phase::Probe(0), now);
                 }
             }
-            Phase::Probe(n) => {
-                if standing
-                    || round.limited
-                    || self.rounds > 1 && round.service < self.capacity * 0.95
-                {
-                    self.enter(Phase::Cruise, now);
-                } else {
-                    self.phase = Phase::Probe(n + 1);
-                }
+            Phase::Probe(step) => self.enter(Phase::Look(step), now),
+            Phase::Look(step) => {
+                let carried = !standing && !round.limited;
+                self.enter(
+                    if carried {
+                        Phase::Probe(step + 1)
+                    } else {
+                        Phase::Cruise
+                    },
+                    now,
+                );
             }
         }
     }
@@ -432,8 +487,10 @@ impl Rate {
     fn watch_base(&mut self, round: &Round, standing: bool, now: Time) {
         let draining = matches!(self.phase, Phase::Cruise | Phase::Drain) && standing;
         self.stuck = if draining { self.stuck + 1 } else { 0 };
-        if self.stuck >= 4 {
-            self.base_rtt = round.least_rtt.or(self.base_rtt);
+        if self.stuck >= 4
+            && let Some(rtt) = round.least_rtt
+        {
+            (self.base_rtt, self.base_now, self.base_before) = (Some(rtt), rtt, rtt);
             self.base_at = now;
             self.queue = 0;
             self.stuck = 0;

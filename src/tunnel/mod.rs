@@ -750,11 +750,19 @@ impl Tunnel {
     /// What the caller has to do next.
     pub fn event(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
-        if let Event::Close { id, .. } = event {
-            if let Some(entry) = self.sessions.get_mut(id.0 as usize) {
-                entry.tcp = Tcp::None;
+        match event {
+            Event::Deliver(id) => {
+                if let Some(entry) = self.sessions.get_mut(id.0 as usize) {
+                    entry.session.deliver_said = false;
+                }
             }
-            self.release(id.0);
+            Event::Close { id, .. } => {
+                if let Some(entry) = self.sessions.get_mut(id.0 as usize) {
+                    entry.tcp = Tcp::None;
+                }
+                self.release(id.0);
+            }
+            Event::Dial(_) | Event::Accept(_) => {}
         }
         Some(event)
     }

@@ -55,8 +55,8 @@ impl Tunnel {
     ) -> Option<(usize, SocketAddr)> {
         let entry = self.sessions.get_mut(id as usize)?;
         let session = &mut entry.session;
-        let path = &mut self.lanes[session.path as usize].path;
         let addr = entry.addr;
+        let path = &mut self.lanes[session.path as usize].path;
         let len = session.build(
             priority,
             &mut self.spares,
@@ -74,7 +74,6 @@ impl Tunnel {
         loop {
             let l = &mut self.lanes[lane as usize];
             if l.ready.is_empty() {
-                l.path.rate.on_idle();
                 return None;
             }
             let release = l.path.rate.release();
@@ -95,22 +94,19 @@ impl Tunnel {
     /// Puts a session into the queue for what it wants to send.
     pub(super) fn enqueue(&mut self, id: u32, now: Time) {
         let session = &mut self.sessions[id as usize].session;
-        let Some(wish) = session.wants(now) else {
-            return;
-        };
         let lane = &mut self.lanes[session.path as usize];
-        let goes_ahead =
-            wish == Priority::Urgent && (lane.path.rate.may_go_ahead(now) || !session.wants_new());
-        if goes_ahead {
-            if !session.in_urgent {
+        match session.wants(&lane.path, now) {
+            Some(Priority::Urgent) if !session.in_urgent => {
                 session.in_urgent = true;
                 self.urgent.push_back(id);
             }
-        } else if !session.in_ready {
-            session.in_ready = true;
-            lane.ready.push_back(id);
-            let lane = session.path;
-            self.wake(lane);
+            Some(Priority::Bulk) if !session.in_ready => {
+                session.in_ready = true;
+                lane.ready.push_back(id);
+                let lane = session.path;
+                self.wake(lane);
+            }
+            _ => {}
         }
     }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod link;
+pub mod measure;
 
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::settings::Settings;
@@ -120,6 +121,8 @@ pub struct World {
     pub services: HashMap<u32, Role>,
     pub default_service: Role,
     pub record: bool,
+    /// What `Role::Send` of the next connections may send before a script lets go of more.
+    pub allowed: u64,
     pub dial_delay: u64,
     scripts: Vec<(Time, usize, SessionId, u64)>,
     serial: u64,
@@ -190,6 +193,7 @@ impl World {
             services: HashMap::new(),
             default_service: Role::Echo,
             record: false,
+            allowed: u64::MAX,
             dial_delay: 0,
             scripts: Vec::new(),
             serial: 0,
@@ -213,6 +217,7 @@ impl World {
         self.serial += 1;
         let mut tcp = Tcp::new(role, u64::from(conv), u64::from(conv) + 1, self.now);
         tcp.arrivals = self.record.then(Vec::new);
+        tcp.allowed = self.allowed;
         self.ends[0].tcp.insert(id, tcp);
         self.ends[0].numbers.insert(id, conv);
         self.services.insert(conv, service);
@@ -252,10 +257,13 @@ impl World {
     }
 
     pub fn run_until(&mut self, end: Time) {
+        let mut idle_steps = 0;
         while let Some(next) = self.next() {
             if next > end {
                 break;
             }
+            idle_steps = if next > self.now { 0 } else { idle_steps + 1 };
+            assert!(idle_steps < 10_000, "time stands still at {:?}", self.now);
             self.now = self.now.max(next);
             self.step();
         }

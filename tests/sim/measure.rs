@@ -1,0 +1,313 @@
+//! The figures that a user would feel, taken in the simulator as a bench would take them on real sockets.
+
+use super::link::{Counts, Shape};
+use super::{Options, Role, World};
+use kcptun::crypto::Method;
+use kcptun::time::{MS, SEC, Time};
+
+/// A path to measure over: round trip ms, loss % a way, Mbit/s, queue ms, mean burst.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub rtt: u64,
+    pub loss: f64,
+    pub rate: f64,
+    pub queue: u64,
+    pub burst: f64,
+}
+
+pub const SCENARIOS: [Scenario; 10] = [
+    scenario("clean", 100, 0.0, 100.0, 50, 1.0),
+    scenario("lossy-1", 100, 1.0, 100.0, 50, 1.0),
+    scenario("lossy-5", 100, 5.0, 100.0, 50, 1.0),
+    scenario("lossy-10", 100, 10.0, 100.0, 50, 1.0),
+    scenario("lossy-30", 100, 30.0, 100.0, 50, 1.0),
+    scenario("bursty-5", 100, 5.0, 100.0, 50, 4.0),
+    scenario("shallow", 60, 1.0, 50.0, 5, 1.0),
+    scenario("bloated", 40, 0.0, 20.0, 400, 1.0),
+    scenario("far-10", 300, 10.0, 50.0, 50, 1.0),
+    scenario("near-2", 20, 2.0, 200.0, 20, 1.0),
+];
+
+const fn scenario(
+    name: &'static str,
+    rtt: u64,
+    loss: f64,
+    rate: f64,
+    queue: u64,
+    burst: f64,
+) -> Scenario {
+    Scenario {
+        name,
+        rtt,
+        loss,
+        rate,
+        queue,
+        burst,
+    }
+}
+
+impl Scenario {
+    pub fn shape(&self) -> Shape {
+        Shape {
+            burst: self.burst,
+            ..Shape::path(self.rtt, self.loss, self.rate, self.queue)
+        }
+    }
+}
+
+/// Spans in ms, goodput as a share of line × (1 − loss).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    pub down: f64,
+    pub down_waste: f64,
+    /// Bytes that go the other way for each byte on the line.
+    pub down_back: f64,
+    pub down_overflow: f64,
+    pub up: f64,
+    pub up_waste: f64,
+    pub many: f64,
+    pub fairness: f64,
+    pub ping: [f64; 2],
+    pub load: [f64; 2],
+    pub open: [f64; 2],
+    pub megabyte: [f64; 2],
+}
+
+pub struct Bench {
+    pub world: World,
+    scenario: Scenario,
+}
+
+impl Bench {
+    pub fn new(scenario: Scenario, seed: u64) -> Bench {
+        let options = Options {
+            seed,
+            method: Some(Method::Chacha20Poly1305Ietf),
+            shapes: [scenario.shape(); 2],
+            ..Options::default()
+        };
+        Bench {
+            world: World::new(options),
+            scenario,
+        }
+    }
+
+    /// Everything, in the order that the figures are printed in; `secs` for each bulk transfer after 3 to warm up.
+    pub fn all(&mut self, secs: u64) -> Figures {
+        let ping = self.ping(secs * 50);
+        let open = self.gets(1, 20);
+        let megabyte = self.gets(1_000_000, 6);
+        let mut f = Figures {
+            ping,
+            open,
+            megabyte,
+            ..Figures::default()
+        };
+        let counts = |w: &World| [w.links[0].counts, w.links[1].counts];
+        let before = counts(&self.world);
+        let (down, _, got) = self.bulk(1, secs, false);
+        f.down = down;
+        let wire = difference(counts(&self.world), before);
+        f.down_waste = wire[1].offered_bytes as f64 / got as f64;
+        f.down_back = wire[0].offered_bytes as f64 / wire[1].offered_bytes as f64;
+        f.down_overflow = wire[1].overflowed as f64 / wire[1].offered as f64;
+        let before = counts(&self.world);
+        let (up, _, got) = self.bulk(1, secs, true);
+        f.up = up;
+        f.up_waste = difference(counts(&self.world), before)[0].offered_bytes as f64 / got as f64;
+        f.load = self.under_load(secs);
+        (f.many, f.fairness, _) = self.bulk(8, secs, false);
+        f
+    }
+
+    /// Median and 99th percentile of the round trip of a 64-byte message every 20 ms.
+    pub fn ping(&mut self, count: u64) -> [f64; 2] {
+        const SIZE: u64 = 64;
+        (self.world.record, self.world.allowed) = (true, SIZE);
+        let (id, conv) = self.world.connect(
+            Role::Send {
+                bytes: SIZE * (count + 1),
+                fin: false,
+            },
+            Role::Echo,
+        );
+        (self.world.record, self.world.allowed) = (false, u64::MAX);
+        let first = self.world.now;
+        let far = first.after(4 * self.scenario.rtt * MS + SEC);
+        let sent: Vec<Time> = (0..count).map(|i| far.after(i * 20 * MS)).collect();
+        for (i, at) in sent.iter().enumerate() {
+            self.world.at(*at, 0, id, SIZE * (i as u64 + 2));
+        }
+        self.world.run_until(sent[sent.len() - 1].after(3 * SEC));
+        let tcp = self.world.tcp(0, conv).expect("the connection");
+        let arrivals = tcp.arrivals.as_ref().expect("a record");
+        let mut spans = Vec::new();
+        let mut at = 0;
+        for (i, sent) in sent.iter().enumerate() {
+            let want = SIZE * (i as u64 + 2);
+            while at < arrivals.len() && arrivals[at].1 < want {
+                at += 1;
+            }
+            assert!(
+                at < arrivals.len(),
+                "message {i} never came back: {tcp:?} {:?}",
+                self.world.tcp(1, conv)
+            );
+            spans.push(arrivals[at].0.since(*sent) as f64 / 1e3);
+        }
+        self.world.reset(0, id);
+        self.world.run_for(2 * SEC);
+        percentiles(spans, 0.99)
+    }
+
+    /// Median and worst time from connecting to the last of `bytes`, one connection after another.
+    pub fn gets(&mut self, bytes: u64, count: usize) -> [f64; 2] {
+        let mut spans = Vec::new();
+        for _ in 0..count {
+            let start = self.world.now;
+            let (id, conv) = self.world.connect(
+                Role::Send {
+                    bytes: 5,
+                    fin: false,
+                },
+                Role::Serve {
+                    request: 5,
+                    bytes,
+                    fin: false,
+                },
+            );
+            while self.world.tcp(0, conv).is_some_and(|t| t.received < bytes) {
+                let next = self.world.now.after(MS / 5);
+                self.world.run_until(next);
+                assert!(
+                    self.world.now.since(start) < 60 * SEC,
+                    "{bytes} bytes did not arrive"
+                );
+            }
+            spans.push(self.world.now.since(start) as f64 / 1e3);
+            self.world.reset(0, id);
+        }
+        percentiles(spans, 1.0)
+    }
+
+    /// Share of what the line could deliver, fairness, and all bytes delivered.
+    pub fn bulk(&mut self, conns: usize, secs: u64, up: bool) -> (f64, f64, u64) {
+        let (client, service) = if up {
+            (
+                Role::Send {
+                    bytes: u64::MAX / 2,
+                    fin: false,
+                },
+                Role::Serve {
+                    request: u64::MAX,
+                    bytes: 0,
+                    fin: false,
+                },
+            )
+        } else {
+            (
+                Role::Send {
+                    bytes: 1,
+                    fin: false,
+                },
+                Role::Serve {
+                    request: 1,
+                    bytes: u64::MAX / 2,
+                    fin: false,
+                },
+            )
+        };
+        let all: Vec<_> = (0..conns)
+            .map(|_| self.world.connect(client, service))
+            .collect();
+        let end = usize::from(up);
+        let read = |w: &World| -> Vec<f64> {
+            all.iter()
+                .map(|(_, conv)| w.tcp(end, *conv).map_or(0, |t| t.received) as f64)
+                .collect()
+        };
+        self.world.run_for(3 * SEC);
+        let before = read(&self.world);
+        self.world.run_for(secs * SEC);
+        let after = read(&self.world);
+        let each: Vec<f64> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
+        let (sum, squares) = (
+            each.iter().sum::<f64>(),
+            each.iter().map(|x| x * x).sum::<f64>(),
+        );
+        for (id, _) in &all {
+            self.world.reset(0, *id);
+        }
+        self.world.run_for(2 * SEC);
+        let line = self.scenario.rate * 1e6 / 8.0 * (1.0 - self.scenario.loss / 100.0);
+        (
+            sum / secs as f64 / line,
+            sum * sum / (squares * conns as f64),
+            after.iter().sum::<f64>() as u64,
+        )
+    }
+
+    /// `ping` while a download fills the tunnel.
+    pub fn under_load(&mut self, secs: u64) -> [f64; 2] {
+        let (id, _) = self.world.connect(
+            Role::Send {
+                bytes: 1,
+                fin: false,
+            },
+            Role::Serve {
+                request: 1,
+                bytes: u64::MAX / 2,
+                fin: false,
+            },
+        );
+        self.world.run_for(3 * SEC);
+        let spans = self.ping(secs * 50);
+        self.world.reset(0, id);
+        self.world.run_for(2 * SEC);
+        spans
+    }
+}
+
+fn difference(after: [Counts; 2], before: [Counts; 2]) -> [Counts; 2] {
+    [0, 1].map(|i| Counts {
+        offered: after[i].offered - before[i].offered,
+        offered_bytes: after[i].offered_bytes - before[i].offered_bytes,
+        lost: after[i].lost - before[i].lost,
+        overflowed: after[i].overflowed - before[i].overflowed,
+        delivered: after[i].delivered - before[i].delivered,
+    })
+}
+
+fn percentiles(mut spans: Vec<f64>, high: f64) -> [f64; 2] {
+    spans.sort_by(f64::total_cmp);
+    let at = |p: f64| spans[((spans.len() as f64 * p) as usize).min(spans.len() - 1)];
+    [at(0.5), at(high)]
+}
+
+pub fn heading() -> String {
+    "path       down   waste  back  over   up    waste  many  fair   ping  p99   load  p99   open  max   1MB   max".into()
+}
+
+pub fn line(name: &str, f: &Figures) -> String {
+    let pct = |x: f64| format!("{:.1}%", x * 100.0);
+    format!(
+        "{name:<9} {:>6} {:>6.3} {:>5} {:>5} {:>6} {:>6.3} {:>6} {:>5.2} {:>6.0}{:>5.0} {:>6.0}{:>5.0} {:>6.0}{:>5.0} {:>6.0}{:>6.0}",
+        pct(f.down),
+        f.down_waste,
+        pct(f.down_back),
+        pct(f.down_overflow),
+        pct(f.up),
+        f.up_waste,
+        pct(f.many),
+        f.fairness,
+        f.ping[0],
+        f.ping[1],
+        f.load[0],
+        f.load[1],
+        f.open[0],
+        f.open[1],
+        f.megabyte[0],
+        f.megabyte[1]
+    )
+}
