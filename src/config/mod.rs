@@ -10,7 +10,7 @@ mod suggest;
 mod user;
 
 pub use address::{Address, Purpose};
-pub use keys::method_names;
+pub use keys::{KEYS, method_names};
 pub use user::User;
 
 use crate::crypto::{Key, Method, Sealing};

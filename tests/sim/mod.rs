@@ -132,6 +132,8 @@ pub struct World {
 pub struct Options {
     pub seed: u64,
     pub method: Option<Method>,
+    /// None: the same key in every world.
+    pub key: Option<Key>,
     pub start: Time,
     pub clock_offset: u32,
     pub shapes: [Shape; 2],
@@ -143,6 +145,7 @@ impl Default for Options {
         Options {
             seed: 1,
             method: None,
+            key: None,
             start: Time::from_millis(1_000),
             clock_offset: 77,
             shapes: [Shape::default(); 2],
@@ -165,13 +168,14 @@ fn settings(options: &Options, server: bool, key: &Key) -> Settings {
 
 impl World {
     pub fn new(options: Options) -> World {
-        let key = Key::from_password("of this world");
+        let usual = Key::from_password("of this world");
+        let key = options.key.as_ref().unwrap_or(&usual);
         let addrs: [SocketAddr; 2] = [
             "192.0.2.1:1000".parse().unwrap(),
             "192.0.2.2:2000".parse().unwrap(),
         ];
         let end = |i: usize| End {
-            tunnel: Tunnel::new(settings(&options, i == 1, &key), options.start),
+            tunnel: Tunnel::new(settings(&options, i == 1, key), options.start),
             addr: addrs[i],
             tcp: HashMap::new(),
             over: HashMap::new(),
