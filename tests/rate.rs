@@ -2,72 +2,101 @@
 
 mod sim;
 
-use kcptun::crypto::Method;
-use kcptun::time::{MS, SEC, Time};
-use sim::link::Shape;
-use sim::{Options, Role, World};
+use kcptun::time::MS;
+use sim::Role;
+use sim::measure::{Bench, SCENARIOS};
 
 #[test]
 #[ignore]
 fn explore() {
-    let env = |n: &str, d: f64| {
-        std::env::var(n)
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(d)
-    };
-    let shape = Shape {
-        burst: env("BURST", 1.0),
-        ..Shape::path(
-            env("RTT", 100.0) as u64,
-            env("LOSS", 0.0),
-            env("RATE", 100.0),
-            env("QUEUE", 50.0) as u64,
-        )
-    };
-    let mut world = World::new(Options {
-        shapes: [shape; 2],
-        method: Some(Method::Chacha20Poly1305Ietf),
-        seed: env("SEED", 1.0) as u64,
-        ..Options::default()
-    });
-    let (_, conv) = world.connect(
-        Role::Send {
-            bytes: 1,
-            fin: false,
-        },
-        Role::Serve {
-            request: 1,
-            bytes: u64::MAX / 2,
-            fin: false,
-        },
-    );
-    let start = world.now;
-    let mut last = 0;
-    let step = env("STEP", 200.0) as u64;
-    for _ in 0..(env("SECS", 8.0) * 1000.0) as u64 / step {
+    let env = |n: &str, d: &str| std::env::var(n).unwrap_or(d.into());
+    let scen = SCENARIOS
+        .iter()
+        .find(|s| s.name == env("SCEN", "clean"))
+        .unwrap();
+    let mut bench = Bench::new(*scen, env("SEED", "1").parse().unwrap());
+    for step in env("PRE", "ping,open,mb").split(',') {
+        match step {
+            "ping" => println!("{:?}", bench.ping(100)),
+            "open" => println!("{:?}", bench.gets(1, 20)),
+            "mb" => {
+                for _ in 0..6 {
+                    println!("{:?}", bench.gets(1_000_000, 1));
+                }
+            }
+            "down" => println!("{:?}", bench.bulk(1, 3, false)),
+            "up" => println!("{:?}", bench.bulk(1, 3, true)),
+            "load" => println!("{:?}", bench.under_load(4)),
+            "many" => println!("{:?}", bench.bulk(8, 4, false)),
+            _ => {}
+        }
+    }
+    let mut world = bench.world;
+    let n: usize = env("N", "1").parse().unwrap();
+    let up = env("UP", "0") == "1";
+    let all: Vec<_> = (0..n)
+        .map(|_| {
+            if up {
+                world.connect(
+                    Role::Send {
+                        bytes: u64::MAX / 2,
+                        fin: false,
+                    },
+                    Role::Serve {
+                        request: u64::MAX,
+                        bytes: 0,
+                        fin: false,
+                    },
+                )
+            } else {
+                world.connect(
+                    Role::Send {
+                        bytes: 1,
+                        fin: false,
+                    },
+                    Role::Serve {
+                        request: 1,
+                        bytes: u64::MAX / 2,
+                        fin: false,
+                    },
+                )
+            }
+        })
+        .collect();
+    let (start, before) = (world.now, world.links[1 - usize::from(up)].counts);
+    let (me, it) = if up { (0, 1) } else { (1, 0) };
+    let mut last = vec![0; n];
+    let step: u64 = env("STEP", "200").parse().unwrap();
+    for _ in 0..(env("SECS", "4").parse::<f64>().unwrap() * 1000.0) as u64 / step {
         world.run_for(step * MS);
-        let got = world.tcp(0, conv).map_or(0, |t| t.received);
-        let addr = world.ends[0].addr;
-        let p = world.ends[1].tunnel.path(addr).unwrap();
+        let got: Vec<u64> = all
+            .iter()
+            .map(|(_, conv)| world.tcp(it, *conv).map_or(0, |t| t.received))
+            .collect();
+        let addr = world.ends[it].addr;
+        let p = world.ends[me].tunnel.path(addr).unwrap();
+        let rates: Vec<String> = got
+            .iter()
+            .zip(&last)
+            .map(|(a, b)| format!("{:.1}", (a - b) as f64 * 8.0 / (step as f64 * 1000.0)))
+            .collect();
+        let c = world.links[me].counts;
         println!(
-            "{:6.2}s {:7.2} Mbit/s  cap {:7.2} pace {:7.2} inflight {:5.0}k/{:5.0}k base {:?} srtt {} loss {:.3} after {:.2} {:?} over {} waste {:.3} back {:.3}",
+            "{:6.2}s {}  cap {:7.2} pace {:7.2} inflight {:5.0}k/{:5.0}k base {:?} srtt {} loss {:.3} after {:.2} {:?} over {} waste {:.3}",
             world.now.since(start) as f64 / 1e6,
-            (got - last) as f64 * 8.0 / (step as f64 * 1000.0),
+            rates.join(" "),
             p.rate.capacity() * 8e-6,
             p.rate.pacing() * 8e-6,
             p.rate.in_flight() as f64 / 1e3,
             p.rate.in_flight_limit() as f64 / 1e3,
-            p.rate.base_rtt(),
+            p.rate.base_rtt().unwrap_or(0),
             p.rate.srtt(),
             p.rate.loss().share(),
             p.loss_after_loss(),
             p.rate.phase(),
-            world.links[1].counts.overflowed,
-            world.links[1].counts.offered_bytes as f64 / got.max(1) as f64,
-            world.links[0].counts.offered_bytes as f64 / world.links[1].counts.offered_bytes as f64
+            c.overflowed - before.overflowed,
+            (c.offered_bytes - before.offered_bytes) as f64 / got.iter().sum::<u64>().max(1) as f64
         );
         last = got;
     }
-    let _ = (SEC, Time::ZERO);
 }

@@ -4,7 +4,7 @@
 //! What is sent next, and when, is decided elsewhere.
 
 use super::engine::Tap;
-use crate::rate::{Rate, Stamp};
+use crate::rate::{Rate, Recent, Stamp};
 use crate::segment::ahead;
 use crate::time::{MS, Time};
 use std::collections::VecDeque;
@@ -56,8 +56,8 @@ pub struct Flight {
     /// When the youngest acknowledged transmission was sent.
     newest: Time,
     last_sent: Time,
-    /// The round trip of the last one in the log's order that arrived.
-    neighbour_rtt: u32,
+    /// The round trips of the last ones in the log's order that arrived.
+    neighbours: Recent,
     /// Timeouts in a row without an ack.
     timeouts: u32,
 }
@@ -246,10 +246,11 @@ impl Flight {
                 return;
             }
             if t.rtt > 0 {
-                self.neighbour_rtt = t.rtt;
+                self.neighbours
+                    .record(u64::from(t.rtt), rate.look_back(), t.stamp.sent_at);
             }
             if !t.along {
-                rate.record_fate(!t.acked, &t.stamp, u64::from(self.neighbour_rtt));
+                rate.record_fate(!t.acked, &t.stamp, self.neighbours.least());
             }
             if !t.acked {
                 rate.on_lost(t.bytes as usize);

@@ -34,6 +34,10 @@ const STARTUP_ROUNDS: u32 = 3;
 /// A probe asks for so much more for one round, and looks in the next what became of it. The first step builds 4.8 ms of
 /// queue at 60 ms, which a shallow buffer still holds; while no queue shows, the next asks for more.
 const PROBE: [f64; 3] = [1.08, 1.4, 2.0];
+/// A queue that stands for so many rounds is drained for good, and one that so many rounds at half the rate do not drain
+/// is not ours.
+const STANDS: u32 = 3;
+const DRAIN_ROUNDS: u32 = 3;
 /// Round trips from one probe to the next, and the most time.
 const PROBE_ROUNDS: u32 = 8;
 const PROBE_EVERY: u64 = SEC;
@@ -95,7 +99,7 @@ struct Round {
 
 /// The least round trip of the last eighth to quarter of a round trip: the queue as it is now, without jitter.
 #[derive(Clone, Copy, Debug, Default)]
-struct Recent {
+pub struct Recent {
     since: Time,
     samples: u32,
     least: u64,
@@ -106,7 +110,8 @@ impl Recent {
     /// Fewer samples than this say little about a minimum.
     const ENOUGH: u32 = 8;
 
-    fn record(&mut self, rtt: u64, span: u64, now: Time) {
+    /// Takes a sample; `span` is half of what is looked back at, microseconds.
+    pub fn record(&mut self, rtt: u64, span: u64, now: Time) {
         if self.samples == 0 {
             (self.since, self.least, self.before, self.samples) = (now, rtt, rtt, 1);
         } else if self.samples >= Self::ENOUGH && now.since(self.since) >= span {
@@ -116,7 +121,7 @@ impl Recent {
         }
     }
 
-    fn least(&self) -> u64 {
+    pub fn least(&self) -> u64 {
         self.least.min(self.before)
     }
 }
@@ -156,8 +161,11 @@ pub struct Rate {
     stalled: u32,
     startup_best: f64,
     probed_at: Time,
-    /// Rounds in a row in which the queue stood although we sent less than the path carries.
-    stuck: u32,
+    /// Rounds in a row in which a queue stood while cruising.
+    stood: u32,
+    /// The capacity before the present probe or drain, and the queue when the drain began.
+    before: f64,
+    drained_from: u64,
 }
 
 impl Rate {
@@ -191,7 +199,9 @@ impl Rate {
             stalled: 0,
             startup_best: 0.0,
             probed_at: now,
-            stuck: 0,
+            stood: 0,
+            before: 0.0,
+            drained_from: 0,
         }
     }
 
@@ -339,7 +349,7 @@ impl Rate {
         }
         self.base_now = self.base_now.min(rtt);
         self.base_rtt = Some(self.base_now.min(self.base_before));
-        self.recent.record(rtt, self.base() / 8, now);
+        self.recent.record(rtt, self.look_back(), now);
         if self.phase == Phase::Startup
             && self.queue_now() > (self.base() / 8).max(self.tolerance())
         {
@@ -381,10 +391,17 @@ impl Rate {
         self.lost += bytes as u64;
     }
 
-    /// What became of a datagram; called in the order of sending. `rtt` is the round trip of the last one before it that
+    /// What the `Recent` of a conversation looks back at, microseconds.
+    pub fn look_back(&self) -> u64 {
+        self.base() / 8
+    }
+
+    /// What became of a datagram; called in the order of sending. `rtt` is the least round trip of those sent just before it that
     /// arrived: where the queue was not empty, a loss may have been the queue's.
     pub fn record_fate(&mut self, lost: bool, stamp: &Stamp, rtt: u64) {
-        if stamp.calm && rtt <= self.base() + self.tolerance() + ACK_DELAY {
+        // a thin flow's acks are all held back, and it fills no queue
+        let slack = if stamp.limited { ACK_DELAY } else { 0 };
+        if stamp.calm && rtt <= self.base() + self.tolerance() + slack {
             self.loss.record(lost);
         }
     }
@@ -411,7 +428,6 @@ impl Rate {
         self.rounds += 1;
         let standing = self.queue > self.tolerance();
         self.next_phase(&round, standing, now);
-        self.watch_base(&round, standing, now);
     }
 
     /// Moves the estimate by one round's measurement.
@@ -448,52 +464,56 @@ impl Rate {
                     self.enter(Phase::Drain, now);
                 }
             }
-            Phase::Drain => {
-                if !standing || self.rounds > 4 {
-                    self.enter(Phase::Cruise, now);
-                }
-            }
+            Phase::Drain => self.go_on_draining(round, standing, now),
             Phase::Cruise => {
                 let due = self.rounds >= PROBE_ROUNDS || now.since(self.probed_at) >= PROBE_EVERY;
-                if due && !standing && !round.limited {
+                self.stood = if standing { self.stood + 1 } else { 0 };
+                if self.stood >= STANDS {
+                    self.enter(Phase::Drain, now);
+                } else if due && !standing && !round.limited {
                     self.enter(Phase::Probe(0), now);
                 }
             }
             Phase::Probe(step) => self.enter(Phase::Look(step), now),
             Phase::Look(step) => {
-                let carried = !standing && !round.limited;
-                self.enter(
-                    if carried {
-                        Phase::Probe(step + 1)
-                    } else {
-                        Phase::Cruise
-                    },
-                    now,
-                );
+                let asked = PROBE[step.min(PROBE.len() - 1)];
+                let carried = self.capacity >= self.before * (1.0 + (asked - 1.0) / 2.0);
+                let next = if carried && !standing && !round.limited {
+                    Phase::Probe(step + 1)
+                } else {
+                    Phase::Cruise
+                };
+                self.enter(next, now);
             }
         }
     }
 
-    fn enter(&mut self, phase: Phase, now: Time) {
-        if matches!(phase, Phase::Probe(_)) {
-            self.probed_at = now;
+    /// A queue of ours shrinks at half the rate by a round trip in two rounds. One that does not is not ours: the path has
+    /// become longer, or others fill it. Its round trip is the new base, and our rate what it was.
+    fn go_on_draining(&mut self, round: &Round, standing: bool, now: Time) {
+        if !standing || self.rounds > 2 * DRAIN_ROUNDS {
+            return self.enter(Phase::Cruise, now);
         }
-        self.phase = phase;
-        self.rounds = 0;
-    }
-
-    /// A queue that stays although we send well below what the path carries is not ours to drain: the path has
-    /// become longer, or others fill it. Its round trip is the new base.
-    fn watch_base(&mut self, round: &Round, standing: bool, now: Time) {
-        let draining = matches!(self.phase, Phase::Cruise | Phase::Drain) && standing;
-        self.stuck = if draining { self.stuck + 1 } else { 0 };
-        if self.stuck >= 4
+        if self.rounds >= DRAIN_ROUNDS
+            && self.queue > self.drained_from / 2
             && let Some(rtt) = round.least_rtt
         {
             (self.base_rtt, self.base_now, self.base_before) = (Some(rtt), rtt, rtt);
             self.base_at = now;
             self.queue = 0;
-            self.stuck = 0;
+            self.capacity = self.before;
+            self.enter(Phase::Cruise, now);
         }
+    }
+
+    fn enter(&mut self, phase: Phase, now: Time) {
+        match phase {
+            Phase::Probe(_) => (self.probed_at, self.before) = (now, self.capacity),
+            Phase::Drain => (self.drained_from, self.before) = (self.queue_now(), self.capacity),
+            _ => {}
+        }
+        self.stood = 0;
+        self.phase = phase;
+        self.rounds = 0;
     }
 }
