@@ -1,7 +1,7 @@
 //! One TCP connection and the conversation that carries it: message framing, dial, end of stream, keepalive.
 //! Which datagrams leave when is decided in `tunnel`; recovery is in `conversation`.
 
-use crate::conversation::{Conversation, Now, Priority};
+use crate::conversation::{Conversation, Now, Priority, Source};
 use crate::message::{self, Item, Kind, MESSAGE_HEADER, MESSAGE_MAX, Parser};
 use crate::path::Path;
 use crate::ring::{CAPACITY, Ring, Spares};
@@ -182,8 +182,12 @@ impl Session {
         now: Now,
         out: &mut [u8],
     ) -> usize {
-        self.conversation
-            .build(priority, &mut self.stream, spares, path, now, out)
+        let source = Source {
+            stream: &mut self.stream,
+            spares,
+            more: self.starved,
+        };
+        self.conversation.build(priority, source, path, now, out)
     }
 
     pub fn wants(&self, path: &Path, now: Time) -> Option<Priority> {

@@ -97,6 +97,17 @@ fn explore() {
             c.overflowed - before.overflowed,
             (c.offered_bytes - before.offered_bytes) as f64 / got.iter().sum::<u64>().max(1) as f64
         );
+        if env("OTHER", "0") == "1" {
+            let p = world.ends[it].tunnel.path(world.ends[me].addr).unwrap();
+            println!(
+                "      other: cap {:7.2} pace {:7.2} inflight {:5.0}k/{:5.0}k {:?}",
+                p.rate.capacity() * 8e-6,
+                p.rate.pacing() * 8e-6,
+                p.rate.in_flight() as f64 / 1e3,
+                p.rate.in_flight_limit() as f64 / 1e3,
+                p.rate.phase()
+            );
+        }
         last = got;
     }
 }

@@ -46,6 +46,14 @@ pub struct Now {
     pub clock: u32,
 }
 
+/// Where new data comes from.
+pub struct Source<'a> {
+    pub stream: &'a mut Ring,
+    pub spares: &'a mut Spares,
+    /// More is known to follow what the stream holds.
+    pub more: bool,
+}
+
 /// How soon something has to leave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Priority {
@@ -383,8 +391,7 @@ impl Conversation {
     pub fn build(
         &mut self,
         priority: Priority,
-        stream: &mut Ring,
-        spares: &mut Spares,
+        source: Source,
         path: &mut Path,
         now: Now,
         out: &mut [u8],
@@ -398,21 +405,15 @@ impl Conversation {
             most: self.mtu,
         };
         if priority == Priority::Urgent {
-            self.build_urgent(stream, spares, path, now, &mut packet);
+            self.build_urgent(source, path, now, &mut packet);
         } else {
-            self.build_bulk(stream, spares, path, now, &mut packet);
+            self.build_bulk(source, path, now, &mut packet);
         }
         packet.len
     }
 
-    fn build_urgent(
-        &mut self,
-        stream: &mut Ring,
-        spares: &mut Spares,
-        path: &mut Path,
-        now: Now,
-        packet: &mut Packet,
-    ) {
+    fn build_urgent(&mut self, source: Source, path: &mut Path, now: Now, packet: &mut Packet) {
+        let Source { stream, spares, .. } = source;
         let mss = self.engine.mss();
         let Driver::Paced(paced) = &mut self.driver else {
             return;
@@ -438,7 +439,7 @@ impl Conversation {
             paced.write(sn, self.conv, false, path, now, packet);
             paced.protect(sn, path, now.time);
         }
-        paced.write_control(self.conv, stream.len(), path, now, packet);
+        paced.write_control(self.conv, stream.len(), now, packet);
         if let Some(sn) = paced.probe.take() {
             paced.write(sn, self.conv, false, path, now, packet);
         }
@@ -448,20 +449,18 @@ impl Conversation {
         }
     }
 
-    fn build_bulk(
-        &mut self,
-        stream: &mut Ring,
-        spares: &mut Spares,
-        path: &mut Path,
-        now: Now,
-        packet: &mut Packet,
-    ) {
+    fn build_bulk(&mut self, source: Source, path: &mut Path, now: Now, packet: &mut Packet) {
+        let Source {
+            stream,
+            spares,
+            more,
+        } = source;
         let Driver::Paced(paced) = &mut self.driver else {
             return;
         };
         if let Some(sn) = paced.flight.take_lost() {
             paced.write(sn, self.conv, false, path, now, packet);
-            paced.protect_again(sn, stream.is_empty(), path, now.time);
+            paced.protect_again(sn, stream.is_empty() && !more, path, now.time);
             return;
         }
         if !paced.may_send_new(stream.len()) {
@@ -474,7 +473,7 @@ impl Conversation {
             return;
         };
         paced.write(sn, self.conv, false, path, now, packet);
-        if stream.is_empty() {
+        if stream.is_empty() && !more {
             paced.protect(sn, path, now.time);
         }
     }
@@ -609,15 +608,7 @@ impl Paced {
     }
 
     /// Acks, and what concerns windows.
-    fn write_control(
-        &mut self,
-        conv: u32,
-        waiting: usize,
-        path: &mut Path,
-        now: Now,
-        packet: &mut Packet,
-    ) {
-        let before = packet.len;
+    fn write_control(&mut self, conv: u32, waiting: usize, now: Now, packet: &mut Packet) {
         let header = self.header(conv, now);
         if std::mem::take(&mut self.tell_window) {
             packet.append(&header, &[]);
@@ -642,13 +633,6 @@ impl Paced {
                     ..header
                 },
                 &[],
-            );
-        }
-        let written = packet.len - before;
-        if written > 0 {
-            path.rate.on_unmeasured(
-                written + if before == 0 { path.overhead } else { 0 },
-                now.time,
             );
         }
     }

@@ -33,7 +33,7 @@ const STARTUP_GROWTH: f64 = 1.25;
 const STARTUP_ROUNDS: u32 = 3;
 /// A probe asks for so much more for one round, and looks in the next what became of it. The first step builds 4.8 ms of
 /// queue at 60 ms, which a shallow buffer still holds; while no queue shows, the next asks for more.
-const PROBE: [f64; 3] = [1.08, 1.4, 2.0];
+const PROBE: [f64; 2] = [1.08, 1.4];
 /// A queue that stands for so many rounds is drained for good, and one that so many rounds at half the rate do not drain
 /// is not ours.
 const STANDS: u32 = 3;
@@ -47,6 +47,8 @@ const BASE_SPAN: u64 = 10 * SEC;
 const ACK_DELAY: u64 = 6 * MS;
 /// When nothing has left for so long although it might have, the senders have nothing more.
 const PAUSE: u64 = 5 * MS;
+/// Packets in a round from which it says that the path is slower than thought.
+const TELLING: u32 = 16;
 /// The lowest rate, bytes per second: some packets a second must go, or nothing can be measured.
 const LEAST_RATE: f64 = 8_000.0;
 
@@ -95,6 +97,7 @@ struct Round {
     /// Service and delivery by the spacing of the acks alone: the bottleneck's rate, if its queue was never empty.
     busy: [f64; 2],
     limited: bool,
+    packets: u32,
 }
 
 /// The least round trip of the last eighth to quarter of a round trip: the queue as it is now, without jitter.
@@ -224,9 +227,11 @@ impl Rate {
         }
     }
 
-    /// The queue that noise and ack timing can feign, microseconds.
+    /// The queue that noise can feign, microseconds: a share of the round trip, a tick of both ends' timers, and what an ack
+    /// waits for where segments are far apart.
     fn tolerance(&self) -> u64 {
-        (self.base() / 32).clamp(MS, 5 * MS)
+        let spacing = (2.0 * 1400.0 / self.capacity * SEC as f64) as u64;
+        (self.base() / 32).clamp(MS / 2, 5 * MS) + MS + spacing.min(ACK_DELAY)
     }
 
     fn queue_now(&self) -> u64 {
@@ -300,14 +305,6 @@ impl Rate {
         self.base_rtt
     }
 
-    /// Bytes that leave and that nothing will acknowledge: acks, pings. They never make data wait for long: on a path
-    /// that carries little but acks, nothing has measured the rate that they are charged to.
-    pub fn on_unmeasured(&mut self, bytes: usize, now: Time) {
-        let rate = self.pacing();
-        self.pacer.charge(bytes, rate, now);
-        self.pacer.forgive(2 * MS, now);
-    }
-
     /// A segment leaves in `bytes` of datagram.
     pub fn on_sent(&mut self, bytes: usize, now: Time) -> Stamp {
         let paused = now.since(self.pacer.release()) > PAUSE;
@@ -350,7 +347,9 @@ impl Rate {
         self.base_now = self.base_now.min(rtt);
         self.base_rtt = Some(self.base_now.min(self.base_before));
         self.recent.record(rtt, self.look_back(), now);
+        let limited = self.delivered < self.limited_until;
         if self.phase == Phase::Startup
+            && !limited
             && self.queue_now() > (self.base() / 8).max(self.tolerance())
         {
             self.enter(Phase::Drain, now);
@@ -363,6 +362,7 @@ impl Rate {
         self.in_flight = self.in_flight.saturating_sub(bytes as u64);
         self.delivered += bytes as u64;
         self.delivered_at = now;
+        self.round.packets += 1;
         if stamp.sent_at > self.first_sent_at {
             self.first_sent_at = stamp.sent_at;
         }
@@ -442,7 +442,7 @@ impl Rate {
         let busy = round.busy[0].min(round.busy[1] / (1.0 - chance));
         if sample > self.capacity {
             self.capacity = sample;
-        } else if never_empty && !round.limited && busy > 0.0 {
+        } else if never_empty && !round.limited && round.packets >= TELLING && busy > 0.0 {
             if self.phase == Phase::Drain {
                 self.capacity = busy;
             } else if busy < self.capacity {
@@ -478,10 +478,11 @@ impl Rate {
             Phase::Look(step) => {
                 let asked = PROBE[step.min(PROBE.len() - 1)];
                 let carried = self.capacity >= self.before * (1.0 + (asked - 1.0) / 2.0);
-                let next = if carried && !standing && !round.limited {
-                    Phase::Probe(step + 1)
-                } else {
-                    Phase::Cruise
+                let next = match carried && !standing && !round.limited {
+                    true if step + 1 < PROBE.len() => Phase::Probe(step + 1),
+                    // far more is there than we knew: as on a new path
+                    true => Phase::Startup,
+                    false => Phase::Cruise,
                 };
                 self.enter(next, now);
             }
@@ -509,6 +510,7 @@ impl Rate {
     fn enter(&mut self, phase: Phase, now: Time) {
         match phase {
             Phase::Probe(_) => (self.probed_at, self.before) = (now, self.capacity),
+            Phase::Startup => (self.startup_best, self.stalled) = (0.0, 0),
             Phase::Drain => (self.drained_from, self.before) = (self.queue_now(), self.capacity),
             _ => {}
         }

@@ -33,11 +33,6 @@ impl Pacer {
         let span = bytes as f64 / rate.max(1.0) * SEC as f64;
         self.free_at = self.free_at.max(earliest).after(span as u64);
     }
-
-    /// Lets the next datagram leave no later than `debt` microseconds from now.
-    pub fn forgive(&mut self, debt: u64, now: Time) {
-        self.free_at = self.free_at.min(now.after(debt));
-    }
 }
 
 #[cfg(test)]
