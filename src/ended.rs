@@ -11,9 +11,8 @@ const MOST: usize = 131_072;
 /// How a session ended, and what late packets of it are answered with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
-    /// In order. `una`: all before it has arrived here, `next`: the number after our last segment. A segment that comes
-    /// again is acknowledged again: its ack was lost.
-    Clean { una: u32, next: u32 },
+    /// In order. `una`: all before it has arrived here. A segment that comes again is acknowledged again: its ack was lost.
+    Clean { una: u32 },
     /// Before its time: the other end is told so again.
     Reset,
 }

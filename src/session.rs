@@ -94,6 +94,8 @@ pub struct Session {
     pub opened_at: Time,
     pub heard_at: Time,
     asked_at: Time,
+    /// When TCP's reader last took something that it had been waited for.
+    read_at: Time,
     /// Lingering ends here, and so does the repetition of resets.
     pub until: Time,
     /// Flags of the tunnel's queues: whether it stands in them.
@@ -138,6 +140,7 @@ impl Session {
             opened_at: now,
             heard_at: now,
             asked_at: now,
+            read_at: now,
             until: Time::NEVER,
             in_urgent: false,
             in_ready: false,
@@ -200,7 +203,7 @@ impl Session {
             .conversation
             .deadline(self.stream.len(), path, now)
             .unwrap_or(Time::NEVER);
-        let silence = self.heard_at.after(settings.timeout);
+        let silence = self.silent_at(settings);
         let ask = match self.state {
             State::Halfway => self.opened_at.after(DIAL_WITHIN),
             State::Lingering => self.until,
@@ -209,11 +212,29 @@ impl Session {
         conversation.min(silence).min(ask)
     }
 
+    /// Nothing is wanted of the other end for now: all of ours has arrived there, and what came from there waits for
+    /// TCP's reader. Its end of stream may be part of that, and then it has forgotten the session with good reason.
+    fn waits_for_reader(&self) -> bool {
+        self.finished && self.is_delivered() && !self.output.is_empty()
+    }
+
+    /// When the other end has been silent for too long.
+    pub fn silent_at(&self, settings: &Settings) -> Time {
+        if self.waits_for_reader() {
+            return Time::NEVER;
+        }
+        self.heard_at.max(self.read_at).after(settings.timeout)
+    }
+
     /// When the other end is asked whether it still knows the session: it is, so many times before `timeout` has passed.
     fn ask_at(&self, settings: &Settings) -> Time {
+        if self.waits_for_reader() {
+            return Time::NEVER;
+        }
         let parts = if self.opener { 4 } else { 2 };
         self.heard_at
             .max(self.asked_at)
+            .max(self.read_at)
             .after(settings.timeout / parts)
     }
 
@@ -284,7 +305,10 @@ impl Session {
         self.output.front()
     }
 
-    pub fn consumed(&mut self, n: usize, spares: &mut Spares) {
+    pub fn consumed(&mut self, n: usize, spares: &mut Spares, now: Time) {
+        if self.waits_for_reader() {
+            self.read_at = now;
+        }
         self.output.consume(n, spares);
     }
 
@@ -343,7 +367,7 @@ impl Session {
             if scratch.len() < n {
                 scratch.resize(n.max(SEGMENT_MAX), 0);
             }
-            let Some(n) = self.conversation.recv(scratch) else {
+            let Some(n) = self.conversation.recv(scratch, now.time) else {
                 break;
             };
             any = true;

@@ -44,6 +44,11 @@ impl Tap {
         }
     }
 
+    /// Everything was fetched.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty() && self.segments.is_empty() && self.acks.is_empty()
+    }
+
     fn collect(&mut self, packet: &[u8]) {
         let mut rest = packet;
         while rest.len() >= HEADER {

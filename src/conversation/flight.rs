@@ -279,15 +279,15 @@ impl Flight {
     }
 
     /// When to ask again because nothing has been heard, or to forget what nobody waits for.
-    pub fn timeout_at(&self, rate: &Rate) -> Option<Time> {
+    /// `sessions`: how many share the path; the more they are, the less often each of them tries.
+    pub fn timeout_at(&self, rate: &Rate, sessions: usize) -> Option<Time> {
         if self.unacked == 0 {
             return (!self.log.is_empty()).then(|| self.last_sent.after(rate.timeout()));
         }
-        let wait = rate.timeout() << self.timeouts.min(4);
-        Some(
-            self.last_sent
-                .after(wait.min(LONGEST_WAIT.max(rate.timeout()))),
-        )
+        // a crowd that tried every 400 ms could fill a slow line with nothing but that
+        let longest = LONGEST_WAIT * (1 + sessions as u64 / 8).min(25);
+        let wait = rate.timeout() << self.timeouts.min(8);
+        Some(self.last_sent.after(wait.min(longest.max(rate.timeout()))))
     }
 
     /// Nothing was heard for too long: the oldest segment is worth a try; its ack tells what became of the others.
@@ -352,5 +352,51 @@ impl Flight {
             .into_iter()
             .find(|(_, t)| t.sn == sn)
             .map(|(at, _)| at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rate::Limits;
+
+    // The kcp crate always begins at 0, so that only this part can be tested at the wrap; with
+    // wrapping arithmetic the crate's own comparisons are right there, too, but for the place of an ack.
+    fn flight_at(first: u32) -> (Flight, Rate, Tap) {
+        let flight = Flight {
+            first,
+            ..Flight::default()
+        };
+        let rate = Rate::new(Limits::default(), Time::ZERO);
+        (flight, rate, Tap::default())
+    }
+
+    #[test]
+    fn numbers_and_timestamps_wrap() {
+        for first in [u32::MAX - 2, 0x7FFF_FFFD] {
+            let (mut flight, mut rate, mut tap) = flight_at(first);
+            let at = |ms| Time::from_millis(ms);
+            for i in 0..6 {
+                let sn = flight.add(vec![i as u8; 10]);
+                assert_eq!(sn, first.wrapping_add(i));
+                let stamp = rate.on_sent(38, at(1 + u64::from(i)));
+                flight.sent(sn, first.wrapping_add(i), 38, false, stamp);
+            }
+            let (second, last) = (first.wrapping_add(1), first.wrapping_add(5));
+            flight.on_ack(last, last, &mut rate, &mut tap, at(100));
+            assert_eq!((flight.unacked(), flight.span()), (5, 6));
+            // beyond what was sent, and long ago: neither says anything
+            flight.on_una(first.wrapping_add(7), &mut rate, &mut tap, at(100));
+            flight.on_una(first.wrapping_sub(1), &mut rate, &mut tap, at(100));
+            assert_eq!(flight.unacked(), 5);
+            flight.on_una(first.wrapping_add(4), &mut rate, &mut tap, at(101));
+            assert_eq!((flight.unacked(), flight.span()), (1, 2));
+            assert!(flight.data(second).is_none());
+            let left = first.wrapping_add(4);
+            assert_eq!(flight.on_timeout(&mut rate), Some(left));
+            flight.on_ack(left, left, &mut rate, &mut tap, at(102));
+            assert!(flight.is_empty());
+            assert_eq!(flight.next(), first.wrapping_add(6));
+        }
     }
 }

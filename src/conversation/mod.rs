@@ -37,6 +37,9 @@ const ALONG_SEGMENT: usize = 300;
 /// How often to ask for a window that stays closed, at first and at most.
 const WINDOW_ASK: u64 = 200 * MS;
 const WINDOW_ASK_MOST: u64 = 5_000 * MS;
+/// How soon and how often a window that has opened is told again: the other end waits for it.
+const TELL_AGAIN: u64 = 20 * MS;
+const TELLS: u8 = 6;
 
 /// The present in both clocks.
 #[derive(Clone, Copy)]
@@ -83,9 +86,9 @@ enum Driver {
 struct Plain {
     flush: Flush,
     window: usize,
-    /// Acks or a window tell may be waiting in KCP.
-    pending: bool,
-    remote_una: u32,
+    /// Acks or a window tell may be waiting in KCP, and leave at this time at the latest.
+    pending: Option<Time>,
+    interval: u64,
 }
 
 #[derive(Default)]
@@ -102,6 +105,8 @@ struct Paced {
     /// Segments that were read since the window was last told.
     read_since_told: u32,
     tell_window: bool,
+    /// When an opened window is told again, and how many times at most: until something new comes.
+    tell_again: Option<(Time, u8)>,
     /// The oldest segment, to be sent because nothing was heard.
     probe: Option<u32>,
     /// When to ask for the closed window, and how long to wait after that.
@@ -134,8 +139,8 @@ impl Conversation {
             Driver::Plain(Plain {
                 flush: settings.flush,
                 window: settings.sndwnd as usize,
-                pending: false,
-                remote_una: 0,
+                pending: None,
+                interval: u64::from(settings.interval.max(10)) * MS,
             })
         };
         Conversation {
@@ -163,6 +168,9 @@ impl Conversation {
             if header.cmd == cmd::PUSH && ahead(header.sn, self.expected) >= 0 {
                 path.on_inbound(header.sn, self.expected);
                 self.expected = header.sn.wrapping_add(1);
+                if let Driver::Paced(paced) = &mut self.driver {
+                    paced.tell_again = None;
+                }
             }
             if let (cmd::ACK, Driver::Paced(paced)) = (header.cmd, &mut self.driver) {
                 let tap = &mut self.tap.borrow_mut();
@@ -173,9 +181,8 @@ impl Conversation {
             last = header;
         }
         // after the acks, which say more: they name the transmission that has arrived
-        match &mut self.driver {
-            Driver::Paced(paced) => paced.hear(&last, path, &mut self.tap.borrow_mut(), now),
-            Driver::Plain(plain) => plain.hear(&last),
+        if let Driver::Paced(paced) = &mut self.driver {
+            paced.hear(&last, path, &mut self.tap.borrow_mut(), now);
         }
         match &mut self.driver {
             Driver::Paced(paced) => {
@@ -187,12 +194,12 @@ impl Conversation {
                 }
             }
             Driver::Plain(plain) => {
-                plain.pending |= for_kcp;
-                let at_once = plain.flush == Flush::AcksToo && for_kcp;
                 self.engine.tick(now.clock);
                 self.engine.input(packet);
-                if at_once {
+                if for_kcp && plain.flush == Flush::AcksToo {
                     self.engine.flush();
+                } else if for_kcp {
+                    plain.owe(now.time);
                 }
             }
         }
@@ -234,10 +241,10 @@ impl Conversation {
     }
 
     /// Reads the next piece of the inbound stream.
-    pub fn recv(&mut self, into: &mut [u8]) -> Option<usize> {
+    pub fn recv(&mut self, into: &mut [u8], now: Time) -> Option<usize> {
         let n = self.engine.recv(into)?;
         match &mut self.driver {
-            Driver::Plain(plain) => plain.pending = true,
+            Driver::Plain(plain) => plain.owe(now),
             Driver::Paced(paced) => paced.read_since_told += 1,
         }
         Some(n)
@@ -252,6 +259,7 @@ impl Conversation {
         if u32::from(paced.wnd) < quarter * 2 && paced.read_since_told >= quarter {
             let next = paced.flight.next();
             self.engine.tick(now.clock);
+            paced.tell_again = Some((now.time.after(TELL_AGAIN), TELLS));
             self.engine.ask_window(self.conv, next);
             self.acknowledge(path, now);
         }
@@ -276,7 +284,7 @@ impl Conversation {
             self.engine.tick(now.clock);
             if plain.flush != Flush::Interval {
                 self.engine.flush();
-                plain.pending = false;
+                plain.pending = None;
             }
         }
     }
@@ -286,7 +294,7 @@ impl Conversation {
         let Driver::Paced(paced) = &self.driver else {
             return None;
         };
-        if paced.urgent(now) || paced.goes_ahead(waiting, self.engine.mss(), path, now) {
+        if paced.urgent(waiting, now) || paced.goes_ahead(waiting, self.engine.mss(), path, now) {
             return Some(Priority::Urgent);
         }
         (paced.flight.has_lost() || paced.may_send_new(waiting)).then_some(Priority::Bulk)
@@ -296,16 +304,20 @@ impl Conversation {
     pub fn advance(&mut self, path: &mut Path, now: Now) {
         match &mut self.driver {
             Driver::Plain(plain) => {
-                if plain.pending || self.engine.waiting() > 0 {
+                if plain.pending.is_some() || self.engine.waiting() > 0 {
                     self.engine.tick(now.clock);
-                    plain.pending = false;
+                }
+                if plain.pending.is_some_and(|at| at <= now.time) {
+                    // KCP's own interval may be a little later than ours, and nothing would remind us of it
+                    self.engine.flush();
+                    plain.pending = None;
                 }
             }
             Driver::Paced(paced) => {
                 paced.flight.detect(&mut path.rate);
                 if paced
                     .flight
-                    .timeout_at(&path.rate)
+                    .timeout_at(&path.rate, path.sessions)
                     .is_some_and(|at| at <= now.time)
                 {
                     paced.probe = paced.flight.on_timeout(&mut path.rate);
@@ -321,20 +333,22 @@ impl Conversation {
     pub fn deadline(&self, waiting: usize, path: &Path, now: Now) -> Option<Time> {
         match &self.driver {
             Driver::Plain(plain) => {
-                let busy = plain.pending || self.engine.waiting() > 0;
-                busy.then(|| {
+                let busy = (self.engine.waiting() > 0).then(|| {
                     now.time
                         .after(u64::from(self.engine.check(now.clock)).max(1) * MS)
-                })
+                });
+                [busy, plain.pending].into_iter().flatten().min()
             }
             Driver::Paced(paced) => {
                 let copy = paced.copies.peek().map(|Reverse((at, _))| *at);
+                let tell = paced.tell_again.map(|(at, _)| at);
                 let ask = paced.ask_at.filter(|_| waiting > 0 && paced.closed());
                 [
                     paced.acks.due(),
                     copy,
+                    tell,
                     ask,
-                    paced.flight.timeout_at(&path.rate),
+                    paced.flight.timeout_at(&path.rate, path.sessions),
                 ]
                 .into_iter()
                 .flatten()
@@ -354,25 +368,14 @@ impl Conversation {
     /// Nothing is owed to the other end either.
     pub fn is_quiet(&self) -> bool {
         match &self.driver {
-            Driver::Plain(plain) => self.engine.waiting() == 0 && !plain.pending,
+            Driver::Plain(plain) => self.engine.waiting() == 0 && plain.pending.is_none(),
             Driver::Paced(paced) => paced.flight.is_empty() && paced.acks.is_idle(),
         }
     }
 
-    /// All before this number has arrived here, as far as the other end was told.
+    /// Once the inbound stream has ended: all before this number has arrived here.
     pub fn una(&self) -> u32 {
-        match &self.driver {
-            Driver::Plain(_) => self.expected,
-            Driver::Paced(paced) => paced.una,
-        }
-    }
-
-    /// The number that our next new segment would have.
-    pub fn next(&self) -> u32 {
-        match &self.driver {
-            Driver::Plain(plain) => plain.remote_una,
-            Driver::Paced(paced) => paced.flight.next(),
-        }
+        self.expected
     }
 
     /// The session is gone: takes back what it has in flight.
@@ -439,7 +442,7 @@ impl Conversation {
             paced.write(sn, self.conv, false, path, now, packet);
             paced.protect(sn, path, now.time);
         }
-        paced.write_control(self.conv, stream.len(), now, packet);
+        paced.write_control(self.conv, stream.len(), path, now, packet);
         if let Some(sn) = paced.probe.take() {
             paced.write(sn, self.conv, false, path, now, packet);
         }
@@ -511,10 +514,9 @@ impl Conversation {
 }
 
 impl Plain {
-    fn hear(&mut self, header: &Header) {
-        if ahead(header.una, self.remote_una) > 0 {
-            self.remote_una = header.una;
-        }
+    /// KCP has something to say that it does not say by itself.
+    fn owe(&mut self, now: Time) {
+        self.pending.get_or_insert(now.after(self.interval));
     }
 }
 
@@ -556,13 +558,14 @@ impl Paced {
             && path.rate.may_go_ahead(now)
     }
 
-    fn urgent(&self, now: Time) -> bool {
+    fn urgent(&self, waiting: usize, now: Time) -> bool {
         let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
         self.tell_window
+            || due(self.tell_again.map(|(at, _)| at))
             || self.probe.is_some()
             || due(self.acks.due())
             || due(self.copies.peek().map(|Reverse((at, _))| *at))
-            || (due(self.ask_at) && self.closed())
+            || (waiting > 0 && self.closed() && due(self.ask_at))
     }
 
     /// Appends a segment to the packet if it fits.
@@ -608,9 +611,21 @@ impl Paced {
     }
 
     /// Acks, and what concerns windows.
-    fn write_control(&mut self, conv: u32, waiting: usize, now: Now, packet: &mut Packet) {
+    fn write_control(
+        &mut self,
+        conv: u32,
+        waiting: usize,
+        path: &Path,
+        now: Now,
+        packet: &mut Packet,
+    ) {
         let header = self.header(conv, now);
-        if std::mem::take(&mut self.tell_window) {
+        let again = self.tell_again.filter(|(at, _)| *at <= now.time);
+        if let Some((_, left)) = again {
+            let wait = TELL_AGAIN.max(path.rate.srtt());
+            self.tell_again = (left > 1).then(|| (now.time.after(wait), left - 1));
+        }
+        if std::mem::take(&mut self.tell_window) || again.is_some() {
             packet.append(&header, &[]);
         }
         if waiting > 0 && self.closed() && self.ask_at.is_some_and(|at| at <= now.time) {

@@ -49,6 +49,8 @@ const ACK_DELAY: u64 = 6 * MS;
 const PAUSE: u64 = 5 * MS;
 /// Packets in a round from which it says that the path is slower than thought.
 const TELLING: u32 = 16;
+/// So little in flight, bytes, is a thin flow.
+const ALONE: u64 = 10_000;
 /// The lowest rate, bytes per second: some packets a second must go, or nothing can be measured.
 const LEAST_RATE: f64 = 8_000.0;
 
@@ -64,6 +66,8 @@ pub struct Stamp {
     limited: bool,
     /// Sent while the path was not being filled beyond what it was known to carry.
     calm: bool,
+    /// Sent while next to nothing else was in flight.
+    alone: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -244,13 +248,8 @@ impl Rate {
 
     /// The most bytes in flight before bulk has to wait: twice what the path holds, for acks that come late or bundled.
     pub fn in_flight_limit(&self) -> u64 {
-        let gain = if self.phase == Phase::Startup {
-            3.0
-        } else {
-            2.0
-        };
         let path = self.capacity * (self.base() + 10 * MS) as f64 / SEC as f64;
-        (gain * path) as u64 + FIRST_WINDOW as u64
+        (2.0 * path) as u64 + FIRST_WINDOW as u64
     }
 
     pub fn in_flight(&self) -> u64 {
@@ -325,6 +324,7 @@ impl Rate {
             delivered_at: self.delivered_at,
             first_sent_at: self.first_sent_at,
             limited: self.delivered < self.limited_until,
+            alone: self.in_flight < ALONE,
             calm: matches!(self.phase, Phase::Startup | Phase::Cruise)
                 && self.queue <= self.tolerance(),
         }
@@ -400,7 +400,7 @@ impl Rate {
     /// arrived: where the queue was not empty, a loss may have been the queue's.
     pub fn record_fate(&mut self, lost: bool, stamp: &Stamp, rtt: u64) {
         // a thin flow's acks are all held back, and it fills no queue
-        let slack = if stamp.limited { ACK_DELAY } else { 0 };
+        let slack = if stamp.alone { ACK_DELAY } else { 0 };
         if stamp.calm && rtt <= self.base() + self.tolerance() + slack {
             self.loss.record(lost);
         }
@@ -434,7 +434,7 @@ impl Rate {
     fn learn(&mut self, round: &Round) {
         // loss above what the calm path loses was the queue's: three standard errors and half a percent are still chance
         let packets = self.capacity * self.base() as f64 / SEC as f64 / 1400.0;
-        let chance = (self.loss.share() + 3.0 * self.loss.deviation(packets) + 0.005).min(0.9);
+        let chance = (self.loss.share() + 3.0 * self.loss.deviation(packets) + 0.005).min(0.6);
         let sample = round.service.min(round.delivery / (1.0 - chance));
         let never_empty = round
             .least_rtt

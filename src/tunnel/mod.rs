@@ -38,13 +38,24 @@ use std::rc::Rc;
 pub use packet::DATAGRAM_MAX;
 
 /// When a reset is said again, microseconds after the last time: it may get lost, and the other end's TCP waits for it.
-const RESET_AGAIN: [u64; 4] = [60 * MS, 120 * MS, 240 * MS, 400 * MS];
+/// Where 30 % are lost, one in 15,000 takes more than a second.
+const RESET_AGAIN: [u64; 7] = [
+    40 * MS,
+    60 * MS,
+    80 * MS,
+    120 * MS,
+    160 * MS,
+    200 * MS,
+    240 * MS,
+];
 /// Late packets of a session that was reset are answered no oftener than this.
 const RESET_PAUSE: u64 = 200 * MS;
 /// Packets of sessions that are not known are answered so many times a second at most.
 const RESETS_A_SECOND: u32 = 500;
 /// Sessions begun by other ends that have not dialled yet, at most.
 const HALFWAY_MOST: usize = 4096;
+/// A session that is overdue and in a queue is looked at again after so long, microseconds.
+const QUEUED_AGAIN: u64 = 2 * MS;
 /// Paths whose knowledge is kept without a session, at most.
 const IDLE_PATHS: usize = 1024;
 /// Datagrams that wait to leave and answer something, at most; more would be somebody's flood.
@@ -90,12 +101,35 @@ pub struct Counters {
     pub unknown: u64,
 }
 
+/// How much of everything a tunnel holds: for its log, and to see that nothing stays behind.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Holdings {
+    /// Places in the table, those of sessions that are being reset or let go included.
+    pub sessions: usize,
+    /// Begun by other ends, not dialled yet.
+    pub halfway: usize,
+    /// Numbers of ended sessions that are remembered.
+    pub ended: usize,
+    pub timers: usize,
+    /// Packets that wait to leave.
+    pub packets: usize,
+    /// Sessions and paths in queues.
+    pub queued: usize,
+    pub paths: usize,
+    /// Entries in the list of paths without a session.
+    pub idle_paths: usize,
+    /// Bytes sent and not heard of.
+    pub in_flight: u64,
+}
+
 /// A path and the sessions on it that wait for its rate.
 struct Lane {
     path: Path,
     ready: VecDeque<u32>,
     /// Stands in `active`.
     active: bool,
+    /// Stands in `idle_lanes`.
+    idle: bool,
     /// The size of the largest KCP packet on this path.
     mtu: usize,
 }
@@ -272,6 +306,7 @@ impl Tunnel {
             path,
             ready: VecDeque::new(),
             active: false,
+            idle: false,
             mtu,
         }) as u32;
         self.addresses.insert(addr, lane);
@@ -282,10 +317,12 @@ impl Tunnel {
         let Some(lane) = self.idle_lanes.pop_front() else {
             return;
         };
-        let Some(l) = self.lanes.get(lane as usize) else {
+        let Some(l) = self.lanes.get_mut(lane as usize) else {
             return;
         };
-        if l.path.sessions == 0 && self.peer != Some(l.path.addr) && !l.active {
+        l.idle = false;
+        let unused = l.path.sessions == 0 && !l.active && l.ready.is_empty();
+        if unused && self.peer != Some(l.path.addr) {
             self.addresses.remove(&l.path.addr);
             self.wheel.clear(lane_key(lane));
             self.lanes.remove(lane as usize);
@@ -387,7 +424,7 @@ impl Tunnel {
         else {
             return;
         };
-        entry.session.consumed(n, &mut self.spares);
+        entry.session.consumed(n, &mut self.spares, now);
         self.read(id.0, now);
         self.touch(id.0, now);
     }
@@ -487,6 +524,8 @@ impl Tunnel {
         }
         entry.session.heard_at = now;
         lane.path.heard_at = now;
+        // before reading, which may end the session: what KCP put out must not leave as another's
+        self.take_packets(id, now);
         self.read(id, now);
         self.touch(id, now);
         let lane = self.sessions.get(id as usize).map(|e| e.session.path);
@@ -502,8 +541,8 @@ impl Tunnel {
             return self.complaints.say(now, from, "it is no packet of KCP");
         }
         match self.ended.answer(from, conv, RESET_PAUSE, now) {
-            Some(Ending::Clean { una, next }) => {
-                return self.acknowledge_again(from, una, next, packet);
+            Some(Ending::Clean { una }) => {
+                return self.acknowledge_again(from, una, packet);
             }
             Some(Ending::Reset) => return self.answer(from, &Control::Reset(conv).to_wire()),
             None if self.ended.contains(from, conv) => return,
@@ -533,11 +572,12 @@ impl Tunnel {
         self.resets.1 <= RESETS_A_SECOND
     }
 
-    /// The last acks of a session that ended in order were lost: says them again.
-    fn acknowledge_again(&mut self, from: SocketAddr, una: u32, next: u32, packet: &[u8]) {
+    /// A session that ended in order gets packets that its other end still repeats: their acks were lost, or they are
+    /// keepalives of an end whose TCP reader has not come to the end yet. Nothing else can follow an end of stream.
+    fn acknowledge_again(&mut self, from: SocketAddr, una: u32, packet: &[u8]) {
         let mut acks = Vec::new();
         for (header, _) in Segments::new(packet).flatten() {
-            if header.cmd == cmd::PUSH && segment::ahead(header.sn, una) < 0 {
+            if header.cmd == cmd::PUSH {
                 let ack = Header {
                     cmd: cmd::ACK,
                     una,
@@ -548,7 +588,6 @@ impl Tunnel {
                 acks.extend(ack.to_wire());
             }
         }
-        let _ = next;
         if !acks.is_empty() {
             self.answer(from, &acks);
         }
@@ -635,7 +674,11 @@ impl Tunnel {
         let session = &self.sessions[id as usize].session;
         let path = &self.lanes[session.path as usize].path;
         let both = clock(&self.settings, now);
-        let deadline = session.deadline(path, &self.settings, both);
+        let mut deadline = session.deadline(path, &self.settings, both);
+        if session.in_ready || session.in_urgent {
+            // it is overdue because it waits for its turn; the clock brings that no nearer
+            deadline = deadline.max(now.after(QUEUED_AGAIN));
+        }
         self.wheel.set_by(session_key(id), deadline);
     }
 
@@ -672,6 +715,8 @@ impl Tunnel {
             .conversation
             .forget(&mut self.lanes[session.path as usize].path);
         session.state = State::Reset { told: 0 };
+        let lane = session.path;
+        self.wake(lane);
         self.close(id, true);
         if cause == Cause::ResetByPeer {
             return self.retire(id, Ending::Reset, now);
@@ -687,7 +732,9 @@ impl Tunnel {
         };
         let (conv, addr) = (entry.session.conv(), entry.addr);
         entry.session.state = State::Reset { told: told + 1 };
-        self.answer(addr, &Control::Reset(conv).to_wire());
+        // not by `answer`: there are as many as sessions end, and each of them counts
+        self.control
+            .push_back((addr, Control::Reset(conv).to_wire().to_vec()));
         match RESET_AGAIN.get(told as usize) {
             Some(pause) => self.wheel.set(session_key(id), now.after(*pause)),
             None => self.retire(id, Ending::Reset, now),
@@ -705,7 +752,6 @@ impl Tunnel {
         );
         let ending = Ending::Clean {
             una: session.conversation.una(),
-            next: session.conversation.next(),
         };
         self.retire(id, ending, now);
     }
@@ -724,11 +770,14 @@ impl Tunnel {
         self.numbers.remove(&(addr, conv));
         self.ended
             .insert(addr, conv, ending, now.after(self.settings.time_wait));
-        let path = &mut self.lanes[lane as usize].path;
-        path.sessions -= 1;
-        if path.sessions == 0 {
+        let l = &mut self.lanes[lane as usize];
+        l.path.sessions -= 1;
+        if l.path.sessions == 0 && !l.idle {
+            l.idle = true;
             self.idle_lanes.push_back(lane);
         }
+        // what it had in flight may have been what the others waited for
+        self.wake(lane);
         self.release(id);
     }
 
@@ -818,7 +867,7 @@ impl Tunnel {
                 return self.abort(id, Cause::Broken, now);
             }
             State::Lingering if now >= session.until => return self.abort(id, Cause::Timeout, now),
-            _ if now.since(session.heard_at) >= self.settings.timeout => {
+            _ if now >= session.silent_at(&self.settings) => {
                 return self.abort(id, Cause::Timeout, now);
             }
             _ => {}
@@ -849,18 +898,38 @@ impl Tunnel {
             .count()
     }
 
+    /// How much of everything is held.
+    pub fn holdings(&self) -> Holdings {
+        let lanes = || self.lanes.iter().map(|(_, lane)| lane);
+        Holdings {
+            sessions: self.sessions.len(),
+            halfway: self.halfway,
+            ended: self.ended.len(),
+            timers: self.wheel.len(),
+            packets: self.control.len() + self.tap.borrow().packets.len(),
+            queued: self.urgent.len()
+                + self.active.len()
+                + lanes().map(|lane| lane.ready.len()).sum::<usize>(),
+            paths: self.lanes.len(),
+            idle_paths: self.idle_lanes.len(),
+            in_flight: lanes().map(|lane| lane.path.rate.in_flight()).sum(),
+        }
+    }
+
     /// True when nothing is left of any session but the numbers that are remembered for `time_wait`.
     pub fn is_quiet(&self) -> bool {
-        self.sessions.is_empty()
+        let held = self.holdings();
+        let of_sessions = Holdings {
+            ended: held.ended,
+            paths: held.paths,
+            idle_paths: held.idle_paths,
+            ..Holdings::default()
+        };
+        held == of_sessions
             && self.numbers.is_empty()
-            && self.wheel.is_empty()
-            && self.control.is_empty()
-            && self.urgent.is_empty()
-            && self.active.is_empty()
-            && self
-                .lanes
-                .iter()
-                .all(|(_, l)| l.path.rate.in_flight() == 0 && l.path.sessions == 0)
+            && self.events.is_empty()
+            && self.tap.borrow().is_empty()
+            && self.lanes.iter().all(|(_, l)| l.path.sessions == 0)
     }
 
     pub fn counters(&self) -> Counters {
@@ -890,10 +959,11 @@ fn lane_key(lane: u32) -> u32 {
     lane * 2 + 1
 }
 
-/// Whether a packet of an unknown number can be the first of a new session: it pushes, and its sender has received
-/// nothing yet. A session that was here before a restart has, as a rule; it is reset instead of being kept waiting.
+/// Whether a packet of an unknown number can be the first of a new session: it pushes, its sender has received nothing
+/// yet, and it stays within the window that KCP assumes before it has heard of the receiver's. Most sessions that were
+/// here before a restart are told by this; they are reset instead of being kept waiting.
 fn begins_session(packet: &[u8]) -> bool {
-    const FIRST_WINDOW: u32 = 1024;
+    const FIRST_WINDOW: u32 = 128;
     Segments::new(packet)
         .flatten()
         .any(|(h, _)| h.cmd == cmd::PUSH && h.una == 0 && h.sn < FIRST_WINDOW)

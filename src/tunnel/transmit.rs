@@ -3,6 +3,7 @@
 
 use super::{Lane, Tunnel, clock, lane_key};
 use crate::conversation::Priority;
+use crate::session::State;
 use crate::time::Time;
 use std::net::SocketAddr;
 
@@ -55,6 +56,10 @@ impl Tunnel {
     ) -> Option<(usize, SocketAddr)> {
         let entry = self.sessions.get_mut(id as usize)?;
         let session = &mut entry.session;
+        if let State::Reset { .. } | State::Gone = session.state {
+            self.release(id);
+            return None;
+        }
         let addr = entry.addr;
         let path = &mut self.lanes[session.path as usize].path;
         let len = session.build(

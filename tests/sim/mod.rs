@@ -47,6 +47,8 @@ pub struct Tcp {
     /// When `received` reached what, if asked for.
     pub arrivals: Option<Vec<(Time, u64)>>,
     pub connected: bool,
+    /// The program connected; it was not dialled.
+    pub opener: bool,
 }
 
 impl Tcp {
@@ -66,6 +68,7 @@ impl Tcp {
             closed_at: None,
             arrivals: None,
             connected: true,
+            opener: false,
         }
     }
 
@@ -109,6 +112,8 @@ pub struct End {
     /// Dials that are answered later.
     dials: Vec<(Time, SessionId)>,
     pub dials_seen: u64,
+    /// How often the clock woke it.
+    pub wakeups: u64,
 }
 
 pub struct World {
@@ -124,10 +129,20 @@ pub struct World {
     /// What `Role::Send` of the next connections may send before a script lets go of more.
     pub allowed: u64,
     pub dial_delay: u64,
+    /// `Tcp::allowed` of a connection that is dialled.
+    pub service_allowed: u64,
     scripts: Vec<(Time, usize, SessionId, u64)>,
     serial: u64,
     out: Vec<u8>,
+    options: Options,
+    /// Steps since the clock last moved: a tunnel that asks to be woken at once, for ever, is noticed.
+    steps: u32,
+    /// Every datagram that was sent, if asked for: by which end, and its bytes.
+    pub sniffed: Option<Vec<(usize, Vec<u8>)>>,
 }
+
+/// A change to the settings of both ends.
+pub type Tune = Box<dyn Fn(&mut Settings)>;
 
 pub struct Options {
     pub seed: u64,
@@ -138,6 +153,10 @@ pub struct Options {
     pub clock_offset: u32,
     pub shapes: [Shape; 2],
     pub adjust: fn(&mut Settings),
+    /// As `adjust`, for what a test has drawn.
+    pub tune: Option<Tune>,
+    /// Either end opens and accepts sessions.
+    pub both: bool,
 }
 
 impl Default for Options {
@@ -150,6 +169,8 @@ impl Default for Options {
             clock_offset: 77,
             shapes: [Shape::default(); 2],
             adjust: |_| {},
+            tune: None,
+            both: false,
         }
     }
 }
@@ -157,18 +178,25 @@ impl Default for Options {
 fn settings(options: &Options, server: bool, key: &Key) -> Settings {
     let mut settings = Settings {
         sealing: options.method.map(|m| Sealing::new(m, key)),
-        accepts: server,
+        accepts: server || options.both,
         clock_offset: options.clock_offset.wrapping_mul(1 + u32::from(server)),
         seed: options.seed * 2 + u64::from(server),
         ..Settings::default()
     };
     (options.adjust)(&mut settings);
+    if let Some(tune) = &options.tune {
+        tune(&mut settings);
+    }
     settings
+}
+
+pub fn key() -> Key {
+    Key::from_password("of this world")
 }
 
 impl World {
     pub fn new(options: Options) -> World {
-        let usual = Key::from_password("of this world");
+        let usual = key();
         let key = options.key.as_ref().unwrap_or(&usual);
         let addrs: [SocketAddr; 2] = [
             "192.0.2.1:1000".parse().unwrap(),
@@ -183,6 +211,7 @@ impl World {
             dirty: Vec::new(),
             dials: Vec::new(),
             dials_seen: 0,
+            wakeups: 0,
         };
         let link = |i: usize| {
             Link::new(
@@ -199,13 +228,45 @@ impl World {
             record: false,
             allowed: u64::MAX,
             dial_delay: 0,
+            service_allowed: u64::MAX,
             scripts: Vec::new(),
             serial: 0,
             out: vec![0; DATAGRAM_MAX + 100],
+            options,
+            steps: 0,
+            sniffed: None,
         };
-        world.ends[0].tunnel.set_peer(options.start, addrs[1]);
-        world.settle(0);
+        for i in 0..2 {
+            world.find_peer(i);
+        }
         world
+    }
+
+    fn find_peer(&mut self, i: usize) {
+        if i == 0 || self.options.both {
+            let peer = self.ends[1 - i].addr;
+            self.ends[i].tunnel.set_peer(self.now, peer);
+            self.settle(i);
+        }
+    }
+
+    /// The daemon at an end is killed and started again: it knows nothing, and its TCP connections are reset.
+    pub fn restart(&mut self, i: usize) {
+        self.options.seed += 1_000_003;
+        let fresh = Tunnel::new(settings(&self.options, i == 1, &key()), self.now);
+        let now = self.now;
+        let end = &mut self.ends[i];
+        end.tunnel = fresh;
+        end.dials.clear();
+        end.dirty.clear();
+        for (id, mut tcp) in end.tcp.drain() {
+            tcp.closed = Some(true);
+            tcp.closed_at = Some(now);
+            if let Some(conv) = end.numbers.remove(&id) {
+                end.over.insert(conv, tcp);
+            }
+        }
+        self.find_peer(i);
     }
 
     /// Both ways of the path become this.
@@ -216,18 +277,81 @@ impl World {
 
     /// A program connects at the peer; what answers at the server is `service`.
     pub fn connect(&mut self, role: Role, service: Role) -> (SessionId, u32) {
-        let id = self.ends[0].tunnel.open(self.now).expect("a session");
-        let conv = self.ends[0].tunnel.conv(id).expect("its number");
+        self.connect_at(0, role, service)
+    }
+
+    /// A program connects at an end.
+    pub fn connect_at(&mut self, i: usize, role: Role, service: Role) -> (SessionId, u32) {
+        let id = self.ends[i].tunnel.open(self.now).expect("a session");
+        let conv = self.ends[i].tunnel.conv(id).expect("its number");
         self.serial += 1;
         let mut tcp = Tcp::new(role, u64::from(conv), u64::from(conv) + 1, self.now);
         tcp.arrivals = self.record.then(Vec::new);
         tcp.allowed = self.allowed;
-        self.ends[0].tcp.insert(id, tcp);
-        self.ends[0].numbers.insert(id, conv);
+        tcp.opener = true;
+        self.ends[i].tcp.insert(id, tcp);
+        self.ends[i].numbers.insert(id, conv);
         self.services.insert(conv, service);
-        self.ends[0].dirty.push(id);
-        self.settle(0);
+        self.ends[i].dirty.push(id);
+        self.settle(i);
         (id, conv)
+    }
+
+    /// The place of a connection at an end, while it is there.
+    pub fn id(&self, end: usize, conv: u32) -> Option<SessionId> {
+        let mut numbers = self.ends[end].numbers.iter();
+        numbers.find(|(_, c)| **c == conv).map(|(id, _)| *id)
+    }
+
+    /// The program at an end stops reading, or goes on.
+    pub fn stall(&mut self, end: usize, conv: u32, stalled: bool) {
+        let Some(id) = self.id(end, conv) else { return };
+        if let Some(tcp) = self.ends[end].tcp.get_mut(&id) {
+            tcp.stalled = stalled;
+        }
+        self.poke(end, id);
+    }
+
+    /// The daemon at an end stops in order.
+    pub fn shutdown(&mut self, end: usize) {
+        self.ends[end].tunnel.shutdown(self.now);
+        self.settle(end);
+    }
+
+    /// What holds for every connection at every time: no end of stream is told that was not written, and none before
+    /// every byte that was. (That the bytes are the right ones is checked as they are read.)
+    pub fn check(&self) {
+        for i in 0..2 {
+            let living = self.ends[i].tcp.iter();
+            let living = living.map(|(id, tcp)| (self.ends[i].numbers[id], tcp));
+            let over = self.ends[i].over.iter().map(|(conv, tcp)| (*conv, tcp));
+            for (conv, tcp) in living.chain(over) {
+                let Some(far) = self.tcp(1 - i, conv) else {
+                    assert_eq!(tcp.received, 0, "{conv:08x}: bytes from nobody");
+                    assert!(!tcp.fin_received, "{conv:08x}: an end from nobody");
+                    assert_ne!(tcp.closed, Some(false), "{conv:08x}: closed by nobody");
+                    continue;
+                };
+                assert!(tcp.received <= far.sent, "{conv:08x}: {tcp:?} {far:?}");
+                if tcp.fin_received {
+                    assert!(far.fin_sent, "{conv:08x}: {tcp:?} {far:?}");
+                    assert_eq!(tcp.received, far.sent, "{conv:08x}: truncated");
+                }
+                if tcp.closed == Some(false) {
+                    let both = tcp.fin_received && tcp.fin_sent;
+                    assert!(both, "{conv:08x}: a clean end in the middle: {tcp:?}");
+                }
+            }
+        }
+    }
+
+    /// Both sides have had everything and ended in order.
+    pub fn assert_clean(&self, conv: u32) {
+        for i in 0..2 {
+            let tcp = self.tcp(i, conv).expect("a connection at both ends");
+            assert_eq!(tcp.closed, Some(false), "{conv:08x} at {i}: {tcp:?}");
+        }
+        self.check();
     }
 
     /// Lets the program at an end send up to `allowed` bytes from a time on.
@@ -261,14 +385,15 @@ impl World {
     }
 
     pub fn run_until(&mut self, end: Time) {
-        let mut idle_steps = 0;
         while let Some(next) = self.next() {
             if next > end {
                 break;
             }
-            idle_steps = if next > self.now { 0 } else { idle_steps + 1 };
-            assert!(idle_steps < 10_000, "time stands still at {:?}", self.now);
-            self.now = self.now.max(next);
+            if next > self.now {
+                (self.now, self.steps) = (next, 0);
+            }
+            self.steps += 1;
+            assert!(self.steps < 20_000, "time stands still at {:?}", self.now);
             self.step();
         }
         self.now = self.now.max(end);
@@ -331,6 +456,7 @@ impl World {
                 .deadline()
                 .is_some_and(|at| at <= self.now)
             {
+                self.ends[to].wakeups += 1;
                 self.ends[to].tunnel.advance(self.now);
                 busy = true;
             }
@@ -353,6 +479,10 @@ impl World {
         }
         while let Some((len, to)) = self.ends[i].tunnel.transmit(self.now, &mut self.out) {
             assert_eq!(to, self.ends[1 - i].addr);
+            assert!(len <= DATAGRAM_MAX);
+            if let Some(sniffed) = &mut self.sniffed {
+                sniffed.push((i, self.out[..len].to_vec()));
+            }
             self.links[i].offer(self.now, &self.out[..len]);
         }
     }
@@ -396,6 +526,7 @@ impl World {
         }
         let mut tcp = Tcp::new(role, u64::from(conv) + 1, u64::from(conv), self.now);
         tcp.arrivals = self.record.then(Vec::new);
+        tcp.allowed = self.service_allowed;
         self.ends[i].tcp.insert(id, tcp);
         self.ends[i].numbers.insert(id, conv);
         self.ends[i].tunnel.dialled(self.now, id);

@@ -1,0 +1,277 @@
+//! What a TCP connection may expect when an end stops, forgets, refuses or does not read, and what idleness costs.
+
+mod sim;
+
+use kcptun::crypto::Method;
+use kcptun::settings::Settings;
+use kcptun::time::{MS, SEC};
+use kcptun::tunnel::Refused;
+use sim::link::Shape;
+use sim::{Options, Role, World};
+
+const TALK: Role = Role::Send {
+    bytes: 10,
+    fin: false,
+};
+
+fn lossy(seed: u64, loss: f64) -> World {
+    World::new(Options {
+        seed,
+        method: Some(Method::Chacha20Poly1305Ietf),
+        shapes: [Shape::path(60, loss, 100.0, 50); 2],
+        ..Options::default()
+    })
+}
+
+#[test]
+fn a_refused_dial_resets_the_other_side_within_a_second() {
+    for seed in 0..100 {
+        let mut world = lossy(seed, 30.0);
+        let (_, conv) = world.connect(TALK, Role::Refuse);
+        while world.ends[1].dials_seen == 0 {
+            world.run_for(10 * MS);
+        }
+        let refused = world.now;
+        world.run_for(20 * SEC);
+        let tcp = world.tcp(0, conv).unwrap();
+        assert_eq!(tcp.closed, Some(true), "seed {seed}");
+        let took = tcp.closed_at.unwrap().since(refused);
+        assert!(took < SEC, "seed {seed}: {took} us");
+    }
+}
+
+#[test]
+fn a_reset_on_either_side_reaches_the_other_within_a_second() {
+    for seed in 0..60 {
+        let mut world = lossy(seed, 20.0);
+        let bulk = Role::Send {
+            bytes: 50_000_000,
+            fin: true,
+        };
+        let (_, conv) = world.connect(bulk, bulk);
+        world.run_for(2 * SEC);
+        let end = seed as usize % 2;
+        let id = world.id(end, conv).expect("still there");
+        world.reset(end, id);
+        world.run_for(SEC);
+        assert_eq!(world.tcp(1 - end, conv).unwrap().closed, Some(true));
+        world.check();
+        assert!(world.run_to_rest(5 * SEC));
+    }
+}
+
+#[test]
+fn a_stop_resets_every_session_of_the_other_end() {
+    for end in 0..2 {
+        let mut world = lossy(3, 0.0);
+        let convs: Vec<u32> = (0..5_000)
+            .map(|_| world.connect(TALK, Role::Echo).1)
+            .collect();
+        world.run_for(10 * SEC);
+        world.links[1 - end].shape.loss = 0.0;
+        world.set_shape(Shape::default());
+        world.shutdown(end);
+        world.run_for(SEC);
+        for conv in convs {
+            assert_eq!(world.tcp(1 - end, conv).unwrap().closed, Some(true));
+        }
+    }
+}
+
+#[test]
+fn an_end_that_has_forgotten_is_found_out() {
+    for end in 0..2 {
+        let mut world = lossy(4, 10.0);
+        let (_, idle) = world.connect(TALK, Role::Echo);
+        let (busy_id, busy) = world.connect(
+            Role::Send {
+                bytes: 100_000,
+                fin: false,
+            },
+            Role::Echo,
+        );
+        let tcp = world.ends[0].tcp.get_mut(&busy_id).unwrap();
+        tcp.allowed = 1_000;
+        world.poke(0, busy_id);
+        world.run_for(5 * SEC);
+        world.restart(end);
+        let (_, new) = world.connect(
+            Role::Send {
+                bytes: 5_000,
+                fin: true,
+            },
+            Role::Echo,
+        );
+        if end == 1 {
+            let now = world.now;
+            world.at(now, 0, busy_id, 100_000);
+        }
+        world.run_for(2 * SEC);
+        world.assert_clean(new);
+        if end == 1 {
+            assert_eq!(world.tcp(0, busy).unwrap().closed, Some(true), "touched");
+        }
+        world.run_for(Settings::default().timeout / 2 + 2 * SEC);
+        assert_eq!(world.tcp(1 - end, idle).unwrap().closed, Some(true));
+        world.run_for(10 * SEC);
+        assert!(world.ends.iter().all(|e| e.tunnel.sessions() == 0));
+    }
+}
+
+#[test]
+fn a_dead_path_ends_a_session_by_its_timeout() {
+    for paced in [false, true] {
+        let mut world = World::new(Options {
+            tune: Some(Box::new(move |s| s.rate.control = paced)),
+            ..Options::default()
+        });
+        let (_, conv) = world.connect(TALK, Role::Echo);
+        world.run_for(SEC);
+        world.links[0].shape.dead = true;
+        world.links[1].shape.dead = true;
+        world.run_for(598 * SEC);
+        assert_eq!(world.tcp(0, conv).unwrap().closed, None);
+        world.run_for(4 * SEC);
+        for end in 0..2 {
+            assert_eq!(world.tcp(end, conv).unwrap().closed, Some(true));
+        }
+        assert!(world.run_to_rest(SEC));
+    }
+}
+
+#[test]
+fn half_closed_connections_go_on_for_as_long_as_both_ends_want() {
+    for (early, paced) in [(0, true), (1, true), (0, false), (1, false)] {
+        let mut world = World::new(Options {
+            shapes: [Shape::path(60, 10.0, 100.0, 50); 2],
+            tune: Some(Box::new(move |s| s.rate.control = paced)),
+            ..Options::default()
+        });
+        let done = Role::Send {
+            bytes: 100,
+            fin: true,
+        };
+        let slow = Role::Send {
+            bytes: 200_000,
+            fin: true,
+        };
+        world.service_allowed = if early == 0 { 0 } else { u64::MAX };
+        let (id, conv) = if early == 0 {
+            world.connect(done, slow)
+        } else {
+            world.connect(slow, done)
+        };
+        let far = 1 - early;
+        let slow_id = if far == 0 {
+            id
+        } else {
+            while world.id(1, conv).is_none() {
+                world.run_for(MS);
+            }
+            world.id(1, conv).unwrap()
+        };
+        world.ends[far].tcp.get_mut(&slow_id).unwrap().allowed = 0;
+        let sent = world.ends[far].tcp[&slow_id].sent;
+        for minute in 1..=20 {
+            let at = world.now.after(minute * 60 * SEC);
+            world.at(at, far, slow_id, sent.max(minute * 10_000));
+        }
+        world.run_for(25 * 60 * SEC);
+        world.assert_clean(conv);
+    }
+}
+
+#[test]
+fn a_reader_that_stops_stops_the_writer_and_resumes_at_once() {
+    for seed in 0..20 {
+        let mut world = lossy(seed, 30.0);
+        let bulk = Role::Send {
+            bytes: 30_000_000,
+            fin: true,
+        };
+        let sink = Role::Send {
+            bytes: 0,
+            fin: true,
+        };
+        let (_, conv) = world.connect(bulk, sink);
+        while world.tcp(1, conv).is_none_or(|t| t.received < 100_000) {
+            world.run_for(10 * MS);
+        }
+        world.stall(1, conv, true);
+        world.run_for(100 * SEC);
+        let held = |w: &World| w.tcp(0, conv).unwrap().sent - w.tcp(1, conv).unwrap().received;
+        let most = 2 * 1024 * 1400 + 2 * 64 * 1024;
+        assert!(held(&world) <= most, "{} bytes", held(&world));
+        let before = world.tcp(0, conv).unwrap().sent;
+        world.stall(1, conv, false);
+        // what was held is read at once; that the writer goes on shows that the window's news got through
+        let mut waited = 0;
+        while world.tcp(0, conv).unwrap().sent == before {
+            world.run_for(10 * MS);
+            waited += 10;
+            assert!(waited <= 600, "seed {seed}: the writer waits");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_comes_late_gets_all_that_was_written_before_an_orderly_end() {
+    for paced in [false, true] {
+        let mut world = World::new(Options {
+            tune: Some(Box::new(move |s| s.rate.control = paced)),
+            ..Options::default()
+        });
+        let (_, conv) = world.connect(
+            Role::Send {
+                bytes: 100,
+                fin: true,
+            },
+            Role::Send {
+                bytes: 300_000,
+                fin: true,
+            },
+        );
+        world.stall(0, conv, true);
+        world.run_for(30 * 60 * SEC);
+        assert_eq!(world.tcp(0, conv).unwrap().closed, None);
+        world.stall(0, conv, false);
+        assert!(world.run_to_rest(60 * SEC));
+        world.assert_clean(conv);
+    }
+}
+
+#[test]
+fn idle_sessions_cost_their_keepalives_and_nothing_else() {
+    for paced in [false, true] {
+        let mut world = World::new(Options {
+            tune: Some(Box::new(move |s| s.rate.control = paced)),
+            ..Options::default()
+        });
+        for _ in 0..100 {
+            world.connect(TALK, Role::Echo);
+        }
+        world.run_for(20 * SEC);
+        let before: u64 = world.ends.iter().map(|e| e.wakeups).sum();
+        world.run_for(600 * SEC);
+        let wakeups = world.ends.iter().map(|e| e.wakeups).sum::<u64>() - before;
+        // pings each 25 s; all the sessions opened together and so ask together
+        assert!(wakeups < 600, "{wakeups} wakeups");
+        assert_eq!(world.ends[0].tunnel.sessions(), 100);
+    }
+}
+
+#[test]
+fn a_full_table_refuses_and_carries_on() {
+    let mut world = World::new(Options {
+        adjust: |s| s.max_sessions = 10,
+        ..Options::default()
+    });
+    let first = world.connect(TALK, Role::Echo).1;
+    for _ in 0..9 {
+        world.connect(TALK, Role::Echo);
+    }
+    let now = world.now;
+    assert_eq!(world.ends[0].tunnel.open(now), Err(Refused::Full));
+    world.run_for(SEC);
+    assert_eq!(world.tcp(0, first).unwrap().received, 10);
+}

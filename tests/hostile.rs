@@ -1,0 +1,280 @@
+//! What nobody well-meaning sends: it never stops the tunnel, costs bounded memory and, with a key, gets no answer.
+
+mod sim;
+
+use kcptun::crypto::{Method, Sealing};
+use kcptun::segment::{Header, cmd};
+use kcptun::settings::Settings;
+use kcptun::time::{MS, SEC, Time};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, Tunnel};
+use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
+use sim::link::Shape;
+use sim::{Options, Role, World};
+
+const METHODS: [Option<Method>; 3] = [
+    None,
+    Some(Method::Chacha20Poly1305Ietf),
+    Some(Method::Xsalsa20Poly1305),
+];
+
+fn tunnel(method: Option<Method>, paced: bool) -> Tunnel {
+    let mut settings = Settings {
+        sealing: method.map(|m| Sealing::new(m, &sim::key())),
+        accepts: true,
+        ..Settings::default()
+    };
+    settings.rate.control = paced;
+    Tunnel::new(settings, Time::from_millis(1))
+}
+
+/// Hands in a datagram and does what an event loop would; tells how many datagrams came back.
+fn hand_in(tunnel: &mut Tunnel, now: Time, from: &str, datagram: &[u8]) -> usize {
+    let mut out = [0; DATAGRAM_MAX + 100];
+    tunnel.receive(now, from.parse().unwrap(), &mut datagram.to_vec());
+    if tunnel.deadline().is_some_and(|at| at <= now) {
+        tunnel.advance(now);
+    }
+    while let Some(event) = tunnel.event() {
+        if let Event::Dial(id) = event {
+            tunnel.dialled(now, id);
+        }
+        if let Event::Deliver(id) = event {
+            while !tunnel.output(id).is_empty() {
+                let n = tunnel.output(id).len();
+                tunnel.consumed(now, id, n);
+            }
+        }
+    }
+    let mut answers = 0;
+    while tunnel.transmit(now, &mut out).is_some() {
+        answers += 1;
+        assert!(answers < 1_000, "answers without end");
+    }
+    answers
+}
+
+fn random(rng: &mut SmallRng, most: usize) -> Vec<u8> {
+    let mut bytes = vec![0; rng.random_range(0..=most)];
+    rng.fill_bytes(&mut bytes);
+    bytes
+}
+
+#[test]
+fn random_bytes_of_any_length_get_no_answer_from_a_tunnel_with_a_key() {
+    let mut rng = SmallRng::seed_from_u64(1);
+    for method in METHODS {
+        let mut tunnel = tunnel(method, true);
+        for i in 0..3_000 {
+            let most = if i % 50 == 0 { 65_507 } else { 1_500 };
+            let bytes = random(&mut rng, most);
+            let now = Time::from_millis(i);
+            let answers = hand_in(&mut tunnel, now, "192.0.2.9:9", &bytes);
+            assert!(method.is_none() || answers == 0);
+        }
+        assert_eq!(tunnel.holdings().sessions, 0);
+        assert!(method.is_none() || tunnel.holdings().paths == 0);
+    }
+}
+
+/// A packet that is nearly right.
+fn odd(rng: &mut SmallRng, conv: u32) -> Vec<u8> {
+    let pick = |rng: &mut SmallRng| match rng.random_range(0..5) {
+        0 => rng.random_range(0..4),
+        1 => rng.random_range(100..2_000),
+        2 => u32::MAX - rng.random_range(0..3),
+        3 => 0x7FFF_FFFF + rng.random_range(0..3),
+        _ => rng.random(),
+    };
+    let mut packet = Vec::new();
+    for _ in 0..rng.random_range(1..6) {
+        let mut data = vec![0; rng.random_range(0..60)];
+        match rng.random_range(0..4) {
+            0 => data.clear(),
+            1 => data = vec![0, 1, 0, 4],
+            2 => rng.fill_bytes(&mut data),
+            _ => data = vec![0, 0, 0, 4, 0, 1, 0, 6, 7, 7, 0, 3, 0, 4],
+        }
+        let cmd = match rng.random_range(0..8) {
+            0..4 => cmd::PUSH,
+            4 | 5 => cmd::ACK,
+            6 => cmd::WASK,
+            _ => rng.random_range(80..87),
+        };
+        if cmd != cmd::PUSH && rng.random_bool(0.9) {
+            data.clear();
+        }
+        let beyond = u32::from(rng.random_bool(0.05));
+        let header = Header {
+            conv,
+            cmd,
+            frg: u8::from(rng.random_bool(0.05)) * 255,
+            wnd: [0, 1, 128, u16::MAX][rng.random_range(0..4)],
+            ts: pick(rng),
+            sn: pick(rng),
+            una: pick(rng),
+            len: data.len() as u32 + beyond,
+        };
+        packet.extend(header.to_wire());
+        packet.extend(data);
+    }
+    packet.truncate(1_400);
+    packet
+}
+
+#[test]
+fn odd_packets_with_the_right_seal_neither_stop_it_nor_fill_it() {
+    for (seed, paced) in [(1, true), (2, false), (3, true), (4, false)] {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let method = Method::Xchacha20Poly1305Ietf;
+        let mut sender = Sealing::new(method, &sim::key());
+        let mut tunnel = tunnel(Some(method), paced);
+        let mut now = Time::from_millis(5);
+        for _ in 0..20_000 {
+            now = now.after(rng.random_range(0..20) * MS);
+            let mut packet = match rng.random_range(0..10) {
+                0 => random(&mut rng, 1_400),
+                1 => [&[0; 5][..], &[rng.random_range(0..6)], &[1; 4]].concat(),
+                _ => {
+                    let conv = rng.random_range(0..50);
+                    odd(&mut rng, conv)
+                }
+            };
+            let len = packet.len();
+            packet.resize(len + method.overhead(), 0);
+            sender.seal(&mut packet, len);
+            hand_in(&mut tunnel, now, "192.0.2.9:9", &packet);
+            let held = tunnel.holdings();
+            assert!(held.sessions < 100 && held.paths <= 1, "{held:?}");
+            assert!(held.packets == 0 && held.timers < 200, "{held:?}");
+        }
+        // all of it ends by itself, at the latest with the timeout
+        let mut out = [0; DATAGRAM_MAX + 100];
+        let end = now.after(1_400 * SEC);
+        while let Some(at) = tunnel.deadline().filter(|at| *at < end) {
+            now = now.max(at);
+            tunnel.advance(now);
+            while tunnel.event().is_some() {}
+            while tunnel.transmit(now, &mut out).is_some() {}
+        }
+        assert!(tunnel.is_quiet(), "{:?}", tunnel.holdings());
+        assert_eq!(tunnel.holdings().ended, 0);
+    }
+}
+
+#[test]
+fn the_other_end_may_say_anything_about_a_transfer() {
+    for (seed, paced) in [(1, true), (2, false), (3, true), (4, false)] {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut world = World::new(Options {
+            seed,
+            shapes: [Shape::path(20, 5.0, 100.0, 50); 2],
+            tune: Some(Box::new(move |s| {
+                s.rate.control = paced;
+                // false timestamps make plain KCP wait for up to a minute and more
+                s.linger = 600 * SEC;
+            })),
+            ..Options::default()
+        });
+        let bulk = Role::Send {
+            bytes: 3_000_000,
+            fin: true,
+        };
+        let (_, conv) = world.connect(bulk, bulk);
+        world.run_for(300 * MS);
+        for _ in 0..2_000 {
+            world.run_for(MS);
+            // acks of numbers never sent, una beyond what was sent, windows of nothing
+            let header = Header {
+                conv,
+                cmd: [cmd::ACK, cmd::WINS, cmd::WASK][rng.random_range(0..3)],
+                wnd: rng.random_range(0..3),
+                ts: rng.random(),
+                sn: 0x1000_0000 + rng.random_range(0..0x6000_0000),
+                una: if paced { 0x1000_0000 } else { 0 },
+                ..Header::default()
+            };
+            let end = rng.random_range(0..2);
+            let from = world.ends[1 - end].addr;
+            let now = world.now;
+            world.ends[end]
+                .tunnel
+                .receive(now, from, &mut header.to_wire());
+            world.settle(end);
+        }
+        assert!(world.run_to_rest(2_000 * SEC), "paced {paced}");
+        world.assert_clean(conv);
+    }
+}
+
+#[test]
+fn everything_that_was_recorded_and_comes_again_gets_no_answer() {
+    for method in Method::ALL {
+        let mut world = World::new(Options {
+            method: Some(method),
+            ..Options::default()
+        });
+        world.sniffed = Some(Vec::new());
+        let talk = Role::Send {
+            bytes: 100_000,
+            fin: true,
+        };
+        let (_, conv) = world.connect(talk, Role::Echo);
+        assert!(world.run_to_rest(60 * SEC));
+        let sniffed = world.sniffed.take().unwrap();
+        let now = world.now;
+        for (by, datagram) in &sniffed {
+            for end in 0..2 {
+                let tunnel = &mut world.ends[end].tunnel;
+                let before = tunnel.counters();
+                // to its receiver again, and back to its sender, from the address of the other and from elsewhere
+                let from = if end == *by {
+                    "198.51.100.1:5"
+                } else {
+                    "192.0.2.1:1000"
+                };
+                assert_eq!(hand_in(tunnel, now, from, datagram), 0);
+                assert_eq!(tunnel.counters().replayed, before.replayed + 1);
+            }
+        }
+        world.assert_clean(conv);
+    }
+}
+
+#[test]
+fn real_datagrams_that_were_changed_and_sealed_again_break_nothing() {
+    let method = Method::Xsalsa20Poly1305;
+    let mut world = World::new(Options::default());
+    world.sniffed = Some(Vec::new());
+    let talk = Role::Send {
+        bytes: 100_000,
+        fin: true,
+    };
+    world.connect(talk, Role::Echo);
+    assert!(world.run_to_rest(60 * SEC));
+    let sniffed = world.sniffed.take().unwrap();
+    let mut rng = SmallRng::seed_from_u64(5);
+    let mut sealing = Sealing::new(method, &sim::key());
+    for paced in [false, true] {
+        let mut tunnel = tunnel(Some(method), paced);
+        let mut now = Time::from_millis(5);
+        for round in 0..20 {
+            for (_, datagram) in &sniffed {
+                now = now.after(MS);
+                let mut packet = datagram.clone();
+                for _ in 0..rng.random_range(0..4) {
+                    let at = rng.random_range(4..packet.len().min(60));
+                    packet[at] ^= 1 << rng.random_range(0..8);
+                }
+                packet[3] ^= round;
+                let len = packet.len();
+                packet.resize(len + method.overhead(), 0);
+                sealing.seal(&mut packet, len);
+                let len = packet.len();
+                if len <= DATAGRAM_MAX {
+                    hand_in(&mut tunnel, now, "192.0.2.1:1000", &packet);
+                }
+            }
+        }
+        assert!(tunnel.holdings().sessions < 100);
+    }
+}
