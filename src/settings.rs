@@ -39,8 +39,8 @@ impl Default for KcpSettings {
     fn default() -> Self {
         KcpSettings {
             mtu: 1400,
-            sndwnd: 16384,
-            rcvwnd: 16384,
+            sndwnd: 32768,
+            rcvwnd: 32768,
             nodelay: 1,
             interval: 10,
             resend: 2,

@@ -128,6 +128,11 @@ impl Recent {
         }
     }
 
+    /// Whether the least is one of enough samples to be without chance.
+    pub fn enough(&self) -> bool {
+        self.samples >= Self::ENOUGH
+    }
+
     pub fn least(&self) -> u64 {
         self.least.min(self.before)
     }
@@ -149,7 +154,7 @@ pub struct Rate {
     first_sent_at: Time,
     /// While `delivered` is below this, samples are limited by the senders.
     limited_until: u64,
-    /// Bulk has to wait for acknowledgements.
+    /// Bulk had to wait for acknowledgements since it last left.
     full: bool,
     base_rtt: Option<u64>,
     /// The least round trips of the present half of `BASE_SPAN` and of the one before it.
@@ -258,12 +263,11 @@ impl Rate {
 
     /// When bulk may leave next: `NEVER` while too much is in flight (an acknowledgement has to come first).
     pub fn release(&mut self) -> Time {
-        self.full = self.in_flight >= self.in_flight_limit();
-        if self.full {
-            Time::NEVER
-        } else {
-            self.pacer.release()
+        if self.in_flight >= self.in_flight_limit() {
+            self.full = true;
+            return Time::NEVER;
         }
+        self.pacer.release()
     }
 
     /// Whether a small message may go ahead of the bulk: while what went ahead is below 10 ms of the rate.
@@ -347,9 +351,8 @@ impl Rate {
         self.base_now = self.base_now.min(rtt);
         self.base_rtt = Some(self.base_now.min(self.base_before));
         self.recent.record(rtt, self.look_back(), now);
-        let limited = self.delivered < self.limited_until;
         if self.phase == Phase::Startup
-            && !limited
+            && self.recent.enough()
             && self.queue_now() > (self.base() / 8).max(self.tolerance())
         {
             self.enter(Phase::Drain, now);
