@@ -17,7 +17,7 @@ fn explore() {
     let mut bench = Bench::new(*scen, env("SEED", "1").parse().unwrap());
     for step in env("PRE", "ping,open,mb").split(',') {
         match step {
-            "ping" => println!("{:?}", bench.ping(100)),
+            "ping" => println!("{:?}", bench.ping(400)),
             "open" => println!("{:?}", bench.gets(1, 20)),
             "mb" => {
                 for _ in 0..6 {
@@ -110,4 +110,14 @@ fn explore() {
         }
         last = got;
     }
+    let c = world.links[me].counts;
+    let (n, l) = (
+        (c.offered - before.offered) as f64,
+        (c.lost - before.lost) as f64,
+    );
+    println!(
+        "1s datagrams {n} lost {l} unique {} duplicates {:.4} of sent",
+        last.iter().sum::<u64>() / 1316,
+        (n - l - last.iter().sum::<u64>() as f64 / 1316.0) / n
+    );
 }

@@ -4,7 +4,7 @@
 //! What is sent next, and when, is decided elsewhere.
 
 use super::engine::Tap;
-use crate::rate::{Rate, Recent, Stamp};
+use crate::rate::{Rate, Stamp};
 use crate::segment::ahead;
 use crate::time::{MS, Time};
 use std::collections::VecDeque;
@@ -57,7 +57,7 @@ pub struct Flight {
     newest: Time,
     last_sent: Time,
     /// The round trips of the last ones in the log's order that arrived.
-    neighbours: Recent,
+    neighbours: [u32; 4],
     /// Timeouts in a row without an ack.
     timeouts: u32,
 }
@@ -245,13 +245,16 @@ impl Flight {
             if !t.acked && t.stamp.sent_at.after(reordering) > self.newest {
                 return;
             }
-            if t.rtt > 0 {
-                self.neighbours
-                    .record(u64::from(t.rtt), rate.look_back(), t.stamp.sent_at);
+            let (rtt, along, stamp) = (t.rtt, t.along, t.stamp);
+            if !along {
+                let least = self.neighbours.iter().copied().min().unwrap_or(0);
+                rate.record_fate(!t.acked, &stamp, u64::from(least));
             }
-            if !t.along {
-                rate.record_fate(!t.acked, &t.stamp, self.neighbours.least());
+            if rtt > 0 {
+                self.neighbours.rotate_right(1);
+                self.neighbours[0] = rtt;
             }
+            let Some(t) = self.log.front() else { return };
             if !t.acked {
                 rate.on_lost(t.bytes as usize);
                 let (sn, number) = (t.sn, self.log_first);

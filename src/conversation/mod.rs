@@ -187,6 +187,7 @@ impl Conversation {
         match &mut self.driver {
             Driver::Paced(paced) => {
                 paced.flight.detect(&mut path.rate);
+                path.rate.measure(now.time);
                 if for_kcp {
                     self.engine.tick(now.clock);
                     self.engine.input(packet);

@@ -45,12 +45,16 @@ const PROBE_EVERY: u64 = SEC;
 const BASE_SPAN: u64 = 10 * SEC;
 /// How long the other end may hold an ack back (`conversation::acks::delay` of a long path), microseconds.
 const ACK_DELAY: u64 = 6 * MS;
-/// When nothing has left for so long although it might have, the senders have nothing more.
-const PAUSE: u64 = 5 * MS;
+/// A pause up to this is the grain of the timers; a longer one means that the senders had nothing to send.
+const GRAIN: u64 = 2 * MS;
+/// A round with more idle time than this share of it says nothing of the path's limit.
+const IDLE: f64 = 0.15;
 /// Packets in a round from which it says that the path is slower than thought.
 const TELLING: u32 = 16;
 /// So little in flight, bytes, is a thin flow.
 const ALONE: u64 = 10_000;
+/// In flight at least, bytes, however slow the path seems.
+const LEAST_WINDOW: u64 = 12 * 1400;
 /// The lowest rate, bytes per second: some packets a second must go, or nothing can be measured.
 const LEAST_RATE: f64 = 8_000.0;
 
@@ -62,8 +66,6 @@ pub struct Stamp {
     lost: u64,
     delivered_at: Time,
     first_sent_at: Time,
-    /// Sent while the senders had nothing more: says nothing about the path's limit.
-    limited: bool,
     /// Sent while the path was not being filled beyond what it was known to carry.
     calm: bool,
     /// Sent while next to nothing else was in flight.
@@ -100,41 +102,73 @@ struct Round {
     delivery: f64,
     /// Service and delivery by the spacing of the acks alone: the bottleneck's rate, if its queue was never empty.
     busy: [f64; 2],
+    began_at: Time,
+    /// Microseconds in which more could have been sent than there was.
+    idle: u64,
+    /// The senders, not the path, limited this round or the one in which its packets were sent.
     limited: bool,
     packets: u32,
 }
 
-/// The least round trip of the last eighth to quarter of a round trip: the queue as it is now, without jitter.
+impl Round {
+    /// The rate that the path has been seen to carry; `chance` is the share that random loss may have taken.
+    fn sample(&self, chance: f64) -> f64 {
+        self.service.min(self.delivery / (1.0 - chance))
+    }
+}
+
+/// The last eighth to quarter of a round trip: its least round trip is the queue as it is now, without jitter.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Recent {
+struct Recent {
+    now: Bucket,
+    before: Bucket,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
     since: Time,
     samples: u32,
     least: u64,
-    before: u64,
+    /// Bytes acknowledged before it began.
+    delivered: u64,
 }
 
 impl Recent {
     /// Fewer samples than this say little about a minimum.
     const ENOUGH: u32 = 8;
 
-    /// Takes a sample; `span` is half of what is looked back at, microseconds.
-    pub fn record(&mut self, rtt: u64, span: u64, now: Time) {
-        if self.samples == 0 {
-            (self.since, self.least, self.before, self.samples) = (now, rtt, rtt, 1);
-        } else if self.samples >= Self::ENOUGH && now.since(self.since) >= span {
-            (self.since, self.before, self.least, self.samples) = (now, self.least, rtt, 1);
+    fn record(&mut self, rtt: u64, span: u64, delivered: u64, now: Time) {
+        let over = self.now.samples >= Self::ENOUGH && now.since(self.now.since) >= span;
+        if self.now.samples == 0 || over {
+            self.before = self.now;
+            self.now = Bucket {
+                since: now,
+                samples: 1,
+                least: rtt,
+                delivered,
+            };
         } else {
-            (self.least, self.samples) = (self.least.min(rtt), self.samples + 1);
+            self.now.least = self.now.least.min(rtt);
+            self.now.samples += 1;
         }
     }
 
     /// Whether the least is one of enough samples to be without chance.
-    pub fn enough(&self) -> bool {
-        self.samples >= Self::ENOUGH
+    fn enough(&self) -> bool {
+        self.before.samples >= Self::ENOUGH
     }
 
-    pub fn least(&self) -> u64 {
-        self.least.min(self.before)
+    fn least(&self) -> u64 {
+        match self.before.samples {
+            0 => self.now.least,
+            _ => self.now.least.min(self.before.least),
+        }
+    }
+
+    /// Bytes per second that were acknowledged.
+    fn delivery(&self, delivered: u64, now: Time) -> f64 {
+        let span = now.since(self.before.since).max(1) as f64;
+        (delivered - self.before.delivered) as f64 / span * SEC as f64
     }
 }
 
@@ -152,10 +186,11 @@ pub struct Rate {
     lost: u64,
     delivered_at: Time,
     first_sent_at: Time,
-    /// While `delivered` is below this, samples are limited by the senders.
-    limited_until: u64,
     /// Bulk had to wait for acknowledgements since it last left.
     full: bool,
+    /// The youngest transmission that was acknowledged, and whether it is news.
+    newest: Stamp,
+    heard: bool,
     base_rtt: Option<u64>,
     /// The least round trips of the present half of `BASE_SPAN` and of the one before it.
     base_now: u64,
@@ -166,6 +201,8 @@ pub struct Rate {
     recent: Recent,
     loss: Loss,
     round: Round,
+    /// The last round had idle time.
+    was_idle: bool,
     /// The queue at the end of the last round, microseconds of delay.
     queue: u64,
     /// Rounds since the last probe, and rounds in which startup did not grow.
@@ -186,14 +223,15 @@ impl Rate {
             pacer: Pacer::new(now),
             limits,
             phase: Phase::Startup,
-            capacity: FIRST_WINDOW / (FIRST_RTT as f64 / SEC as f64) / STARTUP_GAIN,
+            capacity: FIRST_WINDOW / (FIRST_RTT as f64 / SEC as f64),
             in_flight: 0,
             delivered: 0,
             lost: 0,
             delivered_at: now,
             first_sent_at: now,
-            limited_until: 0,
             full: false,
+            newest: Stamp::default(),
+            heard: false,
             base_rtt: None,
             base_now: u64::MAX,
             base_before: u64::MAX,
@@ -203,9 +241,10 @@ impl Rate {
             recent: Recent::default(),
             loss: Loss::default(),
             round: Round {
-                limited: true,
+                began_at: now,
                 ..Round::default()
             },
+            was_idle: true,
             queue: 0,
             rounds: 0,
             stalled: 0,
@@ -254,7 +293,7 @@ impl Rate {
     /// The most bytes in flight before bulk has to wait: twice what the path holds, for acks that come late or bundled.
     pub fn in_flight_limit(&self) -> u64 {
         let path = self.capacity * (self.base() + 10 * MS) as f64 / SEC as f64;
-        (2.0 * path) as u64 + FIRST_WINDOW as u64
+        (2.0 * path) as u64 + LEAST_WINDOW
     }
 
     pub fn in_flight(&self) -> u64 {
@@ -310,9 +349,9 @@ impl Rate {
 
     /// A segment leaves in `bytes` of datagram.
     pub fn on_sent(&mut self, bytes: usize, now: Time) -> Stamp {
-        let paused = now.since(self.pacer.release()) > PAUSE;
-        if paused && !std::mem::take(&mut self.full) {
-            self.limited_until = (self.delivered + self.in_flight).max(1);
+        let pause = now.since(self.pacer.release());
+        if !std::mem::take(&mut self.full) && pause > GRAIN {
+            self.round.idle += pause;
         }
         let rate = self.pacing();
         self.pacer.charge(bytes, rate, now);
@@ -327,7 +366,6 @@ impl Rate {
             lost: self.lost,
             delivered_at: self.delivered_at,
             first_sent_at: self.first_sent_at,
-            limited: self.delivered < self.limited_until,
             alone: self.in_flight < ALONE,
             calm: matches!(self.phase, Phase::Startup | Phase::Cruise)
                 && self.queue <= self.tolerance(),
@@ -339,7 +377,7 @@ impl Rate {
         if self.base_rtt.is_none() {
             (self.srtt, self.rttvar) = (rtt, rtt / 2);
             if self.delivered == 0 {
-                self.capacity = FIRST_WINDOW / (rtt.max(MS) as f64 / SEC as f64) / STARTUP_GAIN;
+                self.capacity = FIRST_WINDOW / (rtt.max(MS) as f64 / SEC as f64);
             }
         } else {
             self.rttvar = (3 * self.rttvar + self.srtt.abs_diff(rtt)) / 4;
@@ -350,11 +388,13 @@ impl Rate {
         }
         self.base_now = self.base_now.min(rtt);
         self.base_rtt = Some(self.base_now.min(self.base_before));
-        self.recent.record(rtt, self.look_back(), now);
-        if self.phase == Phase::Startup
-            && self.recent.enough()
-            && self.queue_now() > (self.base() / 8).max(self.tolerance())
-        {
+        self.recent
+            .record(rtt, self.base() / 8, self.delivered, now);
+        let high = (self.base() / 8).max(self.tolerance());
+        if self.phase == Phase::Startup && self.recent.enough() && self.queue_now() > high {
+            // the bottleneck has been busy for that long: what came of it was its rate
+            let busy = self.recent.delivery(self.delivered, now) / (1.0 - self.loss.share());
+            self.capacity = self.capacity.max(busy.min(self.pacing()));
             self.enter(Phase::Drain, now);
         }
         self.round.least_rtt = Some(self.round.least_rtt.map_or(rtt, |least| least.min(rtt)));
@@ -366,22 +406,34 @@ impl Rate {
         self.delivered += bytes as u64;
         self.delivered_at = now;
         self.round.packets += 1;
-        if stamp.sent_at > self.first_sent_at {
-            self.first_sent_at = stamp.sent_at;
+        if stamp.sent_at >= self.newest.sent_at {
+            self.newest = *stamp;
+            self.heard = true;
         }
-        let span = now
-            .since(stamp.delivered_at)
-            .max(stamp.sent_at.since(stamp.first_sent_at));
+        self.first_sent_at = self.first_sent_at.max(stamp.sent_at);
+    }
+
+    /// All that one datagram acknowledged was told: takes the measurement. Within a datagram it would be too early, since
+    /// its acks all arrive at the same time.
+    pub fn measure(&mut self, now: Time) {
+        if !std::mem::take(&mut self.heard) {
+            return;
+        }
+        let stamp = self.newest;
+        let by_acks = now.since(stamp.delivered_at);
+        let span = by_acks.max(stamp.sent_at.since(stamp.first_sent_at));
         // shorter than the path itself: a clump of acks, not a rate
         if span >= self.base() / 2 && span > 0 {
-            let per_second = SEC as f64 / span as f64;
             let delivered = (self.delivered - stamp.delivered) as f64;
             let served = delivered + (self.lost - stamp.lost) as f64;
+            let per_second = SEC as f64 / span as f64;
             self.round.service = served * per_second;
             self.round.delivery = delivered * per_second;
-            let per_second = SEC as f64 / now.since(stamp.delivered_at).max(1) as f64;
+            if self.phase == Phase::Startup {
+                self.capacity = self.capacity.max(self.round.sample(self.chance()));
+            }
+            let per_second = SEC as f64 / by_acks.max(1) as f64;
             self.round.busy = [served * per_second, delivered * per_second];
-            self.round.limited = stamp.limited;
         }
         if stamp.delivered >= self.round.ends_at {
             self.end_round(now);
@@ -392,11 +444,6 @@ impl Rate {
     pub fn on_lost(&mut self, bytes: usize) {
         self.in_flight = self.in_flight.saturating_sub(bytes as u64);
         self.lost += bytes as u64;
-    }
-
-    /// What the `Recent` of a conversation looks back at, microseconds.
-    pub fn look_back(&self) -> u64 {
-        self.base() / 8
     }
 
     /// What became of a datagram; called in the order of sending. `rtt` is the least round trip of those sent just before it that
@@ -420,12 +467,16 @@ impl Rate {
     }
 
     fn end_round(&mut self, now: Time) {
-        let next = Round {
+        let mut round = self.round;
+        let span = now.since(round.began_at).max(1) as f64;
+        let idle = round.idle as f64 > span * IDLE;
+        round.limited = idle || self.was_idle;
+        self.was_idle = idle;
+        self.round = Round {
             ends_at: self.delivered,
-            limited: true,
+            began_at: now,
             ..Round::default()
         };
-        let round = std::mem::replace(&mut self.round, next);
         self.queue = self.queue_now();
         self.learn(&round);
         self.rounds += 1;
@@ -433,12 +484,17 @@ impl Rate {
         self.next_phase(&round, standing, now);
     }
 
+    /// The share that may be lost by chance: loss above it was the queue's. Three standard errors and half a percent are
+    /// added to what the calm path loses.
+    fn chance(&self) -> f64 {
+        let packets = self.capacity * self.base() as f64 / SEC as f64 / 1400.0;
+        (self.loss.share() + 3.0 * self.loss.deviation(packets) + 0.005).min(0.6)
+    }
+
     /// Moves the estimate by one round's measurement.
     fn learn(&mut self, round: &Round) {
-        // loss above what the calm path loses was the queue's: three standard errors and half a percent are still chance
-        let packets = self.capacity * self.base() as f64 / SEC as f64 / 1400.0;
-        let chance = (self.loss.share() + 3.0 * self.loss.deviation(packets) + 0.005).min(0.6);
-        let sample = round.service.min(round.delivery / (1.0 - chance));
+        let chance = self.chance();
+        let sample = round.sample(chance);
         let never_empty = round
             .least_rtt
             .is_some_and(|rtt| rtt > self.base() + self.tolerance());
