@@ -55,6 +55,8 @@ const TELLING: u32 = 16;
 const ALONE: u64 = 10_000;
 /// In flight at least, bytes, however slow the path seems.
 const LEAST_WINDOW: u64 = 12 * 1400;
+/// Nothing shorter than this is measured, microseconds: acks and timers come in clumps of some milliseconds.
+const SHORTEST: u64 = 5 * MS;
 /// The lowest rate, bytes per second: some packets a second must go, or nothing can be measured.
 const LEAST_RATE: f64 = 8_000.0;
 
@@ -270,7 +272,8 @@ impl Rate {
             Phase::Cruise | Phase::Look(_) if self.queue <= self.tolerance() => 1.0,
             // half of the queue drains in a round trip
             Phase::Cruise | Phase::Look(_) => {
-                (1.0 - 0.5 * self.queue as f64 / self.base() as f64).max(0.5)
+                let path = self.base().max(2 * SHORTEST) as f64;
+                (1.0 - 0.5 * self.queue as f64 / path).max(0.5)
             }
         }
     }
@@ -279,7 +282,10 @@ impl Rate {
     /// waits for where segments are far apart.
     fn tolerance(&self) -> u64 {
         let spacing = (2.0 * 1400.0 / self.capacity * SEC as f64) as u64;
-        (self.base() / 32).clamp(MS / 2, 5 * MS) + MS + spacing.min(ACK_DELAY)
+        let share = (self.base() / 32).clamp(MS / 2, 5 * MS);
+        // below some 10 ms it is the machines that set the pace, and they are away for milliseconds
+        let nearby = SHORTEST.saturating_sub(self.base() / 4);
+        (share + MS + spacing.min(ACK_DELAY)).max(nearby)
     }
 
     fn queue_now(&self) -> u64 {
@@ -423,7 +429,7 @@ impl Rate {
         let by_acks = now.since(stamp.delivered_at);
         let span = by_acks.max(stamp.sent_at.since(stamp.first_sent_at));
         // shorter than the path itself: a clump of acks, not a rate
-        if span >= self.base() / 2 && span > 0 {
+        if span >= (self.base() / 2).max(SHORTEST) {
             let delivered = (self.delivered - stamp.delivered) as f64;
             let served = delivered + (self.lost - stamp.lost) as f64;
             let per_second = SEC as f64 / span as f64;
@@ -435,7 +441,8 @@ impl Rate {
             let per_second = SEC as f64 / by_acks.max(1) as f64;
             self.round.busy = [served * per_second, delivered * per_second];
         }
-        if stamp.delivered >= self.round.ends_at {
+        let over = now.since(self.round.began_at) >= SHORTEST;
+        if over && stamp.delivered >= self.round.ends_at {
             self.end_round(now);
         }
     }
