@@ -19,6 +19,9 @@ pub fn headers(addr: &SocketAddr) -> usize {
 /// The share of the path's rate that copies of small messages may take.
 const COPIES: f64 = 0.03;
 
+/// Bytes of a piece that does not wait for the operator's limit.
+const SMALL: usize = 400;
+
 pub struct Path {
     pub addr: SocketAddr,
     pub rate: Rate,
@@ -26,6 +29,9 @@ pub struct Path {
     inbound: Loss,
     /// Spends the share of the rate that is there for copies.
     copies: Pacer,
+    /// The operator's limit of what is received, bytes per second, and what it has been used for.
+    down: Option<f64>,
+    reads: Pacer,
     /// Bytes around a KCP packet: IP, UDP and seal.
     pub overhead: usize,
     /// When anything was last sent to and heard from there.
@@ -43,6 +49,8 @@ impl Path {
             rate: Rate::new(limits, now),
             inbound: Loss::default(),
             copies: Pacer::new(now),
+            down: limits.down,
+            reads: Pacer::new(now),
             overhead: headers(&addr) + seal,
             sent_at: now,
             heard_at: now,
@@ -76,5 +84,21 @@ impl Path {
                 .charge(bytes, self.rate.capacity() * COPIES, now);
         }
         may
+    }
+
+    /// Whether `bytes` that have arrived may be handed on now, by the operator's limit; they are charged if so. Small pieces
+    /// always may: they are what somebody waits for.
+    pub fn may_read(&mut self, bytes: usize, now: Time) -> bool {
+        let Some(down) = self.down else { return true };
+        let may = bytes < SMALL || self.reads.release() <= now;
+        if may {
+            self.reads.charge(bytes, down, now);
+        }
+        may
+    }
+
+    /// When the next may be handed on.
+    pub fn reads_at(&self) -> Time {
+        self.reads.release()
     }
 }

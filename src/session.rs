@@ -114,6 +114,8 @@ pub struct Session {
     /// The other end's eof has arrived, and `output_ended` was told.
     remote_finished: bool,
     end_told: bool,
+    /// What has arrived is not read before this, for the operator's limit.
+    held_until: Time,
     /// `input` had no room: say so when it has.
     starved: bool,
     pub bytes_in: u64,
@@ -152,6 +154,7 @@ impl Session {
             finished: false,
             remote_finished: false,
             end_told: false,
+            held_until: Time::NEVER,
             starved: false,
             bytes_in: 0,
             bytes_out: 0,
@@ -209,7 +212,7 @@ impl Session {
             State::Lingering => self.until,
             _ => self.ask_at(settings),
         };
-        conversation.min(silence).min(ask)
+        conversation.min(silence).min(ask).min(self.held_until)
     }
 
     /// Nothing is wanted of the other end for now: all of ours has arrived there, and what came from there waits for
@@ -348,12 +351,13 @@ impl Session {
     /// Moves what has arrived from KCP to `output`, as far as there is room.
     pub fn read(
         &mut self,
-        path: &Path,
+        path: &mut Path,
         spares: &mut Spares,
         scratch: &mut Vec<u8>,
         now: Now,
     ) -> Result<Read, Cause> {
         let mut read = Read::default();
+        self.held_until = Time::NEVER;
         let mut any = false;
         while let Some(n) = self.conversation.peek() {
             if self.state == State::Lingering {
@@ -363,11 +367,16 @@ impl Session {
             if self.output.free() < n {
                 break;
             }
+            if !path.may_read(n, now.time) {
+                // what is not read closes the other end's window
+                self.held_until = path.reads_at();
+                break;
+            }
             // the other end's segments may be larger than ours
             if scratch.len() < n {
                 scratch.resize(n.max(SEGMENT_MAX), 0);
             }
-            let Some(n) = self.conversation.recv(scratch, now.time) else {
+            let Some(n) = self.conversation.recv(scratch, path, now.time) else {
                 break;
             };
             any = true;

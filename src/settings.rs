@@ -72,7 +72,10 @@ impl Default for RateSettings {
 
 impl RateSettings {
     pub fn limits(&self) -> Limits {
-        Limits { up: self.up }
+        Limits {
+            up: self.up,
+            down: self.down,
+        }
     }
 }
 

@@ -47,10 +47,10 @@ type Number = (
 
 const NUMBERS: [Number; 17] = [
     ("kcp.mtu", 300, 1400, 1500, " (bytes)", |c| c.kcp.mtu.into()),
-    ("kcp.sndwnd", 16, 1024, 65535, " (packets)", |c| {
+    ("kcp.sndwnd", 16, 32_768, 65535, " (packets)", |c| {
         c.kcp.sndwnd.into()
     }),
-    ("kcp.rcvwnd", 16, 1024, 65535, " (packets)", |c| {
+    ("kcp.rcvwnd", 16, 32_768, 65535, " (packets)", |c| {
         c.kcp.rcvwnd.into()
     }),
     ("kcp.nodelay", 0, 1, 2, "", |c| c.kcp.nodelay.into()),

@@ -133,6 +133,11 @@ impl Engine {
         Engine { kcp }
     }
 
+    /// Bounds of what is in flight each way, segments. The crate receives at least 128, whatever is asked for.
+    pub fn set_windows(&mut self, send: u16, receive: u16) {
+        self.kcp.set_wndsize(send, receive);
+    }
+
     pub fn mss(&self) -> usize {
         self.kcp.mss()
     }

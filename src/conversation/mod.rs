@@ -7,6 +7,7 @@
 mod acks;
 pub mod engine;
 mod flight;
+mod window;
 
 use crate::path::Path;
 use crate::ring::{Ring, Spares};
@@ -20,6 +21,7 @@ use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
+use window::Window;
 
 /// The window that a sender may assume before it has heard of the receiver's: KCP's own.
 const FIRST_REMOTE_WINDOW: u16 = 128;
@@ -101,7 +103,7 @@ struct Paced {
     window_limit: u16,
     una: u32,
     wnd: u16,
-    receive_window: u16,
+    receive_window: Window,
     /// Segments that were read since the window was last told.
     read_since_told: u32,
     tell_window: bool,
@@ -127,11 +129,13 @@ impl Conversation {
         let mut engine = Engine::new(conv, settings, mtu, paced, tap.clone());
         engine.tick(now.clock);
         let driver = if paced {
+            let receive_window = Window::new(settings.rcvwnd, now.time);
+            engine.set_windows(settings.sndwnd, receive_window.size());
             Driver::Paced(Box::new(Paced {
                 remote_window: FIRST_REMOTE_WINDOW,
                 window_limit: settings.sndwnd,
-                wnd: settings.rcvwnd,
-                receive_window: settings.rcvwnd,
+                wnd: receive_window.size(),
+                receive_window,
                 ask_wait: WINDOW_ASK,
                 ..Paced::default()
             }))
@@ -242,11 +246,16 @@ impl Conversation {
     }
 
     /// Reads the next piece of the inbound stream.
-    pub fn recv(&mut self, into: &mut [u8], now: Time) -> Option<usize> {
+    pub fn recv(&mut self, into: &mut [u8], path: &Path, now: Time) -> Option<usize> {
         let n = self.engine.recv(into)?;
         match &mut self.driver {
             Driver::Plain(plain) => plain.owe(now),
-            Driver::Paced(paced) => paced.read_since_told += 1,
+            Driver::Paced(paced) => {
+                paced.read_since_told += 1;
+                if let Some(size) = paced.receive_window.on_read(path.rate.srtt(), now) {
+                    self.engine.set_windows(paced.window_limit, size);
+                }
+            }
         }
         Some(n)
     }
@@ -256,7 +265,7 @@ impl Conversation {
         let Driver::Paced(paced) = &mut self.driver else {
             return;
         };
-        let quarter = u32::from(paced.receive_window / 4);
+        let quarter = u32::from(paced.receive_window.size() / 4);
         if u32::from(paced.wnd) < quarter * 2 && paced.read_since_told >= quarter {
             let next = paced.flight.next();
             self.engine.tick(now.clock);

@@ -91,6 +91,7 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
     pub up: Option<f64>,
+    pub down: Option<f64>,
 }
 
 /// One round trip's worth of measurement.

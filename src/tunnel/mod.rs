@@ -610,7 +610,7 @@ impl Tunnel {
     /// Moves what has arrived for a session towards its TCP connection.
     fn read(&mut self, id: u32, now: Time) {
         let entry = &mut self.sessions[id as usize];
-        let path = &self.lanes[entry.session.path as usize].path;
+        let path = &mut self.lanes[entry.session.path as usize].path;
         let both = clock(&self.settings, now);
         let read = match entry
             .session
@@ -878,6 +878,7 @@ impl Tunnel {
             .advance(&mut self.lanes[session.path as usize].path, both);
         session.keep_alive(&self.settings, &mut self.spares, now);
         let lane = session.path;
+        self.read(id, now);
         self.touch(id, now);
         self.wake(lane);
     }

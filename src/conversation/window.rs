@@ -1,0 +1,91 @@
+//! How wide the receive window of a conversation is. Wide windows are needed where a lost segment holds up round trips'
+//! worth of others, and cost memory where a reader stalls: it grows with what the reader takes, as in dynamic right-sizing
+//! (Fisk and Feng, LANL 2001).
+
+use crate::time::{MS, Time};
+
+/// Segments at first: a round trip of 100 ms at 100 Mbit/s.
+const FIRST: u16 = 1024;
+/// Round trips' worth of data that a window holds. At 30 % loss a segment that is lost six times over holds up as many,
+/// and the average lags behind while the rate grows.
+const ROUND_TRIPS: u32 = 10;
+/// The round trip is taken for no shorter than this, microseconds.
+const SHORTEST: u64 = 20 * MS;
+
+#[derive(Debug, Default)]
+pub struct Window {
+    size: u16,
+    most: u16,
+    /// Segments read since then.
+    since: Time,
+    read: u32,
+    /// Segments read in a round trip, on average.
+    average: u32,
+}
+
+impl Window {
+    /// `most`: segments, as configured.
+    pub fn new(most: u16, now: Time) -> Window {
+        Window {
+            size: FIRST.min(most),
+            most,
+            since: now,
+            read: 0,
+            average: 0,
+        }
+    }
+
+    /// Segments.
+    pub fn size(&self) -> u16 {
+        self.size
+    }
+
+    /// The reader has taken a segment. Tells the window's size if it has become wider.
+    pub fn on_read(&mut self, srtt: u64, now: Time) -> Option<u16> {
+        self.read += 1;
+        if now.since(self.since) < srtt.max(SHORTEST) {
+            return None;
+        }
+        self.average = (self.average + self.read) / 2;
+        (self.read, self.since) = (0, now);
+        let wanted = (self.average * ROUND_TRIPS).min(u32::from(self.most)) as u16;
+        (wanted > self.size).then(|| {
+            self.size = wanted;
+            wanted
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(window: &mut Window, per_ms: u32, ms: std::ops::Range<u64>) {
+        for at in ms {
+            (0..per_ms).for_each(|_| {
+                window.on_read(100 * MS, Time::from_millis(at));
+            });
+        }
+    }
+
+    #[test]
+    fn it_grows_with_what_is_read_and_no_further() {
+        let mut window = Window::new(32_768, Time::ZERO);
+        assert_eq!(window.size(), 1024);
+        read(&mut window, 1, 0..2000);
+        assert_eq!(
+            window.size(),
+            1024,
+            "100 segments a round trip need no more"
+        );
+        read(&mut window, 9, 2000..4000);
+        assert!(
+            (8_000..10_000).contains(&window.size()),
+            "{}",
+            window.size()
+        );
+        read(&mut window, 90, 4000..6000);
+        assert_eq!(window.size(), 32_768);
+        assert_eq!(Window::new(64, Time::ZERO).size(), 64);
+    }
+}
