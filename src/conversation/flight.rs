@@ -12,6 +12,10 @@ use std::collections::VecDeque;
 /// The longest wait between two attempts on a path that is silent: how soon its return is noticed.
 const LONGEST_WAIT: u64 = 400 * MS;
 
+/// So many transmissions in a row that were not acknowledged, between others that were, are holes; more may be a datagram
+/// of acks that was lost, and is repeated.
+const HOLE: usize = 3;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     InFlight,
@@ -240,8 +244,9 @@ impl Flight {
 
     /// Finds what is lost by what was acknowledged after it.
     pub fn detect(&mut self, rate: &mut Rate) {
-        let reordering = rate.reordering();
         while let Some(t) = self.log.front() {
+            let run = self.log.iter().take(HOLE + 1).take_while(|t| !t.acked);
+            let reordering = rate.reordering(run.count() <= HOLE);
             if !t.acked && t.stamp.sent_at.after(reordering) > self.newest {
                 return;
             }

@@ -36,6 +36,8 @@ const MOST_COPIES: usize = 8;
 /// Small segments that ride along in a later datagram, together at most so many bytes.
 const ALONG_BYTES: usize = 600;
 const ALONG_SEGMENT: usize = 300;
+/// After a gap acks wait only this long, microseconds: the sender learns of a loss from them.
+const PROMPT: u64 = MS;
 /// How often to ask for a window that stays closed, at first and at most.
 const WINDOW_ASK: u64 = 200 * MS;
 const WINDOW_ASK_MOST: u64 = 5_000 * MS;
@@ -77,6 +79,8 @@ pub struct Conversation {
     driver: Driver,
     /// The next number that a new inbound segment should have.
     expected: u32,
+    /// A number was left out: the other end should hear of it soon.
+    gap: bool,
 }
 
 enum Driver {
@@ -154,6 +158,7 @@ impl Conversation {
             mtu,
             driver,
             expected: 0,
+            gap: false,
         }
     }
 
@@ -170,6 +175,7 @@ impl Conversation {
         for (header, _) in Segments::new(packet).flatten() {
             for_kcp |= matches!(header.cmd, cmd::PUSH | cmd::WASK);
             if header.cmd == cmd::PUSH && ahead(header.sn, self.expected) >= 0 {
+                self.gap |= header.sn != self.expected;
                 path.on_inbound(header.sn, self.expected);
                 self.expected = header.sn.wrapping_add(1);
                 if let Driver::Paced(paced) = &mut self.driver {
@@ -227,6 +233,12 @@ impl Conversation {
         let Driver::Paced(paced) = &mut self.driver else {
             return;
         };
+        let usual = acks::delay(path.rate.srtt());
+        let delay = if std::mem::take(&mut self.gap) {
+            PROMPT.min(usual)
+        } else {
+            usual
+        };
         let mut tap = self.tap.borrow_mut();
         if !tap.acks.is_empty() || tap.tell_window || !tap.segments.is_empty() {
             (paced.una, paced.wnd) = (tap.una, tap.wnd);
@@ -235,9 +247,7 @@ impl Conversation {
             paced.read_since_told = 0;
         }
         paced.tell_window |= std::mem::take(&mut tap.tell_window);
-        paced
-            .acks
-            .add(&mut tap.acks, acks::delay(path.rate.srtt()), now.time);
+        paced.acks.add(&mut tap.acks, delay, now.time);
     }
 
     /// Bytes of the next piece of the inbound stream, if there is one.

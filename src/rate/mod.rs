@@ -57,6 +57,8 @@ const ALONE: u64 = 10_000;
 const LEAST_WINDOW: u64 = 12 * 1400;
 /// Nothing shorter than this is measured, microseconds: acks and timers come in clumps of some milliseconds.
 const SHORTEST: u64 = 5 * MS;
+/// From this rate on, bytes per second, a datagram of acks holds more than a few.
+const MANY_ACKS: f64 = 4e6;
 /// The lowest rate, bytes per second: some packets a second must go, or nothing can be measured.
 const LEAST_RATE: f64 = 8_000.0;
 
@@ -194,6 +196,8 @@ pub struct Rate {
     /// The youngest transmission that was acknowledged, and whether it is news.
     newest: Stamp,
     heard: bool,
+    /// How far packets are taken to overtake each other: it grows when something was given up too early.
+    overtaken: u64,
     base_rtt: Option<u64>,
     /// The least round trips of the present half of `BASE_SPAN` and of the one before it.
     base_now: u64,
@@ -235,6 +239,7 @@ impl Rate {
             full: false,
             newest: Stamp::default(),
             heard: false,
+            overtaken: 2 * MS,
             base_rtt: None,
             base_now: u64::MAX,
             base_before: u64::MAX,
@@ -331,10 +336,16 @@ impl Rate {
         self.srtt + (4 * self.rttvar).max(10 * MS) + 10 * MS
     }
 
-    /// By how much a later packet may overtake an earlier one before that counts as lost (RACK, RFC 8985, has a quarter
-    /// of the round trip): long enough for a lost datagram of acks to be repeated.
-    pub fn reordering(&self) -> u64 {
-        (self.srtt / 8).clamp(4 * MS, 14 * MS)
+    /// By how much a later packet may overtake an earlier one before that counts as lost, microseconds (RACK, RFC 8985, has
+    /// a quarter of the round trip): long enough for a lost datagram of acks to be repeated. A `hole` is too small for one,
+    /// where datagrams hold many acks; it only waits for what the path has been seen to reorder.
+    pub fn reordering(&self, hole: bool) -> u64 {
+        let usual = (self.srtt / 8).clamp(4 * MS, 14 * MS);
+        if hole && self.capacity > MANY_ACKS {
+            self.overtaken.min(usual)
+        } else {
+            usual
+        }
     }
 
     pub fn loss(&self) -> &Loss {
@@ -467,6 +478,7 @@ impl Rate {
     /// What was given up has arrived after all.
     pub fn on_late(&mut self) {
         self.loss.retract();
+        self.overtaken = (self.overtaken + MS / 4).min(20 * MS);
     }
 
     /// A transmission of `bytes` will never be heard of: its session is gone.
