@@ -28,9 +28,9 @@ const FIRST_WINDOW: f64 = 32.0 * 1400.0;
 const FIRST_RTT: u64 = 100 * MS;
 /// 2/ln 2: the least gain that doubles the rate each round trip (BBR draft, section 4.3.1).
 const STARTUP_GAIN: f64 = 2.885;
-/// Startup ends when the rate has not grown by a quarter in so many rounds (BBR draft, 4.3.1.2).
+/// Startup ends when the rate has not grown by a quarter in so many rounds (BBR draft, 4.3.1.2, has three).
 const STARTUP_GROWTH: f64 = 1.25;
-const STARTUP_ROUNDS: u32 = 3;
+const STARTUP_ROUNDS: u32 = 2;
 /// A probe asks for so much more for one round, and looks in the next what became of it. The first step builds 4.8 ms of
 /// queue at 60 ms, which a shallow buffer still holds; while no queue shows, the next asks for more.
 const PROBE: [f64; 2] = [1.08, 1.4];
@@ -59,6 +59,8 @@ const LEAST_WINDOW: u64 = 12 * 1400;
 const SHORTEST: u64 = 5 * MS;
 /// From this rate on, bytes per second, a datagram of acks holds more than a few.
 const MANY_ACKS: f64 = 4e6;
+/// Loss beyond chance, while there is a queue, from which startup has found the end of a short one.
+const OVERFLOW: f64 = 0.05;
 /// The lowest rate, bytes per second: some packets a second must go, or nothing can be measured.
 const LEAST_RATE: f64 = 8_000.0;
 
@@ -448,7 +450,13 @@ impl Rate {
             self.round.service = served * per_second;
             self.round.delivery = delivered * per_second;
             if self.phase == Phase::Startup {
-                self.capacity = self.capacity.max(self.round.sample(self.chance()));
+                let chance = self.chance();
+                self.capacity = self.capacity.max(self.round.sample(chance));
+                // a queue too short to show much of a delay shows loss
+                let lost = 1.0 - self.round.delivery / self.round.service.max(1.0);
+                if self.queue_now() > self.tolerance() && lost > chance + OVERFLOW {
+                    self.enter(Phase::Drain, now);
+                }
             }
             let per_second = SEC as f64 / by_acks.max(1) as f64;
             self.round.busy = [served * per_second, delivered * per_second];
