@@ -195,13 +195,7 @@ impl Flight {
         let at = match (ts, latest) {
             (None, Some(latest)) => self.place(latest),
             (None, None) => None,
-            (Some(ts), latest) => {
-                let same = |t: &Transmission| t.sn == sn && t.ts == ts;
-                latest
-                    .and_then(|l| self.place(l))
-                    .filter(|at| same(&self.log[*at]))
-                    .or_else(|| self.find(sn, ts))
-            }
+            (Some(ts), _) => self.find(sn, ts),
         };
         if let Some(at) = at {
             self.heard(at, ts.is_some(), rate, now);
@@ -239,7 +233,7 @@ impl Flight {
             rate.on_rtt(rtt, now);
         }
         let (bytes, stamp) = (t.bytes as usize, t.stamp);
-        rate.on_delivered(bytes, &stamp, now);
+        rate.on_delivered(bytes, &stamp, named, now);
     }
 
     /// Finds what is lost by what was acknowledged after it.

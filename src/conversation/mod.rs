@@ -462,10 +462,14 @@ impl Conversation {
             paced.write(sn, self.conv, false, path, now, packet);
             paced.protect(sn, path, now.time);
         }
-        paced.write_control(self.conv, stream.len(), path, now, packet);
+        // before the acks, which would leave no room for a whole segment
         if let Some(sn) = paced.probe.take() {
-            paced.write(sn, self.conv, false, path, now, packet);
+            let known = paced.flight.data(sn).is_some();
+            if known && !paced.write(sn, self.conv, false, path, now, packet) {
+                paced.probe = Some(sn);
+            }
         }
+        paced.write_control(self.conv, stream.len(), path, now, packet);
         paced.write_copies(self.conv, path, now, packet);
         if new.is_some() && path.loss() >= LOSSY {
             paced.write_along(self.conv, path, now, packet);

@@ -114,6 +114,8 @@ struct Round {
     idle: u64,
     /// The senders, not the path, limited this round or the one in which its packets were sent.
     limited: bool,
+    /// Bytes sent.
+    sent: u64,
     packets: u32,
 }
 
@@ -212,6 +214,8 @@ pub struct Rate {
     round: Round,
     /// The last round had idle time.
     was_idle: bool,
+    /// Bytes per second that were sent in the last round: they are acknowledged in this one.
+    sent_before: f64,
     /// The queue at the end of the last round, microseconds of delay.
     queue: u64,
     /// Rounds since the last probe, and rounds in which startup did not grow.
@@ -255,6 +259,7 @@ impl Rate {
                 ..Round::default()
             },
             was_idle: true,
+            sent_before: 0.0,
             queue: 0,
             rounds: 0,
             stalled: 0,
@@ -276,7 +281,7 @@ impl Rate {
         match self.phase {
             Phase::Startup => STARTUP_GAIN,
             Phase::Drain => 0.5,
-            Phase::Probe(step) => PROBE[step.min(PROBE.len() - 1)],
+            Phase::Probe(step) => self.asks_for(step),
             Phase::Cruise | Phase::Look(_) if self.queue <= self.tolerance() => 1.0,
             // half of the queue drains in a round trip
             Phase::Cruise | Phase::Look(_) => {
@@ -284,6 +289,14 @@ impl Rate {
                 (1.0 - 0.5 * self.queue as f64 / path).max(0.5)
             }
         }
+    }
+
+    /// What the n-th step of a probe sends, as a share of the capacity: a few packets more at least, or nothing could be
+    /// told of it on a slow path.
+    fn asks_for(&self, step: usize) -> f64 {
+        let round = self.before * self.base() as f64 / SEC as f64;
+        let packets = 1.0 + 4.0 * 1400.0 / round.max(1400.0);
+        PROBE[step.min(PROBE.len() - 1)].max(packets.min(1.5))
     }
 
     /// The queue that noise can feign, microseconds: a share of the round trip, a tick of both ends' timers, and what an ack
@@ -380,6 +393,7 @@ impl Rate {
             self.delivered_at = now;
         }
         self.in_flight += bytes as u64;
+        self.round.sent += bytes as u64;
         Stamp {
             sent_at: now,
             delivered: self.delivered,
@@ -396,9 +410,7 @@ impl Rate {
     pub fn on_rtt(&mut self, rtt: u64, now: Time) {
         if self.base_rtt.is_none() {
             (self.srtt, self.rttvar) = (rtt, rtt / 2);
-            if self.delivered == 0 {
-                self.capacity = FIRST_WINDOW / (rtt.max(MS) as f64 / SEC as f64);
-            }
+            self.capacity = FIRST_WINDOW / (rtt.max(MS) as f64 / SEC as f64);
         } else {
             self.rttvar = (3 * self.rttvar + self.srtt.abs_diff(rtt)) / 4;
             self.srtt = (7 * self.srtt + rtt) / 8;
@@ -420,17 +432,20 @@ impl Rate {
         self.round.least_rtt = Some(self.round.least_rtt.map_or(rtt, |least| least.min(rtt)));
     }
 
-    /// A transmission of `bytes` was acknowledged.
-    pub fn on_delivered(&mut self, bytes: usize, stamp: &Stamp, now: Time) {
+    /// A transmission of `bytes` was acknowledged. Only one that its ack has `named` is measured: what is implied may have
+    /// arrived in an earlier transmission.
+    pub fn on_delivered(&mut self, bytes: usize, stamp: &Stamp, named: bool, now: Time) {
         self.in_flight = self.in_flight.saturating_sub(bytes as u64);
         self.delivered += bytes as u64;
         self.delivered_at = now;
         self.round.packets += 1;
-        if stamp.sent_at >= self.newest.sent_at {
+        if named && stamp.sent_at >= self.newest.sent_at {
             self.newest = *stamp;
             self.heard = true;
         }
-        self.first_sent_at = self.first_sent_at.max(stamp.sent_at);
+        if named {
+            self.first_sent_at = self.first_sent_at.max(stamp.sent_at);
+        }
     }
 
     /// All that one datagram acknowledged was told: takes the measurement. Within a datagram it would be too early, since
@@ -500,6 +515,8 @@ impl Rate {
         let idle = round.idle as f64 > span * IDLE;
         round.limited = idle || self.was_idle;
         self.was_idle = idle;
+        let sent = round.sent as f64 / span * SEC as f64;
+        let sent_before = std::mem::replace(&mut self.sent_before, sent);
         self.round = Round {
             ends_at: self.delivered,
             began_at: now,
@@ -509,7 +526,7 @@ impl Rate {
         self.learn(&round);
         self.rounds += 1;
         let standing = self.queue > self.tolerance();
-        self.next_phase(&round, standing, now);
+        self.next_phase(&round, sent_before, standing, now);
     }
 
     /// The share that may be lost by chance: loss above it was the queue's. Three standard errors and half a percent are
@@ -531,22 +548,27 @@ impl Rate {
             self.capacity = sample;
         } else if never_empty && !round.limited && round.packets >= TELLING && busy > 0.0 {
             if self.phase == Phase::Drain {
-                self.capacity = busy;
+                self.capacity = busy.max(self.before / 4.0);
             } else if busy < self.capacity {
                 self.capacity += (busy - self.capacity) * 0.5;
             }
         }
     }
 
-    fn next_phase(&mut self, round: &Round, standing: bool, now: Time) {
+    fn next_phase(&mut self, round: &Round, sent_before: f64, standing: bool, now: Time) {
         match self.phase {
             Phase::Startup => {
                 if round.limited {
                     return;
                 }
+                let asked = sent_before >= self.startup_best * STARTUP_GROWTH;
                 let grew = self.capacity >= self.startup_best * STARTUP_GROWTH;
                 self.startup_best = self.startup_best.max(self.capacity);
-                self.stalled = if grew { 0 } else { self.stalled + 1 };
+                self.stalled = match (grew, asked) {
+                    (true, _) => 0,
+                    (false, true) => self.stalled + 1,
+                    (false, false) => self.stalled,
+                };
                 if self.stalled >= STARTUP_ROUNDS || (standing && self.queue > self.base() / 8) {
                     self.enter(Phase::Drain, now);
                 }
@@ -563,7 +585,7 @@ impl Rate {
             }
             Phase::Probe(step) => self.enter(Phase::Look(step), now),
             Phase::Look(step) => {
-                let asked = PROBE[step.min(PROBE.len() - 1)];
+                let asked = self.asks_for(step);
                 let carried = self.capacity >= self.before * (1.0 + (asked - 1.0) / 2.0);
                 let next = match carried && !standing && !round.limited {
                     true if step + 1 < PROBE.len() => Phase::Probe(step + 1),

@@ -6,6 +6,10 @@ use crate::time::{SEC, Time};
 /// and one that comes late must be made up for, or the rate is never reached.
 const SLACK: u64 = 2_000;
 
+/// What goes ahead of bulk makes it wait no longer than this and one datagram more: the rate may turn out to be higher, and
+/// the debt was counted at the old one.
+const DEBT: u64 = 20_000;
+
 /// A leaky bucket that counts in time: each byte moves the moment at which the line is free.
 #[derive(Debug)]
 pub struct Pacer {
@@ -29,6 +33,9 @@ impl Pacer {
 
     /// Accounts for `bytes` that leave now, whether they had to wait or not. `rate` in bytes per second.
     pub fn charge(&mut self, bytes: usize, rate: f64, now: Time) {
+        if self.free_at > now.after(DEBT) {
+            return;
+        }
         let earliest = Time::from_micros(now.micros().saturating_sub(SLACK));
         let span = bytes as f64 / rate.max(1.0) * SEC as f64;
         self.free_at = self.free_at.max(earliest).after(span as u64);
