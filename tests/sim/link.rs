@@ -3,8 +3,10 @@
 
 use kcptun::time::{MS, SEC, Time};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::rc::Rc;
 
 /// Bytes of IP and UDP headers that a datagram takes on the line.
 const HEADERS: usize = 28;
@@ -77,7 +79,8 @@ pub struct Link {
     pub counts: Counts,
     rng: SmallRng,
     in_burst: bool,
-    line_free: Time,
+    /// When the bottleneck will have sent what it holds; links that share a bottleneck share this.
+    line_free: Rc<Cell<Time>>,
     last_due: Time,
     wire: BinaryHeap<Reverse<(Time, u64, Vec<u8>)>>,
     serial: u64,
@@ -90,11 +93,17 @@ impl Link {
             counts: Counts::default(),
             rng: SmallRng::seed_from_u64(seed),
             in_burst: false,
-            line_free: Time::ZERO,
+            line_free: Rc::default(),
             last_due: Time::ZERO,
             wire: BinaryHeap::new(),
             serial: 0,
         }
+    }
+
+    /// From now on, what is offered here goes through the bottleneck of another link, behind what that link put there. Its
+    /// loss and delay stay its own. Both shapes have to name the same rate and queue.
+    pub fn share_bottleneck(&mut self, other: &Link) {
+        self.line_free = other.line_free.clone();
     }
 
     /// A datagram enters.
@@ -108,13 +117,13 @@ impl Link {
         }
         let mut due = now;
         if self.shape.rate > 0.0 {
-            let start = self.line_free.max(now);
+            let start = self.line_free.get().max(now);
             if start.since(now) > self.shape.queue {
                 self.counts.overflowed += 1;
                 return;
             }
-            self.line_free = start.after((size as f64 * 8.0 / self.shape.rate * SEC as f64) as u64);
-            due = self.line_free;
+            due = start.after((size as f64 * 8.0 / self.shape.rate * SEC as f64) as u64);
+            self.line_free.set(due);
         }
         if self.loses() {
             self.counts.lost += 1;

@@ -4,6 +4,7 @@ use super::link::{Counts, Shape};
 use super::{Options, Role, World};
 use kcptun::crypto::Method;
 use kcptun::time::{MS, SEC, Time};
+use kcptun::tunnel::SessionId;
 
 /// A path to measure over: round trip ms, loss % a way, Mbit/s, queue ms, mean burst.
 #[derive(Clone, Copy, Debug)]
@@ -48,11 +49,89 @@ const fn scenario(
 }
 
 impl Scenario {
+    pub fn named(name: &str) -> Option<Scenario> {
+        SCENARIOS.into_iter().find(|s| s.name == name)
+    }
+
     pub fn shape(&self) -> Shape {
         Shape {
             burst: self.burst,
             ..Shape::path(self.rtt, self.loss, self.rate, self.queue)
         }
+    }
+}
+
+/// Line rate × (1 − loss) of a shape, bytes per second: what a share is a share of.
+pub fn line_rate(shape: &Shape) -> f64 {
+    shape.rate / 8.0 * (1.0 - shape.loss)
+}
+
+/// A tunnel as it is shipped, over this path both ways.
+pub fn options(shape: Shape, seed: u64) -> Options {
+    Options {
+        seed,
+        method: Some(Method::Chacha20Poly1305Ietf),
+        shapes: [shape; 2],
+        ..Options::default()
+    }
+}
+
+/// Connections that carry as much as they can one way.
+pub struct Bulk {
+    connections: Vec<(SessionId, u32)>,
+    /// The end where the bytes come out.
+    sink: usize,
+}
+
+impl Bulk {
+    pub fn start(world: &mut World, connections: usize, up: bool) -> Bulk {
+        let endless = u64::MAX / 2;
+        let (request, answer) = if up { (endless, 0) } else { (1, endless) };
+        let client = Role::Send {
+            bytes: request,
+            fin: false,
+        };
+        let service = Role::Serve {
+            request,
+            bytes: answer,
+            fin: false,
+        };
+        Bulk {
+            connections: (0..connections)
+                .map(|_| world.connect(client, service))
+                .collect(),
+            sink: usize::from(up),
+        }
+    }
+
+    /// Bytes that each connection has brought to the other end.
+    pub fn each(&self, world: &World) -> Vec<u64> {
+        let received = |conv| world.tcp(self.sink, conv).map_or(0, |tcp| tcp.received);
+        self.connections.iter().map(|c| received(c.1)).collect()
+    }
+
+    pub fn received(&self, world: &World) -> u64 {
+        self.each(world).iter().sum()
+    }
+
+    /// Bytes per second that arrive while the world runs for `span`.
+    pub fn goodput(&self, world: &mut World, span: u64) -> f64 {
+        let before = self.received(world);
+        world.run_for(span);
+        (self.received(world) - before) as f64 / (span as f64 / SEC as f64)
+    }
+
+    /// The same as a share of what the path could deliver.
+    pub fn share(&self, world: &mut World, span: u64) -> f64 {
+        let line = line_rate(&world.links[1 - self.sink].shape);
+        self.goodput(world, span) / line
+    }
+
+    pub fn stop(self, world: &mut World) {
+        for (id, _) in self.connections {
+            world.reset(0, id);
+        }
+        world.run_for(2 * SEC);
     }
 }
 
@@ -81,14 +160,8 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(scenario: Scenario, seed: u64) -> Bench {
-        let options = Options {
-            seed,
-            method: Some(Method::Chacha20Poly1305Ietf),
-            shapes: [scenario.shape(); 2],
-            ..Options::default()
-        };
         Bench {
-            world: World::new(options),
+            world: World::new(options(scenario.shape(), seed)),
             scenario,
         }
     }
@@ -193,80 +266,31 @@ impl Bench {
 
     /// Share of what the line could deliver, fairness, and all bytes delivered.
     pub fn bulk(&mut self, conns: usize, secs: u64, up: bool) -> (f64, f64, u64) {
-        let (client, service) = if up {
-            (
-                Role::Send {
-                    bytes: u64::MAX / 2,
-                    fin: false,
-                },
-                Role::Serve {
-                    request: u64::MAX,
-                    bytes: 0,
-                    fin: false,
-                },
-            )
-        } else {
-            (
-                Role::Send {
-                    bytes: 1,
-                    fin: false,
-                },
-                Role::Serve {
-                    request: 1,
-                    bytes: u64::MAX / 2,
-                    fin: false,
-                },
-            )
-        };
-        let all: Vec<_> = (0..conns)
-            .map(|_| self.world.connect(client, service))
-            .collect();
-        let end = usize::from(up);
-        let read = |w: &World| -> Vec<f64> {
-            all.iter()
-                .map(|(_, conv)| w.tcp(end, *conv).map_or(0, |t| t.received) as f64)
-                .collect()
-        };
+        let bulk = Bulk::start(&mut self.world, conns, up);
         self.world.run_for(3 * SEC);
-        let before = read(&self.world);
-        self.world.run_for(secs * SEC);
-        let after = read(&self.world);
-        let each: Vec<f64> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
-        let (sum, squares) = (
-            each.iter().sum::<f64>(),
-            each.iter().map(|x| x * x).sum::<f64>(),
-        );
-        for (id, _) in &all {
-            self.world.reset(0, *id);
-        }
-        self.world.run_for(2 * SEC);
-        let line = self.scenario.rate * 1e6 / 8.0 * (1.0 - self.scenario.loss / 100.0);
-        (
-            sum / secs as f64 / line,
-            sum * sum / (squares * conns as f64),
-            after.iter().sum::<f64>() as u64,
-        )
+        let before = bulk.each(&self.world);
+        let share = bulk.share(&mut self.world, secs * SEC);
+        let after = bulk.each(&self.world);
+        bulk.stop(&mut self.world);
+        let each = after.iter().zip(&before).map(|(a, b)| (a - b) as f64);
+        (share, fairness(each), after.iter().sum())
     }
 
     /// `ping` while a download fills the tunnel.
     pub fn under_load(&mut self, secs: u64) -> [f64; 2] {
-        let (id, _) = self.world.connect(
-            Role::Send {
-                bytes: 1,
-                fin: false,
-            },
-            Role::Serve {
-                request: 1,
-                bytes: u64::MAX / 2,
-                fin: false,
-            },
-        );
+        let bulk = Bulk::start(&mut self.world, 1, false);
         self.world.run_for(3 * SEC);
         let spans = self.ping(secs * 50);
-        self.world.reset(0, id);
-        self.world.run_for(2 * SEC);
+        bulk.stop(&mut self.world);
         spans
     }
+}
+
+/// Jain's index: 1 if all have the same, 1/n if one has all.
+pub fn fairness(each: impl Iterator<Item = f64> + Clone) -> f64 {
+    let squares: f64 = each.clone().map(|x| x * x).sum();
+    let count = each.clone().count();
+    each.sum::<f64>().powi(2) / (squares * count as f64)
 }
 
 fn difference(after: [Counts; 2], before: [Counts; 2]) -> [Counts; 2] {

@@ -385,18 +385,30 @@ impl World {
     }
 
     pub fn run_until(&mut self, end: Time) {
-        while let Some(next) = self.next() {
-            if next > end {
-                break;
-            }
-            if next > self.now {
-                (self.now, self.steps) = (next, 0);
-            }
-            self.steps += 1;
-            assert!(self.steps < 20_000, "time stands still at {:?}", self.now);
-            self.step();
+        World::run_together(std::slice::from_mut(self), end);
+    }
+
+    /// Runs worlds on one clock: they may share a bottleneck (`Link::share_bottleneck`).
+    pub fn run_together(worlds: &mut [World], end: Time) {
+        let first = |worlds: &[World]| {
+            let dues = worlds.iter().enumerate();
+            dues.filter_map(|(i, world)| Some((world.next()?, i))).min()
+        };
+        while let Some((next, i)) = first(worlds).filter(|(next, _)| *next <= end) {
+            worlds[i].step_at(next);
         }
-        self.now = self.now.max(end);
+        for world in worlds {
+            world.now = world.now.max(end);
+        }
+    }
+
+    fn step_at(&mut self, next: Time) {
+        if next > self.now {
+            (self.now, self.steps) = (next, 0);
+        }
+        self.steps += 1;
+        assert!(self.steps < 20_000, "time stands still at {:?}", self.now);
+        self.step();
     }
 
     /// Until nothing is waiting any more but the memory of ended sessions and pings; at most `span`.
