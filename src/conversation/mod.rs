@@ -7,43 +7,20 @@
 mod acks;
 pub mod engine;
 mod flight;
+mod paced;
 mod window;
 
 use crate::path::Path;
 use crate::ring::{Ring, Spares};
-use crate::segment::{self, HEADER, Header, Malformed, Segments, ahead, cmd};
+use crate::segment::{self, Header, Malformed, Segments, ahead, cmd};
 use crate::settings::{Flush, KcpSettings};
 use crate::time::{MS, Time};
-use acks::Acks;
 use engine::{Engine, Tap};
-use flight::Flight;
+use paced::{FIRST_REMOTE_WINDOW, LOSSY, PROMPT, Paced, Packet, TELL_AGAIN, TELLS, WINDOW_ASK};
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::rc::Rc;
 use window::Window;
-
-/// The window that a sender may assume before it has heard of the receiver's: KCP's own.
-const FIRST_REMOTE_WINDOW: u16 = 128;
-/// A flow is thin while no more than this is unacknowledged: it is waited for, and costs next to nothing.
-const THIN_BYTES: usize = 4096;
-const THIN_SEGMENTS: usize = 32;
-/// The chance that all copies of a small message are lost is brought below this.
-const ALL_LOST: f64 = 0.003;
-/// Paths that lose less than this get no copies.
-const LOSSY: f64 = 0.003;
-const MOST_COPIES: usize = 8;
-/// Small segments that ride along in a later datagram, together at most so many bytes.
-const ALONG_BYTES: usize = 600;
-const ALONG_SEGMENT: usize = 300;
-/// After a gap acks wait only this long, microseconds: the sender learns of a loss from them.
-const PROMPT: u64 = MS;
-/// How often to ask for a window that stays closed, at first and at most.
-const WINDOW_ASK: u64 = 200 * MS;
-const WINDOW_ASK_MOST: u64 = 5_000 * MS;
-/// How soon and how often a window that has opened is told again: the other end waits for it.
-const TELL_AGAIN: u64 = 20 * MS;
-const TELLS: u8 = 6;
 
 /// The present in both clocks.
 #[derive(Clone, Copy)]
@@ -95,29 +72,6 @@ struct Plain {
     /// Acks or a window tell may be waiting in KCP, and leave at this time at the latest.
     pending: Option<Time>,
     interval: u64,
-}
-
-#[derive(Default)]
-struct Paced {
-    flight: Flight,
-    acks: Acks,
-    /// Copies to send ahead of need: when, and of which segment.
-    copies: BinaryHeap<Reverse<(Time, u32)>>,
-    remote_window: u16,
-    window_limit: u16,
-    una: u32,
-    wnd: u16,
-    receive_window: Window,
-    /// Segments that were read since the window was last told.
-    read_since_told: u32,
-    tell_window: bool,
-    /// When an opened window is told again, and how many times at most: until something new comes.
-    tell_again: Option<(Time, u8)>,
-    /// The oldest segment, to be sent because nothing was heard.
-    probe: Option<u32>,
-    /// When to ask for the closed window, and how long to wait after that.
-    ask_at: Option<Time>,
-    ask_wait: u64,
 }
 
 impl Conversation {
@@ -541,222 +495,5 @@ impl Plain {
     /// KCP has something to say that it does not say by itself.
     fn owe(&mut self, now: Time) {
         self.pending.get_or_insert(now.after(self.interval));
-    }
-}
-
-impl Paced {
-    fn hear(&mut self, header: &Header, path: &mut Path, tap: &mut Tap, now: Now) {
-        // an old packet that comes late must not close a window that has opened since
-        if ahead(
-            header.una,
-            self.flight.next().wrapping_sub(self.flight.span() as u32),
-        ) >= 0
-        {
-            self.remote_window = header.wnd;
-        }
-        self.flight
-            .on_una(header.una, &mut path.rate, tap, now.time);
-        if self.closed() {
-            self.ask_at.get_or_insert(now.time.after(WINDOW_ASK));
-        } else {
-            (self.ask_at, self.ask_wait) = (None, WINDOW_ASK);
-        }
-    }
-
-    /// The other end has no room for a new segment.
-    fn closed(&self) -> bool {
-        self.flight.span() >= self.remote_window.min(self.window_limit) as usize
-    }
-
-    fn may_send_new(&self, waiting: usize) -> bool {
-        waiting > 0 && !self.closed()
-    }
-
-    /// Small messages of a thin flow (what waits fits into one segment, and little is under way) do not wait for the
-    /// rate, unless too much has gone ahead already.
-    fn goes_ahead(&self, waiting: usize, mss: usize, path: &Path, now: Time) -> bool {
-        self.may_send_new(waiting)
-            && waiting <= mss
-            && self.flight.unacked() <= THIN_SEGMENTS
-            && self.flight.unacked_bytes() <= THIN_BYTES
-            && path.rate.may_go_ahead(now)
-    }
-
-    fn urgent(&self, waiting: usize, now: Time) -> bool {
-        let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
-        self.tell_window
-            || due(self.tell_again.map(|(at, _)| at))
-            || self.probe.is_some()
-            || due(self.acks.due())
-            || due(self.copies.peek().map(|Reverse((at, _))| *at))
-            || (waiting > 0 && self.closed() && due(self.ask_at))
-    }
-
-    /// Appends a segment to the packet if it fits.
-    fn write(
-        &mut self,
-        sn: u32,
-        conv: u32,
-        along: bool,
-        path: &mut Path,
-        now: Now,
-        packet: &mut Packet,
-    ) -> bool {
-        let Some(data) = self.flight.data(sn) else {
-            return false;
-        };
-        let header = Header {
-            cmd: cmd::PUSH,
-            sn,
-            len: data.len() as u32,
-            ..self.header(conv, now)
-        };
-        let first = packet.len == 0;
-        if !packet.append(&header, data) {
-            return false;
-        }
-        let bytes = HEADER + data.len() + if first { path.overhead } else { 0 };
-        let stamp = path.rate.on_sent(bytes, now.time);
-        self.flight.sent(sn, now.clock, bytes, along, stamp);
-        true
-    }
-
-    fn header(&self, conv: u32, now: Now) -> Header {
-        Header {
-            conv,
-            cmd: cmd::WINS,
-            frg: 0,
-            wnd: self.wnd,
-            ts: now.clock,
-            sn: 0,
-            una: self.una,
-            len: 0,
-        }
-    }
-
-    /// Acks, and what concerns windows.
-    fn write_control(
-        &mut self,
-        conv: u32,
-        waiting: usize,
-        path: &Path,
-        now: Now,
-        packet: &mut Packet,
-    ) {
-        let header = self.header(conv, now);
-        let again = self.tell_again.filter(|(at, _)| *at <= now.time);
-        if let Some((_, left)) = again {
-            let wait = TELL_AGAIN.max(path.rate.srtt());
-            self.tell_again = (left > 1).then(|| (now.time.after(wait), left - 1));
-        }
-        if std::mem::take(&mut self.tell_window) || again.is_some() {
-            packet.append(&header, &[]);
-        }
-        if waiting > 0 && self.closed() && self.ask_at.is_some_and(|at| at <= now.time) {
-            packet.append(
-                &Header {
-                    cmd: cmd::WASK,
-                    ..header
-                },
-                &[],
-            );
-            self.ask_wait = (self.ask_wait * 2).min(WINDOW_ASK_MOST);
-            self.ask_at = Some(now.time.after(self.ask_wait));
-        }
-        for (sn, ts) in self.acks.take(packet.room() / HEADER) {
-            packet.append(
-                &Header {
-                    cmd: cmd::ACK,
-                    sn,
-                    ts,
-                    ..header
-                },
-                &[],
-            );
-        }
-    }
-
-    /// The copies that are due.
-    fn write_copies(&mut self, conv: u32, path: &mut Path, now: Now, packet: &mut Packet) {
-        while let Some(Reverse((at, sn))) = self.copies.peek().copied() {
-            if at > now.time {
-                return;
-            }
-            let size = self.flight.data(sn).map(<[u8]>::len);
-            if size.is_some_and(|size| packet.room() < HEADER + size) {
-                return;
-            }
-            self.copies.pop();
-            if size.is_some_and(|size| path.may_copy(HEADER + size + path.overhead, now.time)) {
-                self.write(sn, conv, false, path, now, packet);
-            }
-        }
-    }
-
-    /// Fills the packet with small segments that are still unacknowledged: KCP drops what it already has.
-    fn write_along(&mut self, conv: u32, path: &mut Path, now: Now, packet: &mut Packet) {
-        let mut left = ALONG_BYTES;
-        let along: Vec<u32> = self
-            .flight
-            .small(ALONG_SEGMENT)
-            .skip(1)
-            .take_while(|(_, data)| {
-                let fits = data.len() + HEADER <= left;
-                left = left.saturating_sub(data.len() + HEADER);
-                fits
-            })
-            .map(|(sn, _)| sn)
-            .collect();
-        for sn in along {
-            self.write(sn, conv, true, path, now, packet);
-        }
-    }
-
-    /// Plans copies of a segment, so many that all are lost only a few times in a thousand, spaced ever further.
-    fn protect(&mut self, sn: u32, path: &Path, now: Time) {
-        let loss = path.loss();
-        if loss < LOSSY {
-            return;
-        }
-        let copies = (ALL_LOST / loss).ln() / path.loss_after_loss().ln();
-        for i in 1..=(copies.ceil().max(1.0) as usize).min(MOST_COPIES) as u64 {
-            self.copies
-                .push(Reverse((now.after(2 * MS * i * (i + 1)), sn)));
-        }
-    }
-
-    /// A segment goes again. It holds up everything behind it, the more the oftener it was lost; and where nothing new is
-    /// to be sent the line is free for a copy.
-    fn protect_again(&mut self, sn: u32, tail: bool, path: &Path, now: Time) {
-        let loss = path.loss();
-        let again = i32::from(self.flight.sends(sn)) - 1;
-        if loss >= LOSSY && tail {
-            self.protect(sn, path, now);
-        } else if again >= 2 && loss.powi(again) < 0.03 {
-            self.copies.push(Reverse((now.after(4 * MS), sn)));
-        }
-    }
-}
-
-/// A packet under construction.
-struct Packet<'a> {
-    out: &'a mut [u8],
-    len: usize,
-    most: usize,
-}
-
-impl Packet<'_> {
-    fn room(&self) -> usize {
-        self.most.min(self.out.len()) - self.len
-    }
-
-    fn append(&mut self, header: &Header, data: &[u8]) -> bool {
-        if self.room() < HEADER + data.len() {
-            return false;
-        }
-        self.out[self.len..][..HEADER].copy_from_slice(&header.to_wire());
-        self.out[self.len + HEADER..][..data.len()].copy_from_slice(data);
-        self.len += HEADER + data.len();
-        true
     }
 }

@@ -13,20 +13,22 @@
 //!
 //! Here is who holds what, and what follows from a packet or a timer; in `transmit`, which datagram leaves next.
 
+mod ending;
+mod inbound;
 mod packet;
 mod transmit;
 
 use crate::conversation::engine::Tap;
 use crate::conversation::{Conversation, Now};
-use crate::ended::{Ended, Ending};
+use crate::ended::Ended;
 use crate::message::Control;
 use crate::path::Path;
 use crate::ring::Spares;
-use crate::segment::{self, Header, Segments, cmd};
 use crate::session::{Cause, DIAL_WITHIN, Session, State};
 use crate::settings::Settings;
-use crate::time::{MS, SEC, Time};
+use crate::time::{MS, Time};
 use crate::timer::Wheel;
+use inbound::Complaints;
 use packet::Packets;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use slab::Slab;
@@ -37,29 +39,10 @@ use std::rc::Rc;
 
 pub use packet::DATAGRAM_MAX;
 
-/// When a reset is said again, microseconds after the last time: it may get lost, and the other end's TCP waits for it.
-/// Where 30 % are lost, one in 15,000 takes more than a second.
-const RESET_AGAIN: [u64; 7] = [
-    40 * MS,
-    60 * MS,
-    80 * MS,
-    120 * MS,
-    160 * MS,
-    200 * MS,
-    240 * MS,
-];
-/// Late packets of a session that was reset are answered no oftener than this.
-const RESET_PAUSE: u64 = 200 * MS;
-/// Packets of sessions that are not known are answered so many times a second at most.
-const RESETS_A_SECOND: u32 = 500;
-/// Sessions begun by other ends that have not dialled yet, at most.
-const HALFWAY_MOST: usize = 4096;
 /// A session that is overdue and in a queue is looked at again after so long, microseconds.
 const QUEUED_AGAIN: u64 = 2 * MS;
 /// Paths whose knowledge is kept without a session, at most.
 const IDLE_PATHS: usize = 1024;
-/// Datagrams that wait to leave and answer something, at most; more would be somebody's flood.
-const CONTROL_MOST: usize = 4096;
 
 /// A session's place in the table. It is free again after the `Event::Close` of its holder was taken from
 /// `Tunnel::event`; the TCP socket must be closed then, before anything else is called.
@@ -176,29 +159,6 @@ pub struct Tunnel {
     counters: Counters,
     complaints: Complaints,
     resets: (Time, u32),
-}
-
-/// Log lines about bad packets, at most one a second.
-#[derive(Default)]
-struct Complaints {
-    next: Time,
-    held_back: u64,
-}
-
-impl Complaints {
-    fn say(&mut self, now: Time, from: SocketAddr, what: &str) {
-        if now < self.next {
-            self.held_back += 1;
-            return;
-        }
-        self.next = now.after(SEC);
-        match std::mem::take(&mut self.held_back) {
-            0 => log::warn!("a datagram from {from} was dropped: {what}"),
-            n => log::warn!(
-                "a datagram from {from} was dropped: {what} ({n} more since the last such line)"
-            ),
-        }
-    }
 }
 
 impl Tunnel {
@@ -441,164 +401,6 @@ impl Tunnel {
         ended
     }
 
-    /// A datagram arrived. It is opened in place; what does not belong here is dropped and counted.
-    pub fn receive(&mut self, now: Time, from: SocketAddr, datagram: &mut [u8]) {
-        self.counters.received += 1;
-        let sealed = self.packets.sealed();
-        let packet = match self.packets.open(datagram) {
-            Ok(packet) => packet,
-            Err(crate::crypto::Rejected::Replay) => {
-                self.counters.replayed += 1;
-                return self.complaints.say(now, from, "its nonce was seen before");
-            }
-            Err(_) => {
-                self.counters.bad_seal += 1;
-                let what = if sealed {
-                    "it does not open with this key and method"
-                } else {
-                    "it is too long"
-                };
-                return self.complaints.say(now, from, what);
-            }
-        };
-        let Some(conv) = packet.first_chunk().map(|b| u32::from_be_bytes(*b)) else {
-            self.counters.malformed += 1;
-            return self.complaints.say(now, from, "it is too short");
-        };
-        if conv == 0 {
-            return self.on_control(from, packet, now);
-        }
-        if let Some(id) = self.numbers.get(&(from, conv)).copied() {
-            return self.on_packet(id, packet, now);
-        }
-        self.on_stranger(from, conv, packet, now);
-    }
-
-    fn on_control(&mut self, from: SocketAddr, packet: &[u8], now: Time) {
-        match Control::read(packet) {
-            Some(Control::Ping(ts)) => self.answer(from, &Control::Pong(ts).to_wire()),
-            Some(Control::Pong(ts)) => {
-                let clock = clock(&self.settings, now).clock;
-                if let Some(lane) = self.addresses.get(&from) {
-                    let path = &mut self.lanes[*lane as usize].path;
-                    path.heard_at = now;
-                    let rtt = clock.wrapping_sub(ts);
-                    if rtt < 60_000 {
-                        path.rate.on_rtt(u64::from(rtt) * MS, now);
-                        log::debug!("{from} answers after {rtt} ms");
-                    }
-                }
-            }
-            Some(Control::Reset(conv)) => {
-                if let Some(id) = self.numbers.get(&(from, conv)).copied() {
-                    self.abort(id, Cause::ResetByPeer, now);
-                }
-            }
-            None => {
-                self.counters.malformed += 1;
-                self.complaints
-                    .say(now, from, "it is no message that is known");
-            }
-        }
-    }
-
-    /// A packet of a session that is in the table.
-    fn on_packet(&mut self, id: u32, packet: &mut [u8], now: Time) {
-        let entry = &mut self.sessions[id as usize];
-        let lane = &mut self.lanes[entry.session.path as usize];
-        if let State::Reset { .. } = entry.session.state {
-            return;
-        }
-        let both = clock(&self.settings, now);
-        if let Err(malformed) = entry
-            .session
-            .conversation
-            .input(packet, &mut lane.path, both)
-        {
-            self.counters.malformed += 1;
-            return self.complaints.say(
-                now,
-                entry.addr,
-                &format!("its segments are malformed ({malformed:?})"),
-            );
-        }
-        entry.session.heard_at = now;
-        lane.path.heard_at = now;
-        // before reading, which may end the session: what KCP put out must not leave as another's
-        self.take_packets(id, now);
-        self.read(id, now);
-        self.touch(id, now);
-        let lane = self.sessions.get(id as usize).map(|e| e.session.path);
-        if let Some(lane) = lane {
-            self.wake(lane);
-        }
-    }
-
-    /// A packet of a session that is not (or no longer) in the table.
-    fn on_stranger(&mut self, from: SocketAddr, conv: u32, packet: &mut [u8], now: Time) {
-        if segment::check(packet).is_err() {
-            self.counters.malformed += 1;
-            return self.complaints.say(now, from, "it is no packet of KCP");
-        }
-        match self.ended.answer(from, conv, RESET_PAUSE, now) {
-            Some(Ending::Clean { una }) => {
-                return self.acknowledge_again(from, una, packet);
-            }
-            Some(Ending::Reset) => return self.answer(from, &Control::Reset(conv).to_wire()),
-            None if self.ended.contains(from, conv) => return,
-            None => {}
-        }
-        if self.settings.accepts && begins_session(packet) {
-            if self.sessions.len() < self.settings.max_sessions && self.halfway < HALFWAY_MOST {
-                let id = self.insert(from, conv, false, now);
-                self.halfway += 1;
-                return self.on_packet(id, packet, now);
-            }
-            self.complaints.say(now, from, "the session table is full");
-        } else {
-            self.counters.unknown += 1;
-        }
-        if self.may_reset(now) {
-            log::debug!("{conv:08x}: {from} has a session that is not known here");
-            self.answer(from, &Control::Reset(conv).to_wire());
-        }
-    }
-
-    fn may_reset(&mut self, now: Time) -> bool {
-        if now.since(self.resets.0) >= SEC {
-            self.resets = (now, 0);
-        }
-        self.resets.1 += 1;
-        self.resets.1 <= RESETS_A_SECOND
-    }
-
-    /// A session that ended in order gets packets that its other end still repeats: their acks were lost, or they are
-    /// keepalives of an end whose TCP reader has not come to the end yet. Nothing else can follow an end of stream.
-    fn acknowledge_again(&mut self, from: SocketAddr, una: u32, packet: &[u8]) {
-        let mut acks = Vec::new();
-        for (header, _) in Segments::new(packet).flatten() {
-            if header.cmd == cmd::PUSH {
-                let ack = Header {
-                    cmd: cmd::ACK,
-                    una,
-                    len: 0,
-                    wnd: 128,
-                    ..header
-                };
-                acks.extend(ack.to_wire());
-            }
-        }
-        if !acks.is_empty() {
-            self.answer(from, &acks);
-        }
-    }
-
-    fn answer(&mut self, to: SocketAddr, packet: &[u8]) {
-        if self.control.len() < CONTROL_MOST {
-            self.control.push_back((to, packet.to_vec()));
-        }
-    }
-
     fn ping(&mut self, to: SocketAddr, now: Time) {
         let clock = clock(&self.settings, now).clock;
         self.answer(to, &Control::Ping(clock).to_wire());
@@ -680,120 +482,6 @@ impl Tunnel {
             deadline = deadline.max(now.after(QUEUED_AGAIN));
         }
         self.wheel.set_by(session_key(id), deadline);
-    }
-
-    fn close(&mut self, id: u32, abort: bool) {
-        let entry = &mut self.sessions[id as usize];
-        if entry.tcp == Tcp::Held {
-            entry.tcp = Tcp::Closing;
-            self.events.push_back(Event::Close {
-                id: SessionId(id),
-                abort,
-            });
-        }
-    }
-
-    /// Ends a session before its time. The other end is told, unless it was the one to say so.
-    fn abort(&mut self, id: u32, cause: Cause, now: Time) {
-        let entry = &mut self.sessions[id as usize];
-        if let State::Reset { .. } | State::Gone = entry.session.state {
-            return;
-        }
-        let session = &mut entry.session;
-        log::info!(
-            "{:08x}: {} in state {}: {}",
-            session.conv(),
-            "ended",
-            session.state.letter(),
-            cause.text()
-        );
-        if session.state == State::Halfway {
-            self.halfway -= 1;
-        }
-        session.discard(&mut self.spares);
-        session
-            .conversation
-            .forget(&mut self.lanes[session.path as usize].path);
-        session.state = State::Reset { told: 0 };
-        let lane = session.path;
-        self.wake(lane);
-        self.close(id, true);
-        if cause == Cause::ResetByPeer {
-            return self.retire(id, Ending::Reset, now);
-        }
-        self.tell_reset(id, now);
-    }
-
-    /// Says (again) that a session is no more; after the last time, forgets it.
-    fn tell_reset(&mut self, id: u32, now: Time) {
-        let entry = &mut self.sessions[id as usize];
-        let State::Reset { told } = entry.session.state else {
-            return;
-        };
-        let (conv, addr) = (entry.session.conv(), entry.addr);
-        entry.session.state = State::Reset { told: told + 1 };
-        // not by `answer`: there are as many as sessions end, and each of them counts
-        self.control
-            .push_back((addr, Control::Reset(conv).to_wire().to_vec()));
-        match RESET_AGAIN.get(told as usize) {
-            Some(pause) => self.wheel.set(session_key(id), now.after(*pause)),
-            None => self.retire(id, Ending::Reset, now),
-        }
-    }
-
-    fn retire_cleanly(&mut self, id: u32, now: Time) {
-        let session = &self.sessions[id as usize].session;
-        log::debug!(
-            "{:08x}: closed after {} ms, {} bytes in, {} bytes out",
-            session.conv(),
-            now.since(session.opened_at) / MS,
-            session.bytes_in,
-            session.bytes_out
-        );
-        let ending = Ending::Clean {
-            una: session.conversation.una(),
-        };
-        self.retire(id, ending, now);
-    }
-
-    /// Takes a session out of the table; only its number stays known.
-    fn retire(&mut self, id: u32, ending: Ending, now: Time) {
-        let entry = &mut self.sessions[id as usize];
-        let (conv, addr, lane) = (entry.session.conv(), entry.addr, entry.session.path);
-        entry.session.discard(&mut self.spares);
-        entry
-            .session
-            .conversation
-            .forget(&mut self.lanes[lane as usize].path);
-        entry.session.state = State::Gone;
-        self.wheel.clear(session_key(id));
-        self.numbers.remove(&(addr, conv));
-        self.ended
-            .insert(addr, conv, ending, now.after(self.settings.time_wait));
-        let l = &mut self.lanes[lane as usize];
-        l.path.sessions -= 1;
-        if l.path.sessions == 0 && !l.idle {
-            l.idle = true;
-            self.idle_lanes.push_back(lane);
-        }
-        // what it had in flight may have been what the others waited for
-        self.wake(lane);
-        self.release(id);
-    }
-
-    /// Frees a session's place once the caller has let go of it and no queue holds it.
-    fn release(&mut self, id: u32) {
-        let Some(entry) = self.sessions.get(id as usize) else {
-            return;
-        };
-        let session = &entry.session;
-        if session.state == State::Gone
-            && entry.tcp == Tcp::None
-            && !session.in_urgent
-            && !session.in_ready
-        {
-            self.sessions.remove(id as usize);
-        }
     }
 
     /// What the caller has to do next.
@@ -958,14 +646,4 @@ fn session_key(id: u32) -> u32 {
 
 fn lane_key(lane: u32) -> u32 {
     lane * 2 + 1
-}
-
-/// Whether a packet of an unknown number can be the first of a new session: it pushes, its sender has received nothing
-/// yet, and it stays within the window that KCP assumes before it has heard of the receiver's. Most sessions that were
-/// here before a restart are told by this; they are reset instead of being kept waiting.
-fn begins_session(packet: &[u8]) -> bool {
-    const FIRST_WINDOW: u32 = 128;
-    Segments::new(packet)
-        .flatten()
-        .any(|(h, _)| h.cmd == cmd::PUSH && h.una == 0 && h.sn < FIRST_WINDOW)
 }

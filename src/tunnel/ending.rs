@@ -1,0 +1,135 @@
+//! How sessions end: in order, or before their time with the other end being told; and what is remembered of them.
+
+use super::{Event, SessionId, Tcp, Tunnel, session_key};
+use crate::ended::Ending;
+use crate::message::Control;
+use crate::session::{Cause, State};
+use crate::time::{MS, Time};
+
+/// When a reset is said again, microseconds after the last time: it may get lost, and the other end's TCP waits for it.
+/// Where 30 % are lost, one in 15,000 takes more than a second.
+const RESET_AGAIN: [u64; 7] = [
+    40 * MS,
+    60 * MS,
+    80 * MS,
+    120 * MS,
+    160 * MS,
+    200 * MS,
+    240 * MS,
+];
+
+impl Tunnel {
+    pub(super) fn close(&mut self, id: u32, abort: bool) {
+        let entry = &mut self.sessions[id as usize];
+        if entry.tcp == Tcp::Held {
+            entry.tcp = Tcp::Closing;
+            self.events.push_back(Event::Close {
+                id: SessionId(id),
+                abort,
+            });
+        }
+    }
+
+    /// Ends a session before its time. The other end is told, unless it was the one to say so.
+    pub(super) fn abort(&mut self, id: u32, cause: Cause, now: Time) {
+        let entry = &mut self.sessions[id as usize];
+        if let State::Reset { .. } | State::Gone = entry.session.state {
+            return;
+        }
+        let session = &mut entry.session;
+        log::info!(
+            "{:08x}: {} in state {}: {}",
+            session.conv(),
+            "ended",
+            session.state.letter(),
+            cause.text()
+        );
+        if session.state == State::Halfway {
+            self.halfway -= 1;
+        }
+        session.discard(&mut self.spares);
+        session
+            .conversation
+            .forget(&mut self.lanes[session.path as usize].path);
+        session.state = State::Reset { told: 0 };
+        let lane = session.path;
+        self.wake(lane);
+        self.close(id, true);
+        if cause == Cause::ResetByPeer {
+            return self.retire(id, Ending::Reset, now);
+        }
+        self.tell_reset(id, now);
+    }
+
+    /// Says (again) that a session is no more; after the last time, forgets it.
+    pub(super) fn tell_reset(&mut self, id: u32, now: Time) {
+        let entry = &mut self.sessions[id as usize];
+        let State::Reset { told } = entry.session.state else {
+            return;
+        };
+        let (conv, addr) = (entry.session.conv(), entry.addr);
+        entry.session.state = State::Reset { told: told + 1 };
+        // not by `answer`: there are as many as sessions end, and each of them counts
+        self.control
+            .push_back((addr, Control::Reset(conv).to_wire().to_vec()));
+        match RESET_AGAIN.get(told as usize) {
+            Some(pause) => self.wheel.set(session_key(id), now.after(*pause)),
+            None => self.retire(id, Ending::Reset, now),
+        }
+    }
+
+    pub(super) fn retire_cleanly(&mut self, id: u32, now: Time) {
+        let session = &self.sessions[id as usize].session;
+        log::debug!(
+            "{:08x}: closed after {} ms, {} bytes in, {} bytes out",
+            session.conv(),
+            now.since(session.opened_at) / MS,
+            session.bytes_in,
+            session.bytes_out
+        );
+        let ending = Ending::Clean {
+            una: session.conversation.una(),
+        };
+        self.retire(id, ending, now);
+    }
+
+    /// Takes a session out of the table; only its number stays known.
+    pub(super) fn retire(&mut self, id: u32, ending: Ending, now: Time) {
+        let entry = &mut self.sessions[id as usize];
+        let (conv, addr, lane) = (entry.session.conv(), entry.addr, entry.session.path);
+        entry.session.discard(&mut self.spares);
+        entry
+            .session
+            .conversation
+            .forget(&mut self.lanes[lane as usize].path);
+        entry.session.state = State::Gone;
+        self.wheel.clear(session_key(id));
+        self.numbers.remove(&(addr, conv));
+        self.ended
+            .insert(addr, conv, ending, now.after(self.settings.time_wait));
+        let l = &mut self.lanes[lane as usize];
+        l.path.sessions -= 1;
+        if l.path.sessions == 0 && !l.idle {
+            l.idle = true;
+            self.idle_lanes.push_back(lane);
+        }
+        // what it had in flight may have been what the others waited for
+        self.wake(lane);
+        self.release(id);
+    }
+
+    /// Frees a session's place once the caller has let go of it and no queue holds it.
+    pub(super) fn release(&mut self, id: u32) {
+        let Some(entry) = self.sessions.get(id as usize) else {
+            return;
+        };
+        let session = &entry.session;
+        if session.state == State::Gone
+            && entry.tcp == Tcp::None
+            && !session.in_urgent
+            && !session.in_ready
+        {
+            self.sessions.remove(id as usize);
+        }
+    }
+}
