@@ -53,7 +53,7 @@ fn two_tunnels_that_begin_together_share_a_bottleneck() {
 
 #[test]
 fn a_second_tunnel_gets_its_share_of_a_bottleneck_in_use() {
-    // issue 3: 0.35 everywhere
+    // wanted: 0.35 everywhere
     share_with_a_neighbour(5 * SEC, [(0.0, 50, 0.35), (1.0, 50, 0.35), (0.0, 20, 0.30)]);
 }
 

@@ -36,7 +36,7 @@ const STARTUP_ROUNDS: u32 = 2;
 const PROBE: [f64; 2] = [1.08, 1.4];
 /// A queue that stands for so many rounds is drained for good, and one that so many rounds at half the rate do not drain
 /// is not ours.
-const STANDS: u32 = 3;
+const STANDS: u32 = 2;
 const DRAIN_ROUNDS: u32 = 3;
 /// Round trips from one probe to the next, and the most time.
 const PROBE_ROUNDS: u32 = 8;
@@ -225,6 +225,8 @@ pub struct Rate {
     probed_at: Time,
     /// Rounds in a row in which a queue stood while cruising.
     stood: u32,
+    /// The queue when it began to stand.
+    stood_from: u64,
     /// The capacity before the present probe or drain, and the queue when the drain began.
     before: f64,
     drained_from: u64,
@@ -266,6 +268,7 @@ impl Rate {
             startup_best: 0.0,
             probed_at: now,
             stood: 0,
+            stood_from: 0,
             before: 0.0,
             drained_from: 0,
         }
@@ -576,8 +579,7 @@ impl Rate {
             Phase::Drain => self.go_on_draining(round, standing, now),
             Phase::Cruise => {
                 let due = self.rounds >= PROBE_ROUNDS || now.since(self.probed_at) >= PROBE_EVERY;
-                self.stood = if standing { self.stood + 1 } else { 0 };
-                if self.stood >= STANDS {
+                if self.stays(standing) {
                     self.enter(Phase::Drain, now);
                 } else if due && !standing && !round.limited {
                     self.enter(Phase::Probe(0), now);
@@ -596,6 +598,21 @@ impl Rate {
                 self.enter(next, now);
             }
         }
+    }
+
+    /// Whether a queue has stood for some rounds and is not shrinking.
+    fn stays(&mut self, standing: bool) -> bool {
+        if !standing {
+            self.stood = 0;
+        } else if self.stood == 0 {
+            (self.stood, self.stood_from) = (1, self.queue);
+        } else if self.stood < STANDS {
+            self.stood += 1;
+        } else {
+            self.stood = 0;
+            return self.queue > self.stood_from / 10 * 7;
+        }
+        false
     }
 
     /// A queue of ours shrinks at half the rate by a round trip in two rounds. One that does not is not ours: the path has
