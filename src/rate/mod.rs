@@ -16,10 +16,12 @@
 
 pub mod loss;
 pub mod pacer;
+mod round;
 
 use crate::time::{MS, SEC, Time};
 use loss::Loss;
 use pacer::Pacer;
+use round::{Recent, Round};
 
 /// Segments that may leave on a path of which nothing is known, spread over a round trip, as a rate (RFC 6928 has 10;
 /// a tunnel carries many connections at once and repeats what gets lost early).
@@ -96,89 +98,6 @@ pub enum Phase {
 pub struct Limits {
     pub up: Option<f64>,
     pub down: Option<f64>,
-}
-
-/// One round trip's worth of measurement.
-#[derive(Clone, Copy, Debug, Default)]
-struct Round {
-    /// The round ends when something sent after this many bytes had been delivered is acknowledged.
-    ends_at: u64,
-    least_rtt: Option<u64>,
-    /// The best samples of the round, bytes per second.
-    service: f64,
-    delivery: f64,
-    /// Service and delivery by the spacing of the acks alone: the bottleneck's rate, if its queue was never empty.
-    busy: [f64; 2],
-    began_at: Time,
-    /// Microseconds in which more could have been sent than there was.
-    idle: u64,
-    /// The senders, not the path, limited this round or the one in which its packets were sent.
-    limited: bool,
-    /// Bytes sent.
-    sent: u64,
-    packets: u32,
-}
-
-impl Round {
-    /// The rate that the path has been seen to carry; `chance` is the share that random loss may have taken.
-    fn sample(&self, chance: f64) -> f64 {
-        self.service.min(self.delivery / (1.0 - chance))
-    }
-}
-
-/// The last eighth to quarter of a round trip: its least round trip is the queue as it is now, without jitter.
-#[derive(Clone, Copy, Debug, Default)]
-struct Recent {
-    now: Bucket,
-    before: Bucket,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
-    since: Time,
-    samples: u32,
-    least: u64,
-    /// Bytes acknowledged before it began.
-    delivered: u64,
-}
-
-impl Recent {
-    /// Fewer samples than this say little about a minimum.
-    const ENOUGH: u32 = 8;
-
-    fn record(&mut self, rtt: u64, span: u64, delivered: u64, now: Time) {
-        let over = self.now.samples >= Self::ENOUGH && now.since(self.now.since) >= span;
-        if self.now.samples == 0 || over {
-            self.before = self.now;
-            self.now = Bucket {
-                since: now,
-                samples: 1,
-                least: rtt,
-                delivered,
-            };
-        } else {
-            self.now.least = self.now.least.min(rtt);
-            self.now.samples += 1;
-        }
-    }
-
-    /// Whether the least is one of enough samples to be without chance.
-    fn enough(&self) -> bool {
-        self.before.samples >= Self::ENOUGH
-    }
-
-    fn least(&self) -> u64 {
-        match self.before.samples {
-            0 => self.now.least,
-            _ => self.now.least.min(self.before.least),
-        }
-    }
-
-    /// Bytes per second that were acknowledged.
-    fn delivery(&self, delivered: u64, now: Time) -> f64 {
-        let span = now.since(self.before.since).max(1) as f64;
-        (delivered - self.before.delivered) as f64 / span * SEC as f64
-    }
 }
 
 /// The state of one path.
