@@ -4,7 +4,7 @@ use crate::rate::loss::Loss;
 use crate::rate::pacer::Pacer;
 use crate::rate::{Limits, Rate};
 use crate::segment::ahead;
-use crate::time::{MS, Time};
+use crate::time::{MS, SEC, Time};
 use std::net::SocketAddr;
 
 /// Bytes of IP and UDP headers before a datagram's payload.
@@ -19,8 +19,9 @@ pub fn headers(addr: &SocketAddr) -> usize {
 /// The share of the path's rate that copies of small messages may take.
 const COPIES: f64 = 0.03;
 
-/// Bytes of a piece that does not wait for the operator's limit.
+/// Bytes of a piece that goes ahead of the operator's limit, and how far, microseconds.
 const SMALL: usize = 400;
+const AHEAD: u64 = 50 * MS;
 
 pub struct Path {
     pub addr: SocketAddr,
@@ -34,9 +35,8 @@ pub struct Path {
     reads: Pacer,
     /// Bytes around a KCP packet: IP, UDP and seal.
     pub overhead: usize,
-    /// When anything was last sent to and heard from there.
+    /// When anything was last sent there.
     pub sent_at: Time,
-    pub heard_at: Time,
     /// Sessions on this path.
     pub sessions: usize,
 }
@@ -48,12 +48,11 @@ impl Path {
             addr,
             rate: Rate::new(limits, now),
             inbound: Loss::default(),
-            copies: Pacer::new(now),
+            copies: Pacer::new(SEC, now),
             down: limits.down,
-            reads: Pacer::new(now),
+            reads: Pacer::new(SEC, now),
             overhead: headers(&addr) + seal,
             sent_at: now,
-            heard_at: now,
             sessions: 0,
         }
     }
@@ -87,10 +86,11 @@ impl Path {
     }
 
     /// Whether `bytes` that have arrived may be handed on now, by the operator's limit; they are charged if so. Small pieces
-    /// always may: they are what somebody waits for.
+    /// go ahead: they are what somebody waits for.
     pub fn may_read(&mut self, bytes: usize, now: Time) -> bool {
         let Some(down) = self.down else { return true };
-        let may = bytes < SMALL || self.reads.release() <= now;
+        let small = bytes < SMALL && self.reads.owes_less_than(AHEAD, now);
+        let may = small || self.reads.release() <= now;
         if may {
             self.reads.charge(bytes, down, now);
         }

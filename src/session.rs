@@ -96,7 +96,7 @@ pub struct Session {
     asked_at: Time,
     /// When TCP's reader last took something that it had been waited for.
     read_at: Time,
-    /// Lingering ends here, and so does the repetition of resets.
+    /// Lingering ends here.
     pub until: Time,
     /// Flags of the tunnel's queues: whether it stands in them.
     pub in_urgent: bool,
@@ -167,11 +167,6 @@ impl Session {
 
     pub fn conv(&self) -> u32 {
         self.conversation.conv()
-    }
-
-    /// Bytes that wait for KCP.
-    pub fn waiting(&self) -> usize {
-        self.stream.len()
     }
 
     /// Plain KCP: lets it have what waits.

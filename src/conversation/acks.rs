@@ -14,7 +14,7 @@ const ENOUGH: usize = 48;
 /// Loss from which acks are said twice, and three times. An ack is 24 bytes for a segment of 1,344: saying it costs 1.8 %
 /// of the traffic. At 5 % loss said twice, 0.25 % are lost; at 30 % said three times, 2.7 %.
 const TWICE: f64 = 0.003;
-const THRICE: f64 = 0.15;
+const THRICE: f64 = 0.2;
 
 #[derive(Default)]
 pub struct Acks {
@@ -75,10 +75,13 @@ impl Acks {
                 self.out.extend(acks.last());
             }
         }
-        while self.said.front().is_some_and(|(_, left)| *left == 0) {
-            self.spare
-                .extend(self.said.pop_front().map(|(acks, _)| acks));
-        }
+        let spare = &mut self.spare;
+        self.said.retain_mut(|(acks, left)| {
+            if *left == 0 {
+                spare.push(std::mem::take(acks));
+            }
+            *left > 0
+        });
         self.out.extend(&self.fresh);
         if repeats > 0 && !self.fresh.is_empty() {
             let mut kept = self.spare.pop().unwrap_or_default();
@@ -110,10 +113,13 @@ impl Acks {
     }
 }
 
+/// The longest that an ack waits. Senders allow for it: see `rate`.
+pub const DELAY_MOST: u64 = 6 * MS;
+
 /// How long an ack may wait for company on a path of this round trip, microseconds: a fraction of what recovery and the
 /// other end's measurement take anyway.
 pub fn delay(srtt: u64) -> u64 {
-    (srtt / 16).clamp(MS, 6 * MS)
+    (srtt / 16).clamp(MS, DELAY_MOST)
 }
 
 #[cfg(test)]

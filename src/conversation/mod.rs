@@ -15,6 +15,7 @@ use crate::ring::{Ring, Spares};
 use crate::segment::{self, Header, Malformed, Segments, ahead, cmd};
 use crate::settings::{Flush, KcpSettings};
 use crate::time::{MS, Time};
+pub use acks::DELAY_MOST;
 use engine::{Engine, Tap};
 use paced::{FIRST_REMOTE_WINDOW, LOSSY, PROMPT, Paced, Packet, TELL_AGAIN, TELLS, WINDOW_ASK};
 use std::cell::RefCell;

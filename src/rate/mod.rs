@@ -5,30 +5,43 @@
 //! The model is that of BBR (Cardwell et al., "BBR: Congestion-Based Congestion Control", ACM Queue 14(5), 2016;
 //! draft-cardwell-iccrg-bbr-congestion-control): a path is one bottleneck with a queue before it, and its state is known
 //! from two numbers, the rate at which it delivers when it is busy and the round trip when its queue is empty.
-//! Three things differ, because here random loss is the rule and the queue shall stay empty:
+//! What differs, because here random loss is the rule and the queue shall stay empty:
 //!
 //!  1. The rate is that of *service*: of all that was acknowledged or found lost, for a packet that is lost at random
 //!     has used its share of the line. Thus random loss, at any share, neither slows us down nor blurs the measurement.
 //!  2. A packet that a full queue threw away has not used the line. What the service rate says is therefore bounded by
-//!     delivered / (1 − p), p being the share lost while the queue was empty.
-//!  3. A standing queue (the *least* round trip of a round above the base, which jitter does not reach) slows us down
-//!     in proportion, as in delay-based control (Brakmo 1995; Kumar et al., "Swift", SIGCOMM 2020).
+//!     delivered / (1 − p), p being the share lost while the queue was empty, and what chance may add (`chance`).
+//!  3. A queue slows us down in proportion, as in delay-based control (Brakmo, 1995; Kumar et al., "Swift", SIGCOMM 2020).
+//!     It is the *least* round trip of the last moments above the base, which jitter does not reach (`queue_now`).
+//!  4. The estimate is no maximum over some rounds: it rises to what was seen to be carried, and falls, by half of the
+//!     difference each round, to what a busy bottleneck is seen to carry (`learn`).
+//!  5. The queue is empty every few rounds, so that the base round trip needs no phase of its own to be measured in.
+//!
+//! The phases: Startup, until a queue shows or the rate stops growing → Drain, until the queue is gone → Cruise, and from
+//! there every `PROBE_ROUNDS` Probe and Look: more is asked for in one round, and the next shows whether it was carried.
+//! If so, still more is asked for, and in the end Startup begins again; if not, Cruise goes on. A queue that Cruise does
+//! not get rid of leads to Drain, and one that Drain does not get rid of is not ours: its round trip is the new base.
+//!
+//! Where a constant names no source it was chosen on the simulated paths of `tests/rate.rs`, with real ones as a check.
 
 pub mod loss;
 pub mod pacer;
 mod round;
 
+use crate::conversation::DELAY_MOST;
 use crate::time::{MS, SEC, Time};
 use loss::Loss;
 use pacer::Pacer;
 use round::{Recent, Round};
 
+/// A full packet, bytes; near enough whatever the mtu is.
+const PACKET: f64 = 1400.0;
 /// Segments that may leave on a path of which nothing is known, spread over a round trip, as a rate (RFC 6928 has 10;
 /// a tunnel carries many connections at once and repeats what gets lost early).
-const FIRST_WINDOW: f64 = 32.0 * 1400.0;
+const FIRST_WINDOW: f64 = 32.0 * PACKET;
 /// Assumed round trip before the first sample.
 const FIRST_RTT: u64 = 100 * MS;
-/// 2/ln 2: the least gain that doubles the rate each round trip (BBR draft, section 4.3.1).
+/// 2/ln 2: doubles the rate each round trip (BBR as of 2016).
 const STARTUP_GAIN: f64 = 2.885;
 /// Startup ends when the rate has not grown by a quarter in so many rounds (BBR draft, 4.3.1.2, has three).
 const STARTUP_GROWTH: f64 = 1.25;
@@ -45,8 +58,6 @@ const PROBE_ROUNDS: u32 = 8;
 const PROBE_EVERY: u64 = SEC;
 /// The base round trip is the least of this span (BBR draft: 10 s).
 const BASE_SPAN: u64 = 10 * SEC;
-/// How long the other end may hold an ack back (`conversation::acks::delay` of a long path), microseconds.
-const ACK_DELAY: u64 = 6 * MS;
 /// A pause up to this is the grain of the timers; a longer one means that the senders had nothing to send.
 const GRAIN: u64 = 2 * MS;
 /// A round with more idle time than this share of it says nothing of the path's limit.
@@ -56,13 +67,15 @@ const TELLING: u32 = 16;
 /// So little in flight, bytes, is a thin flow.
 const ALONE: u64 = 10_000;
 /// In flight at least, bytes, however slow the path seems.
-const LEAST_WINDOW: u64 = 12 * 1400;
+const LEAST_WINDOW: u64 = 12 * PACKET as u64;
 /// Nothing shorter than this is measured, microseconds: acks and timers come in clumps of some milliseconds.
 const SHORTEST: u64 = 5 * MS;
 /// From this rate on, bytes per second, a datagram of acks holds more than a few.
 const MANY_ACKS: f64 = 4e6;
 /// Loss beyond chance, while there is a queue, from which startup has found the end of a short one.
 const OVERFLOW: f64 = 0.05;
+/// What goes ahead of bulk delays it by this at most, and bulk goes first when half of it is owed, microseconds.
+const DEBT: u64 = 20 * MS;
 /// The lowest rate, bytes per second: some packets a second must go, or nothing can be measured.
 const LEAST_RATE: f64 = 8_000.0;
 
@@ -74,7 +87,7 @@ pub struct Stamp {
     lost: u64,
     delivered_at: Time,
     first_sent_at: Time,
-    /// Sent while the path was not being filled beyond what it was known to carry.
+    /// Sent while no queue stood, and neither probe nor drain was going on: whether it gets lost is chance.
     calm: bool,
     /// Sent while next to nothing else was in flight.
     alone: bool,
@@ -84,7 +97,7 @@ pub struct Stamp {
 pub enum Phase {
     /// Doubling each round trip until the path shows its limit.
     Startup,
-    /// Half the rate until the queue that startup left is gone.
+    /// Half the rate until the queue is gone.
     Drain,
     Cruise,
     /// Asking for more, in the n-th step.
@@ -146,15 +159,17 @@ pub struct Rate {
     stood: u32,
     /// The queue when it began to stand.
     stood_from: u64,
+    /// The capacity at the end of the last round without a queue.
+    capacity_calm: f64,
     /// The capacity before the present probe or drain, and the queue when the drain began.
-    before: f64,
+    capacity_before: f64,
     drained_from: u64,
 }
 
 impl Rate {
     pub fn new(limits: Limits, now: Time) -> Rate {
         Rate {
-            pacer: Pacer::new(now),
+            pacer: Pacer::new(DEBT, now),
             limits,
             phase: Phase::Startup,
             capacity: FIRST_WINDOW / (FIRST_RTT as f64 / SEC as f64),
@@ -188,7 +203,8 @@ impl Rate {
             probed_at: now,
             stood: 0,
             stood_from: 0,
-            before: 0.0,
+            capacity_calm: 0.0,
+            capacity_before: 0.0,
             drained_from: 0,
         }
     }
@@ -216,19 +232,19 @@ impl Rate {
     /// What the n-th step of a probe sends, as a share of the capacity: a few packets more at least, or nothing could be
     /// told of it on a slow path.
     fn asks_for(&self, step: usize) -> f64 {
-        let round = self.before * self.base() as f64 / SEC as f64;
-        let packets = 1.0 + 4.0 * 1400.0 / round.max(1400.0);
+        let round = self.capacity_before * self.base() as f64 / SEC as f64;
+        let packets = 1.0 + 4.0 * PACKET / round.max(PACKET);
         PROBE[step.min(PROBE.len() - 1)].max(packets.min(1.5))
     }
 
     /// The queue that noise can feign, microseconds: a share of the round trip, a tick of both ends' timers, and what an ack
     /// waits for where segments are far apart.
     fn tolerance(&self) -> u64 {
-        let spacing = (2.0 * 1400.0 / self.capacity * SEC as f64) as u64;
+        let spacing = (2.0 * PACKET / self.capacity * SEC as f64) as u64;
         let share = (self.base() / 32).clamp(MS / 2, 5 * MS);
         // below some 10 ms it is the machines that set the pace, and they are away for milliseconds
         let nearby = SHORTEST.saturating_sub(self.base() / 4);
-        (share + MS + spacing.min(ACK_DELAY)).max(nearby)
+        (share + MS + spacing.min(DELAY_MOST)).max(nearby)
     }
 
     fn queue_now(&self) -> u64 {
@@ -260,7 +276,7 @@ impl Rate {
 
     /// Whether a small message may go ahead of the bulk: while what went ahead is below 10 ms of the rate.
     pub fn may_go_ahead(&self, now: Time) -> bool {
-        self.pacer.owes_less_than(10 * MS, now)
+        self.pacer.owes_less_than(DEBT / 2, now)
     }
 
     /// Smoothed round trip, microseconds.
@@ -277,11 +293,11 @@ impl Rate {
     /// a quarter of the round trip): long enough for a lost datagram of acks to be repeated. A `hole` is too small for one,
     /// where datagrams hold many acks; it only waits for what the path has been seen to reorder.
     pub fn reordering(&self, hole: bool) -> u64 {
-        let usual = (self.srtt / 8).clamp(4 * MS, 14 * MS);
+        let repeated = (self.srtt / 8).clamp(4 * MS, 2 * DELAY_MOST + 2 * MS);
         if hole && self.capacity > MANY_ACKS {
-            self.overtaken.min(usual)
+            self.overtaken
         } else {
-            usual
+            repeated.max(self.overtaken)
         }
     }
 
@@ -344,13 +360,6 @@ impl Rate {
         self.base_rtt = Some(self.base_now.min(self.base_before));
         self.recent
             .record(rtt, self.base() / 8, self.delivered, now);
-        let high = (self.base() / 8).max(self.tolerance());
-        if self.phase == Phase::Startup && self.recent.enough() && self.queue_now() > high {
-            // the bottleneck has been busy for that long: what came of it was its rate
-            let busy = self.recent.delivery(self.delivered, now) / (1.0 - self.loss.share());
-            self.capacity = self.capacity.max(busy.min(self.pacing()));
-            self.enter(Phase::Drain, now);
-        }
         self.round.least_rtt = Some(self.round.least_rtt.map_or(rtt, |least| least.min(rtt)));
     }
 
@@ -387,20 +396,35 @@ impl Rate {
             self.round.service = served * per_second;
             self.round.delivery = delivered * per_second;
             if self.phase == Phase::Startup {
-                let chance = self.chance();
-                self.capacity = self.capacity.max(self.round.sample(chance));
-                // a queue too short to show much of a delay shows loss
-                let lost = 1.0 - self.round.delivery / self.round.service.max(1.0);
-                if self.queue_now() > self.tolerance() && lost > chance + OVERFLOW {
-                    self.enter(Phase::Drain, now);
-                }
+                let sample = self.round.sample(self.chance());
+                self.capacity = self.capacity.max(sample);
             }
             let per_second = SEC as f64 / by_acks.max(1) as f64;
             self.round.busy = [served * per_second, delivered * per_second];
         }
+        if self.phase == Phase::Startup {
+            self.look_for_the_end_of_startup(now);
+        }
         let over = now.since(self.round.began_at) >= SHORTEST;
         if over && stamp.delivered >= self.round.ends_at {
             self.end_round(now);
+        }
+    }
+
+    /// Startup ends at once where a queue has shown itself, by delay or, if it is a short one, by loss. (Where it never
+    /// does, because the senders' machine or a policer is the limit, `next_phase` sees that the rate has stopped growing.)
+    fn look_for_the_end_of_startup(&mut self, now: Time) {
+        let queue = self.queue_now();
+        let deep = self.recent.enough() && queue > (self.base() / 8).max(self.tolerance());
+        let lost = 1.0 - self.round.delivery / self.round.service.max(1.0);
+        let short = queue > self.tolerance() && lost > self.chance() + OVERFLOW;
+        if deep {
+            // the bottleneck has been busy for that long: what came of it was its rate
+            let busy = self.recent.delivery(self.delivered, now) / (1.0 - self.loss.share());
+            self.capacity = self.capacity.max(busy.min(self.pacing()));
+        }
+        if deep || short {
+            self.enter(Phase::Drain, now);
         }
     }
 
@@ -414,7 +438,7 @@ impl Rate {
     /// arrived: where the queue was not empty, a loss may have been the queue's.
     pub fn record_fate(&mut self, lost: bool, stamp: &Stamp, rtt: u64) {
         // a thin flow's acks are all held back, and it fills no queue
-        let slack = if stamp.alone { ACK_DELAY } else { 0 };
+        let slack = if stamp.alone { DELAY_MOST } else { 0 };
         if stamp.calm && rtt <= self.base() + self.tolerance() + slack {
             self.loss.record(lost);
         }
@@ -423,7 +447,7 @@ impl Rate {
     /// What was given up has arrived after all.
     pub fn on_late(&mut self) {
         self.loss.retract();
-        self.overtaken = (self.overtaken + MS / 4).min(20 * MS);
+        self.overtaken = (self.overtaken + MS / 4).min(self.base() / 4).max(2 * MS);
     }
 
     /// A transmission of `bytes` will never be heard of: its session is gone.
@@ -445,16 +469,22 @@ impl Rate {
             ..Round::default()
         };
         self.queue = self.queue_now();
-        self.learn(&round);
-        self.rounds += 1;
         let standing = self.queue > self.tolerance();
+        let before = self.capacity;
+        self.learn(&round);
+        if !standing {
+            self.capacity_calm = self.capacity;
+        } else if self.capacity_calm == 0.0 {
+            self.capacity_calm = before;
+        }
+        self.rounds += 1;
         self.next_phase(&round, sent_before, standing, now);
     }
 
     /// The share that may be lost by chance: loss above it was the queue's. Three standard errors and half a percent are
     /// added to what the calm path loses.
     fn chance(&self) -> f64 {
-        let packets = self.capacity * self.base() as f64 / SEC as f64 / 1400.0;
+        let packets = self.capacity * self.base() as f64 / SEC as f64 / PACKET;
         (self.loss.share() + 3.0 * self.loss.deviation(packets) + 0.005).min(0.6)
     }
 
@@ -470,7 +500,7 @@ impl Rate {
             self.capacity = sample;
         } else if never_empty && !round.limited && round.packets >= TELLING && busy > 0.0 {
             if self.phase == Phase::Drain {
-                self.capacity = busy.max(self.before / 4.0);
+                self.capacity = busy.max(self.capacity_before / 4.0);
             } else if busy < self.capacity {
                 self.capacity += (busy - self.capacity) * 0.5;
             }
@@ -491,7 +521,7 @@ impl Rate {
                     (false, true) => self.stalled + 1,
                     (false, false) => self.stalled,
                 };
-                if self.stalled >= STARTUP_ROUNDS || (standing && self.queue > self.base() / 8) {
+                if self.stalled >= STARTUP_ROUNDS {
                     self.enter(Phase::Drain, now);
                 }
             }
@@ -507,7 +537,7 @@ impl Rate {
             Phase::Probe(step) => self.enter(Phase::Look(step), now),
             Phase::Look(step) => {
                 let asked = self.asks_for(step);
-                let carried = self.capacity >= self.before * (1.0 + (asked - 1.0) / 2.0);
+                let carried = self.capacity >= self.capacity_before * (1.0 + (asked - 1.0) / 2.0);
                 let next = match carried && !standing && !round.limited {
                     true if step + 1 < PROBE.len() => Phase::Probe(step + 1),
                     // far more is there than we knew: as on a new path
@@ -547,16 +577,18 @@ impl Rate {
             (self.base_rtt, self.base_now, self.base_before) = (Some(rtt), rtt, rtt);
             self.base_at = now;
             self.queue = 0;
-            self.capacity = self.before;
+            self.capacity = self.capacity_calm;
             self.enter(Phase::Cruise, now);
         }
     }
 
     fn enter(&mut self, phase: Phase, now: Time) {
         match phase {
-            Phase::Probe(_) => (self.probed_at, self.before) = (now, self.capacity),
+            Phase::Probe(_) => (self.probed_at, self.capacity_before) = (now, self.capacity),
             Phase::Startup => (self.startup_best, self.stalled) = (0.0, 0),
-            Phase::Drain => (self.drained_from, self.before) = (self.queue_now(), self.capacity),
+            Phase::Drain => {
+                (self.drained_from, self.capacity_before) = (self.queue_now(), self.capacity)
+            }
             _ => {}
         }
         self.stood = 0;

@@ -6,19 +6,21 @@ use crate::time::{SEC, Time};
 /// and one that comes late must be made up for, or the rate is never reached.
 const SLACK: u64 = 2_000;
 
-/// What goes ahead of bulk makes it wait no longer than this and one datagram more: the rate may turn out to be higher, and
-/// the debt was counted at the old one.
-const DEBT: u64 = 20_000;
-
-/// A leaky bucket that counts in time: each byte moves the moment at which the line is free.
+/// A leaky bucket that counts in time: each byte moves the moment at which the line is free, up to a most.
 #[derive(Debug)]
 pub struct Pacer {
     free_at: Time,
+    most_debt: u64,
 }
 
 impl Pacer {
-    pub fn new(now: Time) -> Pacer {
-        Pacer { free_at: now }
+    /// `most_debt`, microseconds: what goes without waiting makes others wait no longer than this and one datagram more.
+    /// A debt is counted at the rate of its time, and the rate may turn out to be higher.
+    pub fn new(most_debt: u64, now: Time) -> Pacer {
+        Pacer {
+            free_at: now,
+            most_debt,
+        }
     }
 
     /// When the next datagram may leave; at or before `now`: at once.
@@ -31,9 +33,10 @@ impl Pacer {
         self.free_at <= now.after(debt)
     }
 
-    /// Accounts for `bytes` that leave now, whether they had to wait or not. `rate` in bytes per second.
+    /// Accounts for `bytes` that leave now, whether they had to wait or not, unless the debt is at its most. `rate` in bytes
+    /// per second.
     pub fn charge(&mut self, bytes: usize, rate: f64, now: Time) {
-        if self.free_at > now.after(DEBT) {
+        if self.free_at > now.after(self.most_debt) {
             return;
         }
         let earliest = Time::from_micros(now.micros().saturating_sub(SLACK));
@@ -48,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_late_timer_does_not_cost_rate() {
-        let mut pacer = Pacer::new(Time::ZERO);
+        let mut pacer = Pacer::new(20_000, Time::ZERO);
         let mut sent = 0;
         for ms in 0..1000u64 {
             // the loop wakes up once a millisecond, up to 0.9 ms late
@@ -63,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_pause_earns_no_more_than_the_slack() {
-        let mut pacer = Pacer::new(Time::ZERO);
+        let mut pacer = Pacer::new(20_000, Time::ZERO);
         let now = Time::from_millis(5000);
         let mut burst = 0;
         while pacer.release() <= now {
@@ -71,5 +74,15 @@ mod tests {
             burst += 100;
         }
         assert!(burst <= 2_100, "{burst}");
+    }
+
+    #[test]
+    fn what_does_not_wait_owes_no_more_than_the_most() {
+        let mut pacer = Pacer::new(20_000, Time::ZERO);
+        (0..1000).for_each(|_| pacer.charge(1000, 1e6, Time::ZERO));
+        assert!(pacer.release() <= Time::from_millis(22));
+        assert!(
+            pacer.owes_less_than(30_000, Time::ZERO) && !pacer.owes_less_than(10_000, Time::ZERO)
+        );
     }
 }

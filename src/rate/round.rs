@@ -9,7 +9,7 @@ pub struct Round {
     /// The round ends when something sent after this many bytes had been delivered is acknowledged.
     pub ends_at: u64,
     pub least_rtt: Option<u64>,
-    /// The best samples of the round, bytes per second.
+    /// The round's last samples, bytes per second.
     pub service: f64,
     pub delivery: f64,
     /// Service and delivery by the spacing of the acks alone: the bottleneck's rate, if its queue was never empty.
@@ -31,7 +31,7 @@ impl Round {
     }
 }
 
-/// The last eighth to quarter of a round trip: its least round trip is the queue as it is now, without jitter.
+/// The last eighth to quarter of a round trip, or more where samples are few: its least round trip is the queue as it is now, without jitter.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Recent {
     now: Bucket,

@@ -1,6 +1,6 @@
 //! What follows from a datagram that has arrived: to whom it belongs, and who is told what when it belongs to nobody.
 
-use super::{Tunnel, clock};
+use super::{DATAGRAM_MAX, Tunnel, clock};
 use crate::crypto::Rejected;
 use crate::ended::Ending;
 use crate::message::Control;
@@ -45,7 +45,10 @@ impl Tunnel {
     /// A datagram arrived. It is opened in place; what does not belong here is dropped and counted.
     pub fn receive(&mut self, now: Time, from: SocketAddr, datagram: &mut [u8]) {
         self.counters.received += 1;
-        let sealed = self.packets.sealed();
+        if datagram.len() > DATAGRAM_MAX {
+            self.counters.malformed += 1;
+            return self.complaints.say(now, from, "it is too long");
+        }
         let packet = match self.packets.open(datagram) {
             Ok(packet) => packet,
             Err(Rejected::Replay) => {
@@ -54,11 +57,7 @@ impl Tunnel {
             }
             Err(_) => {
                 self.counters.bad_seal += 1;
-                let what = if sealed {
-                    "it does not open with this key and method"
-                } else {
-                    "it is too long"
-                };
+                let what = "it does not open with this key and method";
                 return self.complaints.say(now, from, what);
             }
         };
@@ -82,7 +81,6 @@ impl Tunnel {
                 let clock = clock(&self.settings, now).clock;
                 if let Some(lane) = self.addresses.get(&from) {
                     let path = &mut self.lanes[*lane as usize].path;
-                    path.heard_at = now;
                     let rtt = clock.wrapping_sub(ts);
                     if rtt < 60_000 {
                         path.rate.on_rtt(u64::from(rtt) * MS, now);
@@ -124,7 +122,6 @@ impl Tunnel {
             );
         }
         entry.session.heard_at = now;
-        lane.path.heard_at = now;
         // before reading, which may end the session: what KCP put out must not leave as another's
         self.take_packets(id, now);
         self.read(id, now);

@@ -73,7 +73,7 @@ pub enum Refused {
     NoPeer,
 }
 
-/// What was dropped, and why; and what was resent.
+/// What was dropped, and why.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Counters {
     pub received: u64,

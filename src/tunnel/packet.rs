@@ -3,7 +3,7 @@
 use crate::crypto::{Rejected, Sealing};
 use rand::{RngExt, rngs::SmallRng};
 
-/// The most padding: one byte less and a receiver could take it for a header of KCP with 24.
+/// The most padding that the protocol has; less than a header of KCP, so that it is never taken for one.
 const PADDING_MOST: usize = 15;
 /// The longest datagram of the protocol.
 pub const DATAGRAM_MAX: usize = 1500;
@@ -24,10 +24,6 @@ impl Packets {
         self.sealing.as_ref().map_or(0, Sealing::overhead)
     }
 
-    pub fn sealed(&self) -> bool {
-        self.sealing.is_some()
-    }
-
     /// Makes a datagram of the packet in `buf[..len]`, in place; `most` is the size of the path's largest packet.
     /// Returns the datagram's length.
     pub fn close(&mut self, buf: &mut [u8], len: usize, most: usize) -> usize {
@@ -43,9 +39,6 @@ impl Packets {
 
     /// The packet in a datagram.
     pub fn open<'a>(&mut self, datagram: &'a mut [u8]) -> Result<&'a mut [u8], Rejected> {
-        if datagram.len() > DATAGRAM_MAX {
-            return Err(Rejected::Short);
-        }
         match &mut self.sealing {
             Some(sealing) => sealing.open(datagram),
             None => Ok(datagram),
