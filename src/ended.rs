@@ -26,6 +26,8 @@ struct Record {
 #[derive(Default)]
 pub struct Ended {
     records: HashMap<(SocketAddr, u32), Record>,
+    /// How many records a number has, whatever the address.
+    numbers: HashMap<u32, u32>,
     /// In the order of their end, which is that of their expiry.
     order: VecDeque<(SocketAddr, u32, Time)>,
 }
@@ -35,6 +37,7 @@ impl Ended {
         if self.order.len() >= MOST {
             self.drop_oldest();
         }
+        *self.numbers.entry(conv).or_default() += 1;
         self.records.insert(
             (addr, conv),
             Record {
@@ -44,6 +47,11 @@ impl Ended {
             },
         );
         self.order.push_back((addr, conv, until));
+    }
+
+    /// Whether a number has a record, whatever the address.
+    pub fn knows(&self, conv: u32) -> bool {
+        self.numbers.contains_key(&conv)
     }
 
     pub fn contains(&self, addr: SocketAddr, conv: u32) -> bool {
@@ -71,7 +79,7 @@ impl Ended {
             self.drop_oldest();
         }
         if self.order.is_empty() {
-            (self.records, self.order) = (HashMap::new(), VecDeque::new());
+            *self = Ended::default();
         }
     }
 
@@ -84,11 +92,19 @@ impl Ended {
     }
 
     fn drop_oldest(&mut self) {
-        if let Some((addr, conv, until)) = self.order.pop_front()
-            && self
-                .records
-                .get(&(addr, conv))
-                .is_some_and(|r| r.until == until)
+        let Some((addr, conv, until)) = self.order.pop_front() else {
+            return;
+        };
+        if let Some(count) = self.numbers.get_mut(&conv) {
+            *count -= 1;
+            if *count == 0 {
+                self.numbers.remove(&conv);
+            }
+        }
+        if self
+            .records
+            .get(&(addr, conv))
+            .is_some_and(|r| r.until == until)
         {
             self.records.remove(&(addr, conv));
         }

@@ -18,6 +18,9 @@ pub struct Wheel {
     used: [u64; LEVELS],
     /// The present deadline of each key in ms; `IDLE` without one. An entry whose time differs is stale.
     armed: Vec<u64>,
+    /// For each key and level, the millisecond at which its nearest entry there is looked at: one that is due
+    /// later need not be put in, the earlier one brings it back.
+    placed: Vec<[u64; LEVELS]>,
     count: usize,
 }
 
@@ -36,6 +39,7 @@ impl Wheel {
             slots: vec![Vec::new(); SLOTS as usize * LEVELS],
             used: [0; LEVELS],
             armed: Vec::new(),
+            placed: Vec::new(),
             count: 0,
         }
     }
@@ -48,6 +52,7 @@ impl Wheel {
         let at = at.micros().div_ceil(crate::time::MS);
         if self.armed.len() <= key as usize {
             self.armed.resize(key as usize + 1, IDLE);
+            self.placed.resize(key as usize + 1, [IDLE; LEVELS]);
         }
         let slot = &mut self.armed[key as usize];
         if *slot == at {
@@ -127,19 +132,21 @@ impl Wheel {
             }
             self.used[level] &= !(1 << slot);
             let mut entries = std::mem::take(&mut self.slots[level * SLOTS as usize + slot]);
-            for entry in entries.drain(..) {
-                if self.armed[entry.key as usize] != entry.at {
-                    continue;
+            for Entry { key, .. } in entries.drain(..) {
+                let placed = &mut self.placed[key as usize][level];
+                if *placed <= self.now {
+                    *placed = IDLE;
                 }
-                if entry.at <= self.now {
-                    self.clear(entry.key);
-                    due.push(entry.key);
-                } else {
-                    self.insert(entry);
+                let at = self.armed[key as usize];
+                if at <= self.now {
+                    self.clear(key);
+                    due.push(key);
+                } else if at != IDLE {
+                    self.insert(Entry { key, at });
                 }
             }
             let place = &mut self.slots[level * SLOTS as usize + slot];
-            if place.is_empty() {
+            if place.is_empty() && entries.capacity() <= 64 {
                 *place = entries;
             }
         }
@@ -158,7 +165,13 @@ impl Wheel {
             at / width
         } else {
             self.now / width + SLOTS - 1
-        } % SLOTS;
+        };
+        let placed = &mut self.placed[entry.key as usize][level];
+        if *placed <= slot * width {
+            return;
+        }
+        *placed = slot * width;
+        let slot = slot % SLOTS;
         self.used[level] |= 1 << slot;
         self.slots[level * SLOTS as usize + slot as usize].push(entry);
     }

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 /// A segment's number and the timestamp that its ack echoes.
 pub type Ack = (u32, u32);
 
+/// The most that wait to be said.
+const MOST: usize = 65_536;
 /// So many acks fill most of a datagram: they go at once.
 const ENOUGH: usize = 48;
 
@@ -36,6 +38,9 @@ impl Acks {
             return;
         }
         self.fresh.append(acks);
+        // somebody repeats segments while nothing can leave: the latest acks are enough
+        let surplus = self.fresh.len().saturating_sub(MOST);
+        self.fresh.drain(..surplus);
         let at = if self.fresh.len() >= ENOUGH {
             now
         } else {

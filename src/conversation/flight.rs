@@ -86,6 +86,11 @@ impl Flight {
         self.segments.len()
     }
 
+    /// Whether anything of ours was ever acknowledged.
+    pub fn has_arrived(&self) -> bool {
+        self.first != 0 || self.newest != Time::default()
+    }
+
     /// Nothing is left of anything that was sent.
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
@@ -239,6 +244,14 @@ impl Flight {
     /// Finds what is lost by what was acknowledged after it.
     pub fn detect(&mut self, rate: &mut Rate) {
         while let Some(t) = self.log.front() {
+            let old = t.stamp.sent_at.after(2 * rate.timeout()) <= self.last_sent;
+            if !t.acked && old && ahead(t.sn, self.first) < 0 {
+                // its segment has arrived in another transmission, and no ack will ever name this one
+                rate.on_forgotten(t.bytes as usize);
+                self.log.pop_front();
+                self.log_first += 1;
+                continue;
+            }
             let run = self.log.iter().take(HOLE + 1).take_while(|t| !t.acked);
             let reordering = rate.reordering(run.count() <= HOLE);
             if !t.acked && t.stamp.sent_at.after(reordering) > self.newest {

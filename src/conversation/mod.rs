@@ -70,6 +70,7 @@ enum Driver {
 struct Plain {
     flush: Flush,
     window: usize,
+    receive_window: u16,
     /// Acks or a window tell may be waiting in KCP, and leave at this time at the latest.
     pending: Option<Time>,
     interval: u64,
@@ -87,13 +88,13 @@ impl Conversation {
     ) -> Conversation {
         let mut engine = Engine::new(conv, settings, mtu, paced, tap.clone());
         engine.tick(now.clock);
+        engine.set_windows(settings.sndwnd, FIRST_REMOTE_WINDOW);
         let driver = if paced {
             let receive_window = Window::new(settings.rcvwnd, now.time);
-            engine.set_windows(settings.sndwnd, receive_window.size());
             Driver::Paced(Box::new(Paced {
                 remote_window: FIRST_REMOTE_WINDOW,
                 window_limit: settings.sndwnd,
-                wnd: receive_window.size(),
+                wnd: FIRST_REMOTE_WINDOW,
                 receive_window,
                 ask_wait: WINDOW_ASK,
                 ..Paced::default()
@@ -102,6 +103,7 @@ impl Conversation {
             Driver::Plain(Plain {
                 flush: settings.flush,
                 window: settings.sndwnd as usize,
+                receive_window: settings.rcvwnd,
                 pending: None,
                 interval: u64::from(settings.interval.max(10)) * MS,
             })
@@ -115,6 +117,26 @@ impl Conversation {
             expected: 0,
             gap: false,
         }
+    }
+
+    /// The other end is known to receive at the address that it sends from: it need not prove it again.
+    pub fn trust(&mut self) {
+        if let Driver::Paced(paced) = &mut self.driver {
+            paced.proven = true;
+        }
+    }
+
+    /// The window is as wide as configured from now on; until then it is the least that KCP has. A session that nobody has
+    /// dialled for gets no more memory.
+    pub fn widen(&mut self) {
+        let (send, receive) = match &mut self.driver {
+            Driver::Paced(paced) => {
+                paced.wnd = paced.receive_window.size();
+                (paced.window_limit, paced.wnd)
+            }
+            Driver::Plain(plain) => (plain.window as u16, plain.receive_window),
+        };
+        self.engine.set_windows(send, receive);
     }
 
     pub fn conv(&self) -> u32 {

@@ -14,6 +14,8 @@ use std::collections::BinaryHeap;
 
 /// The window that a sender may assume before it has heard of the receiver's: KCP's own.
 pub(super) const FIRST_REMOTE_WINDOW: u16 = 128;
+/// Segments in flight before the other end has acknowledged anything: its address may be somebody else's.
+const UNPROVEN: usize = 32;
 /// A flow is thin while no more than this is unacknowledged: it is waited for, and costs next to nothing.
 const THIN_BYTES: usize = 4096;
 const THIN_SEGMENTS: usize = 32;
@@ -40,6 +42,8 @@ pub(super) struct Paced {
     pub(super) acks: Acks,
     /// Copies to send ahead of need: when, and of which segment.
     pub(super) copies: BinaryHeap<Reverse<(Time, u32)>>,
+    /// Somebody at this address has acknowledged something before.
+    pub(super) proven: bool,
     pub(super) remote_window: u16,
     pub(super) window_limit: u16,
     pub(super) una: u32,
@@ -78,7 +82,13 @@ impl Paced {
 
     /// The other end has no room for a new segment.
     pub(super) fn closed(&self) -> bool {
-        self.flight.span() >= self.remote_window.min(self.window_limit) as usize
+        let window = self.remote_window.min(self.window_limit) as usize;
+        let most = if self.proven || self.flight.has_arrived() {
+            window
+        } else {
+            window.min(UNPROVEN)
+        };
+        self.flight.span() >= most
     }
 
     pub(super) fn may_send_new(&self, waiting: usize) -> bool {

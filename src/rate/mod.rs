@@ -279,6 +279,11 @@ impl Rate {
         self.pacer.owes_less_than(DEBT / 2, now)
     }
 
+    /// Whether anything sent there was ever acknowledged.
+    pub fn has_delivered(&self) -> bool {
+        self.delivered > 0
+    }
+
     /// Smoothed round trip, microseconds.
     pub fn srtt(&self) -> u64 {
         self.srtt

@@ -37,11 +37,19 @@ impl Tunnel {
             return;
         }
         let session = &mut entry.session;
-        log::info!(
-            "{:08x}: {} in state {}: {}",
-            session.conv(),
-            "ended",
-            session.state.letter(),
+        let news = match cause {
+            Cause::Broken | Cause::ResetByPeer => self.breaks.may(now),
+            _ => true,
+        };
+        let level = if news {
+            log::Level::Info
+        } else {
+            log::Level::Debug
+        };
+        let (conv, state) = (session.conv(), session.state.letter());
+        log::log!(
+            level,
+            "{conv:08x}: ended in state {state}: {}",
             cause.text()
         );
         if session.state == State::Halfway {
@@ -105,6 +113,12 @@ impl Tunnel {
         entry.session.state = State::Gone;
         self.wheel.clear(session_key(id));
         self.numbers.remove(&(addr, conv));
+        if let Some(count) = self.live.get_mut(&conv) {
+            *count -= 1;
+            if *count == 0 {
+                self.live.remove(&conv);
+            }
+        }
         self.ended
             .insert(addr, conv, ending, now.after(self.settings.time_wait));
         let l = &mut self.lanes[lane as usize];

@@ -3,7 +3,7 @@
 use super::{DATAGRAM_MAX, Tunnel, clock};
 use crate::crypto::Rejected;
 use crate::ended::Ending;
-use crate::message::Control;
+use crate::message::{self, Control};
 use crate::segment::{self, Header, Segments, cmd};
 use crate::session::{Cause, State};
 use crate::time::{MS, SEC, Time};
@@ -26,6 +26,15 @@ pub(super) struct Complaints {
 }
 
 impl Complaints {
+    /// Whether a line may be written now.
+    pub(super) fn may(&mut self, now: Time) -> bool {
+        let may = now >= self.next;
+        if may {
+            self.next = now.after(SEC);
+        }
+        may
+    }
+
     pub(super) fn say(&mut self, now: Time, from: SocketAddr, what: &str) {
         if now < self.next {
             self.held_back += 1;
@@ -48,6 +57,13 @@ impl Tunnel {
         if datagram.len() > DATAGRAM_MAX {
             self.counters.malformed += 1;
             return self.complaints.say(now, from, "it is too long");
+        }
+        if !self.settings.accepts && self.peer.is_some_and(|peer| peer != from) {
+            // before it is opened: a copy must not spend the nonce of the true one
+            self.counters.unknown += 1;
+            return self
+                .complaints
+                .say(now, from, "it is not from the other end");
         }
         let packet = match self.packets.open(datagram) {
             Ok(packet) => packet,
@@ -84,7 +100,14 @@ impl Tunnel {
                     let rtt = clock.wrapping_sub(ts);
                     if rtt < 60_000 {
                         path.rate.on_rtt(u64::from(rtt) * MS, now);
-                        log::debug!("{from} answers after {rtt} ms");
+                        let first = self.peer == Some(from)
+                            && !std::mem::replace(&mut self.hello.heard, true);
+                        let level = if first {
+                            log::Level::Info
+                        } else {
+                            log::Level::Debug
+                        };
+                        log::log!(level, "{from} answers after {rtt} ms");
                     }
                 }
             }
@@ -122,6 +145,7 @@ impl Tunnel {
             );
         }
         entry.session.heard_at = now;
+        self.hello.heard |= self.peer == Some(entry.addr);
         // before reading, which may end the session: what KCP put out must not leave as another's
         self.take_packets(id, now);
         self.read(id, now);
@@ -152,8 +176,19 @@ impl Tunnel {
             None if self.ended.contains(from, conv) => return,
             None => {}
         }
-        if self.settings.accepts && begins_session(packet) {
-            if self.sessions.len() < self.settings.max_sessions && self.halfway < HALFWAY_MOST {
+        let begins = self.settings.accepts && begins_session(packet);
+        if begins && self.packets.sealed() && self.is_known(conv) {
+            // a first packet that somebody has seen and sends again from elsewhere: its service is dialled already
+            self.counters.replayed += 1;
+            return self.complaints.say(
+                now,
+                from,
+                "it begins a session that there is at another address",
+            );
+        }
+        if begins {
+            let room = self.halfway < HALFWAY_MOST || has_dial(packet);
+            if self.sessions.len() < self.settings.max_sessions && room {
                 let id = self.insert(from, conv, false, now);
                 self.halfway += 1;
                 return self.on_packet(id, packet, now);
@@ -166,6 +201,11 @@ impl Tunnel {
             log::debug!("{conv:08x}: {from} has a session that is not known here");
             self.answer(from, &Control::Reset(conv).to_wire());
         }
+    }
+
+    /// Whether a number belongs to a session, present or lately ended, whatever its address.
+    fn is_known(&self, conv: u32) -> bool {
+        self.live.contains_key(&conv) || self.ended.knows(conv)
     }
 
     pub(super) fn may_reset(&mut self, now: Time) -> bool {
@@ -212,4 +252,12 @@ fn begins_session(packet: &[u8]) -> bool {
     Segments::new(packet)
         .flatten()
         .any(|(h, _)| h.cmd == cmd::PUSH && h.una == 0 && h.sn < FIRST_WINDOW)
+}
+
+/// Whether a packet holds the first segment of a session, and it dials.
+fn has_dial(packet: &[u8]) -> bool {
+    let dial = message::header(message::Kind::Dial, 0);
+    Segments::new(packet)
+        .flatten()
+        .any(|(h, data)| h.cmd == cmd::PUSH && h.sn == 0 && data.starts_with(&dial))
 }

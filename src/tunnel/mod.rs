@@ -26,7 +26,7 @@ use crate::path::Path;
 use crate::ring::Spares;
 use crate::session::{Cause, DIAL_WITHIN, Session, State};
 use crate::settings::Settings;
-use crate::time::{MS, Time};
+use crate::time::{MS, SEC, Time};
 use crate::timer::Wheel;
 use inbound::Complaints;
 use packet::Packets;
@@ -41,6 +41,8 @@ pub use packet::DATAGRAM_MAX;
 
 /// A session that is overdue and in a queue is looked at again after so long, microseconds.
 const QUEUED_AGAIN: u64 = 2 * MS;
+/// A peer that has not answered for so long is worth a line in the log.
+const SILENCE: u64 = 5 * SEC;
 /// Paths whose knowledge is kept without a session, at most.
 const IDLE_PATHS: usize = 1024;
 
@@ -132,6 +134,15 @@ enum Tcp {
     Closing,
 }
 
+/// Whether the peer has ever answered, and what was done about it until then.
+#[derive(Default)]
+struct Hello {
+    heard: bool,
+    asked: u32,
+    /// When the log says (again) that nothing answers.
+    warn_at: Time,
+}
+
 pub struct Tunnel {
     settings: Settings,
     packets: Packets,
@@ -140,10 +151,13 @@ pub struct Tunnel {
     scratch: Vec<u8>,
     sessions: Slab<Entry>,
     numbers: HashMap<(SocketAddr, u32), u32>,
+    /// How many sessions of a number there are in the table, whatever their address.
+    live: HashMap<u32, u32>,
     lanes: Slab<Lane>,
     addresses: HashMap<SocketAddr, u32>,
     idle_lanes: VecDeque<u32>,
     peer: Option<SocketAddr>,
+    hello: Hello,
     ended: Ended,
     wheel: Wheel,
     due: Vec<u32>,
@@ -158,6 +172,8 @@ pub struct Tunnel {
     halfway: usize,
     counters: Counters,
     complaints: Complaints,
+    /// Sessions that were broken off by what came for them: others can cause it as often as they like.
+    breaks: Complaints,
     resets: (Time, u32),
 }
 
@@ -173,10 +189,12 @@ impl Tunnel {
             scratch: Vec::new(),
             sessions: Slab::new(),
             numbers: HashMap::new(),
+            live: HashMap::new(),
             lanes: Slab::new(),
             addresses: HashMap::new(),
             idle_lanes: VecDeque::new(),
             peer: None,
+            hello: Hello::default(),
             ended: Ended::default(),
             wheel: Wheel::new(now),
             due: Vec::new(),
@@ -188,6 +206,7 @@ impl Tunnel {
             halfway: 0,
             counters: Counters::default(),
             complaints: Complaints::default(),
+            breaks: Complaints::default(),
             resets: (now, 0),
         }
     }
@@ -195,6 +214,10 @@ impl Tunnel {
     /// Sets the address that sessions opened from this side are carried to (`udp_connect`, resolved), and pings it.
     pub fn set_peer(&mut self, now: Time, peer: SocketAddr) {
         self.peer = Some(peer);
+        self.hello = Hello {
+            warn_at: now.after(SILENCE),
+            ..Hello::default()
+        };
         self.lane_of(peer, now);
         if self.settings.keepalive > 0 {
             self.ping(peer, now);
@@ -233,7 +256,7 @@ impl Tunnel {
         let l = &mut self.lanes[lane as usize];
         l.path.sessions += 1;
         let paced = self.settings.rate.control && self.settings.kcp.nc;
-        let conversation = Conversation::new(
+        let mut conversation = Conversation::new(
             conv,
             &self.settings.kcp,
             l.mtu,
@@ -241,6 +264,12 @@ impl Tunnel {
             self.tap.clone(),
             clock(&self.settings, now),
         );
+        if opener {
+            conversation.widen();
+        }
+        if opener || self.lanes[lane as usize].path.rate.has_delivered() {
+            conversation.trust();
+        }
         let session = Session::new(conversation, lane, opener, &mut self.spares, now);
         let id = self.sessions.insert(Entry {
             session,
@@ -248,6 +277,7 @@ impl Tunnel {
             tcp: Tcp::None,
         }) as u32;
         self.numbers.insert((addr, conv), id);
+        *self.live.entry(conv).or_default() += 1;
         id
     }
 
@@ -425,6 +455,7 @@ impl Tunnel {
             entry.session.state = State::Dialling;
             entry.tcp = Tcp::Held;
             self.halfway -= 1;
+            entry.session.conversation.widen();
             log::debug!("{:08x}: accepted from {}", entry.session.conv(), entry.addr);
             self.events.push_back(Event::Dial(SessionId(id)));
         }
@@ -515,12 +546,12 @@ impl Tunnel {
     fn ping_at(&self) -> Option<Time> {
         let peer = self.peer.filter(|_| self.settings.keepalive > 0)?;
         let lane = self.addresses.get(&peer)?;
-        Some(
-            self.lanes[*lane as usize]
-                .path
-                .sent_at
-                .after(self.settings.keepalive),
-        )
+        // until it has answered once: after 1, 2, 4 s and so on
+        let wait = match self.hello.heard {
+            true => self.settings.keepalive,
+            false => self.settings.keepalive.min(SEC << self.hello.asked.min(5)),
+        };
+        Some(self.lanes[*lane as usize].path.sent_at.after(wait))
     }
 
     /// Does what the clock has made due.
@@ -539,8 +570,21 @@ impl Tunnel {
         if self.ping_at().is_some_and(|at| at <= now)
             && let Some(peer) = self.peer
         {
+            self.hello.asked += 1;
+            self.miss(peer, now);
             self.ping(peer, now);
         }
+    }
+
+    /// Says so when the peer has never answered, after some seconds and then ever more rarely.
+    fn miss(&mut self, peer: SocketAddr, now: Time) {
+        if self.hello.heard || now < self.hello.warn_at {
+            return;
+        }
+        self.hello.warn_at = now.after(SILENCE << self.hello.asked.min(8));
+        log::warn!(
+            "{peer} does not answer: is udp_connect right, does the server run, is its UDP port open, and are key and method the same at both ends?"
+        );
     }
 
     fn on_session_timer(&mut self, id: u32, now: Time) {
@@ -566,6 +610,8 @@ impl Tunnel {
             .advance(&mut self.lanes[session.path as usize].path, both);
         session.keep_alive(&self.settings, &mut self.spares, now);
         let lane = session.path;
+        // what KCP has put out is this session's, even if reading ends it
+        self.take_packets(id, now);
         self.read(id, now);
         self.touch(id, now);
         self.wake(lane);
@@ -616,6 +662,7 @@ impl Tunnel {
         };
         held == of_sessions
             && self.numbers.is_empty()
+            && self.live.is_empty()
             && self.events.is_empty()
             && self.tap.borrow().is_empty()
             && self.lanes.iter().all(|(_, l)| l.path.sessions == 0)

@@ -24,6 +24,10 @@ impl Packets {
         self.sealing.as_ref().map_or(0, Sealing::overhead)
     }
 
+    pub fn sealed(&self) -> bool {
+        self.sealing.is_some()
+    }
+
     /// Makes a datagram of the packet in `buf[..len]`, in place; `most` is the size of the path's largest packet.
     /// Returns the datagram's length.
     pub fn close(&mut self, buf: &mut [u8], len: usize, most: usize) -> usize {
