@@ -36,11 +36,10 @@ impl Complaints {
     }
 
     pub(super) fn say(&mut self, now: Time, from: SocketAddr, what: &str) {
-        if now < self.next {
+        if !self.may(now) {
             self.held_back += 1;
             return;
         }
-        self.next = now.after(SEC);
         match std::mem::take(&mut self.held_back) {
             0 => log::warn!("a datagram from {from} was dropped: {what}"),
             n => log::warn!(
