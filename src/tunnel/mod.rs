@@ -330,19 +330,20 @@ impl Tunnel {
             .filter(|e| e.tcp == Tcp::Held)
     }
 
-    fn held_mut(&mut self, id: SessionId) -> Option<&mut Entry> {
-        self.sessions
-            .get_mut(id.0 as usize)
-            .filter(|e| e.tcp == Tcp::Held)
+    /// A session whose TCP socket the caller holds, and the buffers that it may take from.
+    fn held_mut(&mut self, id: SessionId) -> Option<(&mut Session, &mut Spares)> {
+        let entry = self.sessions.get_mut(id.0 as usize);
+        let entry = entry.filter(|e| e.tcp == Tcp::Held)?;
+        Some((&mut entry.session, &mut self.spares))
     }
 
     /// The service is connected.
     pub fn dialled(&mut self, now: Time, id: SessionId) {
-        let Some(entry) = self.held_mut(id) else {
+        let Some((session, _)) = self.held_mut(id) else {
             return;
         };
-        if entry.session.state == State::Dialling {
-            entry.session.state = State::Connected;
+        if session.state == State::Dialling {
+            session.state = State::Connected;
             self.deliver(id.0);
             self.touch(id.0, now);
         }
@@ -358,21 +359,17 @@ impl Tunnel {
     /// Free room for bytes from TCP. Empty: do not read (backpressure, or the session is gone or past its end of stream);
     /// `Event::Accept` says when to go on.
     pub fn input(&mut self, id: SessionId) -> &mut [u8] {
-        match self.sessions.get_mut(id.0 as usize) {
-            Some(entry) if entry.tcp == Tcp::Held => entry.session.input(&mut self.spares),
-            _ => &mut [],
+        match self.held_mut(id) {
+            Some((session, spares)) => session.input(spares),
+            None => &mut [],
         }
     }
 
     /// The first `n` bytes of `input` were filled from TCP. To be called after every `input` that was not empty, with 0
     /// if nothing was read.
     pub fn filled(&mut self, now: Time, id: SessionId, n: usize) {
-        if let Some(entry) = self
-            .sessions
-            .get_mut(id.0 as usize)
-            .filter(|e| e.tcp == Tcp::Held)
-        {
-            entry.session.filled(n, &mut self.spares);
+        if let Some((session, spares)) = self.held_mut(id) {
+            session.filled(n, spares);
             if n > 0 {
                 self.touch(id.0, now);
             }
@@ -381,12 +378,8 @@ impl Tunnel {
 
     /// TCP's end of stream was read.
     pub fn finished(&mut self, now: Time, id: SessionId) {
-        if let Some(entry) = self
-            .sessions
-            .get_mut(id.0 as usize)
-            .filter(|e| e.tcp == Tcp::Held)
-        {
-            entry.session.finish(&mut self.spares);
+        if let Some((session, spares)) = self.held_mut(id) {
+            session.finish(spares);
             self.touch(id.0, now);
         }
     }
@@ -407,24 +400,20 @@ impl Tunnel {
 
     /// The first `n` bytes of `output` were written to TCP. May be called in a loop until `output` is empty: more may appear.
     pub fn consumed(&mut self, now: Time, id: SessionId, n: usize) {
-        let Some(entry) = self
-            .sessions
-            .get_mut(id.0 as usize)
-            .filter(|e| e.tcp == Tcp::Held)
-        else {
+        let Some((session, spares)) = self.held_mut(id) else {
             return;
         };
-        entry.session.consumed(n, &mut self.spares, now);
+        session.consumed(n, spares, now);
         self.read(id.0, now);
         self.touch(id.0, now);
     }
 
     /// True once, when the other end's stream is complete and all of it was consumed: shut down TCP's writing half.
     pub fn output_ended(&mut self, now: Time, id: SessionId) -> bool {
-        let Some(entry) = self.held_mut(id) else {
+        let Some((session, _)) = self.held_mut(id) else {
             return false;
         };
-        let ended = entry.session.state == State::Connected && entry.session.take_end();
+        let ended = session.state == State::Connected && session.take_end();
         if ended {
             self.touch(id.0, now);
         }
