@@ -17,6 +17,18 @@ const ENOUGH: usize = 48;
 /// of the traffic. At 5 % loss said twice, 0.25 % are lost; at 30 % said three times, 2.7 %.
 const TWICE: f64 = 0.003;
 const THRICE: f64 = 0.2;
+/// ln 0.2.
+const APART: f64 = -1.61;
+
+/// Acks that were said, and are said again.
+struct Said {
+    acks: Vec<Ack>,
+    left: u8,
+    /// Datagrams that go before the next repetition, or a time after which it goes anyway: a burst of losses must not
+    /// take all of them.
+    wait: u32,
+    at: Time,
+}
 
 #[derive(Default)]
 pub struct Acks {
@@ -25,7 +37,7 @@ pub struct Acks {
     /// To go with the next datagram, new and repeated.
     out: VecDeque<Ack>,
     /// Said before, and how many times still to say.
-    said: VecDeque<(Vec<Ack>, u8)>,
+    said: VecDeque<Said>,
     /// When the oldest unsaid ack has to go, or the next repetition.
     due: Option<Time>,
     spare: Vec<Vec<Ack>>,
@@ -63,43 +75,47 @@ impl Acks {
         }
     }
 
-    /// Something leaves now: gathers what is to be said in it. `una`: acks before it need no repetition.
-    pub fn gather(&mut self, loss: f64, una: u32, delay: u64, now: Time) {
-        let repeats = if loss >= THRICE {
-            2
-        } else {
-            u8::from(loss >= TWICE)
-        };
-        for (acks, left) in &mut self.said {
-            *left -= 1;
-            let open = acks.iter().filter(|(sn, _)| ahead(*sn, una) >= 0);
+    /// Something leaves now: gathers what is to be said in it. `loss`: chance that a datagram is lost, and that one is
+    /// after a lost one. `una`: acks before it need no repetition.
+    pub fn gather(&mut self, loss: (f64, f64), una: u32, delay: u64, now: Time) {
+        let repeats = repeats(loss.0);
+        let apart = apart(loss.1);
+        for said in &mut self.said {
+            said.wait = said.wait.saturating_sub(1);
+            if said.wait > 0 && said.at > now {
+                continue;
+            }
+            said.left -= 1;
+            (said.wait, said.at) = (apart, now.after(delay));
+            let open = said.acks.iter().filter(|(sn, _)| ahead(*sn, una) >= 0);
             let before = self.out.len();
             self.out.extend(open);
             // `una` alone says the rest, but something has to carry it
             if self.out.len() == before && self.fresh.is_empty() {
-                self.out.extend(acks.last());
+                self.out.extend(said.acks.last());
             }
         }
         let spare = &mut self.spare;
-        self.said.retain_mut(|(acks, left)| {
-            if *left == 0 {
-                spare.push(std::mem::take(acks));
+        self.said.retain_mut(|said| {
+            if said.left == 0 {
+                spare.push(std::mem::take(&mut said.acks));
             }
-            *left > 0
+            said.left > 0
         });
         self.out.extend(&self.fresh);
         if repeats > 0 && !self.fresh.is_empty() {
             let mut kept = self.spare.pop().unwrap_or_default();
             kept.clear();
             kept.append(&mut self.fresh);
-            self.said.push_back((kept, repeats));
+            self.said.push_back(Said {
+                acks: kept,
+                left: repeats,
+                wait: apart,
+                at: now.after(delay),
+            });
         }
         self.fresh.clear();
-        self.due = if self.said.is_empty() {
-            None
-        } else {
-            Some(now.after(delay))
-        };
+        self.due = self.said.iter().map(|said| said.at).min();
         if self.said.is_empty() {
             // at rest nothing is held
             (self.fresh, self.spare) = (Vec::new(), Vec::new());
@@ -118,6 +134,19 @@ impl Acks {
     }
 }
 
+fn repeats(loss: f64) -> u8 {
+    if loss >= THRICE {
+        2
+    } else {
+        u8::from(loss >= TWICE)
+    }
+}
+
+/// How many datagrams on a repetition has to be to survive a burst that took the ack, but for one time in five.
+fn apart(after_loss: f64) -> u32 {
+    (APART / after_loss.clamp(0.01, 0.95).ln()).ceil().max(1.0) as u32
+}
+
 /// The longest that an ack waits. Senders allow for it: see `rate`.
 pub const DELAY_MOST: u64 = 6 * MS;
 
@@ -132,7 +161,7 @@ mod tests {
     use super::*;
 
     fn said(acks: &mut Acks, loss: f64, una: u32, ms: u64) -> Vec<u32> {
-        acks.gather(loss, una, 5 * MS, Time::from_millis(ms));
+        acks.gather((loss, loss), una, 5 * MS, Time::from_millis(ms));
         acks.take(usize::MAX).map(|(sn, _)| sn).collect()
     }
 

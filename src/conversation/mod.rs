@@ -429,7 +429,7 @@ impl Conversation {
         };
         if new.is_some() || paced.acks.must_gather(now.time) {
             paced.acks.gather(
-                path.loss(),
+                (path.loss(), path.loss_after_loss()),
                 paced.una,
                 acks::delay(path.rate.srtt()),
                 now.time,
