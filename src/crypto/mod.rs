@@ -1,9 +1,10 @@
 //! Keys, the sealing of datagrams, and the rejection of replayed ones.
 //!
-//! Here: the methods and their sizes. `key`: where a key comes from. `seal`: datagrams and their
-//! nonces. `replay`: which nonces were seen. What is inside a datagram, padding included, and from
+//! Here: the methods and their sizes. `key`: where a key comes from. `cipher`: what encrypts. `seal`: datagrams
+//! and their nonces. `replay`: which nonces were seen. What is inside a datagram, padding included, and from
 //! which address it may come, is not decided here; nothing here reads files, sockets or a clock.
 
+pub mod cipher;
 mod key;
 mod replay;
 mod seal;
@@ -15,7 +16,7 @@ pub use key::{Key, KeyError};
 pub use seal::{Rejected, Sealing};
 
 /// Bytes of the authentication tag, the same for every method (128 bits: Poly1305 and GCM).
-const TAG_LEN: usize = 16;
+pub const TAG_LEN: usize = 16;
 
 /// How datagrams are sealed. Both ends of a tunnel must use the same one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

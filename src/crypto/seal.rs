@@ -1,22 +1,16 @@
 //! Datagrams: sealing what is sent, opening what comes, and the nonces of both.
-//! Keys are made in `key`, the nonces of others remembered in `replay`. Padding is part of the
-//! packet here: it is sealed and opened with it, and put on and ignored elsewhere.
+//! Keys are made in `key`, the nonces of others remembered in `replay`; the ciphers are in `cipher`. Padding is
+//! part of the packet here: it is sealed and opened with it, and put on and ignored elsewhere.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
-use aes_gcm::Aes256Gcm;
-use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, XChaCha20Poly1305};
-use crypto_secretbox::aead::{AeadInPlace, KeyInit as _};
-use crypto_secretbox::{Nonce as BoxNonce, Tag as BoxTag, XSalsa20Poly1305};
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng, TryRng};
 
+use super::cipher::Cipher;
 use super::replay::{ReplayFilter, count_of};
 use super::{Key, Method, TAG_LEN};
-
-/// Associated data of the AEAD methods, its final 0 included, as kcptun-libev 2.x has it.
-const ASSOCIATED_DATA: &[u8] = b"kcptun-libev\0";
 
 /// Counted nonces are numbers of 12 bytes.
 const COUNT_MASK: u128 = (1 << 96) - 1;
@@ -43,14 +37,6 @@ pub struct Sealing {
     cipher: Cipher,
     nonces: Nonces,
     filter: ReplayFilter,
-}
-
-enum Cipher {
-    Chacha20(ChaCha20Poly1305),
-    Xchacha20(XChaCha20Poly1305),
-    Xsalsa20(XSalsa20Poly1305),
-    /// Boxed: its key schedule is many times the size of the other keys.
-    Aes256(Box<Aes256Gcm>),
 }
 
 /// Where our nonces come from, and how they are known again.
@@ -149,60 +135,6 @@ impl fmt::Debug for Sealing {
             .field("method", &self.method)
             .finish_non_exhaustive()
     }
-}
-
-impl Cipher {
-    fn new(method: Method, key: &Key) -> Cipher {
-        let key = key.bytes();
-        match method {
-            Method::Chacha20Poly1305Ietf => Cipher::Chacha20(KeyInit::new(key.into())),
-            Method::Xchacha20Poly1305Ietf => Cipher::Xchacha20(KeyInit::new(key.into())),
-            Method::Xsalsa20Poly1305 => Cipher::Xsalsa20(XSalsa20Poly1305::new(key.into())),
-            Method::Aes256Gcm => Cipher::Aes256(Box::new(KeyInit::new(key.into()))),
-        }
-    }
-
-    /// Encrypts in place and returns the tag. None if a length is not the method's.
-    fn encrypt(&self, nonce: &[u8], packet: &mut [u8]) -> Option<[u8; TAG_LEN]> {
-        match self {
-            Cipher::Chacha20(aead) => encrypt_aead(aead, nonce, packet),
-            Cipher::Xchacha20(aead) => encrypt_aead(aead, nonce, packet),
-            Cipher::Aes256(aead) => encrypt_aead(aead.as_ref(), nonce, packet),
-            Cipher::Xsalsa20(secretbox) => {
-                let nonce = BoxNonce::from(<[u8; 24]>::try_from(nonce).ok()?);
-                let tag = secretbox.encrypt_in_place_detached(&nonce, b"", packet);
-                tag.ok().map(Into::into)
-            }
-        }
-    }
-
-    /// Decrypts in place. None if the tag or a length is wrong.
-    fn decrypt(&self, nonce: &[u8], packet: &mut [u8], tag: &[u8]) -> Option<()> {
-        match self {
-            Cipher::Chacha20(aead) => decrypt_aead(aead, nonce, packet, tag),
-            Cipher::Xchacha20(aead) => decrypt_aead(aead, nonce, packet, tag),
-            Cipher::Aes256(aead) => decrypt_aead(aead.as_ref(), nonce, packet, tag),
-            Cipher::Xsalsa20(secretbox) => {
-                let nonce = BoxNonce::from(<[u8; 24]>::try_from(nonce).ok()?);
-                let tag = BoxTag::from(<[u8; TAG_LEN]>::try_from(tag).ok()?);
-                let opened = secretbox.decrypt_in_place_detached(&nonce, b"", packet, &tag);
-                opened.ok()
-            }
-        }
-    }
-}
-
-fn encrypt_aead<A: AeadInOut>(aead: &A, nonce: &[u8], packet: &mut [u8]) -> Option<[u8; TAG_LEN]> {
-    let nonce = nonce.try_into().ok()?;
-    let tag = aead.encrypt_inout_detached(nonce, ASSOCIATED_DATA, packet.into());
-    tag.ok()?.as_slice().try_into().ok()
-}
-
-fn decrypt_aead<A: AeadInOut>(aead: &A, nonce: &[u8], packet: &mut [u8], tag: &[u8]) -> Option<()> {
-    let nonce = nonce.try_into().ok()?;
-    let tag = tag.try_into().ok()?;
-    let opened = aead.decrypt_inout_detached(nonce, ASSOCIATED_DATA, packet.into(), tag);
-    opened.ok()
 }
 
 impl Nonces {

@@ -1,0 +1,90 @@
+//! The methods with ring's assembler, which picks the best that the processor has when the program runs. What ring
+//! has not, which is Salsa20, the reference does.
+//!
+//! ring does not wipe its keys. The one made here lives as long as the process; those made for a packet are of use
+//! for that packet only.
+
+use chacha20::{R20, hchacha};
+use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use zeroize::Zeroizing;
+
+use super::ASSOCIATED_DATA;
+use super::reference::Secretbox;
+use crate::crypto::{Key, Method, TAG_LEN};
+
+/// A method with its key.
+pub enum Cipher {
+    /// Boxed: AES's key schedule is many times the size of the other keys.
+    Plain(Box<LessSafeKey>),
+    /// XChaCha20: every nonce has its own key.
+    Extended(Zeroizing<[u8; 32]>),
+    Xsalsa20(Secretbox),
+}
+
+impl Cipher {
+    pub fn new(method: Method, key: &Key) -> Cipher {
+        match method {
+            Method::Chacha20Poly1305Ietf => Cipher::plain(&CHACHA20_POLY1305, key),
+            Method::Xchacha20Poly1305Ietf => Cipher::Extended(Zeroizing::new(*key.bytes())),
+            Method::Xsalsa20Poly1305 => Cipher::Xsalsa20(Secretbox::new(key)),
+            Method::Aes256Gcm => Cipher::plain(&AES_256_GCM, key),
+        }
+    }
+
+    fn plain(algorithm: &'static Algorithm, key: &Key) -> Cipher {
+        let key = ring_key(algorithm, key.bytes()).expect("both take keys of 32 bytes");
+        Cipher::Plain(Box::new(key))
+    }
+
+    /// Encrypts in place and returns the tag. None if a length is not the method's.
+    pub fn encrypt(&self, nonce: &[u8], packet: &mut [u8]) -> Option<[u8; TAG_LEN]> {
+        match self {
+            Cipher::Plain(key) => encrypt(key, nonce, packet),
+            Cipher::Extended(key) => {
+                let (key, nonce) = extend(key, nonce)?;
+                encrypt(&key, &nonce, packet)
+            }
+            Cipher::Xsalsa20(secretbox) => secretbox.encrypt(nonce, packet),
+        }
+    }
+
+    /// Decrypts in place. None if the tag or a length is wrong; what `packet` then holds is unspecified.
+    pub fn decrypt(&self, nonce: &[u8], packet: &mut [u8], tag: &[u8]) -> Option<()> {
+        match self {
+            Cipher::Plain(key) => decrypt(key, nonce, packet, tag),
+            Cipher::Extended(key) => {
+                let (key, nonce) = extend(key, nonce)?;
+                decrypt(&key, &nonce, packet, tag)
+            }
+            Cipher::Xsalsa20(secretbox) => secretbox.decrypt(nonce, packet, tag),
+        }
+    }
+}
+
+/// The key and nonce of ChaCha20-Poly1305 that a nonce of 24 bytes stands for (draft-irtf-cfrg-xchacha, 2.3).
+fn extend(key: &[u8; 32], nonce: &[u8]) -> Option<(LessSafeKey, [u8; 12])> {
+    let nonce: &[u8; 24] = nonce.try_into().ok()?;
+    let (of_key, of_nonce) = nonce.split_first_chunk::<16>()?;
+    let key = hchacha::<R20>(key.into(), of_key.into());
+    let mut short = [0; 12];
+    short[4..].copy_from_slice(of_nonce);
+    Some((ring_key(&CHACHA20_POLY1305, &key)?, short))
+}
+
+fn ring_key(algorithm: &'static Algorithm, key: &[u8]) -> Option<LessSafeKey> {
+    UnboundKey::new(algorithm, key).ok().map(LessSafeKey::new)
+}
+
+fn encrypt(key: &LessSafeKey, nonce: &[u8], packet: &mut [u8]) -> Option<[u8; TAG_LEN]> {
+    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+    let tag = key.seal_in_place_separate_tag(nonce, Aad::from(ASSOCIATED_DATA), packet);
+    tag.ok()?.as_ref().try_into().ok()
+}
+
+fn decrypt(key: &LessSafeKey, nonce: &[u8], packet: &mut [u8], tag: &[u8]) -> Option<()> {
+    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+    let tag = tag.try_into().ok()?;
+    let opened =
+        key.open_in_place_separate_tag(nonce, Aad::from(ASSOCIATED_DATA), tag, packet, 0..);
+    opened.ok().map(|_| ())
+}
