@@ -82,6 +82,17 @@ impl Parser {
         }
     }
 
+    /// Whether the next `n` bytes are all data of the present push message.
+    pub fn passes(&self, n: usize) -> bool {
+        n <= self.left as usize
+    }
+
+    /// Takes note of `n` bytes of data that were not shown to `next`: no more than `passes` has allowed.
+    pub fn passed(&mut self, n: usize) {
+        debug_assert!(self.passes(n));
+        self.left = self.left.saturating_sub(n as u16);
+    }
+
     /// Whether the stream could end here without cutting a message in two.
     pub fn between_messages(&self) -> bool {
         self.filled == 0 && self.left == 0
@@ -189,6 +200,21 @@ mod tests {
                 "pieces of {piece}"
             );
         }
+    }
+
+    #[test]
+    fn data_may_pass_unseen() {
+        let mut parser = Parser::default();
+        let (first, second) = (header(Kind::Push, 5), header(Kind::Eof, 0));
+        assert!(!parser.passes(1));
+        assert_eq!(parser.next(&mut &first[..]), Ok(None));
+        assert!(parser.passes(5) && !parser.passes(6));
+        parser.passed(3);
+        assert!(parser.passes(2) && !parser.passes(3));
+        assert_eq!(parser.next(&mut &b"x"[..]), Ok(Some(Item::Data(b"x"))));
+        parser.passed(1);
+        assert!(parser.between_messages());
+        assert_eq!(parser.next(&mut &second[..]), Ok(Some(Item::Eof)));
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn tunnel(method: Option<Method>, paced: bool) -> Tunnel {
 /// Hands in a datagram and does what an event loop would; tells how many datagrams came back.
 fn hand_in(tunnel: &mut Tunnel, now: Time, from: &str, datagram: &[u8]) -> usize {
     let mut out = [0; DATAGRAM_MAX + 100];
-    tunnel.receive(now, from.parse().unwrap(), &mut datagram.to_vec());
+    tunnel.receive(now, from.parse().unwrap(), None, &mut datagram.to_vec());
     if tunnel.deadline().is_some_and(|at| at <= now) {
         tunnel.advance(now);
     }
@@ -198,7 +198,7 @@ fn the_other_end_may_say_anything_about_a_transfer() {
             let now = world.now;
             world.ends[end]
                 .tunnel
-                .receive(now, from, &mut header.to_wire());
+                .receive(now, from, None, &mut header.to_wire());
             world.settle(end);
         }
         assert!(world.run_to_rest(2_000 * SEC), "paced {paced}");

@@ -328,7 +328,7 @@ impl Ours {
     fn receive(&mut self, at: u64, datagram: &[u8]) -> Time {
         let now = self.now_at(at);
         self.tunnel
-            .receive(now, other_end(), &mut datagram.to_vec());
+            .receive(now, other_end(), None, &mut datagram.to_vec());
         self.settle(now);
         now
     }

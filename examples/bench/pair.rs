@@ -81,7 +81,7 @@ impl Pair {
     fn step(&mut self, i: usize) {
         let mut busy = false;
         while let Some(mut datagram) = self.lines[1 - i].arrived(self.now) {
-            self.ends[i].receive(self.now, self.addrs[1 - i], &mut datagram);
+            self.ends[i].receive(self.now, self.addrs[1 - i], None, &mut datagram);
             self.lines[1 - i].spare.push(datagram);
             busy = true;
         }

@@ -1,5 +1,5 @@
-//! Which acks a conversation owes, when they go, and how often they are said again. KCP decides what is acknowledged
-//! and never repeats it; a lost datagram of acks would look to the other end like as many lost segments.
+//! Which acks a conversation owes, when they go, and how often they are said again. A lost datagram of
+//! acks would look to the other end like as many lost segments. What is acknowledged is decided in `conversation`.
 
 use crate::segment::ahead;
 use crate::time::{MS, Time};
@@ -44,15 +44,17 @@ pub struct Acks {
 }
 
 impl Acks {
-    /// KCP acknowledged segments. `delay`: how long they may wait for company, microseconds.
-    pub fn add(&mut self, acks: &mut Vec<Ack>, delay: u64, now: Time) {
-        if acks.is_empty() {
-            return;
+    /// A segment has arrived.
+    pub fn add(&mut self, ack: Ack) {
+        if self.fresh.len() >= MOST {
+            // somebody repeats segments while nothing can leave: the latest acks are enough
+            self.fresh.drain(..MOST / 2);
         }
-        self.fresh.append(acks);
-        // somebody repeats segments while nothing can leave: the latest acks are enough
-        let surplus = self.fresh.len().saturating_sub(MOST);
-        self.fresh.drain(..surplus);
+        self.fresh.push(ack);
+    }
+
+    /// What was added goes within `delay` microseconds, for which it waits for company, or at once if it is enough.
+    pub fn schedule(&mut self, delay: u64, now: Time) {
         let at = if self.fresh.len() >= ENOUGH {
             now
         } else {
@@ -122,6 +124,13 @@ impl Acks {
         }
     }
 
+    /// Gives back memory that a burst has taken.
+    pub fn rest(&mut self) {
+        if self.out.is_empty() {
+            self.out = VecDeque::new();
+        }
+    }
+
     /// Takes up to `most` acks to write into the datagram at hand.
     pub fn take(&mut self, most: usize) -> impl Iterator<Item = Ack> {
         let n = most.min(self.out.len());
@@ -160,6 +169,11 @@ pub fn delay(srtt: u64) -> u64 {
 mod tests {
     use super::*;
 
+    fn add(acks: &mut Acks, list: &[Ack], ms: u64) {
+        list.iter().for_each(|ack| acks.add(*ack));
+        acks.schedule(5 * MS, Time::from_millis(ms));
+    }
+
     fn said(acks: &mut Acks, loss: f64, una: u32, ms: u64) -> Vec<u32> {
         acks.gather((loss, loss), una, 5 * MS, Time::from_millis(ms));
         acks.take(usize::MAX).map(|(sn, _)| sn).collect()
@@ -168,7 +182,7 @@ mod tests {
     #[test]
     fn a_clean_path_hears_each_ack_once() {
         let mut acks = Acks::default();
-        acks.add(&mut vec![(0, 1), (1, 1)], 5 * MS, Time::ZERO);
+        add(&mut acks, &[(0, 1), (1, 1)], 0);
         assert_eq!(acks.due(), Some(Time::from_millis(5)));
         assert_eq!(said(&mut acks, 0.0, 2, 5), [0, 1]);
         assert!(acks.due().is_none() && acks.is_idle());
@@ -177,10 +191,10 @@ mod tests {
     #[test]
     fn a_lossy_path_hears_again_what_una_does_not_cover() {
         let mut acks = Acks::default();
-        acks.add(&mut vec![(0, 1), (5, 1)], 5 * MS, Time::ZERO);
+        add(&mut acks, &[(0, 1), (5, 1)], 0);
         assert_eq!(said(&mut acks, 0.05, 1, 5), [0, 5]);
         assert_eq!(acks.due(), Some(Time::from_millis(10)));
-        acks.add(&mut vec![(6, 2)], 5 * MS, Time::from_millis(6));
+        add(&mut acks, &[(6, 2)], 6);
         assert_eq!(said(&mut acks, 0.05, 1, 10), [5, 6]);
         assert_eq!(
             said(&mut acks, 0.05, 7, 15),
@@ -193,7 +207,7 @@ mod tests {
     #[test]
     fn a_very_lossy_path_hears_three_times() {
         let mut acks = Acks::default();
-        acks.add(&mut vec![(9, 1)], 5 * MS, Time::ZERO);
+        add(&mut acks, &[(9, 1)], 0);
         let times = (0..5)
             .map(|i| said(&mut acks, 0.3, 0, i * 5).len())
             .sum::<usize>();
@@ -203,11 +217,7 @@ mod tests {
     #[test]
     fn a_full_datagram_goes_at_once() {
         let mut acks = Acks::default();
-        acks.add(
-            &mut (0..48).map(|sn| (sn, 0)).collect(),
-            5 * MS,
-            Time::from_millis(3),
-        );
+        add(&mut acks, &(0..48).map(|sn| (sn, 0)).collect::<Vec<_>>(), 3);
         assert_eq!(acks.due(), Some(Time::from_millis(3)));
     }
 }

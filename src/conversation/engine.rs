@@ -1,44 +1,49 @@
 //! The `kcp` crate's object and what it puts out. Everything that has to know the crate's quirks is here:
 //! its byte order, its clock, its output by callback. What is sent when is not decided here.
 
-use crate::segment::{self, HEADER, Header, cmd};
+use crate::segment;
 use crate::settings::KcpSettings;
 use kcp::Kcp;
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-/// What KCP put out and nobody has fetched yet. One for all the conversations of a tunnel: it is emptied after every
-/// call that can fill it, and so belongs to the conversation at hand.
+/// What plain KCP put out and nobody has fetched yet, and the buffers of segments. One for all the conversations of a
+/// tunnel: it is emptied after every call that can fill it, and so belongs to the conversation at hand.
 #[derive(Default)]
 pub struct Tap {
     /// Whole packets in the wire's byte order (conversations that KCP itself drives).
     pub packets: Vec<Vec<u8>>,
-    /// New segments, their number and data (conversations that we drive).
-    pub segments: Vec<(u32, Vec<u8>)>,
-    /// Acks, as (sn, ts).
-    pub acks: Vec<(u32, u32)>,
-    /// From the last header: all before this has arrived here, and the free receive window.
-    pub una: u32,
-    pub wnd: u16,
-    /// The other end is to be told our window.
-    pub tell_window: bool,
     pool: Vec<Vec<u8>>,
 }
 
 impl Tap {
     /// Buffers kept at rest; more would be memory that nobody uses.
     const POOL: usize = 256;
+    /// Only what holds a full packet is kept: smaller ones are as quickly had from the allocator.
+    const WORTH_KEEPING: usize = 1024;
+    /// The size of a kept buffer: the longest packet of the protocol.
+    const FULL: usize = 1500;
 
-    fn buffer(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut b = self.pool.pop().unwrap_or_default();
+    /// An empty buffer with room for `len` bytes.
+    pub fn empty(&mut self, len: usize) -> Vec<u8> {
+        if len < Self::WORTH_KEEPING {
+            return Vec::with_capacity(len);
+        }
+        let kept = self.pool.pop();
+        kept.unwrap_or_else(|| Vec::with_capacity(len.max(Self::FULL)))
+    }
+
+    /// A buffer that holds a copy of `bytes`.
+    pub fn buffer(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut b = self.empty(bytes.len());
         b.extend_from_slice(bytes);
         b
     }
 
     /// Takes a buffer back that is no longer needed.
     pub fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && self.pool.len() < Self::POOL {
+        if buffer.capacity() >= Self::WORTH_KEEPING && self.pool.len() < Self::POOL {
             buffer.clear();
             self.pool.push(buffer);
         }
@@ -46,48 +51,20 @@ impl Tap {
 
     /// Everything was fetched.
     pub fn is_empty(&self) -> bool {
-        self.packets.is_empty() && self.segments.is_empty() && self.acks.is_empty()
-    }
-
-    fn collect(&mut self, packet: &[u8]) {
-        let mut rest = packet;
-        while rest.len() >= HEADER {
-            let mut head = [0; HEADER];
-            head.copy_from_slice(&rest[..HEADER]);
-            segment::swap_header(&mut head);
-            let Some(h) = Header::read(&head) else { return };
-            let end = (HEADER + h.len as usize).min(rest.len());
-            (self.una, self.wnd) = (h.una, h.wnd);
-            match h.cmd {
-                cmd::PUSH => {
-                    let data = self.buffer(&rest[HEADER..end]);
-                    self.segments.push((h.sn, data));
-                }
-                cmd::ACK => self.acks.push((h.sn, h.ts)),
-                cmd::WINS => self.tell_window = true,
-                // we ask for the window ourselves
-                _ => {}
-            }
-            rest = &rest[end..];
-        }
+        self.packets.is_empty()
     }
 }
 
-/// KCP's way out.
-struct Output {
-    tap: Rc<RefCell<Tap>>,
-    whole: bool,
-}
+/// KCP's way out. None: what it says is not wanted.
+struct Output(Option<Rc<RefCell<Tap>>>);
 
 impl io::Write for Output {
     fn write(&mut self, packet: &[u8]) -> io::Result<usize> {
-        let mut tap = self.tap.borrow_mut();
-        if self.whole {
+        if let Some(tap) = &self.0 {
+            let mut tap = tap.borrow_mut();
             let mut copy = tap.buffer(packet);
             segment::to_wire(&mut copy);
             tap.packets.push(copy);
-        } else {
-            tap.collect(packet);
         }
         Ok(packet.len())
     }
@@ -100,11 +77,17 @@ impl io::Write for Output {
 /// One KCP object.
 pub struct Engine {
     kcp: Kcp<Output>,
+    driven: bool,
+    /// Acks that KCP has noted and that are said by others.
+    noted: u8,
 }
 
 impl Engine {
-    /// `mtu` is the size of the largest KCP packet. `driven`: recovery and pacing are ours, and KCP cuts the stream
-    /// into segments, acknowledges and puts in order; otherwise KCP does it all, as configured.
+    /// How long KCP's list of acks may become when nobody wants them: it is memory of a session at rest.
+    const NOTED_MOST: u8 = 32;
+
+    /// `mtu` is the size of the largest KCP packet. `driven`: sending and acks are ours, and KCP keeps the inbound stream
+    /// until it is read; otherwise KCP does it all, as configured.
     pub fn new(
         conv: u32,
         settings: &KcpSettings,
@@ -112,13 +95,7 @@ impl Engine {
         driven: bool,
         tap: Rc<RefCell<Tap>>,
     ) -> Engine {
-        let mut kcp = Kcp::new_stream(
-            conv,
-            Output {
-                tap,
-                whole: !driven,
-            },
-        );
+        let mut kcp = Kcp::new_stream(conv, Output((!driven).then_some(tap)));
         // both are within the crate's bounds: the configuration's least mtu leaves over 200 bytes
         let _ = kcp.set_mtu(mtu);
         kcp.set_wndsize(settings.sndwnd, settings.rcvwnd);
@@ -130,7 +107,11 @@ impl Engine {
         );
         // a session ends by its own timeout, not by a count
         kcp.set_maximum_resend_times(u32::MAX);
-        Engine { kcp }
+        Engine {
+            kcp,
+            driven,
+            noted: 0,
+        }
     }
 
     /// Bounds of what is in flight each way, segments. The crate receives at least 128, whatever is asked for.
@@ -143,11 +124,19 @@ impl Engine {
     }
 
     /// Hands in a packet that `segment::check` accepted, in the wire's byte order and without padding; it is changed.
-    /// The clock must have been set by `tick`.
+    /// The clock must have been set by `tick`, at least once if driven.
     pub fn input(&mut self, packet: &mut [u8]) {
         segment::to_kcp(packet);
         if let Err(e) = self.kcp.input(packet) {
             log::debug!("{:08x}: KCP refuses a packet: {e}", self.kcp.conv());
+        }
+        if self.driven {
+            self.noted += 1;
+            if self.noted >= Self::NOTED_MOST {
+                // its list of acks would grow for ever
+                self.noted = 0;
+                let _ = self.kcp.flush_ack();
+            }
         }
     }
 
@@ -193,32 +182,5 @@ impl Engine {
     /// Milliseconds until `tick` has something to do, if anything is under way.
     pub fn check(&self, clock: u32) -> u32 {
         self.kcp.check(clock)
-    }
-
-    /// Tells KCP that all before `next` has arrived and that the window is wide open: recovery is ours, and KCP's
-    /// loops over its send buffer, one for every ack and every flush, find it empty.
-    pub fn disown(&mut self, conv: u32, next: u32) {
-        let mut header = Header {
-            conv,
-            cmd: cmd::WINS,
-            wnd: u16::MAX,
-            una: next,
-            ..Header::default()
-        }
-        .to_wire();
-        self.input(&mut header);
-    }
-
-    /// Makes KCP put out its window with the next flush.
-    pub fn ask_window(&mut self, conv: u32, next: u32) {
-        let mut header = Header {
-            conv,
-            cmd: cmd::WASK,
-            wnd: u16::MAX,
-            una: next,
-            ..Header::default()
-        }
-        .to_wire();
-        self.input(&mut header);
     }
 }

@@ -54,6 +54,7 @@ pub struct Flight {
     log: VecDeque<Transmission>,
     /// How many transmissions came before `log[0]`.
     log_first: u64,
+    /// Those in state `Lost`, in the order of sending again. Others may stand among them, but never in front.
     lost: VecDeque<u32>,
     unacked: usize,
     unacked_bytes: usize,
@@ -132,6 +133,7 @@ impl Flight {
         segment.sends = segment.sends.saturating_add(1);
         if segment.state == State::Lost {
             segment.state = State::InFlight;
+            self.skip_found();
         }
         self.last_sent = stamp.sent_at;
         self.log.push_back(Transmission {
@@ -146,25 +148,29 @@ impl Flight {
     }
 
     pub fn has_lost(&self) -> bool {
-        self.lost
-            .iter()
-            .any(|sn| self.segment(*sn).is_some_and(|s| s.state == State::Lost))
+        !self.lost.is_empty()
     }
 
-    /// The next segment to send again.
+    /// The next segment to send again; it has to be reported by `sent` next.
     pub fn take_lost(&mut self) -> Option<u32> {
-        while let Some(sn) = self.lost.pop_front() {
-            if self.segment(sn).is_some_and(|s| s.state == State::Lost) {
-                return Some(sn);
-            }
-        }
-        None
+        let sn = self.lost.pop_front();
+        self.skip_found();
+        sn
     }
 
-    /// The small segments in flight that are at most `most` bytes, youngest first.
-    pub fn small(&self, most: usize) -> impl Iterator<Item = (u32, &[u8])> {
+    /// Keeps in front of `lost` one that is.
+    fn skip_found(&mut self) {
+        while let Some(sn) = self.lost.front()
+            && self.segment(*sn).is_none_or(|s| s.state != State::Lost)
+        {
+            self.lost.pop_front();
+        }
+    }
+
+    /// The small segments in flight that are at most `most` bytes, youngest first, of the youngest `among`.
+    pub fn small(&self, most: usize, among: usize) -> impl Iterator<Item = (u32, &[u8])> {
         let first = self.first;
-        let numbered = self.segments.iter().enumerate().rev();
+        let numbered = self.segments.iter().enumerate().rev().take(among);
         numbered
             .filter(move |(_, s)| s.state == State::InFlight && s.data.len() <= most)
             .map(move |(i, s)| (first.wrapping_add(i as u32), &s.data[..]))
@@ -180,11 +186,16 @@ impl Flight {
             self.segments.pop_front();
             self.first = self.first.wrapping_add(1);
         }
+        self.drop_acked();
     }
 
     /// The other end has segment `sn`, in the transmission that carried `ts`.
     pub fn on_ack(&mut self, sn: u32, ts: u32, rate: &mut Rate, tap: &mut Tap, now: Time) {
         self.acknowledge(sn, Some(ts), rate, tap, now);
+        self.drop_acked();
+    }
+
+    fn drop_acked(&mut self) {
         while self
             .segments
             .front()
@@ -200,7 +211,8 @@ impl Flight {
         let at = match (ts, latest) {
             (None, Some(latest)) => self.place(latest),
             (None, None) => None,
-            (Some(ts), _) => self.find(sn, ts),
+            (Some(ts), Some(latest)) => self.sent_with(latest, ts).or_else(|| self.find(sn, ts)),
+            (Some(ts), None) => self.find(sn, ts),
         };
         if let Some(at) = at {
             self.heard(at, ts.is_some(), rate, now);
@@ -214,12 +226,15 @@ impl Flight {
         let Some(segment) = self.segment_mut(sn) else {
             return;
         };
-        if segment.state != State::Acked {
-            segment.state = State::Acked;
+        let state = std::mem::replace(&mut segment.state, State::Acked);
+        if state != State::Acked {
             let data = std::mem::take(&mut segment.data);
             self.unacked -= 1;
             self.unacked_bytes -= data.len();
             tap.recycle(data);
+        }
+        if state == State::Lost {
+            self.skip_found();
         }
     }
 
@@ -354,6 +369,11 @@ impl Flight {
         (at < self.log.len()).then_some(at)
     }
 
+    /// A transmission's place, if it carried this timestamp.
+    fn sent_with(&self, number: u64, ts: u32) -> Option<usize> {
+        self.place(number).filter(|at| self.log[*at].ts == ts)
+    }
+
     /// The transmission that an ack names; the log is in the order of the timestamps.
     fn find(&self, sn: u32, ts: u32) -> Option<usize> {
         let from = self.log.partition_point(|t| ahead(t.ts, ts) < 0);
@@ -413,5 +433,74 @@ mod tests {
             assert!(flight.is_empty());
             assert_eq!(flight.next(), first.wrapping_add(6));
         }
+    }
+
+    /// A flight of `count` segments, sent a millisecond apart.
+    fn sent(count: u32) -> (Flight, Rate, Tap) {
+        let (mut flight, mut rate, tap) = flight_at(0);
+        for sn in 0..count {
+            flight.add(vec![0; 10]);
+            send(&mut flight, &mut rate, sn, 1 + sn);
+        }
+        (flight, rate, tap)
+    }
+
+    /// A segment leaves at this millisecond, which its timestamp tells.
+    fn send(flight: &mut Flight, rate: &mut Rate, sn: u32, ms: u32) {
+        let stamp = rate.on_sent(38, Time::from_millis(u64::from(ms)));
+        flight.sent(sn, ms, 38, false, stamp);
+    }
+
+    #[test]
+    fn what_was_found_is_not_sent_again() {
+        let (mut flight, mut rate, mut tap) = sent(400);
+        let now = Time::from_millis(500);
+        for sn in (0..400).filter(|sn| ![3, 50, 51, 120, 121].contains(sn)) {
+            flight.on_ack(sn, 1 + sn, &mut rate, &mut tap, now);
+        }
+        flight.detect(&mut rate);
+        assert!(flight.has_lost());
+        // late acks find two of them
+        flight.on_ack(50, 51, &mut rate, &mut tap, now);
+        flight.on_ack(3, 4, &mut rate, &mut tap, now);
+        assert_eq!(flight.take_lost(), Some(51));
+        send(&mut flight, &mut rate, 51, 501);
+        // one goes as a copy, and the last is found
+        send(&mut flight, &mut rate, 120, 502);
+        assert!(flight.has_lost());
+        flight.on_ack(121, 122, &mut rate, &mut tap, now);
+        assert_eq!((flight.has_lost(), flight.take_lost()), (false, None));
+        assert_eq!(flight.unacked(), 2);
+        flight.on_una(52, &mut rate, &mut tap, now);
+        assert_eq!(flight.span(), 400 - 120, "those before 120 had arrived");
+    }
+
+    #[test]
+    fn an_ack_finds_the_transmission_that_it_names() {
+        let (mut flight, mut rate, mut tap) = sent(4);
+        send(&mut flight, &mut rate, 1, 9);
+        let named = |flight: &Flight| {
+            let acked = flight.log.iter().enumerate().filter(|(_, t)| t.acked);
+            acked.map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        flight.on_ack(1, 2, &mut rate, &mut tap, Time::from_millis(20));
+        assert_eq!(named(&flight), [1], "the first transmission");
+        flight.on_ack(1, 9, &mut rate, &mut tap, Time::from_millis(21));
+        assert_eq!(named(&flight), [1, 4], "the second as well");
+        flight.on_ack(2, 9, &mut rate, &mut tap, Time::from_millis(22));
+        assert_eq!(named(&flight), [1, 4], "no such transmission");
+    }
+
+    #[test]
+    fn only_the_youngest_are_searched_for_small_ones() {
+        let (flight, ..) = sent(9);
+        let numbers = |most, among| {
+            flight
+                .small(most, among)
+                .map(|(sn, _)| sn)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(10, 3), [8, 7, 6]);
+        assert!(numbers(9, 3).is_empty());
     }
 }

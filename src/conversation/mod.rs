@@ -1,22 +1,24 @@
 //! One KCP conversation: a reliable byte stream each way in packets that may get lost.
 //!
-//! KCP cuts the stream into segments, acknowledges, and puts in order. Recovery and pacing are ours (`flight`, `rate`),
-//! unless the configuration wants plain KCP: then KCP does everything, and `Plain` only carries its packets.
+//! What it sends is ours (`flight`, `rate`), and KCP keeps what has arrived, in order, until it is read; unless the
+//! configuration wants plain KCP: then KCP does everything, and `Plain` only carries its packets.
 //! What the bytes mean is in `session`; sealing and addresses are in `tunnel`.
 
 mod acks;
 pub mod engine;
 mod flight;
+mod inbound;
 mod paced;
 mod window;
 
 use crate::path::Path;
 use crate::ring::{Ring, Spares};
-use crate::segment::{self, Header, Malformed, Segments, ahead, cmd};
+use crate::segment::{self, HEADER, Header, Malformed, Segments, ahead, cmd};
 use crate::settings::{Flush, KcpSettings};
 use crate::time::{MS, Time};
 pub use acks::DELAY_MOST;
 use engine::{Engine, Tap};
+use inbound::Inbound;
 use paced::{FIRST_REMOTE_WINDOW, LOSSY, PROMPT, Paced, Packet, TELL_AGAIN, TELLS, WINDOW_ASK};
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -55,10 +57,29 @@ pub struct Conversation {
     /// Size of the largest KCP packet.
     mtu: usize,
     driver: Driver,
-    /// The next number that a new inbound segment should have.
+    order: Order,
+}
+
+/// What the numbers of inbound segments tell.
+#[derive(Default)]
+struct Order {
+    /// The next number that a new segment should have.
     expected: u32,
     /// A number was left out: the other end should hear of it soon.
     gap: bool,
+}
+
+impl Order {
+    /// A segment has arrived. True if it is ahead of all that were seen.
+    fn note(&mut self, sn: u32, path: &mut Path) -> bool {
+        let new = ahead(sn, self.expected) >= 0;
+        if new {
+            self.gap |= sn != self.expected;
+            path.on_inbound(sn, self.expected);
+            self.expected = sn.wrapping_add(1);
+        }
+        new
+    }
 }
 
 enum Driver {
@@ -95,6 +116,7 @@ impl Conversation {
                 remote_window: FIRST_REMOTE_WINDOW,
                 window_limit: settings.sndwnd,
                 wnd: FIRST_REMOTE_WINDOW,
+                inbound: Inbound::new(FIRST_REMOTE_WINDOW),
                 receive_window,
                 ask_wait: WINDOW_ASK,
                 ..Paced::default()
@@ -114,8 +136,7 @@ impl Conversation {
             tap,
             mtu,
             driver,
-            expected: 0,
-            gap: false,
+            order: Order::default(),
         }
     }
 
@@ -131,8 +152,10 @@ impl Conversation {
     pub fn widen(&mut self) {
         let (send, receive) = match &mut self.driver {
             Driver::Paced(paced) => {
-                paced.wnd = paced.receive_window.size();
-                (paced.window_limit, paced.wnd)
+                let size = paced.receive_window.size();
+                paced.inbound.widen(size);
+                paced.wnd = paced.inbound.free();
+                (paced.window_limit, size)
             }
             Driver::Plain(plain) => (plain.window as u16, plain.receive_window),
         };
@@ -147,84 +170,80 @@ impl Conversation {
     pub fn input(&mut self, packet: &mut [u8], path: &mut Path, now: Now) -> Result<(), Malformed> {
         let whole = segment::check(packet)?;
         let packet = &mut packet[..whole];
-        let mut for_kcp = false;
-        let mut last = Header::default();
-        for (header, _) in Segments::new(packet).flatten() {
-            for_kcp |= matches!(header.cmd, cmd::PUSH | cmd::WASK);
-            if header.cmd == cmd::PUSH && ahead(header.sn, self.expected) >= 0 {
-                self.gap |= header.sn != self.expected;
-                path.on_inbound(header.sn, self.expected);
-                self.expected = header.sn.wrapping_add(1);
-                if let Driver::Paced(paced) = &mut self.driver {
-                    paced.tell_again = None;
-                }
-            }
-            if let (cmd::ACK, Driver::Paced(paced)) = (header.cmd, &mut self.driver) {
-                let tap = &mut self.tap.borrow_mut();
-                paced
-                    .flight
-                    .on_ack(header.sn, header.ts, &mut path.rate, tap, now.time);
-            }
-            last = header;
-        }
-        // after the acks, which say more: they name the transmission that has arrived
-        if let Driver::Paced(paced) = &mut self.driver {
-            paced.hear(&last, path, &mut self.tap.borrow_mut(), now);
-        }
-        match &mut self.driver {
-            Driver::Paced(paced) => {
-                paced.flight.detect(&mut path.rate);
-                path.rate.measure(now.time);
-                if for_kcp {
-                    self.engine.tick(now.clock);
-                    self.engine.input(packet);
-                    self.acknowledge(path, now);
-                }
-            }
-            Driver::Plain(plain) => {
-                self.engine.tick(now.clock);
-                self.engine.input(packet);
-                if for_kcp && plain.flush == Flush::AcksToo {
-                    self.engine.flush();
-                } else if for_kcp {
-                    plain.owe(now.time);
-                }
-            }
+        if let Driver::Plain(_) = self.driver {
+            self.input_plain(packet, path, now);
+        } else {
+            self.input_paced(packet, path, now);
         }
         Ok(())
     }
 
-    /// Fetches the acks that KCP owes, and its window.
-    fn acknowledge(&mut self, path: &Path, now: Now) {
-        self.engine.flush();
-        let next = match &self.driver {
-            Driver::Paced(paced) => paced.flight.next(),
-            Driver::Plain(_) => return,
+    fn input_plain(&mut self, packet: &mut [u8], path: &mut Path, now: Now) {
+        let mut owes = false;
+        for (header, _) in Segments::new(packet).flatten() {
+            owes |= matches!(header.cmd, cmd::PUSH | cmd::WASK);
+            if header.cmd == cmd::PUSH {
+                self.order.note(header.sn, path);
+            }
+        }
+        self.engine.tick(now.clock);
+        self.engine.input(packet);
+        let Driver::Plain(plain) = &mut self.driver else {
+            return;
         };
-        self.engine.disown(self.conv, next);
-        self.collect(path, now);
+        if owes && plain.flush == Flush::AcksToo {
+            self.engine.flush();
+        } else if owes {
+            plain.owe(now.time);
+        }
     }
 
-    /// Moves what KCP put out, except new segments, to where it waits for its datagram.
-    fn collect(&mut self, path: &Path, now: Now) {
+    fn input_paced(&mut self, packet: &mut [u8], path: &mut Path, now: Now) {
         let Driver::Paced(paced) = &mut self.driver else {
             return;
         };
-        let usual = acks::delay(path.rate.srtt());
-        let delay = if std::mem::take(&mut self.gap) {
-            PROMPT.min(usual)
-        } else {
-            usual
-        };
-        let mut tap = self.tap.borrow_mut();
-        if !tap.acks.is_empty() || tap.tell_window || !tap.segments.is_empty() {
-            (paced.una, paced.wnd) = (tap.una, tap.wnd);
+        let tap = &mut self.tap.borrow_mut();
+        let (mut owes, mut asked) = (false, false);
+        let mut last = Header::default();
+        let mut rest = packet;
+        while let Some(header) = Header::read(rest) {
+            let (segment, more) = rest.split_at_mut(HEADER + header.len as usize);
+            match header.cmd {
+                cmd::PUSH => {
+                    if self.order.note(header.sn, path) {
+                        paced.tell_again = None;
+                    }
+                    let engine = &mut self.engine;
+                    if paced.inbound.take(&header, segment, engine, tap) {
+                        paced.acks.add((header.sn, header.ts));
+                        owes = true;
+                    }
+                }
+                cmd::ACK => {
+                    paced
+                        .flight
+                        .on_ack(header.sn, header.ts, &mut path.rate, tap, now.time)
+                }
+                cmd::WASK => asked = true,
+                _ => {}
+            }
+            (last, rest) = (header, more);
         }
-        if !tap.acks.is_empty() || tap.tell_window {
+        // after the acks, which say more: they name the transmission that has arrived
+        paced.hear(&last, path, tap, now);
+        paced.flight.detect(&mut path.rate);
+        path.rate.measure(now.time);
+        paced.tell_window |= asked;
+        if owes || asked {
+            paced.note_window();
             paced.read_since_told = 0;
         }
-        paced.tell_window |= std::mem::take(&mut tap.tell_window);
-        paced.acks.add(&mut tap.acks, delay, now.time);
+        if owes {
+            let usual = acks::delay(path.rate.srtt());
+            let gap = std::mem::take(&mut self.order.gap);
+            let delay = if gap { PROMPT.min(usual) } else { usual };
+            paced.acks.schedule(delay, now.time);
+        }
     }
 
     /// Bytes of the next piece of the inbound stream, if there is one.
@@ -241,24 +260,26 @@ impl Conversation {
                 paced.read_since_told += 1;
                 if let Some(size) = paced.receive_window.on_read(path.rate.srtt(), now) {
                     self.engine.set_windows(paced.window_limit, size);
+                    paced.inbound.widen(size);
                 }
+                let tap = &mut self.tap.borrow_mut();
+                paced.inbound.on_read(&mut self.engine, tap);
             }
         }
         Some(n)
     }
 
     /// After reading: tells the other end of a window that was closing and has opened again.
-    pub fn after_reading(&mut self, path: &Path, now: Now) {
+    pub fn after_reading(&mut self, now: Now) {
         let Driver::Paced(paced) = &mut self.driver else {
             return;
         };
         let quarter = u32::from(paced.receive_window.size() / 4);
         if u32::from(paced.wnd) < quarter * 2 && paced.read_since_told >= quarter {
-            let next = paced.flight.next();
-            self.engine.tick(now.clock);
             paced.tell_again = Some((now.time.after(TELL_AGAIN), TELLS));
-            self.engine.ask_window(self.conv, next);
-            self.acknowledge(path, now);
+            paced.tell_window = true;
+            paced.read_since_told = 0;
+            paced.note_window();
         }
     }
 
@@ -321,35 +342,34 @@ impl Conversation {
                 }
                 if paced.flight.is_empty() {
                     paced.flight.rest();
+                    paced.acks.rest();
                 }
             }
         }
     }
 
-    /// When `advance` or `build` has something to do next.
-    pub fn deadline(&self, waiting: usize, path: &Path, now: Now) -> Option<Time> {
+    /// When `advance` or `build` has something to do next; `NEVER` if nothing waits for the clock.
+    pub fn deadline(&self, waiting: usize, path: &Path, now: Now) -> Time {
         match &self.driver {
             Driver::Plain(plain) => {
                 let busy = (self.engine.waiting() > 0).then(|| {
                     now.time
                         .after(u64::from(self.engine.check(now.clock)).max(1) * MS)
                 });
-                [busy, plain.pending].into_iter().flatten().min()
+                let pending = plain.pending.unwrap_or(Time::NEVER);
+                busy.unwrap_or(Time::NEVER).min(pending)
             }
             Driver::Paced(paced) => {
                 let copy = paced.copies.peek().map(|Reverse((at, _))| *at);
                 let tell = paced.tell_again.map(|(at, _)| at);
                 let ask = paced.ask_at.filter(|_| waiting > 0 && paced.closed());
-                [
-                    paced.acks.due(),
-                    copy,
-                    tell,
-                    ask,
-                    paced.flight.timeout_at(&path.rate, path.sessions),
-                ]
-                .into_iter()
-                .flatten()
-                .min()
+                let timeout = paced.flight.timeout_at(&path.rate, path.sessions);
+                let or_never = |at: Option<Time>| at.unwrap_or(Time::NEVER);
+                or_never(paced.acks.due())
+                    .min(or_never(copy))
+                    .min(or_never(tell))
+                    .min(or_never(ask))
+                    .min(or_never(timeout))
             }
         }
     }
@@ -372,7 +392,7 @@ impl Conversation {
 
     /// Once the inbound stream has ended: all before this number has arrived here.
     pub fn una(&self) -> u32 {
-        self.expected
+        self.order.expected
     }
 
     /// The session is gone: takes back what it has in flight.
@@ -384,6 +404,9 @@ impl Conversation {
 
     /// Takes the packets that plain KCP has put out.
     pub fn take_packets(&mut self) -> Vec<Vec<u8>> {
+        if let Driver::Paced(_) = self.driver {
+            return Vec::new();
+        }
         std::mem::take(&mut self.tap.borrow_mut().packets)
     }
 
@@ -396,7 +419,7 @@ impl Conversation {
         now: Now,
         out: &mut [u8],
     ) -> usize {
-        if !matches!(self.driver, Driver::Paced(_)) {
+        if let Driver::Plain(_) = self.driver {
             return 0;
         }
         let mut packet = Packet {
@@ -420,7 +443,7 @@ impl Conversation {
         };
         let fresh = paced.goes_ahead(stream.len(), mss, path, now.time);
         let new = if fresh {
-            self.cut(stream, spares, path, now)
+            self.cut(stream, spares)
         } else {
             None
         };
@@ -470,7 +493,7 @@ impl Conversation {
         if !paced.may_send_new(stream.len()) {
             return;
         }
-        let Some(sn) = self.cut(stream, spares, path, now) else {
+        let Some(sn) = self.cut(stream, spares) else {
             return;
         };
         let Driver::Paced(paced) = &mut self.driver else {
@@ -482,35 +505,24 @@ impl Conversation {
         }
     }
 
-    /// Has KCP make a segment of the front of the stream. None if it makes none.
-    fn cut(
-        &mut self,
-        stream: &mut Ring,
-        spares: &mut Spares,
-        path: &Path,
-        now: Now,
-    ) -> Option<u32> {
-        let mut left = stream.len().min(self.engine.mss());
-        self.engine.tick(now.clock);
-        while left > 0 {
-            let n = stream.front().len().min(left);
-            self.engine.send(&stream.front()[..n]);
-            stream.consume(n, spares);
-            left -= n;
-        }
-        self.engine.flush();
-        self.collect(path, now);
+    /// Makes a segment of the front of the stream. None if there is nothing.
+    fn cut(&mut self, stream: &mut Ring, spares: &mut Spares) -> Option<u32> {
         let Driver::Paced(paced) = &mut self.driver else {
             return None;
         };
-        let mut new = None;
-        for (sn, data) in self.tap.borrow_mut().segments.drain(..) {
-            debug_assert_eq!(sn, paced.flight.next());
-            new = Some(paced.flight.add(data));
+        let mut left = stream.len().min(self.engine.mss());
+        if left == 0 {
+            return None;
         }
-        let next = paced.flight.next();
-        self.engine.disown(self.conv, next);
-        new
+        let mut data = self.tap.borrow_mut().empty(left);
+        while left > 0 {
+            let n = stream.front().len().min(left);
+            data.extend_from_slice(&stream.front()[..n]);
+            stream.consume(n, spares);
+            left -= n;
+        }
+        paced.note_window();
+        Some(paced.flight.add(data))
     }
 }
 

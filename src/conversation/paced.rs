@@ -5,6 +5,7 @@ use super::Now;
 use super::acks::Acks;
 use super::engine::Tap;
 use super::flight::Flight;
+use super::inbound::Inbound;
 use super::window::Window;
 use crate::path::Path;
 use crate::segment::{HEADER, Header, ahead, cmd};
@@ -46,6 +47,8 @@ pub(super) struct Paced {
     pub(super) proven: bool,
     pub(super) remote_window: u16,
     pub(super) window_limit: u16,
+    pub(super) inbound: Inbound,
+    /// What the other end was last told: all before it have arrived, and so many more are welcome.
     pub(super) una: u32,
     pub(super) wnd: u16,
     pub(super) receive_window: Window,
@@ -78,6 +81,11 @@ impl Paced {
         } else {
             (self.ask_at, self.ask_wait) = (None, WINDOW_ASK);
         }
+    }
+
+    /// What leaves from now on tells the present state of the receive window.
+    pub(super) fn note_window(&mut self) {
+        (self.una, self.wnd) = (self.inbound.next(), self.inbound.free());
     }
 
     /// The other end has no room for a new segment.
@@ -233,7 +241,7 @@ impl Paced {
         let mut left = ALONG_BYTES;
         let along: Vec<u32> = self
             .flight
-            .small(ALONG_SEGMENT)
+            .small(ALONG_SEGMENT, 2 * THIN_SEGMENTS)
             .skip(1)
             .take_while(|(_, data)| {
                 let fits = data.len() + HEADER <= left;

@@ -1,9 +1,10 @@
 //! The event loop: the only part of the program that touches sockets and the clock. It moves bytes between sockets
 //! and the `Tunnel`, which decides everything; `Loop::turn` is the order in which that happens.
 //!
-//! One file a source of events: `listen` and `tcp` (the local side), `dial` (towards the service), `udp` (the other
-//! end), `resolve` (names), `signal`. `start` binds what is configured; `socket`, `system` and `report` help them.
+//! One file a source of events: `listen` and `tcp` (the local side), `dial` (towards the service), `udp` and `batch` (the
+//! other end), `resolve` (names), `signal`. `start` binds what is configured; `socket`, `system` and `report` help them.
 
+mod batch;
 mod dial;
 mod listen;
 mod report;

@@ -26,14 +26,24 @@ pub fn raise_file_limit() -> io::Result<u64> {
 /// which takes CAP_NET_ADMIN.
 pub fn force_buffer(socket: &Socket, option: libc::c_int, size: usize) -> io::Result<()> {
     let size = libc::c_int::try_from(size).map_err(io::Error::other)?;
+    set_option(socket, libc::SOL_SOCKET, option, size)
+}
+
+/// Sets an option of a socket that is a number.
+pub fn set_option(
+    socket: &Socket,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     let length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the value is a live c_int and the length is its length; the call only reads it.
     check(unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
+            level,
             option,
-            (&raw const size).cast(),
+            (&raw const value).cast(),
             length,
         )
     })

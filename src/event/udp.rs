@@ -1,35 +1,35 @@
 //! The UDP socket: datagrams from it into the tunnel, and from the tunnel into it.
 //!
 //! It is never connected, so that it takes datagrams from everywhere. No error of it ends anything: KCP repeats
-//! what was lost. Which addresses are bound is decided in `start`.
+//! what was lost. How many datagrams make one call of the system is `batch`'s; which addresses are bound is decided in
+//! `start`.
 
+use super::batch::Batch;
 use super::report::{Throttle, reason};
 use super::socket::{self, Buffers, canonical};
 use crate::config::UdpOptions;
 use crate::time::Time;
-use crate::tunnel::Tunnel;
+use crate::tunnel::{Train, Tunnel};
 use log::warn;
-use mio::{Interest, Registry, Token, event::Event, net::UdpSocket};
+use mio::{Interest, Registry, Token, event::Event};
 use socket2::{Protocol, Type};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 
-/// The most datagrams received, and the most sent, in one turn of the loop.
-const BATCH: usize = 256;
-/// The largest datagram of UDP: none is ever cut.
-const LARGEST: usize = 65_536;
+/// So many datagrams received, or sent, and the others have their turn.
+const SHARE: usize = 256;
+/// The most bytes of a train.
+const TRAIN: usize = 65_536;
 /// The most errors in one turn before the socket is left alone until something new happens to it.
 const MAX_ERRORS: usize = 16;
 
 /// The UDP socket and what is known of its state.
 pub struct Udp {
-    socket: UdpSocket,
+    batch: Batch,
     token: Token,
-    local: SocketAddr,
-    buffer: Box<[u8]>,
     readable: bool,
-    /// A datagram of this length for this address, in `out`, that the socket had no room for.
-    unsent: Option<(usize, SocketAddr)>,
+    /// A train in `out` that the socket had no room for, and how many bytes of it were sent nevertheless.
+    unsent: Option<(Train, usize)>,
     /// It has no room still.
     blocked: bool,
     out: Box<[u8]>,
@@ -52,34 +52,31 @@ impl Udp {
         if let Err(line) = buffers.apply(&socket) {
             warn!("udp: {line}");
         }
-        let socket = UdpSocket::from_std(socket.into());
         Ok(Udp {
-            local: socket.local_addr()?,
-            socket,
+            batch: Batch::new(socket)?,
             token: Token(0),
-            buffer: vec![0; LARGEST].into(),
             readable: true,
             unsent: None,
             blocked: false,
-            out: vec![0; LARGEST].into(),
+            out: vec![0; TRAIN].into(),
             receive_failed: Throttle::default(),
             send_failed: Throttle::default(),
         })
     }
 
     pub fn local(&self) -> SocketAddr {
-        self.local
+        self.batch.local()
     }
 
     /// Whether a datagram can go to `peer` from the address that is bound.
     pub fn reaches(&self, peer: SocketAddr) -> bool {
-        reaches(self.local, peer)
+        reaches(self.local(), peer)
     }
 
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.token = token;
         // Only readable: Linux would report every datagram that leaves as room to write.
-        registry.register(&mut self.socket, token, Interest::READABLE)
+        registry.register(&mut self.batch.socket, token, Interest::READABLE)
     }
 
     /// Notes what the poll said of the socket.
@@ -103,13 +100,16 @@ impl Udp {
 
     /// Hands the tunnel what has arrived, in a bounded batch.
     pub fn receive(&mut self, tunnel: &mut Tunnel, now: Time) {
-        let mut errors = 0;
-        for _ in 0..BATCH {
-            if !self.readable {
-                return;
-            }
-            match self.socket.recv_from(&mut self.buffer) {
-                Ok((n, from)) => tunnel.receive(now, canonical(from), &mut self.buffer[..n]),
+        let (mut count, mut errors) = (0, 0);
+        while self.readable && count < SHARE {
+            match self
+                .batch
+                .receive(|from, local, datagram| tunnel.receive(now, from, local, datagram))
+            {
+                Ok((received, more)) => {
+                    count += received.max(1);
+                    self.readable = more;
+                }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(e) if e.kind() == ErrorKind::Interrupted => (),
                 Err(e) => {
@@ -124,59 +124,49 @@ impl Udp {
 
     /// Sends what the tunnel has, in a bounded batch. True if there may be more to send without waiting.
     pub fn send(&mut self, tunnel: &mut Tunnel, now: Time, registry: &Registry) -> bool {
-        for _ in 0..BATCH {
-            if self.blocked {
-                return false;
+        let mut count = 0;
+        while !self.blocked {
+            if count >= SHARE {
+                return true;
             }
             let next = self.unsent.take();
-            let Some((n, to)) = next.or_else(|| tunnel.transmit(now, &mut self.out)) else {
+            let next = next.or_else(|| Some((tunnel.transmit_train(now, &mut self.out)?, 0)));
+            let Some((train, before)) = next else {
                 return false;
             };
-            if !self.send_one(now, n, to) {
-                self.unsent = Some((n, to));
-                self.blocked = true;
+            count += train.len.div_ceil(train.segment.max(1)).max(1);
+            self.send_train(now, train, before);
+            if self.blocked {
                 // To register anew reports room that came since: none is missed.
                 self.watch(registry, Interest::READABLE | Interest::WRITABLE);
             }
         }
-        !self.blocked
+        false
+    }
+
+    /// Sends a train but for the bytes of it that were sent `before`. What fails is lost, as on the path; what there is no
+    /// room for now is kept.
+    fn send_train(&mut self, now: Time, train: Train, before: usize) {
+        let bytes = &self.out[before..train.len];
+        let sent = self.batch.send(now, &train, bytes);
+        if let Some(e) = sent.error {
+            let to = train.addr;
+            let why = reason(&e);
+            self.send_failed
+                .warn(now, format_args!("udp: cannot send to {to}: {why}"));
+        }
+        if sent.blocked {
+            self.unsent = Some((train, before + sent.done));
+            self.blocked = true;
+        }
     }
 
     fn watch(&mut self, registry: &Registry, interest: Interest) {
-        if let Err(e) = registry.reregister(&mut self.socket, self.token, interest) {
+        if let Err(e) = registry.reregister(&mut self.batch.socket, self.token, interest) {
             // Nobody would say when there is room: it is tried again with the next datagram.
             warn!("udp: cannot wait for the socket: {}", reason(&e));
             self.blocked = false;
         }
-    }
-
-    /// False if the socket has no room now. What fails otherwise is lost, as on the path.
-    fn send_one(&mut self, now: Time, n: usize, to: SocketAddr) -> bool {
-        let target = as_sent_from(self.local, to);
-        loop {
-            match self.socket.send_to(&self.out[..n], target) {
-                Ok(_) => return true,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
-                Err(e) if e.kind() == ErrorKind::Interrupted => (),
-                Err(e) => {
-                    self.send_failed.warn(
-                        now,
-                        format_args!("udp: cannot send to {to}: {}", reason(&e)),
-                    );
-                    return true;
-                }
-            }
-        }
-    }
-}
-
-/// The opposite of `canonical`, as a socket bound to `local` needs it.
-fn as_sent_from(local: SocketAddr, to: SocketAddr) -> SocketAddr {
-    match (local, to.ip()) {
-        (SocketAddr::V6(_), IpAddr::V4(ip)) => {
-            SocketAddr::new(ip.to_ipv6_mapped().into(), to.port())
-        }
-        _ => to,
     }
 }
 
@@ -191,23 +181,13 @@ fn reaches(local: SocketAddr, peer: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Settings;
+    use mio::Poll;
     use std::net::UdpSocket as StdUdpSocket;
     use std::time::Duration;
 
     fn at(text: &str) -> SocketAddr {
         text.parse().expect("address")
-    }
-
-    #[test]
-    fn ipv4_through_an_ipv6_socket_and_back() {
-        let mapped = at("[::ffff:192.0.2.1]:9");
-        assert_eq!(canonical(mapped), at("192.0.2.1:9"));
-        assert_eq!(as_sent_from(at("[::]:1"), at("192.0.2.1:9")), mapped);
-        assert_eq!(
-            as_sent_from(at("0.0.0.0:1"), at("192.0.2.1:9")),
-            at("192.0.2.1:9")
-        );
-        assert_eq!(canonical(at("[2001:db8::1]:9")), at("[2001:db8::1]:9"));
     }
 
     #[test]
@@ -225,40 +205,48 @@ mod tests {
     }
 
     #[test]
-    fn one_socket_takes_both_families() {
-        let options = UdpOptions::default();
-        let Ok(udp) = Udp::bind(at("[::]:0"), &options) else {
-            println!("skipped: this machine has no IPv6");
-            return;
+    fn what_there_is_no_room_for_is_kept() {
+        let mut udp = Udp::bind(at("127.0.0.1:0"), &UdpOptions::default()).expect("bind");
+        let there = StdUdpSocket::bind("127.0.0.1:0").expect("bind");
+        let train = Train {
+            addr: there.local_addr().expect("address"),
+            local: None,
+            len: 300,
+            segment: 100,
         };
-        for host in ["127.0.0.1", "::1"] {
-            let here = SocketAddr::new(host.parse().expect("address"), 0);
-            let client = StdUdpSocket::bind(here).expect("bind");
-            let to = SocketAddr::new(here.ip(), udp.local().port());
-            client.send_to(b"x", to).expect("send");
-            let deadline = std::time::Instant::now() + Duration::from_secs(5);
-            let mut buffer = [0; 16];
-            let from = loop {
-                match udp.socket.recv_from(&mut buffer) {
-                    Ok((_, from)) => break canonical(from),
-                    Err(e) => assert!(std::time::Instant::now() < deadline, "{e}"),
-                }
-            };
-            assert_eq!(from, client.local_addr().expect("address"));
-            let back = as_sent_from(udp.local(), from);
-            udp.socket.send_to(b"y", back).expect("send back");
-            assert_eq!(client.recv_from(&mut buffer).expect("receive"), (1, to));
+        let poll = Poll::new().expect("poll");
+        udp.register(poll.registry(), Token(0)).expect("register");
+        for n in 0..3 {
+            udp.out[n * 100..][..100].fill(n as u8);
+        }
+        // the first of the three has left already
+        udp.unsent = Some((train, 100));
+        let mut tunnel = Tunnel::new(Settings::default(), Time::ZERO);
+        assert!(!udp.send(&mut tunnel, Time::ZERO, poll.registry()));
+        assert!(udp.unsent.is_none());
+        there
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .expect("option");
+        let mut buffer = [0; 200];
+        for n in 1..3 {
+            assert_eq!(there.recv(&mut buffer).expect("receive"), 100);
+            assert_eq!(buffer[0], n);
         }
     }
 
     #[test]
     fn failed_sends_are_lost_and_do_not_block() {
         let mut udp = Udp::bind(at("127.0.0.1:0"), &UdpOptions::default()).expect("bind");
-        // The family that this socket cannot reach, and a size that no packet has.
-        assert!(udp.send_one(Time::ZERO, 10, at("[::1]:9")));
-        assert!(udp.send_one(Time::ZERO, LARGEST, at("127.0.0.1:9")));
-        // Nobody is there: the refusal that comes back must not be fatal, either.
-        assert!(udp.send_one(Time::ZERO, 10, at("127.0.0.1:9")));
-        assert!(udp.send_one(Time::ZERO, 10, at("127.0.0.1:9")));
+        // The family that this socket cannot reach; then nobody is there, and the refusal must not be fatal, either.
+        for to in ["[::1]:9", "127.0.0.1:9", "127.0.0.1:9"] {
+            let train = Train {
+                addr: at(to),
+                local: None,
+                len: 30,
+                segment: 10,
+            };
+            udp.send_train(Time::ZERO, train, 0);
+            assert!(!udp.is_blocked() && udp.unsent.is_none());
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! How sessions end: in order, or before their time with the other end being told; and what is remembered of them.
 
-use super::{Event, SessionId, Tcp, Tunnel, session_key};
+use super::{Answer, Event, SessionId, Tcp, Tunnel, session_key};
 use crate::ended::Ending;
 use crate::message::Control;
 use crate::session::{Cause, State};
@@ -78,8 +78,11 @@ impl Tunnel {
         let (conv, addr) = (entry.session.conv(), entry.addr);
         entry.session.state = State::Reset { told: told + 1 };
         // not by `answer`: there are as many as sessions end, and each of them counts
-        self.control
-            .push_back((addr, Control::Reset(conv).to_wire().to_vec()));
+        self.control.push_back(Answer {
+            addr,
+            asked: None,
+            packet: Control::Reset(conv).to_wire().to_vec(),
+        });
         match RESET_AGAIN.get(told as usize) {
             Some(pause) => self.wheel.set(session_key(id), now.after(*pause)),
             None => self.retire(id, Ending::Reset, now),

@@ -1,13 +1,13 @@
 //! What follows from a datagram that has arrived: to whom it belongs, and who is told what when it belongs to nobody.
 
-use super::{DATAGRAM_MAX, Tunnel, clock};
+use super::{Answer, DATAGRAM_MAX, Lane, RECENT, Tunnel, clock};
 use crate::crypto::Rejected;
 use crate::ended::Ending;
 use crate::message::{self, Control};
 use crate::segment::{self, Header, Segments, cmd};
 use crate::session::{Cause, State};
 use crate::time::{MS, SEC, Time};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Late packets of a session that was reset are answered no oftener than this.
 const RESET_PAUSE: u64 = 200 * MS;
@@ -49,9 +49,24 @@ impl Complaints {
     }
 }
 
+impl Lane {
+    /// A good datagram came to this address of the machine.
+    fn hear(&mut self, local: Option<IpAddr>, now: Time) {
+        self.local = local;
+        self.heard_at = now;
+    }
+}
+
 impl Tunnel {
-    /// A datagram arrived. It is opened in place; what does not belong here is dropped and counted.
-    pub fn receive(&mut self, now: Time, from: SocketAddr, datagram: &mut [u8]) {
+    /// A datagram arrived. It is opened in place; what does not belong here is dropped and counted. `local`: which address
+    /// of this machine it came to, if that is known; answers are sent from there.
+    pub fn receive(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        local: Option<IpAddr>,
+        datagram: &mut [u8],
+    ) {
         self.counters.received += 1;
         if datagram.len() > DATAGRAM_MAX {
             self.counters.malformed += 1;
@@ -81,17 +96,38 @@ impl Tunnel {
             return self.complaints.say(now, from, "it is too short");
         };
         if conv == 0 {
-            return self.on_control(from, packet, now);
+            return self.on_control(from, local, packet, now);
         }
-        if let Some(id) = self.numbers.get(&(from, conv)).copied() {
-            return self.on_packet(id, packet, now);
+        if let Some(id) = self.find(from, conv) {
+            return self.on_packet(id, local, packet, now);
         }
-        self.on_stranger(from, conv, packet, now);
+        self.on_stranger(from, local, conv, packet, now);
     }
 
-    pub(super) fn on_control(&mut self, from: SocketAddr, packet: &[u8], now: Time) {
-        match Control::read(packet) {
-            Some(Control::Ping(ts)) => self.answer(from, &Control::Pong(ts).to_wire()),
+    /// The session of a number at an address. One that had a packet lately is found without hashing, which takes keys
+    /// that nobody can guess and is slow for that.
+    fn find(&mut self, from: SocketAddr, conv: u32) -> Option<u32> {
+        let place = conv as usize % RECENT;
+        let id = self.recent[place];
+        let known = self.sessions.get(id as usize).is_some_and(|entry| {
+            let session = &entry.session;
+            session.conv() == conv && entry.addr == from && session.state != State::Gone
+        });
+        if known {
+            return Some(id);
+        }
+        let id = *self.numbers.get(&(from, conv))?;
+        self.recent[place] = id;
+        Some(id)
+    }
+
+    fn on_control(&mut self, from: SocketAddr, local: Option<IpAddr>, packet: &[u8], now: Time) {
+        let message = Control::read(packet);
+        if let (Some(_), Some(lane)) = (&message, self.addresses.get(&from)) {
+            self.lanes[*lane as usize].hear(local, now);
+        }
+        match message {
+            Some(Control::Ping(ts)) => self.answer(from, local, &Control::Pong(ts).to_wire()),
             Some(Control::Pong(ts)) => {
                 let clock = clock(&self.settings, now).clock;
                 if let Some(lane) = self.addresses.get(&from) {
@@ -124,7 +160,7 @@ impl Tunnel {
     }
 
     /// A packet of a session that is in the table.
-    pub(super) fn on_packet(&mut self, id: u32, packet: &mut [u8], now: Time) {
+    fn on_packet(&mut self, id: u32, local: Option<IpAddr>, packet: &mut [u8], now: Time) {
         let entry = &mut self.sessions[id as usize];
         let lane = &mut self.lanes[entry.session.path as usize];
         if let State::Reset { .. } = entry.session.state {
@@ -144,6 +180,7 @@ impl Tunnel {
             );
         }
         entry.session.heard_at = now;
+        lane.hear(local, now);
         self.hello.heard |= self.peer == Some(entry.addr);
         // before reading, which may end the session: what KCP put out must not leave as another's
         self.take_packets(id, now);
@@ -156,9 +193,10 @@ impl Tunnel {
     }
 
     /// A packet of a session that is not (or no longer) in the table.
-    pub(super) fn on_stranger(
+    fn on_stranger(
         &mut self,
         from: SocketAddr,
+        local: Option<IpAddr>,
         conv: u32,
         packet: &mut [u8],
         now: Time,
@@ -169,9 +207,11 @@ impl Tunnel {
         }
         match self.ended.answer(from, conv, RESET_PAUSE, now) {
             Some(Ending::Clean { una }) => {
-                return self.acknowledge_again(from, una, packet);
+                return self.acknowledge_again(from, local, una, packet);
             }
-            Some(Ending::Reset) => return self.answer(from, &Control::Reset(conv).to_wire()),
+            Some(Ending::Reset) => {
+                return self.answer(from, local, &Control::Reset(conv).to_wire());
+            }
             None if self.ended.contains(from, conv) => return,
             None => {}
         }
@@ -190,7 +230,7 @@ impl Tunnel {
             if self.sessions.len() < self.settings.max_sessions && room {
                 let id = self.insert(from, conv, false, now);
                 self.halfway += 1;
-                return self.on_packet(id, packet, now);
+                return self.on_packet(id, local, packet, now);
             }
             self.complaints.say(now, from, "the session table is full");
         } else {
@@ -198,7 +238,7 @@ impl Tunnel {
         }
         if self.may_reset(now) {
             log::debug!("{conv:08x}: {from} has a session that is not known here");
-            self.answer(from, &Control::Reset(conv).to_wire());
+            self.answer(from, local, &Control::Reset(conv).to_wire());
         }
     }
 
@@ -217,7 +257,13 @@ impl Tunnel {
 
     /// A session that ended in order gets packets that its other end still repeats: their acks were lost, or they are
     /// keepalives of an end whose TCP reader has not come to the end yet. Nothing else can follow an end of stream.
-    pub(super) fn acknowledge_again(&mut self, from: SocketAddr, una: u32, packet: &[u8]) {
+    fn acknowledge_again(
+        &mut self,
+        from: SocketAddr,
+        local: Option<IpAddr>,
+        una: u32,
+        packet: &[u8],
+    ) {
         let mut acks = Vec::new();
         for (header, _) in Segments::new(packet).flatten() {
             if header.cmd == cmd::PUSH {
@@ -232,13 +278,18 @@ impl Tunnel {
             }
         }
         if !acks.is_empty() {
-            self.answer(from, &acks);
+            self.answer(from, local, &acks);
         }
     }
 
-    pub(super) fn answer(&mut self, to: SocketAddr, packet: &[u8]) {
+    /// Sends a packet soon. `asked`: which address of this machine it answers for, if its path does not know.
+    pub(super) fn answer(&mut self, to: SocketAddr, asked: Option<IpAddr>, packet: &[u8]) {
         if self.control.len() < CONTROL_MOST {
-            self.control.push_back((to, packet.to_vec()));
+            self.control.push_back(Answer {
+                addr: to,
+                asked,
+                packet: packet.to_vec(),
+            });
         }
     }
 }

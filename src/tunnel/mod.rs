@@ -9,7 +9,7 @@
 //!    says so, shut down the socket's writing half
 //!  - the deadline is reached                 -> `advance`
 //!
-//! and after any of these: `event` until it is None, then `transmit` until it is None, then `deadline`.
+//! and after any of these: `event` until it is None, then `transmit` or `transmit_train` until it is None, then `deadline`.
 //!
 //! Here is who holds what, and what follows from a packet or a timer; in `transmit`, which datagram leaves next.
 
@@ -34,15 +34,18 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use slab::Slab;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 pub use packet::DATAGRAM_MAX;
+pub use transmit::Train;
 
 /// A session that is overdue and in a queue is looked at again after so long, microseconds.
 const QUEUED_AGAIN: u64 = 2 * MS;
 /// A peer that has not answered for so long is worth a line in the log.
 const SILENCE: u64 = 5 * SEC;
+/// Places for sessions that are found without hashing.
+const RECENT: usize = 256;
 /// Paths whose knowledge is kept without a session, at most.
 const IDLE_PATHS: usize = 1024;
 
@@ -117,6 +120,17 @@ struct Lane {
     idle: bool,
     /// The size of the largest KCP packet on this path.
     mtu: usize,
+    /// The address of this machine that the other end's last good datagram came to, and when that was.
+    local: Option<IpAddr>,
+    heard_at: Time,
+}
+
+/// A packet that is ready to leave.
+struct Answer {
+    addr: SocketAddr,
+    /// The address of this machine that was asked, if it is an answer.
+    asked: Option<IpAddr>,
+    packet: Vec<u8>,
 }
 
 /// A session and what the caller knows of it.
@@ -151,6 +165,8 @@ pub struct Tunnel {
     scratch: Vec<u8>,
     sessions: Slab<Entry>,
     numbers: HashMap<(SocketAddr, u32), u32>,
+    /// Sessions that had a packet lately, each at its number modulo `RECENT`; what stands there may be out of date.
+    recent: [u32; RECENT],
     /// How many sessions of a number there are in the table, whatever their address.
     live: HashMap<u32, u32>,
     lanes: Slab<Lane>,
@@ -163,7 +179,7 @@ pub struct Tunnel {
     due: Vec<u32>,
     events: VecDeque<Event>,
     /// Packets that are ready to leave: answers, and what plain KCP puts out.
-    control: VecDeque<(SocketAddr, Vec<u8>)>,
+    control: VecDeque<Answer>,
     /// Sessions with something that does not wait for the rate.
     urgent: VecDeque<u32>,
     /// Lanes whose sessions may be able to send.
@@ -189,6 +205,7 @@ impl Tunnel {
             scratch: Vec::new(),
             sessions: Slab::new(),
             numbers: HashMap::new(),
+            recent: [0; RECENT],
             live: HashMap::new(),
             lanes: Slab::new(),
             addresses: HashMap::new(),
@@ -298,6 +315,8 @@ impl Tunnel {
             active: false,
             idle: false,
             mtu,
+            local: None,
+            heard_at: now,
         }) as u32;
         self.addresses.insert(addr, lane);
         lane
@@ -422,7 +441,7 @@ impl Tunnel {
 
     fn ping(&mut self, to: SocketAddr, now: Time) {
         let clock = clock(&self.settings, now).clock;
-        self.answer(to, &Control::Ping(clock).to_wire());
+        self.answer(to, None, &Control::Ping(clock).to_wire());
         if let Some(lane) = self.addresses.get(&to) {
             self.lanes[*lane as usize].path.sent_at = now;
         }

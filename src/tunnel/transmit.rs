@@ -1,49 +1,164 @@
 //! Which datagram leaves next: first what answers or is urgent, then bulk at its path's rate, the sessions of a path and
 //! the paths in turn.
 
-use super::{Lane, Tunnel, clock, lane_key};
+use super::{Answer, DATAGRAM_MAX, Lane, Tunnel, clock, lane_key};
 use crate::conversation::Priority;
 use crate::session::State;
-use crate::time::Time;
-use std::net::SocketAddr;
+use crate::time::{SEC, Time};
+use std::net::{IpAddr, SocketAddr};
+
+/// The most datagrams of a train (Linux, udp(7): UDP_MAX_SEGMENTS was 64 until 6.8), and their bytes: what one datagram of
+/// IP may hold, for the system cuts a train up as late as it can.
+const TRAIN_DATAGRAMS: usize = 64;
+const TRAIN_BYTES: usize = 65_000;
+/// Where nothing was heard from the other end of `udp_connect` for so long, microseconds, the system chooses the source
+/// address anew: the way there may be another one by now.
+const LOCAL_HOLDS: u64 = 10 * SEC;
+
+/// Datagrams that leave together: `len` bytes, of which every datagram has `segment`, and the last the rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Train {
+    pub addr: SocketAddr,
+    /// The address of this machine to send from: the one that the other end has asked. None: the system knows best.
+    pub local: Option<IpAddr>,
+    pub len: usize,
+    pub segment: usize,
+}
+
+/// What there is to send next, before it is sealed.
+struct Next {
+    addr: SocketAddr,
+    /// Where what it answers has come to, if its path does not know better.
+    asked: Option<IpAddr>,
+    len: usize,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Control,
+    Urgent,
+    /// Of this lane.
+    Bulk(u32),
+}
 
 impl Tunnel {
     /// The next datagram to send, built in `out` (at least `DATAGRAM_MAX` bytes): its length and address.
     pub fn transmit(&mut self, now: Time, out: &mut [u8]) -> Option<(usize, SocketAddr)> {
-        let (len, addr) = self.next_packet(now, out)?;
-        let most = match self.addresses.get(&addr) {
-            Some(lane) => {
-                let lane = &mut self.lanes[*lane as usize];
-                lane.path.sent_at = now;
-                lane.mtu
-            }
-            // an answer to somebody unknown: padding must not make it longer than what it answers
-            None => len,
-        };
-        self.counters.sent += 1;
-        Some((self.packets.close(out, len, most), addr))
+        let (train, _) = self.transmit_first(now, out)?;
+        Some((train.len, train.addr))
     }
 
-    fn next_packet(&mut self, now: Time, out: &mut [u8]) -> Option<(usize, SocketAddr)> {
-        if let Some((addr, packet)) = self.control.pop_front() {
-            let len = packet.len().min(out.len());
-            out[..len].copy_from_slice(&packet[..len]);
-            self.tap.borrow_mut().recycle(packet);
-            return Some((len, addr));
+    /// The next datagrams to send, built in `out` one behind the other: as many for the same address as `transmit` would
+    /// give now, and as fit into `out` (at least `DATAGRAM_MAX` bytes) and into one call of the system.
+    pub fn transmit_train(&mut self, now: Time, out: &mut [u8]) -> Option<Train> {
+        let (mut train, first) = self.transmit_first(now, out)?;
+        let most = out.len().min(TRAIN_BYTES);
+        for _ in 1..TRAIN_DATAGRAMS {
+            if train.len + DATAGRAM_MAX.max(train.segment) > most {
+                break;
+            }
+            let Some(len) = self.transmit_more(now, &first, train.segment, &mut out[train.len..])
+            else {
+                break;
+            };
+            train.len += len;
+            if len < train.segment {
+                break;
+            }
+        }
+        Some(train)
+    }
+
+    fn transmit_first(&mut self, now: Time, out: &mut [u8]) -> Option<(Train, Next)> {
+        let next = self.next_packet(now, out)?;
+        let (most, local) = match self.addresses.get(&next.addr) {
+            Some(lane) => {
+                let dialled = self.peer == Some(next.addr);
+                let lane = &mut self.lanes[*lane as usize];
+                lane.path.sent_at = now;
+                let lost = dialled && now.since(lane.heard_at) >= LOCAL_HOLDS;
+                (lane.mtu, lane.local.filter(|_| !lost))
+            }
+            // an answer to somebody unknown: padding must not make it longer than what it answers
+            None => (next.len, next.asked),
+        };
+        self.counters.sent += 1;
+        let len = self.packets.close(out, next.len, most);
+        let train = Train {
+            addr: next.addr,
+            local,
+            len,
+            segment: len,
+        };
+        Some((train, next))
+    }
+
+    /// One more datagram for a train that began with `first`: none if the next one is for somebody else, or longer than
+    /// those before it.
+    fn transmit_more(
+        &mut self,
+        now: Time,
+        first: &Next,
+        segment: usize,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let most = segment - self.packets.overhead();
+        let len = match first.kind {
+            Kind::Control => {
+                let fits = |p: &&Answer| p.addr == first.addr && p.packet.len() <= most;
+                self.control.front().filter(fits)?;
+                self.next_control(out)?.len
+            }
+            // the next may be as long as a packet of this path can be
+            Kind::Bulk(lane) if first.len == self.lanes[lane as usize].mtu => {
+                self.build_from(lane, now, out)?.len
+            }
+            Kind::Bulk(_) | Kind::Urgent => return None,
+        };
+        self.counters.sent += 1;
+        Some(self.packets.close(out, len, most))
+    }
+
+    fn next_packet(&mut self, now: Time, out: &mut [u8]) -> Option<Next> {
+        if let Some(next) = self.next_control(out) {
+            return Some(next);
         }
         while let Some(id) = self.urgent.pop_front() {
             self.sessions[id as usize].session.in_urgent = false;
-            if let Some(sent) = self.build(id, Priority::Urgent, now, out) {
-                return Some(sent);
+            if let Some((len, addr)) = self.build(id, Priority::Urgent, now, out) {
+                return Some(Next {
+                    addr,
+                    asked: None,
+                    len,
+                    kind: Kind::Urgent,
+                });
             }
         }
         while let Some(lane) = self.active.pop_front() {
             self.lanes[lane as usize].active = false;
-            if let Some(sent) = self.build_from(lane, now, out) {
-                return Some(sent);
+            if let Some(next) = self.build_from(lane, now, out) {
+                return Some(next);
             }
         }
         None
+    }
+
+    fn next_control(&mut self, out: &mut [u8]) -> Option<Next> {
+        let Answer {
+            addr,
+            asked,
+            packet,
+        } = self.control.pop_front()?;
+        let len = packet.len().min(out.len());
+        out[..len].copy_from_slice(&packet[..len]);
+        self.tap.borrow_mut().recycle(packet);
+        Some(Next {
+            addr,
+            asked,
+            len,
+            kind: Kind::Control,
+        })
     }
 
     /// Has a session write a packet, and puts it back into the queues if it has more.
@@ -75,7 +190,7 @@ impl Tunnel {
     }
 
     /// The next bulk packet of a path, if its rate allows one.
-    fn build_from(&mut self, lane: u32, now: Time, out: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    fn build_from(&mut self, lane: u32, now: Time, out: &mut [u8]) -> Option<Next> {
         loop {
             let l = &mut self.lanes[lane as usize];
             if l.ready.is_empty() {
@@ -89,9 +204,14 @@ impl Tunnel {
             }
             let id = l.ready.pop_front()?;
             self.sessions[id as usize].session.in_ready = false;
-            if let Some(sent) = self.build(id, Priority::Bulk, now, out) {
+            if let Some((len, addr)) = self.build(id, Priority::Bulk, now, out) {
                 self.wake(lane);
-                return Some(sent);
+                return Some(Next {
+                    addr,
+                    asked: None,
+                    len,
+                    kind: Kind::Bulk(lane),
+                });
             }
         }
     }
@@ -136,6 +256,10 @@ impl Tunnel {
         let lane: &mut Lane = &mut self.lanes[entry.session.path as usize];
         lane.path.sent_at = now;
         self.control
-            .extend(packets.into_iter().map(|p| (entry.addr, p)));
+            .extend(packets.into_iter().map(|packet| Answer {
+                addr: entry.addr,
+                asked: None,
+                packet,
+            }));
     }
 }

@@ -443,7 +443,9 @@ impl World {
             let mut busy = false;
             while let Some(mut datagram) = self.links[1 - to].arrived(self.now) {
                 let from = self.ends[1 - to].addr;
-                self.ends[to].tunnel.receive(self.now, from, &mut datagram);
+                self.ends[to]
+                    .tunnel
+                    .receive(self.now, from, None, &mut datagram);
                 busy = true;
             }
             while let Some(at) = self.ends[to].dials.iter().position(|d| d.0 <= self.now) {

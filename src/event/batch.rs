@@ -1,0 +1,458 @@
+//! A UDP socket that sends and receives datagrams in batches: trains of equal ones in one call (UDP_SEGMENT and UDP_GRO of
+//! Linux), several trains at once on the way in (recvmmsg), and each with the address of this machine that it came to or
+//! leaves from. Also what is done where the system or a path refuses: nothing is lost by that.
+//!
+//! What is sent when, and what becomes of what has arrived, is decided in `udp`.
+
+use super::socket::canonical;
+use super::system;
+use crate::time::{SEC, Time};
+use crate::tunnel::Train;
+use mio::net::UdpSocket;
+use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use socket2::Socket;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+
+/// The largest datagram of UDP, and the largest train that the system makes of what arrives: none is ever cut.
+const LARGEST: usize = 65_536;
+/// The most trains that are received in one call. Their memory is not used before there are so many.
+const BUFFERS: usize = 16;
+/// How long an address that refused a train gets datagrams one by one, microseconds: routes and devices change.
+const REFUSAL_HOLDS: u64 = 600 * SEC;
+/// Addresses that refuse, at most.
+const REFUSALS: usize = 1024;
+
+/// A socket that does not block, in its batches.
+pub struct Batch {
+    pub socket: UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+    /// The system knows trains.
+    offers_trains: bool,
+    /// Addresses that trains could not be sent to, and until when that is believed.
+    refused: HashMap<IpAddr, Time>,
+    buffers: Box<[u8]>,
+}
+
+/// What became of a train.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Bytes of it that are done with: sent, or lost by an error.
+    pub done: usize,
+    /// The socket had no room for the rest.
+    pub blocked: bool,
+    /// Why datagrams were lost here, if any were.
+    pub error: Option<io::Error>,
+}
+
+impl Batch {
+    pub fn new(socket: Socket) -> io::Result<Batch> {
+        let state = UdpSocketState::new((&socket).into())?;
+        plain(&socket)?;
+        let socket = UdpSocket::from_std(socket.into());
+        Ok(Batch {
+            local: socket.local_addr()?,
+            offers_trains: state.max_gso_segments() > 1,
+            socket,
+            state,
+            refused: HashMap::new(),
+            buffers: vec![0; BUFFERS * LARGEST].into(),
+        })
+    }
+
+    /// The address that the socket is bound to.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Hands `each` what has arrived: where from, the address of this machine that it came to, and the datagram. Returns
+    /// how many there were, and whether there may be more; `WouldBlock` if there was nothing.
+    pub fn receive(
+        &mut self,
+        mut each: impl FnMut(SocketAddr, Option<IpAddr>, &mut [u8]),
+    ) -> io::Result<(usize, bool)> {
+        let mut metas = [RecvMeta::default(); BUFFERS];
+        let mut buffers = self.buffers.chunks_exact_mut(LARGEST);
+        let mut slices: [_; BUFFERS] =
+            std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
+        let trains = self.socket.try_io(|| {
+            let socket = (&self.socket).into();
+            self.state.recv(socket, &mut slices, &mut metas)
+        })?;
+        let mut count = 0;
+        for (meta, buffer) in metas.iter().zip(&mut slices).take(trains) {
+            let local = meta.dst_ip.map(|ip| ip.to_canonical());
+            let from = canonical(meta.addr);
+            let bytes = &mut buffer[..meta.len.min(LARGEST)];
+            for datagram in bytes.chunks_mut(meta.stride.max(1)) {
+                each(from, local, datagram);
+                count += 1;
+            }
+        }
+        // elsewhere a call may receive one only, however many there are
+        let drained = cfg!(any(target_os = "linux", target_os = "android")) && trains < BUFFERS;
+        Ok((count, !drained))
+    }
+
+    /// Sends `bytes`, which are the train's last ones.
+    pub fn send(&mut self, now: Time, train: &Train, bytes: &[u8]) -> Sent {
+        let mut refused = false;
+        if bytes.len() > train.segment && self.takes_trains(train.addr, now) {
+            match self.call(train, bytes) {
+                Ok(()) => return Sent::all(bytes),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Sent::blocked(),
+                // that of a datagram is told below
+                Err(_) => refused = true,
+            }
+        }
+        let mut sent = Sent::default();
+        for datagram in bytes.chunks(train.segment.max(1)) {
+            match self.call(train, datagram) {
+                Ok(()) if std::mem::take(&mut refused) => self.remember(train.addr, now),
+                Ok(()) => (),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    sent.blocked = true;
+                    break;
+                }
+                Err(e) => sent.error = Some(e),
+            }
+            sent.done += datagram.len();
+        }
+        sent
+    }
+
+    fn takes_trains(&self, to: SocketAddr, now: Time) -> bool {
+        let refused = self.refused.get(&to.ip());
+        self.offers_trains && refused.is_none_or(|until| *until <= now)
+    }
+
+    /// A train was refused where a datagram is not: the device or the route there cannot, or the path takes only datagrams
+    /// that are smaller than these and the system cuts them up.
+    fn remember(&mut self, to: SocketAddr, now: Time) {
+        if self.refused.len() >= REFUSALS {
+            self.refused.clear();
+        }
+        self.refused.insert(to.ip(), now.after(REFUSAL_HOLDS));
+        log::debug!("udp: datagrams for {to} are sent one by one: trains of them are refused");
+    }
+
+    /// One call to the system, or a second if this machine cannot send from the address that was asked: it is not its own
+    /// any more.
+    fn call(&self, train: &Train, bytes: &[u8]) -> io::Result<()> {
+        // where one address is bound there is no other
+        let anywhere = self.local.ip().is_unspecified();
+        let source = train.local.filter(|_| anywhere);
+        let transmit = Transmit {
+            destination: self.as_sent_from_here(train.addr),
+            ecn: None,
+            contents: bytes,
+            segment_size: Some(train.segment),
+            src_ip: source.map(|ip| self.as_sent_from_here(SocketAddr::new(ip, 0)).ip()),
+        };
+        match self.transmit(&transmit) {
+            Err(e) if source.is_some() && is_of_the_source(&e) => self.transmit(&Transmit {
+                src_ip: None,
+                ..transmit
+            }),
+            result => result,
+        }
+    }
+
+    fn transmit(&self, transmit: &Transmit) -> io::Result<()> {
+        let socket = (&self.socket).into();
+        self.socket.try_io(|| self.state.try_send(socket, transmit))
+    }
+
+    /// The opposite of `canonical`, as this socket needs it.
+    fn as_sent_from_here(&self, to: SocketAddr) -> SocketAddr {
+        match (self.local, to.ip()) {
+            (SocketAddr::V6(_), IpAddr::V4(ip)) => {
+                SocketAddr::new(ip.to_ipv6_mapped().into(), to.port())
+            }
+            _ => to,
+        }
+    }
+}
+
+impl Sent {
+    fn all(bytes: &[u8]) -> Sent {
+        Sent {
+            done: bytes.len(),
+            ..Sent::default()
+        }
+    }
+
+    fn blocked() -> Sent {
+        Sent {
+            blocked: true,
+            ..Sent::default()
+        }
+    }
+}
+
+/// Whether an error may be one of the address to send from.
+fn is_of_the_source(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::EHOSTUNREACH)
+    )
+}
+
+/// Takes back what `quinn_udp` sets for QUIC and has a cost here: it looks for the path's largest datagram itself, with
+/// fragmentation forbidden, and wants to know when each has arrived.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn plain(socket: &Socket) -> io::Result<()> {
+    let v6 = socket.local_addr()?.is_ipv6();
+    let off = [
+        (
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_WANT,
+        ),
+        (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0),
+        (
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_WANT,
+        ),
+        (libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 0),
+    ];
+    for (level, option, value) in off {
+        if v6 || level != libc::IPPROTO_IPV6 {
+            system::set_option(socket, level, option, value)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn plain(_: &Socket) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::socket;
+    use socket2::{Protocol, Type};
+    use std::net::UdpSocket as StdUdpSocket;
+    use std::time::Duration;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().expect("address")
+    }
+
+    fn bound(address: &str) -> io::Result<Batch> {
+        let socket = socket::new(at(address), Type::DGRAM, Protocol::UDP)?;
+        socket.bind(&at(address).into())?;
+        Batch::new(socket)
+    }
+
+    fn other(address: &str) -> (StdUdpSocket, SocketAddr) {
+        let socket = StdUdpSocket::bind(address).expect("bind");
+        socket
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("option");
+        let at = socket.local_addr().expect("address");
+        (socket, at)
+    }
+
+    /// Datagrams of these lengths, each with its own content, one behind the other.
+    fn datagrams(lengths: &[usize]) -> Vec<u8> {
+        let each = lengths.iter().enumerate();
+        each.flat_map(|(n, len)| vec![n as u8; *len]).collect()
+    }
+
+    fn train(addr: SocketAddr, segment: usize, len: usize) -> Train {
+        Train {
+            addr,
+            local: None,
+            len,
+            segment,
+        }
+    }
+
+    fn expect(socket: &StdUdpSocket, lengths: &[usize]) {
+        let mut buffer = [0; 2000];
+        for (n, len) in lengths.iter().enumerate() {
+            assert_eq!(socket.recv(&mut buffer).expect("a datagram"), *len);
+            assert!(buffer[..*len].iter().all(|byte| *byte == n as u8));
+        }
+    }
+
+    /// Takes what arrives until `count` datagrams have.
+    fn take(batch: &mut Batch, count: usize) -> Vec<(SocketAddr, Option<IpAddr>, Vec<u8>)> {
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            let result = batch.receive(|from, local, bytes| {
+                taken.push((from, local, bytes.to_vec()));
+            });
+            if let Err(e) = result {
+                assert_eq!(e.kind(), ErrorKind::WouldBlock);
+                assert!(std::time::Instant::now() < deadline, "{} came", taken.len());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        taken
+    }
+
+    #[test]
+    fn a_train_arrives_as_its_datagrams() {
+        for lengths in [
+            vec![1500; 40],
+            vec![1400, 1400, 1],
+            vec![1; 64],
+            vec![1],
+            vec![1500],
+        ] {
+            let mut here = bound("127.0.0.1:0").expect("bind");
+            let (there, to) = other("127.0.0.1:0");
+            let bytes = datagrams(&lengths);
+            let sent = here.send(Time::ZERO, &train(to, lengths[0], bytes.len()), &bytes);
+            assert!(!sent.blocked && sent.error.is_none());
+            assert_eq!(sent.done, bytes.len());
+            assert!(here.refused.is_empty());
+            expect(&there, &lengths);
+        }
+    }
+
+    #[test]
+    fn batches_come_in_whole_and_in_order() {
+        let mut here = bound("127.0.0.1:0").expect("bind");
+        let mut there = bound("127.0.0.1:0").expect("bind");
+        let lengths = [vec![1500; 10], vec![1200; 3], vec![700], vec![1]].concat();
+        let bytes = datagrams(&lengths);
+        let (to, mut rest) = (here.local(), &bytes[..]);
+        for (segment, len) in [(1500, 15_000), (1200, 4_300), (1, 1)] {
+            let (first, others) = rest.split_at(len);
+            let sent = there.send(Time::ZERO, &train(to, segment, len), first);
+            assert_eq!(sent.done, len);
+            rest = others;
+        }
+        let taken = take(&mut here, lengths.len());
+        for (n, (from, local, datagram)) in taken.iter().enumerate() {
+            assert_eq!(
+                (*from, *local),
+                (there.local(), Some(at("127.0.0.1:0").ip()))
+            );
+            assert_eq!(*datagram, vec![n as u8; lengths[n]]);
+        }
+        let drained = here.receive(|_, _, _| panic!("too many"));
+        assert_eq!(drained.expect_err("nothing").kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn what_is_refused_as_a_train_goes_one_by_one() {
+        let mut here = bound("127.0.0.1:0").expect("bind");
+        let (there, to) = other("127.0.0.1:0");
+        // more segments than any system takes in one call
+        let lengths = [vec![10; 1000], vec![9]].concat();
+        let bytes = datagrams(&lengths);
+        let train = train(to, 10, bytes.len());
+        if here.call(&train, &bytes).is_ok() {
+            panic!("a train of {} was taken", lengths.len());
+        }
+        let sent = here.send(Time::ZERO, &train, &bytes);
+        assert!(sent.error.is_none() && !sent.blocked, "{sent:?}");
+        assert_eq!(sent.done, bytes.len());
+        // the receiver's buffer may be small: what it holds is in order, and nothing came twice
+        expect(&there, &lengths[..100]);
+        if here.offers_trains {
+            assert!(!here.takes_trains(to, Time::ZERO));
+            assert!(here.takes_trains(to, Time::from_micros(REFUSAL_HOLDS)));
+            assert!(here.takes_trains(at("192.0.2.1:9"), Time::ZERO));
+        }
+    }
+
+    #[test]
+    fn a_system_without_trains_gets_datagrams() {
+        let mut here = bound("127.0.0.1:0").expect("bind");
+        here.offers_trains = false;
+        let (there, to) = other("127.0.0.1:0");
+        let lengths = [1500, 1500, 1500, 20];
+        let bytes = datagrams(&lengths);
+        let sent = here.send(Time::ZERO, &train(to, 1500, bytes.len()), &bytes);
+        assert!(sent.done == bytes.len() && sent.error.is_none());
+        expect(&there, &lengths);
+        assert!(here.refused.is_empty());
+    }
+
+    #[test]
+    fn an_error_is_told_and_no_train_is_blamed_for_it() {
+        let mut here = bound("127.0.0.1:0").expect("bind");
+        let bytes = datagrams(&[10, 10]);
+        let sent = here.send(Time::ZERO, &train(at("[::1]:9"), 10, 20), &bytes);
+        assert!(sent.error.is_some() && !sent.blocked);
+        assert_eq!(sent.done, 20);
+        assert!(here.refused.is_empty());
+    }
+
+    #[test]
+    fn answers_leave_from_where_the_question_came_to() {
+        for (everywhere, asked, asks) in [
+            ("0.0.0.0:0", "127.0.0.2", "127.0.0.1:0"),
+            ("[::]:0", "127.0.0.2", "127.0.0.1:0"),
+            ("[::]:0", "::1", "[::1]:0"),
+        ] {
+            let Ok(mut here) = bound(everywhere) else {
+                println!("skipped: this machine has no IPv6");
+                continue;
+            };
+            let Ok(there) = StdUdpSocket::bind(asks) else {
+                println!("skipped: this machine has no {asks}");
+                continue;
+            };
+            let asked: IpAddr = asked.parse().expect("address");
+            let to = SocketAddr::new(asked, here.local().port());
+            if there.send_to(b"?", to).is_err() {
+                println!("skipped: this machine is not {asked}");
+                continue;
+            }
+            let (from, local, _) = take(&mut here, 1).remove(0);
+            assert_eq!(local, Some(asked));
+            assert_eq!(from, there.local_addr().expect("address"));
+            let answer = Train {
+                local,
+                ..train(from, 1, 2)
+            };
+            let sent = here.send(Time::ZERO, &answer, b"ab");
+            assert!(sent.error.is_none(), "{sent:?}");
+            let mut buffer = [0; 9];
+            assert_eq!(there.recv_from(&mut buffer).expect("an answer"), (1, to));
+            assert_eq!(there.recv_from(&mut buffer).expect("an answer"), (1, to));
+        }
+    }
+
+    #[test]
+    fn an_address_that_this_machine_has_lost_is_not_insisted_on() {
+        for (everywhere, gone) in [("0.0.0.0:0", "192.0.2.7"), ("[::]:0", "192.0.2.7")] {
+            let Ok(mut here) = bound(everywhere) else {
+                continue;
+            };
+            let (there, to) = other("127.0.0.1:0");
+            let train = Train {
+                local: gone.parse().ok(),
+                ..train(to, 50, 120)
+            };
+            let sent = here.send(Time::ZERO, &train, &datagrams(&[50, 50, 20]));
+            assert!(sent.error.is_none(), "{sent:?}");
+            expect(&there, &[50, 50, 20]);
+            assert!(here.refused.is_empty());
+        }
+    }
+
+    #[test]
+    fn ipv4_through_an_ipv6_socket_and_back() {
+        let mapped = at("[::ffff:192.0.2.1]:9");
+        assert_eq!(canonical(mapped), at("192.0.2.1:9"));
+        assert_eq!(canonical(at("[2001:db8::1]:9")), at("[2001:db8::1]:9"));
+        let here = bound("0.0.0.0:0").expect("bind");
+        assert_eq!(here.as_sent_from_here(at("192.0.2.1:9")), at("192.0.2.1:9"));
+        if let Ok(here) = bound("[::]:0") {
+            assert_eq!(here.as_sent_from_here(at("192.0.2.1:9")), mapped);
+        }
+    }
+}

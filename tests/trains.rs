@@ -1,0 +1,259 @@
+//! What leaves together: trains of datagrams, and the address of the machine that they leave from.
+
+use kcptun::crypto::{Key, Method, Sealing};
+use kcptun::message::Control;
+use kcptun::settings::{Flush, Settings};
+use kcptun::time::{MS, SEC, Time};
+use kcptun::tunnel::{Event, SessionId, Train, Tunnel};
+use std::net::{IpAddr, SocketAddr};
+
+const HERE: &str = "192.0.2.1:1000";
+const THERE: &str = "192.0.2.9:2000";
+const MTU: usize = 1400;
+const HEADERS: usize = 28;
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+fn ip(text: &str) -> Option<IpAddr> {
+    Some(text.parse().expect("an address"))
+}
+
+fn tunnel(sealed: bool, accepts: bool, seed: u64, change: impl Fn(&mut Settings)) -> Tunnel {
+    let key = Key::from_password("of these trains");
+    let mut settings = Settings {
+        sealing: sealed.then(|| Sealing::new(Method::Chacha20Poly1305Ietf, &key)),
+        accepts,
+        seed,
+        ..Settings::default()
+    };
+    change(&mut settings);
+    Tunnel::new(settings, Time::from_millis(1))
+}
+
+/// Two tunnels and nothing between them: what one gives is at the other in a millisecond.
+struct Pair {
+    now: Time,
+    near: Tunnel,
+    far: Tunnel,
+    id: SessionId,
+    sent: u8,
+    arrived: Vec<u8>,
+    trains: Vec<Train>,
+    out: Vec<u8>,
+}
+
+impl Pair {
+    fn new(sealed: bool, change: impl Fn(&mut Settings)) -> Pair {
+        let now = Time::from_millis(1);
+        let mut near = tunnel(sealed, false, 1, &change);
+        let far = tunnel(sealed, true, 2, &change);
+        near.set_peer(now, at(THERE));
+        Pair {
+            now,
+            id: near.open(now).expect("a session"),
+            near,
+            far,
+            sent: 0,
+            arrived: Vec::new(),
+            trains: Vec::new(),
+            out: vec![0; 65_536],
+        }
+    }
+
+    /// A millisecond in which as much is sent as may be.
+    fn step(&mut self) {
+        self.now = self.now.after(MS);
+        let now = self.now;
+        self.fill();
+        self.near.advance(now);
+        while let Some(train) = self.near.transmit_train(now, &mut self.out) {
+            assert_eq!(train.addr, at(THERE));
+            let datagrams = self.out[..train.len].chunks_mut(train.segment);
+            for datagram in datagrams {
+                self.far.receive(now, at(HERE), ip("192.0.2.9"), datagram);
+            }
+            self.trains.push(train);
+        }
+        self.far.advance(now);
+        self.serve();
+        while let Some((len, to)) = self.far.transmit(now, &mut self.out) {
+            assert_eq!(to, at(HERE));
+            let datagram = &mut self.out[..len];
+            self.near.receive(now, at(THERE), ip("192.0.2.1"), datagram);
+        }
+        while self.near.event().is_some() {}
+    }
+
+    fn fill(&mut self) {
+        loop {
+            let room = self.near.input(self.id);
+            if room.is_empty() {
+                return;
+            }
+            for byte in room.iter_mut() {
+                *byte = self.sent;
+                self.sent = self.sent.wrapping_add(1);
+            }
+            let n = room.len();
+            self.near.filled(self.now, self.id, n);
+        }
+    }
+
+    fn serve(&mut self) {
+        while let Some(event) = self.far.event() {
+            let id = match event {
+                Event::Dial(id) => {
+                    self.far.dialled(self.now, id);
+                    id
+                }
+                Event::Deliver(id) => id,
+                _ => continue,
+            };
+            while !self.far.output(id).is_empty() {
+                let n = self.far.output(id).len();
+                self.arrived.extend(self.far.output(id));
+                self.far.consumed(self.now, id, n);
+            }
+        }
+    }
+
+    /// What arrived is what was sent, and most of it came in trains of `long` equal datagrams at least.
+    fn check(&self, long: usize) {
+        let full = MTU - HEADERS;
+        let mut arrived = self.arrived.iter().enumerate();
+        assert!(arrived.all(|(n, byte)| usize::from(*byte) == n % 256));
+        for train in &self.trains {
+            assert!(
+                train.len <= 65_000 && train.segment <= train.len,
+                "{train:?}"
+            );
+            assert!(train.len <= 64 * train.segment, "{train:?}");
+            let alone = train.segment == train.len;
+            assert!(alone || train.segment == full, "{train:?}");
+        }
+        let bytes: usize = self.trains.iter().map(|t| t.len).sum();
+        let long = self.trains.iter().filter(|t| t.len >= long * full);
+        let in_long: usize = long.map(|t| t.len).sum();
+        assert!(in_long > bytes / 2, "{in_long} of {bytes}");
+    }
+}
+
+#[test]
+fn bulk_leaves_in_trains_of_equal_datagrams() {
+    for sealed in [false, true] {
+        // 43 datagrams a millisecond
+        let mut pair = Pair::new(sealed, |settings| settings.rate.up = Some(60e6));
+        (0..400).for_each(|_| pair.step());
+        assert!(pair.arrived.len() > 2_000_000, "{}", pair.arrived.len());
+        pair.check(20);
+    }
+}
+
+#[test]
+fn plain_kcp_leaves_in_trains_too() {
+    let mut pair = Pair::new(true, |settings| {
+        settings.rate.control = false;
+        settings.kcp.flush = Flush::AcksToo;
+        (settings.kcp.sndwnd, settings.kcp.rcvwnd) = (1024, 1024);
+    });
+    (0..10).for_each(|_| pair.step());
+    assert!(pair.arrived.len() > 1_000_000, "{}", pair.arrived.len());
+    // each read of the TCP socket is sent as it comes
+    pair.check(8);
+}
+
+#[test]
+fn a_train_ends_where_the_buffer_does() {
+    let mut pair = Pair::new(true, |settings| settings.rate.up = Some(60e6));
+    (0..200).for_each(|_| pair.step());
+    pair.out.truncate(8000);
+    (0..200).for_each(|_| pair.step());
+    let longest = pair.trains[pair.trains.len() / 2..].iter().map(|t| t.len);
+    assert!((4 * 1372..=8000).contains(&longest.max().unwrap_or(0)));
+}
+
+#[test]
+fn no_datagram_of_a_train_is_longer_than_its_first() {
+    let mut pair = Pair::new(true, |_| ());
+    (0..50).for_each(|_| pair.step());
+    let before = pair.arrived.len();
+    let now = pair.now;
+    let mut bytes = 0;
+    for n in 0..200 {
+        let id = pair.near.open(now).expect("a session");
+        // too many to go ahead of bulk, and the last datagram of each has another length
+        let len = 5000 + n * 577 % 1300;
+        pair.near.input(id)[..len].fill(0);
+        pair.near.filled(now, id, len);
+        bytes += len;
+    }
+    (0..300).for_each(|_| pair.step());
+    assert!(pair.arrived.len() > before + bytes);
+    assert_eq!(pair.far.counters().bad_seal, 0);
+}
+
+#[test]
+fn trains_are_for_one_address() {
+    let now = Time::from_millis(5);
+    let mut server = tunnel(true, true, 2, |_| ());
+    for n in 1..=3 {
+        let mut client = tunnel(true, false, 10 + n, |_| ());
+        client.set_peer(now, at(THERE));
+        let mut out = [0; 2000];
+        let (len, _) = client.transmit(now, &mut out).expect("a ping");
+        let from = SocketAddr::new(at(HERE).ip(), 1000 + n as u16);
+        server.receive(now, from, None, &mut out[..len]);
+    }
+    let mut out = [0; 65_536];
+    for n in 1..=3 {
+        let train = server.transmit_train(now, &mut out).expect("a pong");
+        assert_eq!(train.addr.port(), 1000 + n);
+        assert_eq!(train.len, train.segment);
+    }
+    assert_eq!(server.transmit_train(now, &mut out), None);
+}
+
+#[test]
+fn what_a_session_sends_leaves_from_where_the_other_end_last_sent_to() {
+    let mut pair = Pair::new(true, |_| ());
+    (0..10).for_each(|_| pair.step());
+    let now = pair.now.after(30 * SEC);
+    pair.far.advance(now);
+    // whatever it has to say later: the other end, which has asked, knows no other address of it
+    let mut seen = 0;
+    pair.far.shutdown(now);
+    while let Some(train) = pair.far.transmit_train(now, &mut pair.out) {
+        assert_eq!(train.local, ip("192.0.2.9"));
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
+
+#[test]
+fn the_end_that_dials_goes_back_to_the_systems_choice_when_nothing_is_heard() {
+    let mut pair = Pair::new(true, |_| ());
+    assert_eq!(pair.trains.len(), 0);
+    (0..10).for_each(|_| pair.step());
+    assert_eq!(pair.trains[0].local, None);
+    assert_eq!(pair.trains.last().expect("a train").local, ip("192.0.2.1"));
+    pair.near.shutdown(pair.now.after(10 * SEC));
+    let last = pair
+        .near
+        .transmit_train(pair.now.after(10 * SEC), &mut pair.out);
+    assert_eq!(last.expect("a train").local, None);
+}
+
+#[test]
+fn strangers_are_answered_from_where_they_asked() {
+    let now = Time::from_millis(5);
+    let mut server = tunnel(false, true, 2, |_| ());
+    let mut out = [0; 2000];
+    for asked in ["192.0.2.50", "192.0.2.51", "2001:db8::1"] {
+        let mut ping = Control::Ping(7).to_wire().to_vec();
+        server.receive(now, at(HERE), ip(asked), &mut ping);
+        let pong = server.transmit_train(now, &mut out).expect("a pong");
+        assert_eq!((pong.addr, pong.local), (at(HERE), ip(asked)));
+    }
+}
