@@ -132,6 +132,8 @@ pub struct Rate {
     /// The youngest transmission that was acknowledged, and whether it is news.
     newest: Stamp,
     heard: bool,
+    /// Transmissions `SHORTEST` apart: where a sample begins if the round trip is too short for one.
+    anchors: [Stamp; 2],
     /// How far packets are taken to overtake each other: it grows when something was given up too early.
     overtaken: u64,
     base_rtt: Option<u64>,
@@ -181,6 +183,7 @@ impl Rate {
             full: false,
             newest: Stamp::default(),
             heard: false,
+            anchors: [Stamp::default(); 2],
             overtaken: 2 * MS,
             base_rtt: None,
             base_now: u64::MAX,
@@ -391,12 +394,13 @@ impl Rate {
             return;
         }
         let stamp = self.newest;
-        let by_acks = now.since(stamp.delivered_at);
-        let span = by_acks.max(stamp.sent_at.since(stamp.first_sent_at));
+        let from = self.sample_begins(now);
+        let by_acks = now.since(from.delivered_at);
+        let span = by_acks.max(stamp.sent_at.since(from.first_sent_at));
         // shorter than the path itself: a clump of acks, not a rate
         if span >= (self.base() / 2).max(SHORTEST) {
-            let delivered = (self.delivered - stamp.delivered) as f64;
-            let served = delivered + (self.lost - stamp.lost) as f64;
+            let delivered = (self.delivered - from.delivered) as f64;
+            let served = delivered + (self.lost - from.lost) as f64;
             let per_second = SEC as f64 / span as f64;
             self.round.service = served * per_second;
             self.round.delivery = delivered * per_second;
@@ -413,6 +417,20 @@ impl Rate {
         let over = now.since(self.round.began_at) >= SHORTEST;
         if over && stamp.delivered >= self.round.ends_at {
             self.end_round(now);
+        }
+    }
+
+    /// The transmission that the newest one is measured against: what it saw when it left or, on a short path, what an
+    /// earlier one saw.
+    fn sample_begins(&mut self, now: Time) -> Stamp {
+        let newest = self.newest;
+        if newest.sent_at.since(self.anchors[1].sent_at) >= SHORTEST {
+            self.anchors = [self.anchors[1], newest];
+        }
+        if now.since(newest.delivered_at) < SHORTEST {
+            self.anchors[0]
+        } else {
+            newest
         }
     }
 
