@@ -175,26 +175,6 @@ fn a_train_ends_where_the_buffer_does() {
 }
 
 #[test]
-fn no_datagram_of_a_train_is_longer_than_its_first() {
-    let mut pair = Pair::new(true, |_| ());
-    (0..50).for_each(|_| pair.step());
-    let before = pair.arrived.len();
-    let now = pair.now;
-    let mut bytes = 0;
-    for n in 0..200 {
-        let id = pair.near.open(now).expect("a session");
-        // too many to go ahead of bulk, and the last datagram of each has another length
-        let len = 5000 + n * 577 % 1300;
-        pair.near.input(id)[..len].fill(0);
-        pair.near.filled(now, id, len);
-        bytes += len;
-    }
-    (0..300).for_each(|_| pair.step());
-    assert!(pair.arrived.len() > before + bytes);
-    assert_eq!(pair.far.counters().bad_seal, 0);
-}
-
-#[test]
 fn trains_are_for_one_address() {
     let now = Time::from_millis(5);
     let mut server = tunnel(true, true, 2, |_| ());

@@ -263,3 +263,55 @@ impl Tunnel {
             }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    const NOW: Time = Time::ZERO;
+
+    fn tunnel() -> (Tunnel, SocketAddr) {
+        let settings = Settings {
+            keepalive: 0,
+            ..Settings::default()
+        };
+        let peer = "192.0.2.1:9".parse().expect("address");
+        let mut tunnel = Tunnel::new(settings, NOW);
+        tunnel.set_peer(NOW, peer);
+        (tunnel, peer)
+    }
+
+    #[test]
+    fn nothing_longer_follows_in_a_train() {
+        let (mut tunnel, peer) = tunnel();
+        for len in [20, 20, 10, 10, 30] {
+            tunnel.answer(peer, None, &vec![0; len]);
+        }
+        let mut out = [0; 10_000];
+        let mut trains = || tunnel.transmit_train(NOW, &mut out);
+        for expected in [(50, 20), (10, 10), (30, 30)] {
+            let train = trains().expect("a train");
+            assert_eq!((train.len, train.segment), expected);
+        }
+        assert_eq!(trains(), None);
+    }
+
+    #[test]
+    fn bulk_follows_full_packets_only() {
+        let (mut tunnel, peer) = tunnel();
+        let id = tunnel.open(NOW).expect("a session");
+        let len = tunnel.input(id).len();
+        tunnel.filled(NOW, id, len);
+        let mut out = [0; 10_000];
+        let mut first = tunnel.next_packet(NOW, &mut out).expect("bulk");
+        assert!(first.addr == peer && first.kind != Kind::Control);
+        let full = std::mem::replace(&mut first.len, 100);
+        assert_eq!(tunnel.transmit_more(NOW, &first, 100, &mut out), None);
+        first.len = full;
+        assert_eq!(
+            tunnel.transmit_more(NOW, &first, full, &mut out),
+            Some(full)
+        );
+    }
+}
