@@ -305,13 +305,13 @@ mod tests {
         tunnel.filled(NOW, id, len);
         let mut out = [0; 10_000];
         let mut first = tunnel.next_packet(NOW, &mut out).expect("bulk");
-        assert!(first.addr == peer && first.kind != Kind::Control);
+        assert!(first.addr == peer && matches!(first.kind, Kind::Bulk(_)));
+        // when the path's rate allows the next
+        let now = Time::from_millis(100);
         let full = std::mem::replace(&mut first.len, 100);
-        assert_eq!(tunnel.transmit_more(NOW, &first, 100, &mut out), None);
+        assert_eq!(tunnel.transmit_more(now, &first, 100, &mut out), None);
         first.len = full;
-        assert_eq!(
-            tunnel.transmit_more(NOW, &first, full, &mut out),
-            Some(full)
-        );
+        let next = tunnel.transmit_more(now, &first, full, &mut out);
+        assert_eq!(next, Some(full));
     }
 }
