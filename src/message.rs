@@ -1,6 +1,8 @@
 //! The messages inside a tunnel, apart from KCP: those that a session's byte stream consists of, and the
 //! session-0 messages that stand alone in a packet. Only their form; what they mean is in `session` and `tunnel`.
 
+use std::net::{IpAddr, SocketAddr};
+
 /// Bytes of a session message's header: type and length, both u16.
 pub const MESSAGE_HEADER: usize = 4;
 /// The longest session message, its header included: the limit of kcptun-libev 2.
@@ -160,9 +162,159 @@ impl Control {
     }
 }
 
+/// The longest service id, bytes.
+pub const SERVICE_ID_MAX: usize = 255;
+/// Bytes of the longest punch: two addresses of IPv6.
+pub const PUNCH_MAX: usize = 44;
+
+/// A session-0 message of rendezvous mode. `own`: the sender's address as it sees it itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Meeting<'a> {
+    /// A server behind NAT can be found here. Not answered.
+    Listen { own: SocketAddr, id: &'a [u8] },
+    /// Looks for the server of a service. Answered with a punch.
+    Connect { own: SocketAddr, id: &'a [u8] },
+    /// From the rendezvous server: the other end may be at these addresses.
+    Punch([SocketAddr; 2]),
+}
+
+impl<'a> Meeting<'a> {
+    /// Reads a packet whose session number is 0. None for other types, for what is cut short, and for a service id that
+    /// is empty or longer than `SERVICE_ID_MAX`. Padding may follow.
+    pub fn read(packet: &'a [u8]) -> Option<Meeting<'a>> {
+        let (head, mut rest) = packet.split_first_chunk::<6>()?;
+        let [0, 0, 0, 0, 0, kind @ 3..=5] = *head else {
+            return None;
+        };
+        let own = read_address(&mut rest)?;
+        if kind == 5 {
+            return Some(Meeting::Punch([own, read_address(&mut rest)?]));
+        }
+        let (len, rest) = rest.split_first_chunk()?;
+        let len = u16::from_be_bytes(*len) as usize;
+        let id = rest
+            .get(..len)
+            .filter(|_| (1..=SERVICE_ID_MAX).contains(&len))?;
+        Some(match kind {
+            3 => Meeting::Listen { own, id },
+            _ => Meeting::Connect { own, id },
+        })
+    }
+
+    pub fn to_wire(self) -> Vec<u8> {
+        let mut p = vec![0; 6];
+        match self {
+            Meeting::Listen { own, id } | Meeting::Connect { own, id } => {
+                p[5] = if matches!(self, Meeting::Listen { .. }) {
+                    3
+                } else {
+                    4
+                };
+                write_address(&mut p, own);
+                p.extend((id.len() as u16).to_be_bytes());
+                p.extend(id);
+            }
+            Meeting::Punch(both) => {
+                p[5] = 5;
+                both.into_iter().for_each(|a| write_address(&mut p, a));
+            }
+        }
+        p
+    }
+}
+
+/// Takes an address off the front of `bytes`.
+fn read_address(bytes: &mut &[u8]) -> Option<SocketAddr> {
+    fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+        let (part, rest) = bytes.split_first_chunk()?;
+        *bytes = rest;
+        Some(*part)
+    }
+    let ip = match take(bytes)? {
+        [0] => IpAddr::from(take::<4>(bytes)?),
+        [1] => IpAddr::from(take::<16>(bytes)?),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, u16::from_be_bytes(take(bytes)?)))
+}
+
+fn write_address(p: &mut Vec<u8>, address: SocketAddr) {
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            p.push(0);
+            p.extend(ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            p.push(1);
+            p.extend(ip.octets());
+        }
+    }
+    p.extend(address.port().to_be_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn meetings_have_the_form_of_kcptun_libev() {
+        let four: SocketAddr = "192.0.2.1:258".parse().unwrap();
+        let six: SocketAddr = "[2001:db8::7]:65535".parse().unwrap();
+        let listen = Meeting::Listen {
+            own: four,
+            id: b"ab",
+        };
+        assert_eq!(
+            listen.to_wire(),
+            [0, 0, 0, 0, 0, 3, 0, 192, 0, 2, 1, 1, 2, 0, 2, b'a', b'b']
+        );
+        let connect = Meeting::Connect { own: six, id: b"c" };
+        let mut wire = vec![0, 0, 0, 0, 0, 4, 1, 0x20, 1, 0x0d, 0xb8];
+        wire.extend([0; 11]);
+        wire.extend([7, 255, 255, 0, 1, b'c']);
+        assert_eq!(connect.to_wire(), wire);
+        let punch = Meeting::Punch([six, six]);
+        assert_eq!(punch.to_wire().len(), PUNCH_MAX);
+        let long = [9; SERVICE_ID_MAX];
+        let longest = Meeting::Listen {
+            own: six,
+            id: &long,
+        };
+        let mixed = Meeting::Punch([four, six]);
+        for message in [listen, connect, punch, mixed, longest] {
+            let mut wire = message.to_wire();
+            for cut in 0..wire.len() {
+                assert_eq!(
+                    Meeting::read(&wire[..cut]),
+                    None,
+                    "{message:?} cut to {cut}"
+                );
+            }
+            let whole = wire.len();
+            wire.extend([7; 7]);
+            assert_eq!(Meeting::read(&wire), Some(message));
+            assert_eq!(Meeting::read(&wire[..whole]), Some(message));
+            assert_eq!(Control::read(&wire), None);
+            for (at, to) in [(0, 1), (3, 1), (4, 1), (5, 2), (5, 6), (6, 2), (6, 255)] {
+                let mut odd = wire.clone();
+                odd[at] = to;
+                assert_eq!(Meeting::read(&odd), None, "{message:?}: {to} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn service_ids_of_no_length_and_too_much_are_refused() {
+        let own: SocketAddr = "192.0.2.1:258".parse().unwrap();
+        for len in [0, SERVICE_ID_MAX + 1, 1_400] {
+            let id = vec![1; len];
+            let wire = Meeting::Connect { own, id: &id }.to_wire();
+            assert_eq!(Meeting::read(&wire), None, "{len}");
+        }
+        let mut wire = Meeting::Connect { own, id: b"abc" }.to_wire();
+        wire[13..15].copy_from_slice(&[255, 255]);
+        assert_eq!(Meeting::read(&wire), None);
+    }
 
     fn items(stream: &[u8], piece: usize) -> Result<(Vec<u8>, Vec<&'static str>), BadMessage> {
         let (mut parser, mut data, mut names) = (Parser::default(), Vec::new(), Vec::new());

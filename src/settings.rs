@@ -79,6 +79,20 @@ impl RateSettings {
     }
 }
 
+/// What an end does in rendezvous mode; see `rendezvous_server` and `service_id` in the README. Ids are 1 to 255 bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Rendezvous {
+    /// Not in this mode.
+    #[default]
+    None,
+    /// Is the rendezvous server: brings the two others together.
+    Keeper,
+    /// A server behind NAT: lets itself be found under this service id.
+    Service(Vec<u8>),
+    /// Looks for the server of this service id.
+    Client(Vec<u8>),
+}
+
 /// Everything that a `Tunnel` is made from.
 pub struct Settings {
     pub kcp: KcpSettings,
@@ -87,6 +101,7 @@ pub struct Settings {
     pub sealing: Option<Sealing>,
     /// Whether sessions of the other end are accepted (the configuration has `connect`).
     pub accepts: bool,
+    pub rendezvous: Rendezvous,
     /// Spans in microseconds; README, `timeout`, `linger`, `keepalive` (0: none) and `time_wait`.
     pub timeout: u64,
     pub linger: u64,
@@ -108,6 +123,7 @@ impl Default for Settings {
             rate: RateSettings::default(),
             sealing: None,
             accepts: false,
+            rendezvous: Rendezvous::None,
             timeout: 600 * SEC,
             linger: 30 * SEC,
             keepalive: 25 * SEC,

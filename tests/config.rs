@@ -207,6 +207,40 @@ fn the_tunnel_gets_what_was_configured() {
 }
 
 #[test]
+fn the_three_roles_of_rendezvous_mode_reach_the_tunnel() {
+    use kcptun::settings::Rendezvous;
+    let there = r#""rendezvous_server": "r.example:1", "service_id": "home ssh""#;
+    for (text, expected, said) in [
+        (
+            r#""udp_bind": ":3""#.to_owned(),
+            Rendezvous::Keeper,
+            "rendezvous server: brings two other ends together",
+        ),
+        (
+            format!(r#""connect": "a:2", {there}"#),
+            Rendezvous::Service(b"home ssh".into()),
+            "the other end finds this one as \"home ssh\" through r.example:1",
+        ),
+        (
+            format!(r#""listen": ":2", {there}"#),
+            Rendezvous::Client(b"home ssh".into()),
+            "the other end is found as \"home ssh\" through r.example:1",
+        ),
+        (
+            r#""listen": ":2", "udp_connect": "b:1""#.to_owned(),
+            Rendezvous::None,
+            "sends to b:1",
+        ),
+    ] {
+        let config = parse(&format!(r#"{{"password": "hunter2", {text}}}"#)).unwrap();
+        assert_eq!(config.settings().rendezvous, expected);
+        let shown = config.describe().to_string();
+        assert!(shown.contains(said), "{shown}");
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    }
+}
+
+#[test]
 fn comments_and_a_byte_order_mark_are_skipped() {
     let text = "\u{feff}{\"//\": 1, \"//\": [2], \"// x\": {\"y\": null}, \"listen\": \":1\",
         \"udp_connect\": \"b:2\", \"kcp\": {\"//mtu\": \"why\", \"mtu\": 500}}\n";
@@ -237,6 +271,15 @@ fn what_can_work_is_accepted() {
         ),
         (
             r#"{"udp_bind": "0.0.0.0:3", "udp_connect": "[::ffff:192.0.2.1]:1", "listen": ":2"}"#,
+            Role::Peer,
+        ),
+        (r#"{"udp_bind": ":3"}"#, Role::Rendezvous),
+        (
+            r#"{"connect": "a:2", "rendezvous_server": "r:1", "service_id": "s"}"#,
+            Role::Server,
+        ),
+        (
+            r#"{"udp_bind": ":3", "listen": ":2", "rendezvous_server": "r:1", "service_id": "s"}"#,
             Role::Peer,
         ),
     ] {
@@ -344,7 +387,7 @@ fn a_psk_must_be_a_key() {
 
 /// A whole file, and the message that it gets.
 #[rustfmt::skip]
-const BAD_FILES: [(&str, &str); 41] = [
+const BAD_FILES: [(&str, &str); 48] = [
     ("", "is empty; it must hold a JSON object: {\"key\": value, ...}"),
     (" \n\t", "is empty; it must hold a JSON object: {\"key\": value, ...}"),
     ("[]", "holds an array; it must be an object: {\"key\": value, ...}"),
@@ -361,7 +404,14 @@ const BAD_FILES: [(&str, &str); 41] = [
     (r#"{"password": "hunter2"}"#, "no address at all; a server needs udp_bind and connect, a peer needs udp_connect and listen"),
     (r#"{"listen": ":1"}"#, r#"listen: ":1" needs udp_connect, too, the other end to carry to"#),
     (r#"{"connect": "a:1"}"#, r#"connect: "a:1" needs udp_bind, too, to receive at"#),
-    (r#"{"udp_bind": ":1"}"#, r#"udp_bind: ":1" alone carries nothing; a server needs connect, too"#),
+    (r#"{"service_id": "s"}"#, "service_id: needs rendezvous_server, too, where the other end is found by it"),
+    (r#"{"udp_bind": ":1", "service_id": "s"}"#, "service_id: needs rendezvous_server, too, where the other end is found by it"),
+    (r#"{"listen": ":1", "rendezvous_server": "r:1"}"#, r#"rendezvous_server: "r:1" needs service_id, too, the same at both ends"#),
+    (r#"{"rendezvous_server": "r:1", "service_id": "s"}"#, r#"rendezvous_server: "r:1" needs connect at a server, listen at a peer; the rendezvous server itself has udp_bind only"#),
+    (r#"{"listen": ":1", "connect": "a:1", "rendezvous_server": "r:1", "service_id": "s"}"#, r#"listen: ":1" and connect at one end do not go with rendezvous_server; keep one of the two"#),
+    (r#"{"listen": ":1", "udp_connect": "b:1", "rendezvous_server": "r:1", "service_id": "s"}"#, r#"udp_connect: "b:1" is the other end, which rendezvous_server is to find; keep one of the two"#),
+    (r#"{"connect": "a:1", "udp_bind": "r:1", "rendezvous_server": "r:1", "service_id": "s"}"#, r#"rendezvous_server: "r:1" is the address of udp_bind, too; it must be another one"#),
+    (r#"{"connect": "a:1", "udp_bind": "0.0.0.0:1", "rendezvous_server": "[::1]:1", "service_id": "s"}"#, "rendezvous_server: ::1 cannot be reached from udp_bind, 0.0.0.0; both must be IPv4"),
     (r#"{"udp_connect": "b:1"}"#, r#"udp_connect: "b:1" alone carries nothing; a peer needs listen, too"#),
     (r#"{"udp_bind": ":1", "udp_connect": "b:1"}"#, "neither listen nor connect is given; a server needs connect, a peer needs listen"),
     (r#"{"udp_bind": ":1", "listen": ":2"}"#, r#"listen: ":2" needs udp_connect, too, the other end to carry to"#),
@@ -381,7 +431,7 @@ const BAD_FILES: [(&str, &str); 41] = [
     (r#"{"udp": []}"#, r#"udp: an array is not an object; write "udp": {"reuseport": ...}"#),
     (r#"{"rate": 100}"#, r#"rate: 100 is not an object; write "rate": {"up": ...}"#),
     (r#"{"kcp.mtu": 1400}"#, r#"kcp.mtu: unknown key; write it as "kcp": {"mtu": ...}"#),
-    (r#"{"": 1}"#, "\"\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, psk, password, method, timeout, linger, keepalive, time_wait, user, loglevel, kcp, tcp, udp, rate"),
+    (r#"{"": 1}"#, "\"\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, timeout, linger, keepalive, time_wait, user, loglevel, kcp, tcp, udp, rate"),
     (r#"{"kcp": {"fruit": 1}}"#, "kcp.fruit: unknown key; the keys here are mtu, sndwnd, rcvwnd, nodelay, interval, resend, nc, flush"),
     (r#"{"rate": {"mtu": 1}}"#, r#"rate.mtu: unknown key here; did you mean kcp.mtu? Write "kcp": {"mtu": ...}"#),
     (r#"{"kcp": {"listen": ":1"}}"#, r#"kcp.listen: unknown key here; did you mean listen? Write "listen" outside of the object"#),
@@ -390,13 +440,13 @@ const BAD_FILES: [(&str, &str); 41] = [
 
 /// A key and a value in a configuration that is good otherwise, and the message.
 #[rustfmt::skip]
-const BAD_VALUES: [(&str, &str, &str); 64] = [
+const BAD_VALUES: [(&str, &str, &str); 68] = [
     ("pasword", "\"x\"", "pasword: unknown key; did you mean password?"),
     ("Password", "\"x\"", "Password: unknown key; did you mean password?"),
     ("passwd", "\"x\"", "passwd: unknown key; did you mean password?"),
     ("log_level", "1", "log_level: unknown key; did you mean loglevel?"),
     ("udp-connect", "\"b:1\"", "udp-connect: unknown key; did you mean udp_connect?"),
-    ("a\\nb", "1", "\"a\\nb\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, psk, password, method, timeout, linger, keepalive, time_wait, user, loglevel, kcp, tcp, udp, rate"),
+    ("a\\nb", "1", "\"a\\nb\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, timeout, linger, keepalive, time_wait, user, loglevel, kcp, tcp, udp, rate"),
     ("mtu", "1400", r#"mtu: unknown key here; did you mean kcp.mtu? Write "kcp": {"mtu": ...}"#),
     ("nodelay", "1", "nodelay: unknown key here; did you mean kcp.nodelay or tcp.nodelay?"),
     ("reuseport", "true", "reuseport: unknown key here; did you mean tcp.reuseport or udp.reuseport?"),
@@ -411,8 +461,12 @@ const BAD_VALUES: [(&str, &str, &str); 64] = [
     ("http_listen", "\":80\"", "http_listen: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
     ("obfs", "\"dpi\"", "obfs: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
     ("netdev", "\"eth0\"", "netdev: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
-    ("service_id", "\"s\"", "service_id: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
-    ("rendezvous_server", "\"r:1\"", "rendezvous_server: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
+    ("service_id", "\"\"", "service_id: \"\" is not a service id; it must be text of 1 to 255 bytes"),
+    ("service_id", "\"a\\nb\"", "service_id: \"a\\nb\" is not a service id; it must be text of 1 to 255 bytes"),
+    ("service_id", "7", "service_id: 7 is not text in quotes; it must be text of 1 to 255 bytes"),
+    ("service-id", "\"s\"", "service-id: unknown key; did you mean service_id?"),
+    ("rendezvous", "\"r:1\"", "rendezvous: unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, timeout, linger, keepalive, time_wait, user, loglevel, kcp, tcp, udp, rate"),
+    ("rendezvous_server", "\":1\"", "rendezvous_server: \":1\" names no host to connect to; for this machine write \"127.0.0.1:1\""),
     ("kcp.mtu", "9000", "kcp.mtu: 9000 is out of range; it must be 300 to 1500 (bytes)"),
     ("kcp.mtu", "\"1400\"", "kcp.mtu: \"1400\" is not a number; it must be 300 to 1500 (bytes), without quotes"),
     ("kcp.mtu", "null", "kcp.mtu: null is not a number; it must be 300 to 1500 (bytes), or leave the key out"),

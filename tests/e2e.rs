@@ -1007,3 +1007,34 @@ fn a_wrong_configuration_gives_status_2_and_one_line() {
         "{error}"
     );
 }
+
+#[test]
+fn three_daemons_meet_at_a_rendezvous_server() {
+    for sealed in [true, false] {
+        let port = free_port();
+        let there = format!("127.0.0.1:{port}");
+        let entry = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let service = serve(run_errands).to_string();
+        let with_key = |mut config: Value| {
+            if sealed {
+                config["psk"] = json!(PSK);
+            }
+            config
+        };
+        let keeper = with_key(json!({"udp_bind": there}));
+        let server = with_key(json!({
+            "rendezvous_server": there, "service_id": "s", "connect": service,
+        }));
+        let peer = with_key(json!({
+            "rendezvous_server": there, "service_id": "s", "listen": entry.to_string(),
+        }));
+        let rendezvous = Daemon::start(&keeper);
+        let server = Daemon::start(&server);
+        let peer = Daemon::start(&peer);
+        peer.wait_for_log(&format!("the server is at 127.0.0.1:{}", server.udp_port()));
+        errand(entry, 1, 100 * KB);
+        // the third is not needed any more
+        drop(rendezvous);
+        errand(entry, 2, 100 * KB);
+    }
+}

@@ -80,7 +80,7 @@ fn the_examples_of_configurations_are_right() {
         assert_eq!(config.warnings, [""; 0]);
         count += 1;
     }
-    assert_eq!(count, 2);
+    assert_eq!(count, 5);
 }
 
 #[test]

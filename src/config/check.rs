@@ -14,7 +14,8 @@ pub fn finish(draft: Draft) -> Result<Config, String> {
     let seal = choose_key(&draft, &mut warnings)?;
     let mut config = draft.config;
     config.seal = seal;
-    if config.connect.is_some() && config.udp_bind.is_none() {
+    let found_there = config.rendezvous_server.is_some();
+    if config.connect.is_some() && config.udp_bind.is_none() && !found_there {
         warnings.push(
             "connect: without udp_bind the port changes with every start, and the other end can hardly open sessions to here"
                 .into(),
@@ -26,17 +27,17 @@ pub fn finish(draft: Draft) -> Result<Config, String> {
 
 /// Refuses only what can never carry a session.
 fn check_addresses(config: &Config) -> Result<(), String> {
+    if config.rendezvous_server.is_some() || config.service_id.is_some() {
+        return check_rendezvous(config);
+    }
     let (listen, connect) = (config.listen.as_ref(), config.connect.as_ref());
     let (bind, other) = (config.udp_bind.as_ref(), config.udp_connect.as_ref());
     match (listen, connect, bind, other) {
         (None, None, None, None) => {
             return Err("no address at all; a server needs udp_bind and connect, a peer needs udp_connect and listen".into());
         }
-        (None, None, Some(bind), None) => {
-            return Err(format!(
-                "udp_bind: \"{bind}\" alone carries nothing; a server needs connect, too"
-            ));
-        }
+        // a rendezvous server
+        (None, None, Some(_), None) => {}
         (None, None, None, Some(other)) => {
             return Err(format!(
                 "udp_connect: \"{other}\" alone carries nothing; a peer needs listen, too"
@@ -64,6 +65,39 @@ fn check_addresses(config: &Config) -> Result<(), String> {
     differ("udp_bind", bind, "udp_connect", other)
 }
 
+/// An end that is found, or finds the other, by a rendezvous server.
+fn check_rendezvous(config: &Config) -> Result<(), String> {
+    let Some(server) = &config.rendezvous_server else {
+        return Err(
+            "service_id: needs rendezvous_server, too, where the other end is found by it".into(),
+        );
+    };
+    if config.service_id.is_none() {
+        return Err(format!(
+            "rendezvous_server: \"{server}\" needs service_id, too, the same at both ends"
+        ));
+    }
+    if let Some(other) = &config.udp_connect {
+        return Err(format!(
+            "udp_connect: \"{other}\" is the other end, which rendezvous_server is to find; keep one of the two"
+        ));
+    }
+    match (&config.listen, &config.connect) {
+        (None, None) => Err(format!(
+            "rendezvous_server: \"{server}\" needs connect at a server, listen at a peer; the rendezvous server itself has udp_bind only"
+        )),
+        (Some(listen), Some(_)) => Err(format!(
+            "listen: \"{listen}\" and connect at one end do not go with rendezvous_server; keep one of the two"
+        )),
+        _ => differ(
+            "udp_bind",
+            config.udp_bind.as_ref(),
+            "rendezvous_server",
+            Some(server),
+        ),
+    }
+}
+
 /// What is sent to one's own address comes back for ever.
 fn differ(here: &str, a: Option<&Address>, there: &str, b: Option<&Address>) -> Result<(), String> {
     match b {
@@ -77,7 +111,11 @@ fn differ(here: &str, a: Option<&Address>, there: &str, b: Option<&Address>) -> 
 /// A socket of one family cannot send to the other. Names are left to the resolver.
 fn check_families(config: &Config) -> Result<(), String> {
     let ip = |address: &Option<Address>| Some(address.as_ref()?.literal()?.ip().to_canonical());
-    let (Some(bind), Some(other)) = (ip(&config.udp_bind), ip(&config.udp_connect)) else {
+    let (key, other) = match &config.rendezvous_server {
+        Some(_) => ("rendezvous_server", &config.rendezvous_server),
+        None => ("udp_connect", &config.udp_connect),
+    };
+    let (Some(bind), Some(other)) = (ip(&config.udp_bind), ip(other)) else {
         return Ok(());
     };
     let fits = match bind {
@@ -90,7 +128,7 @@ fn check_families(config: &Config) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "udp_connect: {other} cannot be reached from udp_bind, {bind}; both must be {family}"
+            "{key}: {other} cannot be reached from udp_bind, {bind}; both must be {family}"
         ))
     }
 }

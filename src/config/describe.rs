@@ -35,6 +35,7 @@ fn role(role: Role) -> &'static str {
     match role {
         Role::Server => "server: carries sessions from the other end to a TCP service",
         Role::Peer => "peer: carries the TCP connections that it accepts to the other end",
+        Role::Rendezvous => "rendezvous server: brings two other ends together, carries nothing",
         Role::Both => "both: opens sessions to the other end and takes sessions from there",
     }
 }
@@ -64,7 +65,20 @@ fn addresses(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
         Some(bind) => writeln!(f, "receive:   UDP at {bind}{}", every(bind))?,
         None => writeln!(f, "receive:   UDP at a port that the system chooses")?,
     }
+    if let (Some(server), Some(id)) = (&config.rendezvous_server, &config.service_id) {
+        let does = match config.role() {
+            Role::Peer => "is found",
+            _ => "finds this one",
+        };
+        writeln!(
+            f,
+            "found:     the other end {does} as \"{id}\" through {server}"
+        )?;
+    }
     match &config.udp_connect {
+        None if config.role() == Role::Peer => {
+            writeln!(f, "other:     sends to where it is found")
+        }
         Some(other) => writeln!(f, "other:     sends to {other}"),
         None => writeln!(
             f,
@@ -187,7 +201,7 @@ fn times(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
     )?;
     match config.keepalive {
         0 => writeln!(f, "keepalive: none")?,
-        seconds if config.udp_connect.is_some() => {
+        seconds if config.udp_connect.is_some() || config.role() == Role::Peer => {
             writeln!(f, "keepalive: a ping after {seconds} s of silence")?
         }
         _ => {}

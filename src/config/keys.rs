@@ -6,6 +6,7 @@ use super::address::{Address, Purpose};
 use super::json::{Value, quoted};
 use super::suggest;
 use crate::crypto::Method;
+use crate::message::SERVICE_ID_MAX;
 use crate::settings::Flush;
 use zeroize::Zeroizing;
 
@@ -24,6 +25,7 @@ enum Kind {
     Address(Purpose, Place<Option<Address>>),
     Secret(Place<Option<Zeroizing<String>>>),
     Method,
+    ServiceId,
     User,
     Switch(Place<bool>),
     /// "on" or "off".
@@ -61,6 +63,10 @@ pub static KEYS: &[Key] = &[
             &mut d.config.udp_connect
         })
     },
+    address("rendezvous_server", Purpose::Target, |d| {
+        &mut d.config.rendezvous_server
+    }),
+    key("service_id", Kind::ServiceId),
     key("psk", Kind::Secret(|d| &mut d.psk)),
     key("password", Kind::Secret(|d| &mut d.password)),
     key("method", Kind::Method),
@@ -247,6 +253,14 @@ impl Key {
                     .parse()
                     .map_err(|_| format!("{value} is not a method; {right}"))?;
                 draft.method = Some(method);
+            }
+            Kind::ServiceId => {
+                let right = format!("it must be text of 1 to {SERVICE_ID_MAX} bytes");
+                let id = text(&value, &right)?;
+                if !(1..=SERVICE_ID_MAX).contains(&id.len()) || id.contains(char::is_control) {
+                    return Err(format!("{} is not a service id; {right}", quoted(id)));
+                }
+                draft.config.service_id = Some(id.to_owned());
             }
             Kind::User => {
                 let text = text(&value, "it must be USER or USER:GROUP")?;

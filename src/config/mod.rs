@@ -14,7 +14,7 @@ pub use keys::{KEYS, method_names};
 pub use user::User;
 
 use crate::crypto::{Key, Method, Sealing};
-use crate::settings::{KcpSettings, RateSettings, Settings};
+use crate::settings::{KcpSettings, RateSettings, Rendezvous, Settings};
 use crate::time::SEC;
 use std::fmt;
 use std::fs::File;
@@ -42,6 +42,10 @@ pub struct Config {
     pub udp_bind: Option<Address>,
     /// UDP: the other end.
     pub udp_connect: Option<Address>,
+    /// UDP: where the other end is found, instead of `udp_connect`.
+    pub rendezvous_server: Option<Address>,
+    /// What both ends are known by there.
+    pub service_id: Option<String>,
     /// None: packets are open.
     pub seal: Option<Seal>,
     pub kcp: KcpSettings,
@@ -121,6 +125,8 @@ pub enum Role {
     Peer,
     /// Both.
     Both,
+    /// Brings two other ends together, and carries nothing.
+    Rendezvous,
 }
 
 /// Why a configuration cannot be used: one line that names the file, the key, the value and what would be right.
@@ -164,7 +170,17 @@ impl Config {
         match (&self.listen, &self.connect) {
             (Some(_), Some(_)) => Role::Both,
             (Some(_), None) => Role::Peer,
-            (None, _) => Role::Server,
+            (None, Some(_)) => Role::Server,
+            (None, None) => Role::Rendezvous,
+        }
+    }
+
+    fn rendezvous(&self) -> Rendezvous {
+        match (&self.service_id, self.role()) {
+            (_, Role::Rendezvous) => Rendezvous::Keeper,
+            (Some(id), Role::Peer) => Rendezvous::Client(id.clone().into()),
+            (Some(id), _) => Rendezvous::Service(id.clone().into()),
+            (None, _) => Rendezvous::None,
         }
     }
 
@@ -184,6 +200,7 @@ impl Config {
                 .as_ref()
                 .map(|seal| Sealing::new(seal.method, &seal.key)),
             accepts: self.connect.is_some(),
+            rendezvous: self.rendezvous(),
             timeout: span(self.timeout),
             linger: span(self.linger),
             keepalive: span(self.keepalive),
@@ -202,6 +219,8 @@ impl Default for Draft {
             connect: None,
             udp_bind: None,
             udp_connect: None,
+            rendezvous_server: None,
+            service_id: None,
             seal: None,
             kcp: KcpSettings::default(),
             tcp: TcpOptions {

@@ -48,6 +48,8 @@ pub struct Options {
     pub udp_bind: Option<Address>,
     /// The other end's UDP address.
     pub udp_connect: Option<Address>,
+    /// Where the other end is found, instead of `udp_connect`; by what, `settings` say.
+    pub rendezvous_server: Option<Address>,
     pub tcp: TcpOptions,
     pub udp: UdpOptions,
     /// USER[:GROUP] to become after the sockets are bound.
@@ -62,6 +64,7 @@ impl From<&Config> for Options {
             connect: config.connect.clone(),
             udp_bind: config.udp_bind.clone(),
             udp_connect: config.udp_connect.clone(),
+            rendezvous_server: config.rendezvous_server.clone(),
             tcp: config.tcp.clone(),
             udp: config.udp.clone(),
             user: config.user.as_ref().map(ToString::to_string),
@@ -144,8 +147,13 @@ impl Loop {
         }
 
         let mut tunnel = Tunnel::new(options.settings, Time::ZERO);
-        if let Some(peer) = peer {
-            tunnel.set_peer(Time::ZERO, peer);
+        match peer {
+            Some(server) if options.rendezvous_server.is_some() => {
+                let own = start::own_address(udp.local(), server);
+                tunnel.set_rendezvous(Time::ZERO, server, own);
+            }
+            Some(peer) => tunnel.set_peer(Time::ZERO, peer),
+            None => {}
         }
         Ok(Loop {
             events: Events::with_capacity(MAX_EVENTS),

@@ -42,17 +42,21 @@ pub fn listeners(options: &Options) -> Result<Vec<Listener>, RunError> {
     Ok(listeners)
 }
 
-/// The UDP socket that `udp_bind` and `udp_connect` ask for, and the peer's address if there is one. Of the
-/// addresses that names stand for, the first ones are taken that can reach each other.
+/// The UDP socket that `udp_bind` and `udp_connect` or `rendezvous_server` ask for, and the address of the latter two if
+/// there is one. Of the addresses that names stand for, the first ones are taken that can reach each other.
 pub fn udp(options: &Options) -> Result<(Udp, Option<SocketAddr>), RunError> {
-    let peers = match &options.udp_connect {
-        Some(address) => lookup("udp_connect", address)?,
+    let (target_key, target) = match &options.rendezvous_server {
+        Some(server) => ("rendezvous_server", Some(server)),
+        None => ("udp_connect", options.udp_connect.as_ref()),
+    };
+    let peers = match target {
+        Some(address) => lookup(target_key, address)?,
         None => Vec::new(),
     };
     let peers: Vec<SocketAddr> = peers.into_iter().map(canonical).collect();
-    let (key, address, places) = match (&options.udp_bind, &options.udp_connect) {
+    let (key, address, places) = match (&options.udp_bind, target) {
         (Some(address), _) => ("udp_bind", address, places("udp_bind", address)?),
-        (None, Some(address)) => ("udp_connect", address, peers.iter().map(any_port).collect()),
+        (None, Some(address)) => (target_key, address, peers.iter().map(any_port).collect()),
         (None, None) => {
             return Err(RunError::new(
                 "neither udp_bind nor udp_connect is set: nothing to carry",
@@ -72,19 +76,38 @@ pub fn udp(options: &Options) -> Result<(Udp, Option<SocketAddr>), RunError> {
         let peer = peers.iter().copied().find(|&peer| udp.reaches(peer));
         if peer.is_some() || peers.is_empty() {
             match peer {
+                Some(server) if options.rendezvous_server.is_some() => {
+                    info!("UDP bound to {}, rendezvous server {server}", udp.local());
+                }
                 Some(peer) => info!("UDP bound to {}, peer {peer}", udp.local()),
                 None => info!("UDP bound to {}", udp.local()),
             }
             return Ok((udp, peer));
         }
     }
-    Err(match (missing, &options.udp_connect) {
+    Err(match (missing, target) {
         (None, Some(peer)) => RunError::new(format!(
-            "udp_connect: {peer} cannot be reached from udp_bind {address}: one is IPv4 and the other IPv6"
+            "{target_key}: {peer} cannot be reached from udp_bind {address}: one is IPv4 and the other IPv6"
         )),
         (Some(e), _) => cannot_bind(key, address, &e),
         (None, None) => cannot_bind(key, address, &io::ErrorKind::AddrNotAvailable.into()),
     })
+}
+
+/// The address of a socket bound to `local` as it is on the way to `target`. Unspecified if there is no way.
+pub fn own_address(local: SocketAddr, target: SocketAddr) -> SocketAddr {
+    let local = canonical(local);
+    if !local.ip().is_unspecified() {
+        return local;
+    }
+    // connecting sends nothing, and chooses the address that the route to there has
+    let route = || {
+        let socket = std::net::UdpSocket::bind(any_port(&target))?;
+        socket.connect(target)?;
+        socket.local_addr()
+    };
+    let ip = route().map_or(local.ip(), |found| canonical(found).ip());
+    SocketAddr::new(ip, local.port())
 }
 
 /// The addresses of the service that `connect` names; none if it is not set.
@@ -205,6 +228,31 @@ mod tests {
         let error = line(agree(Some("127.0.0.1:0"), "[::1]:9"));
         let expected = "udp_connect: [::1]:9 cannot be reached from udp_bind 127.0.0.1:0: one is IPv4 and the other IPv6";
         assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn the_own_address_is_that_of_the_route() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect("address");
+        for (local, own) in [
+            ("0.0.0.0:7", "127.0.0.1:7"),
+            ("[::]:7", "127.0.0.1:7"),
+            ("192.0.2.9:7", "192.0.2.9:7"),
+        ] {
+            assert_eq!(own_address(at(local), at("127.0.0.1:9")), at(own));
+        }
+    }
+
+    #[test]
+    fn a_rendezvous_server_takes_the_place_of_a_peer() {
+        let options = |bind: &str, server: &str| Options {
+            udp_bind: address(bind),
+            rendezvous_server: address(server),
+            ..Options::default()
+        };
+        let (_, server) = udp(&options("127.0.0.1:0", "localhost:9")).expect("bind");
+        assert_eq!(server, Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9))));
+        let error = line(udp(&options("127.0.0.1:0", "[::1]:9")));
+        assert!(error.starts_with("rendezvous_server: [::1]:9 cannot be reached"));
     }
 
     #[test]

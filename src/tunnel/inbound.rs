@@ -72,7 +72,8 @@ impl Tunnel {
             self.counters.malformed += 1;
             return self.complaints.say(now, from, "it is too long");
         }
-        if !self.settings.accepts && self.peer.is_some_and(|peer| peer != from) {
+        let expected = self.peer.is_none_or(|peer| peer == from) || self.meeting.expects(from);
+        if !self.settings.accepts && !expected {
             // before it is opened: a copy must not spend the nonce of the true one
             self.counters.unknown += 1;
             return self
@@ -95,6 +96,9 @@ impl Tunnel {
             self.counters.malformed += 1;
             return self.complaints.say(now, from, "it is too short");
         };
+        if self.peer == Some(from) {
+            self.meeting.heard(now);
+        }
         if conv == 0 {
             return self.on_control(from, local, packet, now);
         }
@@ -122,6 +126,9 @@ impl Tunnel {
     }
 
     fn on_control(&mut self, from: SocketAddr, local: Option<IpAddr>, packet: &[u8], now: Time) {
+        if self.on_meeting(from, local, packet, now) {
+            return;
+        }
         let message = Control::read(packet);
         if let (Some(_), Some(lane)) = (&message, self.addresses.get(&from)) {
             self.lanes[*lane as usize].hear(local, now);

@@ -16,6 +16,8 @@
 mod ending;
 mod inbound;
 mod packet;
+mod registry;
+mod rendezvous;
 mod transmit;
 
 use crate::conversation::engine::Tap;
@@ -31,6 +33,7 @@ use crate::timer::Wheel;
 use inbound::Complaints;
 use packet::Packets;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use rendezvous::Meetings;
 use slab::Slab;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -106,6 +109,8 @@ pub struct Holdings {
     pub paths: usize,
     /// Entries in the list of paths without a session.
     pub idle_paths: usize,
+    /// Servers that can be found here, if it is a rendezvous server.
+    pub registrations: usize,
     /// Bytes sent and not heard of.
     pub in_flight: u64,
 }
@@ -174,6 +179,7 @@ pub struct Tunnel {
     idle_lanes: VecDeque<u32>,
     peer: Option<SocketAddr>,
     hello: Hello,
+    meeting: Meetings,
     ended: Ended,
     wheel: Wheel,
     due: Vec<u32>,
@@ -198,6 +204,11 @@ impl Tunnel {
         let mut rng = SmallRng::seed_from_u64(settings.seed);
         let packets = Packets::new(settings.sealing.take(), SmallRng::from_rng(&mut rng));
         Tunnel {
+            meeting: Meetings::new(
+                std::mem::take(&mut settings.rendezvous),
+                settings.timeout,
+                now,
+            ),
             settings,
             packets,
             tap: Rc::default(),
@@ -545,10 +556,15 @@ impl Tunnel {
 
     /// When `advance` has to be called next. None: nothing is waiting for the clock.
     pub fn deadline(&self) -> Option<Time> {
-        [self.wheel.next(), self.ended.deadline(), self.ping_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.wheel.next(),
+            self.ended.deadline(),
+            self.ping_at(),
+            self.meeting_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn ping_at(&self) -> Option<Time> {
@@ -582,6 +598,7 @@ impl Tunnel {
             self.miss(peer, now);
             self.ping(peer, now);
         }
+        self.advance_meeting(now);
     }
 
     /// Says so when the peer has never answered, after some seconds and then ever more rarely.
@@ -655,6 +672,7 @@ impl Tunnel {
                 + lanes().map(|lane| lane.ready.len()).sum::<usize>(),
             paths: self.lanes.len(),
             idle_paths: self.idle_lanes.len(),
+            registrations: self.meeting.registrations(),
             in_flight: lanes().map(|lane| lane.path.rate.in_flight()).sum(),
         }
     }
@@ -666,6 +684,7 @@ impl Tunnel {
             ended: held.ended,
             paths: held.paths,
             idle_paths: held.idle_paths,
+            registrations: held.registrations,
             ..Holdings::default()
         };
         held == of_sessions

@@ -4,6 +4,7 @@
 
 pub mod link;
 pub mod measure;
+pub mod nat;
 
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::settings::Settings;

@@ -1,0 +1,310 @@
+//! What a rendezvous server knows: which service is where. Bounded in all and for each source, since without a key
+//! anybody can register. Messages and their meaning are in `rendezvous`.
+
+use crate::time::{MS, SEC, Time};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// Services known at once, at most.
+const SERVICES_MOST: usize = 4096;
+/// Services of one source, at most: many servers may stand behind one address of a provider's NAT.
+const SERVICES_OF_SOURCE: u32 = 64;
+/// Places for servers that have not proven yet that they receive at the address that they seem to send from. A new one
+/// takes the place of the oldest. A power of two: a token's low bits name the place.
+const UNPROVEN: usize = 4096;
+/// Punches to one source: one in so many microseconds, and some more at once.
+const PUNCH_EVERY: u64 = 250 * MS;
+const PUNCHES_AHEAD: u64 = 8;
+/// How often what has expired is looked for, microseconds.
+const SWEEP_EVERY: u64 = 60 * SEC;
+
+/// Where a server is: as it says itself, and as it is seen from here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub own: SocketAddr,
+    pub seen: SocketAddr,
+    /// The address of this machine that it sends to, if that is known: its NAT takes answers only from there.
+    pub here: Option<IpAddr>,
+}
+
+struct Service {
+    place: Place,
+    expires: Time,
+}
+
+struct Unproven {
+    id: Box<[u8]>,
+    place: Place,
+    token: u32,
+}
+
+/// What one source has here.
+#[derive(Default)]
+struct Source {
+    services: u32,
+    /// When the punches that it was sent are paid for.
+    paid_at: Time,
+}
+
+/// What follows from a registration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Registered {
+    /// It was known, and still is.
+    Refreshed,
+    /// It counts once a pong with this value comes from there.
+    Prove(u32),
+    /// There is no room.
+    Full,
+}
+
+/// Services and their servers.
+pub struct Registry {
+    services: HashMap<Box<[u8]>, Service>,
+    sources: HashMap<IpAddr, Source>,
+    /// By the low bits of its token.
+    unproven: Vec<Option<Unproven>>,
+    serial: usize,
+    sweep_at: Time,
+    /// How long a registration holds, microseconds.
+    lasts: u64,
+}
+
+impl Registry {
+    pub fn new(lasts: u64) -> Registry {
+        Registry {
+            services: HashMap::new(),
+            sources: HashMap::new(),
+            unproven: Vec::new(),
+            serial: 0,
+            sweep_at: Time::NEVER,
+            lasts,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.services.len()
+    }
+
+    /// A server says where it is. `random` makes the token that proves it.
+    pub fn register(&mut self, id: &[u8], place: Place, random: u32, now: Time) -> Registered {
+        if let Some(service) = self.services.get_mut(id)
+            && service.place.seen == place.seen
+        {
+            service.place = place;
+            service.expires = now.after(self.lasts);
+            return Registered::Refreshed;
+        }
+        if !self.has_room(id, place) {
+            return Registered::Full;
+        }
+        let slot = self.serial % UNPROVEN;
+        self.serial = self.serial.wrapping_add(1);
+        let token = random & !(UNPROVEN as u32 - 1) | slot as u32;
+        if self.unproven.len() <= slot {
+            self.unproven.resize_with(slot + 1, || None);
+        }
+        self.unproven[slot] = Some(Unproven {
+            id: id.into(),
+            place,
+            token,
+        });
+        Registered::Prove(token)
+    }
+
+    fn has_room(&self, id: &[u8], place: Place) -> bool {
+        let source = self.sources.get(&source(place.seen));
+        let of_source = source.map_or(0, |source| source.services);
+        of_source < SERVICES_OF_SOURCE
+            && (self.services.contains_key(id) || self.services.len() < SERVICES_MOST)
+    }
+
+    /// A pong came. True if it proves a registration, which takes the place of an earlier one of its service.
+    pub fn prove(&mut self, from: SocketAddr, token: u32, now: Time) -> bool {
+        let slot = token as usize % UNPROVEN;
+        let Some(found) = self.unproven.get_mut(slot) else {
+            return false;
+        };
+        let right = |u: &mut Unproven| u.token == token && u.place.seen == from;
+        let Some(Unproven { id, place, .. }) = found.take_if(right) else {
+            return false;
+        };
+        if !self.has_room(&id, place) {
+            return false;
+        }
+        let expires = now.after(self.lasts);
+        if let Some(old) = self.services.insert(id, Service { place, expires }) {
+            self.let_go(old.place.seen, now);
+        }
+        self.sources.entry(source(from)).or_default().services += 1;
+        self.sweep_at = self.sweep_at.min(now.after(SWEEP_EVERY));
+        true
+    }
+
+    /// Where the server of a service is, to be told of somebody who looks for it. None: it is not known, or its source
+    /// was told too often lately.
+    pub fn find(&mut self, id: &[u8], now: Time) -> Option<Place> {
+        let place = self.services.get(id).filter(|s| s.expires > now)?.place;
+        let source = self.sources.get_mut(&source(place.seen))?;
+        let paid = source.paid_at.max(now).after(PUNCH_EVERY);
+        if paid.since(now) > PUNCHES_AHEAD * PUNCH_EVERY {
+            return None;
+        }
+        source.paid_at = paid;
+        Some(place)
+    }
+
+    /// When `expire` has to be called next.
+    pub fn deadline(&self) -> Option<Time> {
+        (self.sweep_at != Time::NEVER).then_some(self.sweep_at)
+    }
+
+    /// Forgets servers that have not been heard of for long.
+    pub fn expire(&mut self, now: Time) {
+        if now < self.sweep_at {
+            return;
+        }
+        let mut gone = Vec::new();
+        self.services.retain(|_, service| {
+            let stays = service.expires > now;
+            if !stays {
+                gone.push(service.place.seen);
+            }
+            stays
+        });
+        for seen in gone {
+            self.let_go(seen, now);
+        }
+        // a source without a service is kept until its punches are paid for, at most
+        self.sources
+            .retain(|_, s| s.services > 0 || s.paid_at > now);
+        self.sweep_at = match self.services.is_empty() && self.sources.is_empty() {
+            true => Time::NEVER,
+            false => now.after(SWEEP_EVERY),
+        };
+    }
+
+    fn let_go(&mut self, seen: SocketAddr, now: Time) {
+        let key = source(seen);
+        let many = self.sources.len() > 2 * SERVICES_MOST;
+        let Some(source) = self.sources.get_mut(&key) else {
+            return;
+        };
+        source.services -= 1;
+        if source.services == 0 && (source.paid_at <= now || many) {
+            self.sources.remove(&key);
+        }
+    }
+}
+
+/// Whom an address belongs to, as well as one can tell: a network of IPv6 is one source.
+fn source(address: SocketAddr) -> IpAddr {
+    match address.ip() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        four => four,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LASTS: u64 = 600 * SEC;
+
+    fn place(host: u32, port: u16) -> Place {
+        let seen = SocketAddr::new(std::net::Ipv4Addr::from_bits(host).into(), port);
+        Place {
+            own: seen,
+            seen,
+            here: None,
+        }
+    }
+
+    fn enter(registry: &mut Registry, id: &[u8], place: Place, now: Time) -> bool {
+        match registry.register(id, place, 0xABCD_EF01, now) {
+            Registered::Prove(token) => registry.prove(place.seen, token, now),
+            Registered::Refreshed => true,
+            Registered::Full => false,
+        }
+    }
+
+    #[test]
+    fn only_who_receives_is_registered_and_the_newest_counts() {
+        let (mut registry, now) = (Registry::new(LASTS), Time::from_millis(5));
+        let (one, two) = (place(1, 1), place(2, 2));
+        assert!(enter(&mut registry, b"x", one, now));
+        let Registered::Prove(token) = registry.register(b"x", two, 77, now) else {
+            panic!("known already");
+        };
+        // neither from elsewhere nor with another value
+        assert!(!registry.prove(one.seen, token, now));
+        assert!(!registry.prove(two.seen, token ^ 1 << 20, now));
+        assert!(!registry.prove(two.seen, token ^ 1, now));
+        assert_eq!(registry.find(b"x", now), Some(one));
+        assert!(registry.prove(two.seen, token, now));
+        assert!(!registry.prove(two.seen, token, now));
+        assert_eq!(registry.find(b"x", now), Some(two));
+        assert_eq!(registry.find(b"y", now), None);
+        registry.expire(now.after(61 * SEC));
+        assert_eq!((registry.len(), registry.sources.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_registration_ends_unless_it_is_repeated() {
+        let (mut registry, start) = (Registry::new(LASTS), Time::from_millis(5));
+        assert!(enter(&mut registry, b"x", place(1, 1), start));
+        let later = start.after(400 * SEC);
+        assert_eq!(
+            registry.register(b"x", place(1, 1), 0, later),
+            Registered::Refreshed
+        );
+        registry.expire(start.after(700 * SEC));
+        assert!(registry.find(b"x", start.after(700 * SEC)).is_some());
+        assert!(registry.find(b"x", start.after(1000 * SEC)).is_none());
+        registry.expire(start.after(1010 * SEC));
+        assert_eq!((registry.len(), registry.sources.len()), (0, 0));
+        assert_eq!(registry.deadline(), None);
+    }
+
+    #[test]
+    fn a_source_is_told_four_times_a_second() {
+        let (mut registry, mut now) = (Registry::new(LASTS), Time::from_millis(5));
+        for id in 0..9 {
+            assert!(enter(&mut registry, &[id], place(1, id.into()), now));
+        }
+        let told = |registry: &mut Registry, now| {
+            (0..90)
+                .filter(|i| registry.find(&[i % 9], now).is_some())
+                .count()
+        };
+        assert_eq!(told(&mut registry, now), 8);
+        now = now.after(SEC);
+        assert_eq!(told(&mut registry, now), 4);
+    }
+
+    #[test]
+    fn it_holds_so_many_and_no_more() {
+        let (mut registry, now) = (Registry::new(LASTS), Time::from_millis(5));
+        for i in 0..100_000u32 {
+            let _ = registry.register(&i.to_be_bytes(), place(i, 9), i, now);
+        }
+        assert_eq!((registry.len(), registry.unproven.len()), (0, UNPROVEN));
+        for i in 0..100u32 {
+            let right = enter(&mut registry, &i.to_be_bytes(), place(7, 9), now);
+            assert_eq!(right, i < SERVICES_OF_SOURCE);
+        }
+        for i in 0..100_000u32 {
+            enter(&mut registry, &i.to_be_bytes(), place(i, 9), now);
+        }
+        assert_eq!(registry.len(), SERVICES_MOST);
+        // who is in can still move
+        assert!(enter(
+            &mut registry,
+            &0u32.to_be_bytes(),
+            place(200_000, 1),
+            now
+        ));
+        assert_eq!(registry.len(), SERVICES_MOST);
+        registry.expire(now.after(2 * LASTS));
+        assert_eq!((registry.len(), registry.sources.len()), (0, 0));
+    }
+}

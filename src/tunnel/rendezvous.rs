@@ -1,0 +1,490 @@
+//! Rendezvous mode: two ends behind NAT find each other through a third that both can reach. Here is what each of the
+//! three says, and when. A server behind NAT says `listen` every so often; a client says `connect` until it has an answer;
+//! the rendezvous server (`registry` is its memory) tells each the other's addresses in a `punch`; then both ping these,
+//! which opens both NATs. The form of the messages is in `message`.
+
+use super::registry::{Place, Registered, Registry};
+use super::{Tunnel, clock};
+use crate::message::{Control, Meeting, PUNCH_MAX};
+use crate::settings::Rendezvous;
+use crate::time::{MS, SEC, Time};
+use rand::RngExt;
+use std::net::{IpAddr, SocketAddr};
+
+/// A server behind NAT registers at least so often: most NATs keep a UDP mapping for 30 s or more.
+const LISTEN_EVERY: u64 = 25 * SEC;
+/// And as at the start again, first after so long, when it had to prove its address.
+const PROOF_AGAIN: u64 = 2 * SEC;
+/// A client that has no answer asks after 1, 2, 4 s and so on, and at last every so many seconds.
+const CONNECT_EVERY: u64 = 8 * SEC;
+/// The pauses after each ping to an address of a punch; after the last one the address is given up.
+const PINGS: [u64; 6] = [
+    100 * MS,
+    200 * MS,
+    400 * MS,
+    800 * MS,
+    1_500 * MS,
+    3_000 * MS,
+];
+/// Addresses of punches that are pinged at the same time, at most.
+const PROBES_MOST: usize = 32;
+/// A server that has said nothing for so long, though something was sent to it, is pinged every second.
+const QUIET: u64 = 2 * SEC;
+/// After so many of these pings the rendezvous server is asked where it is.
+const MISSED: u64 = 3;
+/// What padding may add to a message at most, as the protocol has it.
+const PADDING_MOST: usize = 15;
+
+/// An address of a punch, while it is pinged.
+struct Probe {
+    addr: SocketAddr,
+    sent: usize,
+    next: Time,
+}
+
+/// The rendezvous server, and this end's own address as it goes there.
+#[derive(Clone, Copy)]
+struct Through {
+    server: SocketAddr,
+    own: SocketAddr,
+}
+
+/// What an end in rendezvous mode remembers.
+pub(super) struct Meetings {
+    role: Rendezvous,
+    registry: Option<Box<Registry>>,
+    through: Option<Through>,
+    /// When the next listen or connect is due.
+    next: Time,
+    /// How often one was sent since there was last an answer.
+    asked: u32,
+    probes: Vec<Probe>,
+    /// When the client's server was last heard.
+    heard_at: Time,
+    /// Since when the client's server owes an answer, and the pings since then.
+    owing: Option<(Time, u64)>,
+}
+
+impl Meetings {
+    /// `lasts`: how long a registration holds, microseconds.
+    pub fn new(role: Rendezvous, lasts: u64, now: Time) -> Meetings {
+        let registry = match role {
+            Rendezvous::Keeper => Some(Box::new(Registry::new(lasts))),
+            _ => None,
+        };
+        Meetings {
+            role,
+            registry,
+            through: None,
+            next: Time::NEVER,
+            asked: 0,
+            probes: Vec::new(),
+            heard_at: now,
+            owing: None,
+        }
+    }
+
+    pub fn registrations(&self) -> usize {
+        self.registry.as_ref().map_or(0, |registry| registry.len())
+    }
+
+    /// Whether something may come from here besides what comes from the server.
+    pub fn expects(&self, from: SocketAddr) -> bool {
+        self.through.is_some_and(|t| t.server == from)
+            || self.probes.iter().any(|p| p.addr.ip() == from.ip())
+    }
+
+    /// A good packet came from the client's server: it need not be looked for.
+    pub fn heard(&mut self, now: Time) {
+        self.heard_at = now;
+        self.owing = None;
+        if self.is_seeking() {
+            self.found();
+        }
+    }
+
+    fn is_client(&self) -> bool {
+        matches!(self.role, Rendezvous::Client(_))
+    }
+
+    fn is_seeking(&self) -> bool {
+        self.is_client() && self.next != Time::NEVER
+    }
+
+    fn found(&mut self) {
+        self.next = Time::NEVER;
+        self.asked = 0;
+        self.probes.clear();
+    }
+
+    fn seek(&mut self, now: Time) {
+        self.next = now;
+        self.asked = 0;
+        self.owing = None;
+    }
+
+    /// Has an address pinged a few times, the first time at once.
+    fn probe(&mut self, addr: SocketAddr, now: Time) {
+        let fresh = Probe {
+            addr,
+            sent: 0,
+            next: now,
+        };
+        if let Some(probe) = self.probes.iter_mut().find(|p| p.addr == addr) {
+            *probe = fresh;
+        } else if self.probes.len() < PROBES_MOST {
+            self.probes.push(fresh);
+        }
+    }
+
+    /// Whether a punch may have this address pinged. Those of the machine itself make sense only where the rendezvous
+    /// server is on it, too.
+    fn may_ping(&self, addr: SocketAddr) -> bool {
+        let here = self.through.is_some_and(|t| t.server.ip().is_loopback());
+        addr.port() != 0 && (is_unicast(addr.ip()) || here && addr.ip().is_loopback())
+    }
+}
+
+/// Whether an address is one of a single host on some network: site-local or global, not of this machine or this link.
+fn is_unicast(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [first, ..] = ip.octets();
+            // 0 and 240 to 255: no host of this network, and reserved with the broadcast
+            !(first == 0
+                || first >= 240
+                || ip.is_loopback()
+                || ip.is_multicast()
+                || ip.is_link_local())
+        }
+        IpAddr::V6(ip) => {
+            ip.to_ipv4_mapped().is_none()
+                && !(ip.is_unspecified()
+                    || ip.is_loopback()
+                    || ip.is_multicast()
+                    || ip.is_unicast_link_local())
+        }
+    }
+}
+
+impl Tunnel {
+    /// Sets the rendezvous server (`rendezvous_server`, resolved) and `own`, the address of this end's socket as it is on
+    /// the way there. To be called again when either changes. Nothing happens where the settings name no service.
+    pub fn set_rendezvous(&mut self, now: Time, server: SocketAddr, own: SocketAddr) {
+        let meeting = &mut self.meeting;
+        if let Rendezvous::Service(_) | Rendezvous::Client(_) = meeting.role {
+            meeting.through = Some(Through { server, own });
+            meeting.seek(now);
+        }
+    }
+
+    /// A session-0 packet came. True if it was one of rendezvous mode and needs nothing else.
+    pub(super) fn on_meeting(
+        &mut self,
+        from: SocketAddr,
+        here: Option<IpAddr>,
+        packet: &[u8],
+        now: Time,
+    ) -> bool {
+        if self.meeting.role == Rendezvous::None {
+            return false;
+        }
+        match Control::read(packet) {
+            Some(Control::Ping(_)) => {
+                self.on_meeting_ping(from, now);
+                return false;
+            }
+            Some(Control::Pong(value)) => return self.on_meeting_pong(from, value, now),
+            Some(Control::Reset(_)) => return false,
+            None => {}
+        }
+        let at = |own| Place {
+            own,
+            seen: from,
+            here,
+        };
+        match Meeting::read(packet) {
+            Some(Meeting::Listen { own, id }) if self.meeting.registry.is_some() => {
+                self.on_listen(id, at(own), now);
+            }
+            Some(Meeting::Connect { own, id }) if self.meeting.registry.is_some() => {
+                self.on_connect(id, at(own), packet.len(), now);
+            }
+            Some(Meeting::Punch(both)) if self.meeting.through.is_some() => {
+                self.on_punch(from, both, now);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// A server wants to be found. Its address is pinged before it counts: it might be somebody else's.
+    fn on_listen(&mut self, id: &[u8], place: Place, now: Time) {
+        let random = self.rng.random();
+        let Some(registry) = &mut self.meeting.registry else {
+            return;
+        };
+        match registry.register(id, place, random, now) {
+            Registered::Refreshed => {}
+            Registered::Prove(token) => {
+                self.answer(place.seen, place.here, &Control::Ping(token).to_wire());
+            }
+            Registered::Full => {
+                let what = "it registers a service, and there are too many";
+                self.complaints.say(now, place.seen, what);
+            }
+        }
+    }
+
+    /// A client looks for a service: it and the server are told of each other.
+    fn on_connect(&mut self, id: &[u8], client: Place, asked: usize, now: Time) {
+        let Some(registry) = &mut self.meeting.registry else {
+            return;
+        };
+        let Some(server) = registry.find(id, now) else {
+            let what = "it asks for a service that is not registered, or too often";
+            return self.complaints.say(now, client.seen, what);
+        };
+        let punch = |place: Place| Meeting::Punch([place.own, place.seen]).to_wire();
+        let (to_client, to_server) = (punch(server), punch(client));
+        // without a key the sender may be forged, and what it gets must be no more than what was sent in its name
+        if !self.packets.sealed() && asked < to_client.len().max(to_server.len()) {
+            let what = "its service id is too short to be answered without a key";
+            return self.complaints.say(now, client.seen, what);
+        }
+        log::debug!("{} looks for the server at {}", client.seen, server.seen);
+        self.answer(server.seen, server.here, &to_server);
+        self.answer(client.seen, client.here, &to_client);
+    }
+
+    /// The rendezvous server says where the other end may be.
+    fn on_punch(&mut self, from: SocketAddr, both: [SocketAddr; 2], now: Time) {
+        let seeking = self.meeting.is_seeking() || !self.meeting.is_client();
+        let right = self.meeting.through.is_some_and(|t| t.server == from);
+        if !right || !seeking {
+            self.counters.unknown += 1;
+            return;
+        }
+        log::debug!("the other end may be at {} or {}", both[0], both[1]);
+        for addr in both {
+            if self.meeting.may_ping(addr) {
+                self.meeting.probe(addr, now);
+            }
+        }
+        self.ping_probes(now);
+    }
+
+    /// A ping may tell something of who sends it. The rendezvous server's: that a registration does not count before the
+    /// pong is there, so it is repeated in case that gets lost. The other end's: that a NAT gave it another port than the
+    /// rendezvous server has seen.
+    fn on_meeting_ping(&mut self, from: SocketAddr, now: Time) {
+        let meeting = &mut self.meeting;
+        let asks_for_proof = meeting.through.is_some_and(|t| t.server == from);
+        if asks_for_proof && matches!(meeting.role, Rendezvous::Service(_)) {
+            meeting.next = meeting.next.min(now.after(PROOF_AGAIN));
+            meeting.asked = 1;
+        }
+        let near = meeting.probes.iter().any(|p| p.addr.ip() == from.ip());
+        let new = meeting.probes.iter().all(|p| p.addr != from);
+        if meeting.is_seeking() && near && new {
+            meeting.probe(from, now);
+            self.ping_probes(now);
+        }
+    }
+
+    /// True if the pong is no answer to a ping for a round-trip time.
+    fn on_meeting_pong(&mut self, from: SocketAddr, value: u32, now: Time) -> bool {
+        let meeting = &mut self.meeting;
+        if let Some(registry) = &mut meeting.registry {
+            if registry.prove(from, value, now) {
+                log::debug!("a server can be found at {from}");
+            }
+            return true;
+        }
+        let Some(place) = meeting.probes.iter().position(|p| p.addr == from) else {
+            return false;
+        };
+        let age = clock(&self.settings, now).clock.wrapping_sub(value);
+        if age >= 60_000 {
+            return false;
+        }
+        meeting.probes.swap_remove(place);
+        if meeting.is_client() {
+            meeting.found();
+            meeting.heard(now);
+            if self.peer != Some(from) {
+                log::info!("the server is at {from}");
+                self.set_peer(now, from);
+            }
+        }
+        false
+    }
+
+    /// When `advance_meeting` has something to do next.
+    pub(super) fn meeting_at(&self) -> Option<Time> {
+        let meeting = &self.meeting;
+        if meeting.role == Rendezvous::None {
+            return None;
+        }
+        let probes = meeting.probes.iter().map(|p| p.next);
+        let registry = meeting.registry.as_ref().and_then(|r| r.deadline());
+        let next = (meeting.next != Time::NEVER).then_some(meeting.next);
+        probes
+            .chain(registry)
+            .chain(next)
+            .chain(self.silent_at())
+            .min()
+    }
+
+    /// When the client's server is pinged or looked for because it says nothing.
+    fn silent_at(&self) -> Option<Time> {
+        let meeting = &self.meeting;
+        if !meeting.is_client() || meeting.is_seeking() {
+            return None;
+        }
+        if let Some((since, pings)) = meeting.owing {
+            return Some(since.after(pings * SEC));
+        }
+        let sent_at = self.path(self.peer?)?.sent_at;
+        (sent_at > meeting.heard_at).then(|| meeting.heard_at.after(QUIET).max(sent_at))
+    }
+
+    pub(super) fn advance_meeting(&mut self, now: Time) {
+        if self.meeting.role == Rendezvous::None {
+            return;
+        }
+        if let Some(registry) = &mut self.meeting.registry {
+            registry.expire(now);
+        }
+        if self.meeting.next <= now {
+            self.introduce(now);
+        }
+        self.ping_probes(now);
+        if self.silent_at().is_some_and(|at| at <= now) {
+            self.miss_server(now);
+        }
+    }
+
+    /// Says listen or connect to the rendezvous server.
+    fn introduce(&mut self, now: Time) {
+        let meeting = &mut self.meeting;
+        let Some(Through { server, own }) = meeting.through else {
+            meeting.next = Time::NEVER;
+            return;
+        };
+        let (message, most) = match &meeting.role {
+            Rendezvous::Service(id) => {
+                let often = match self.settings.keepalive {
+                    0 => LISTEN_EVERY,
+                    span => span.min(LISTEN_EVERY),
+                };
+                (Meeting::Listen { own, id }, often)
+            }
+            Rendezvous::Client(id) => (Meeting::Connect { own, id }, CONNECT_EVERY),
+            Rendezvous::None | Rendezvous::Keeper => return,
+        };
+        let mut packet = message.to_wire();
+        if !self.packets.sealed() {
+            // an answer is never longer than this
+            let padding = PUNCH_MAX.saturating_sub(packet.len()).min(PADDING_MOST);
+            packet.resize(packet.len() + padding, padding as u8);
+        }
+        meeting.next = now.after(most.min(SEC << meeting.asked.min(5)));
+        meeting.asked = meeting.asked.saturating_add(1);
+        if meeting.is_client() && meeting.asked >= 4 && meeting.asked.is_power_of_two() {
+            log::warn!(
+                "no server was found through {server}: is rendezvous_server right, do it and the server run, and are service_id, key and method the same at both ends?"
+            );
+        }
+        self.answer(server, None, &packet);
+    }
+
+    fn ping_probes(&mut self, now: Time) {
+        let mut at = 0;
+        while let Some(probe) = self.meeting.probes.get_mut(at) {
+            if probe.next > now {
+                at += 1;
+                continue;
+            }
+            let Some(pause) = PINGS.get(probe.sent) else {
+                self.meeting.probes.swap_remove(at);
+                continue;
+            };
+            probe.sent += 1;
+            probe.next = now.after(*pause);
+            let addr = probe.addr;
+            self.ping(addr, now);
+        }
+    }
+
+    /// The client's server owes an answer: it is asked again, and after that looked for. Sessions stay where they are
+    /// until `set_peer` has its new address.
+    fn miss_server(&mut self, now: Time) {
+        let Some(peer) = self.peer else { return };
+        let (since, pings) = self.meeting.owing.unwrap_or((now, 0));
+        if pings >= MISSED {
+            log::info!("{peer} is silent, the rendezvous server is asked where the server is");
+            return self.meeting.seek(now);
+        }
+        self.meeting.owing = Some((since, pings + 1));
+        self.ping(peer, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hosts_on_networks_are_pinged() {
+        let good = [
+            "192.0.2.1:1",
+            "10.0.0.1:65535",
+            "192.168.1.7:9",
+            "172.16.0.1:9",
+            "100.64.0.1:9",
+            "[2001:db8::1]:9",
+            "[fd00::1]:9",
+            "[fec0::1]:9",
+        ];
+        let bad = [
+            "192.0.2.1:0",
+            "0.0.0.0:9",
+            "0.1.2.3:9",
+            "127.0.0.1:9",
+            "169.254.1.1:9",
+            "224.0.0.1:9",
+            "239.1.1.1:9",
+            "255.255.255.255:9",
+            "240.0.0.1:9",
+            "[::]:9",
+            "[::1]:9",
+            "[ff02::1]:9",
+            "[fe80::1]:9",
+            "[::ffff:127.0.0.1]:9",
+            "[2001:db8::1]:0",
+        ];
+        let mut meeting = Meetings::new(Rendezvous::Client(vec![1]), SEC, Time::ZERO);
+        for (list, right) in [(&good[..], true), (&bad[..], false)] {
+            for addr in list {
+                assert_eq!(meeting.may_ping(addr.parse().unwrap()), right, "{addr}");
+            }
+        }
+        // everything on one machine: the way out of it is no help
+        meeting.through = Some(Through {
+            server: "127.0.0.1:1".parse().unwrap(),
+            own: "127.0.0.1:2".parse().unwrap(),
+        });
+        assert!(meeting.may_ping("127.0.0.1:9".parse().unwrap()));
+        assert!(!meeting.may_ping("0.0.0.0:9".parse().unwrap()));
+    }
+
+    #[test]
+    fn addresses_that_are_pinged_are_few() {
+        let mut meeting = Meetings::new(Rendezvous::Service(vec![1]), SEC, Time::ZERO);
+        for i in 1..1000 {
+            meeting.probe(SocketAddr::from(([10, 0, 0, 1], i)), Time::ZERO);
+        }
+        assert_eq!(meeting.probes.len(), PROBES_MOST);
+    }
+}
