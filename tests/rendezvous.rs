@@ -200,8 +200,10 @@ fn both_ends_with_each_others_address_punch_through() {
         net.loss = loss;
         net.nats.push(Nat::new("203.0.113.1", false));
         net.nats.push(Nat::new("203.0.113.2", false));
-        let mut accepts = Settings::default();
-        accepts.accepts = true;
+        let accepts = Settings {
+            accepts: true,
+            ..Settings::default()
+        };
         net.add("192.168.9.9:1", None, Settings::default());
         net.add("192.168.1.10:7000", Some(0), accepts);
         net.add("192.168.2.20:8000", Some(1), Settings::default());

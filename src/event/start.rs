@@ -113,6 +113,9 @@ pub fn own_address(local: SocketAddr, target: SocketAddr) -> SocketAddr {
 /// The addresses of the service that `connect` names; none if it is not set.
 pub fn service(options: &Options) -> Result<Vec<SocketAddr>, RunError> {
     let Some(address) = &options.connect else {
+        if options.listen.is_none() {
+            info!("neither listen nor connect is set: this is a rendezvous server");
+        }
         return Ok(Vec::new());
     };
     let found = lookup("connect", address)?;

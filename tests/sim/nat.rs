@@ -85,6 +85,9 @@ pub struct Node {
     pub targets: HashSet<SocketAddr>,
 }
 
+/// When it arrives, its number, from where, to where, and its bytes.
+type OnTheWay = (Time, u64, SocketAddr, SocketAddr, Vec<u8>);
+
 pub struct Net {
     pub now: Time,
     pub nodes: Vec<Node>,
@@ -93,7 +96,7 @@ pub struct Net {
     pub method: Option<Method>,
     /// Nodes that neither send nor receive.
     pub dead: HashSet<usize>,
-    wire: BinaryHeap<Reverse<(Time, u64, SocketAddr, SocketAddr, Vec<u8>)>>,
+    wire: BinaryHeap<Reverse<OnTheWay>>,
     serial: u64,
     rng: SmallRng,
     seed: u64,
