@@ -115,6 +115,37 @@ fn misses(name: &str, f: &Figures) -> Vec<String> {
     missed
 }
 
+/// A queue too short for its delay to be seen throws away what is too much, as a policer does: its loss is not chance.
+#[test]
+fn a_queue_too_short_to_be_seen_is_not_flooded() {
+    // round trip, loss, rate and queue (µs); the most that the queue may throw away, and the least share of the line
+    let cases = [
+        (60, 0.0, 50.0, 1_000, 0.20, 0.85),
+        (60, 0.0, 50.0, 3_000, 0.12, 0.85),
+        (100, 5.0, 100.0, 1_500, 0.12, 0.85),
+        (20, 1.0, 200.0, 2_000, 0.12, 0.85),
+    ];
+    for (rtt, loss, rate, queue, most, least) in cases {
+        let shape = Shape {
+            queue,
+            ..Shape::path(rtt, loss, rate, 1)
+        };
+        let mut world = World::new(options(shape, 1));
+        let bulk = Bulk::start(&mut world, 1, false);
+        world.run_for(3 * SEC);
+        let before = world.links[1].counts;
+        let share = bulk.share(&mut world, 5 * SEC);
+        let after = world.links[1].counts;
+        let dropped = (after.overflowed - before.overflowed) as f64;
+        let dropped = dropped / (after.offered - before.offered) as f64;
+        println!("{rate} Mbit/s, {queue} us: {dropped:.3} thrown away, {share:.3} of the line");
+        assert!(
+            dropped <= most && share >= least,
+            "{dropped:.3}, {share:.3}"
+        );
+    }
+}
+
 /// Each byte is sent once, but for what the path loses.
 fn waste_over_a_minute(name: &str) {
     let scenario = Scenario::named(name).expect("a path of the table");

@@ -50,6 +50,11 @@ impl Loss {
         self.lost = (self.lost - 1.0).max(0.0);
     }
 
+    /// Takes the share from a better measurement.
+    pub fn believe(&mut self, share: f64) {
+        self.lost = self.packets * share;
+    }
+
     /// Chance that a packet is lost, 0 to 1.
     pub fn share(&self) -> f64 {
         (self.lost / self.packets).clamp(0.0, 1.0)

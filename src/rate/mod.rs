@@ -16,20 +16,24 @@
 //!  4. The estimate is no maximum over some rounds: it rises to what was seen to be carried, and falls, by half of the
 //!     difference each round, to what a busy bottleneck is seen to carry (`learn`).
 //!  5. The queue is empty every few rounds, so that the base round trip needs no phase of its own to be measured in.
+//!  6. Where packets get lost, a round now and then sends no more than was delivered: loss that is smaller then is the
+//!     doing of a queue too short to be seen, and no chance (`doubt`).
 //!
 //! The phases: Startup, until a queue shows or the rate stops growing → Drain, until the queue is gone → Cruise, and from
-//! there every `PROBE_ROUNDS` Probe and Look: more is asked for in one round, and the next shows whether it was carried.
+//! there every `PROBE_ROUNDS` Probe and Look (where loss is in doubt Ease and Weigh first): more is asked for in one round, and the next shows whether it was carried.
 //! If so, still more is asked for, and in the end Startup begins again; if not, Cruise goes on. A queue that Cruise does
 //! not get rid of leads to Drain, and one that Drain does not get rid of is not ours: its round trip is the new base.
 //!
 //! Where a constant names no source it was chosen on the simulated paths of `tests/rate.rs`, with real ones as a check.
 
+mod doubt;
 pub mod loss;
 pub mod pacer;
 mod round;
 
 use crate::conversation::DELAY_MOST;
 use crate::time::{MS, SEC, Time};
+use doubt::Doubt;
 use loss::Loss;
 use pacer::Pacer;
 use round::{Recent, Round};
@@ -91,6 +95,8 @@ pub struct Stamp {
     calm: bool,
     /// Sent while next to nothing else was in flight.
     alone: bool,
+    /// Sent at less than the capacity, to see whether as much of it gets lost.
+    eased: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,6 +110,9 @@ pub enum Phase {
     Probe(usize),
     /// What the n-th step has sent is being acknowledged.
     Look(usize),
+    /// Asking for less, and what was sent then is being acknowledged: loss that shrinks with the rate is not chance.
+    Ease,
+    Weigh,
 }
 
 /// Bounds that the operator set, bytes per second.
@@ -145,6 +154,7 @@ pub struct Rate {
     rttvar: u64,
     recent: Recent,
     loss: Loss,
+    doubt: Doubt,
     round: Round,
     /// The last round had idle time.
     was_idle: bool,
@@ -193,6 +203,7 @@ impl Rate {
             rttvar: FIRST_RTT / 2,
             recent: Recent::default(),
             loss: Loss::default(),
+            doubt: Doubt::new(now),
             round: Round {
                 began_at: now,
                 ..Round::default()
@@ -222,10 +233,11 @@ impl Rate {
         match self.phase {
             Phase::Startup => STARTUP_GAIN,
             Phase::Drain => 0.5,
+            Phase::Ease => self.doubt.gain(),
             Phase::Probe(step) => self.asks_for(step),
-            Phase::Cruise | Phase::Look(_) if self.queue <= self.tolerance() => 1.0,
+            Phase::Cruise | Phase::Look(_) | Phase::Weigh if self.queue <= self.tolerance() => 1.0,
             // half of the queue drains in a round trip
-            Phase::Cruise | Phase::Look(_) => {
+            Phase::Cruise | Phase::Look(_) | Phase::Weigh => {
                 let path = self.base().max(2 * SHORTEST) as f64;
                 (1.0 - 0.5 * self.queue as f64 / path).max(0.5)
             }
@@ -347,6 +359,7 @@ impl Rate {
             delivered_at: self.delivered_at,
             first_sent_at: self.first_sent_at,
             alone: self.in_flight < ALONE,
+            eased: self.phase == Phase::Ease,
             calm: matches!(self.phase, Phase::Startup | Phase::Cruise)
                 && self.queue <= self.tolerance(),
         }
@@ -462,6 +475,9 @@ impl Rate {
     pub fn record_fate(&mut self, lost: bool, stamp: &Stamp, rtt: u64) {
         // a thin flow's acks are all held back, and it fills no queue
         let slack = if stamp.alone { DELAY_MOST } else { 0 };
+        if stamp.eased {
+            self.doubt.record(lost);
+        }
         if stamp.calm && rtt <= self.base() + self.tolerance() + slack {
             self.loss.record(lost);
         }
@@ -553,11 +569,17 @@ impl Rate {
                 let due = self.rounds >= PROBE_ROUNDS || now.since(self.probed_at) >= PROBE_EVERY;
                 if self.stays(standing) {
                     self.enter(Phase::Drain, now);
-                } else if due && !standing && !round.limited {
+                } else if standing || round.limited {
+                } else if self.doubt.is_due(&self.loss, now) {
+                    self.doubt.begin(&self.loss, round.delivery, now);
+                    self.enter(Phase::Ease, now);
+                } else if due {
                     self.enter(Phase::Probe(0), now);
                 }
             }
             Phase::Probe(step) => self.enter(Phase::Look(step), now),
+            Phase::Ease => self.enter(Phase::Weigh, now),
+            Phase::Weigh => self.weigh(now),
             Phase::Look(step) => {
                 let asked = self.asks_for(step);
                 let carried = self.capacity >= self.capacity_before * (1.0 + (asked - 1.0) / 2.0);
@@ -570,6 +592,16 @@ impl Rate {
                 self.enter(next, now);
             }
         }
+    }
+
+    /// Loss that shrinks with the rate is a full queue's, however short that queue is: what is left of it is chance, and what
+    /// was delivered says how fast the path is.
+    fn weigh(&mut self, now: Time) {
+        if let Some((chance, capacity)) = self.doubt.judge(&self.loss) {
+            self.loss.believe(chance);
+            self.capacity = self.capacity.min(capacity);
+        }
+        self.enter(Phase::Cruise, now);
     }
 
     /// Whether a queue has stood for some rounds and is not shrinking.
