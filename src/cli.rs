@@ -4,7 +4,7 @@
 use crate::config::{DEFAULT_METHOD, User, method_names};
 use crate::crypto::Method;
 use clap::error::{ContextKind, ErrorKind};
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -19,6 +19,11 @@ pub enum Command {
     /// Say what the program would do with the configuration.
     Check(Options),
     Run(Options),
+    /// Show the statistics of the daemon that this file configures; again and again with `watch`.
+    Stats {
+        file: PathBuf,
+        watch: bool,
+    },
 }
 
 /// What the command line adds to a configuration.
@@ -39,12 +44,32 @@ Examples:
   kcptun --check -c server.json  is it right, and what would it do?
   kcptun -c server.json          run one end here, and on the other machine:
   kcptun -c peer.json
+  kcptun stats -c peer.json      what it does, and what limits it
 
 RUST_LOG, where it is set, decides what is logged: RUST_LOG=debug kcptun -c peer.json";
 
+/// What can be asked of a daemon that runs.
+#[derive(Subcommand)]
+enum Task {
+    /// Show what a running tunnel does: needs http_listen in its configuration
+    Stats {
+        /// The configuration of the daemon
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+
+        /// Show it again each second, until interrupted
+        #[arg(short, long)]
+        watch: bool,
+    },
+}
+
 #[derive(Parser)]
 #[command(name = "kcptun", version, about, after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct Arguments {
+    #[command(subcommand)]
+    task: Option<Task>,
+
     /// Run with this configuration until SIGTERM or SIGINT
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -92,6 +117,12 @@ where
 
 impl Arguments {
     fn into_command(self) -> Result<Command, String> {
+        if let Some(Task::Stats { config, watch }) = self.task {
+            return Ok(Command::Stats {
+                file: config,
+                watch,
+            });
+        }
         let asked = [self.genpsk.is_some(), self.list_methods, self.check];
         if asked.into_iter().filter(|asked| *asked).count() > 1 {
             return Err("--genpsk, --list-methods and --check: only one of them at a time".into());
@@ -159,6 +190,11 @@ fn one_line(error: &clap::Error) -> String {
         .chars()
         .filter(|c| !c.is_control())
         .collect();
+    if let Some(word) = error.get(ContextKind::InvalidSubcommand) {
+        return format!(
+            "unexpected argument '{word}' found; is it the configuration? kcptun -c {word}"
+        );
+    }
     let file = error
         .get(ContextKind::InvalidArg)
         .map(|word| word.to_string())
@@ -208,6 +244,14 @@ mod tests {
             Ok(Command::Check(_))
         ));
         assert!(matches!(parse_words("--genpsk"), Ok(Command::Genpsk)));
+        assert!(matches!(
+            parse_words("stats -c a.json"),
+            Ok(Command::Stats { watch: false, .. })
+        ));
+        assert!(matches!(
+            parse_words("stats --watch -c a.json"),
+            Ok(Command::Stats { watch: true, .. })
+        ));
         assert!(matches!(
             parse_words("--genpsk aes256gcm"),
             Ok(Command::Genpsk)

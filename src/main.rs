@@ -3,6 +3,7 @@
 use kcptun::cli::{self, Command, Options};
 use kcptun::config::{Config, ConfigError};
 use kcptun::crypto::Key;
+use kcptun::stats_command::{self, StatsError};
 use kcptun::{event, logging};
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -23,6 +24,11 @@ fn main() -> ExitCode {
         ),
         Ok(Command::Check(options)) => check(options),
         Ok(Command::Run(options)) => run(options),
+        Ok(Command::Stats { file, watch }) => match stats_command::run(&file, watch) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error @ StatsError::Configuration(_)) => fail(WRONG_INPUT, &error.to_string()),
+            Err(error) => fail(CANNOT_RUN, &error.to_string()),
+        },
         Err(message) => fail(WRONG_INPUT, &message),
     }
 }

@@ -23,6 +23,52 @@ const COPIES: f64 = 0.03;
 const SMALL: usize = 400;
 const AHEAD: u64 = 50 * MS;
 
+/// What has gone over a path, in segments of all its sessions.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Transmissions, those of the next two included.
+    pub sent: u64,
+    /// Sent again because they were taken for lost.
+    pub repeated: u64,
+    /// Sent again ahead of need.
+    pub copied: u64,
+    pub received: u64,
+    /// Of these, as long as the longest: a sender that always has something to send sends no others.
+    pub full: u64,
+    /// Arrived again.
+    pub duplicate: u64,
+    longest: u32,
+}
+
+impl Counts {
+    /// A segment with so many bytes has arrived; `known`: not for the first time.
+    pub fn on_received(&mut self, bytes: u32, known: bool) {
+        self.received += 1;
+        self.longest = self.longest.max(bytes);
+        self.full += u64::from(bytes == self.longest);
+        self.duplicate += u64::from(known);
+    }
+
+    /// A segment leaves, for the `sends`th time.
+    pub fn on_sent(&mut self, sends: u8, ahead_of_need: bool) {
+        self.sent += 1;
+        if ahead_of_need {
+            self.copied += 1;
+        } else if sends > 1 {
+            self.repeated += 1;
+        }
+    }
+
+    pub fn add(&mut self, other: &Counts) {
+        self.sent += other.sent;
+        self.repeated += other.repeated;
+        self.copied += other.copied;
+        self.received += other.received;
+        self.full += other.full;
+        self.duplicate += other.duplicate;
+    }
+}
+
 pub struct Path {
     pub addr: SocketAddr,
     pub rate: Rate,
@@ -37,6 +83,9 @@ pub struct Path {
     pub overhead: usize,
     /// When anything was last sent there.
     pub sent_at: Time,
+    /// When it became known.
+    pub known_at: Time,
+    pub counts: Counts,
     /// Sessions on this path.
     pub sessions: usize,
 }
@@ -53,6 +102,8 @@ impl Path {
             reads: Pacer::new(SEC, now),
             overhead: headers(&addr) + seal,
             sent_at: now,
+            known_at: now,
+            counts: Counts::default(),
             sessions: 0,
         }
     }
@@ -60,6 +111,11 @@ impl Path {
     /// Chance that a packet is lost: the worse of the two directions, since the acks of the one are at the mercy of the other.
     pub fn loss(&self) -> f64 {
         self.rate.loss().share().max(self.inbound.share())
+    }
+
+    /// What was seen to be lost on the way there and on the way here, 0 to 1; None: too little was seen.
+    pub fn seen_loss(&self) -> [Option<f64>; 2] {
+        [self.rate.loss().seen(), self.inbound.seen()]
     }
 
     /// Chance that a packet is lost when the one before it was.

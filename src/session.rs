@@ -1,7 +1,7 @@
 //! One TCP connection and the conversation that carries it: message framing, dial, end of stream, keepalive.
 //! Which datagrams leave when is decided in `tunnel`; recovery is in `conversation`.
 
-use crate::conversation::{Conversation, Now, Priority, Source};
+use crate::conversation::{Blocked, Conversation, Now, Priority, Source};
 use crate::message::{self, Item, Kind, MESSAGE_HEADER, MESSAGE_MAX, Parser};
 use crate::path::Path;
 use crate::ring::{CAPACITY, Ring, Spares};
@@ -46,6 +46,17 @@ impl State {
             State::Gone => 'G',
         }
     }
+
+    /// Its name in statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Halfway => "halfway",
+            State::Dialling => "dialling",
+            State::Connected => "connected",
+            State::Lingering => "lingering",
+            State::Reset { .. } | State::Gone => "reset",
+        }
+    }
 }
 
 /// Why a session ended before its time.
@@ -65,6 +76,27 @@ pub enum Cause {
 }
 
 impl Cause {
+    pub const ALL: [Cause; 6] = [
+        Cause::ResetByPeer,
+        Cause::TcpFailed,
+        Cause::DialFailed,
+        Cause::Timeout,
+        Cause::Broken,
+        Cause::Shutdown,
+    ];
+
+    /// Its name in statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::ResetByPeer => "reset_by_peer",
+            Cause::TcpFailed => "tcp_failed",
+            Cause::DialFailed => "dial_failed",
+            Cause::Timeout => "timeout",
+            Cause::Broken => "broken",
+            Cause::Shutdown => "shutdown",
+        }
+    }
+
     pub fn text(self) -> &'static str {
         match self {
             Cause::ResetByPeer => "the other end reset it",
@@ -332,6 +364,26 @@ impl Session {
     /// All that both ends have said has arrived, as far as this end can know.
     pub fn is_delivered(&self) -> bool {
         self.stream.is_empty() && self.conversation.is_settled()
+    }
+
+    /// Bytes from TCP that the other end has not acknowledged yet.
+    pub fn unsent(&self) -> usize {
+        self.stream.len() + self.conversation.unacked_bytes()
+    }
+
+    /// Bytes that TCP has not taken yet.
+    pub fn unread(&self) -> usize {
+        self.output.len()
+    }
+
+    /// What data from TCP has to wait for.
+    pub fn waits_for(&self) -> Option<Blocked> {
+        self.conversation.waits_for(self.stream.len())
+    }
+
+    /// Whether what has arrived waits for the operator's limit.
+    pub fn is_held(&self) -> bool {
+        self.held_until != Time::NEVER
     }
 
     /// Drops what is buffered.

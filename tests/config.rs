@@ -431,7 +431,7 @@ const BAD_FILES: [(&str, &str); 48] = [
     (r#"{"udp": []}"#, r#"udp: an array is not an object; write "udp": {"reuseport": ...}"#),
     (r#"{"rate": 100}"#, r#"rate: 100 is not an object; write "rate": {"up": ...}"#),
     (r#"{"kcp.mtu": 1400}"#, r#"kcp.mtu: unknown key; write it as "kcp": {"mtu": ...}"#),
-    (r#"{"": 1}"#, "\"\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, timeout, linger, keepalive, time_wait, user, loglevel, kcp, tcp, udp, rate"),
+    (r#"{"": 1}"#, "\"\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, timeout, linger, keepalive, time_wait, http_listen, user, loglevel, kcp, tcp, udp, rate"),
     (r#"{"kcp": {"fruit": 1}}"#, "kcp.fruit: unknown key; the keys here are mtu, sndwnd, rcvwnd, nodelay, interval, resend, nc, flush"),
     (r#"{"rate": {"mtu": 1}}"#, r#"rate.mtu: unknown key here; did you mean kcp.mtu? Write "kcp": {"mtu": ...}"#),
     (r#"{"kcp": {"listen": ":1"}}"#, r#"kcp.listen: unknown key here; did you mean listen? Write "listen" outside of the object"#),
@@ -440,13 +440,13 @@ const BAD_FILES: [(&str, &str); 48] = [
 
 /// A key and a value in a configuration that is good otherwise, and the message.
 #[rustfmt::skip]
-const BAD_VALUES: [(&str, &str, &str); 68] = [
+const BAD_VALUES: [(&str, &str, &str); 71] = [
     ("pasword", "\"x\"", "pasword: unknown key; did you mean password?"),
     ("Password", "\"x\"", "Password: unknown key; did you mean password?"),
     ("passwd", "\"x\"", "passwd: unknown key; did you mean password?"),
     ("log_level", "1", "log_level: unknown key; did you mean loglevel?"),
     ("udp-connect", "\"b:1\"", "udp-connect: unknown key; did you mean udp_connect?"),
-    ("a\\nb", "1", "\"a\\nb\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, timeout, linger, keepalive, time_wait, user, loglevel, kcp, tcp, udp, rate"),
+    ("a\\nb", "1", "\"a\\nb\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, timeout, linger, keepalive, time_wait, http_listen, user, loglevel, kcp, tcp, udp, rate"),
     ("mtu", "1400", r#"mtu: unknown key here; did you mean kcp.mtu? Write "kcp": {"mtu": ...}"#),
     ("nodelay", "1", "nodelay: unknown key here; did you mean kcp.nodelay or tcp.nodelay?"),
     ("reuseport", "true", "reuseport: unknown key here; did you mean tcp.reuseport or udp.reuseport?"),
@@ -458,14 +458,17 @@ const BAD_VALUES: [(&str, &str, &str); 68] = [
     ("remoteaddr", "\"b:1\"", "remoteaddr: is a key of Go's kcptun; here it is udp_connect"),
     ("target", "\"a:1\"", "target: is a key of Go's kcptun; here it is connect"),
     ("datashard", "10", "datashard: is a key of Go's kcptun, which kcptun does not have; take it out"),
-    ("http_listen", "\":80\"", "http_listen: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
+    ("http_listen", "0", "http_listen: 0 is no port; it must be 1 to 65535, or host:port"),
+    ("http_listen", "\"99999\"", "http_listen: \"99999\" has no valid port; it must be 1 to 65535"),
+    ("http_listen", "true", "http_listen: true is not text in quotes; it must be host:port, or a port"),
+    ("http_listen", "\"localhost\"", "http_listen: \"localhost\" has no port; it must be host:port"),
     ("obfs", "\"dpi\"", "obfs: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
     ("netdev", "\"eth0\"", "netdev: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
     ("service_id", "\"\"", "service_id: \"\" is not a service id; it must be text of 1 to 255 bytes"),
     ("service_id", "\"a\\nb\"", "service_id: \"a\\nb\" is not a service id; it must be text of 1 to 255 bytes"),
     ("service_id", "7", "service_id: 7 is not text in quotes; it must be text of 1 to 255 bytes"),
     ("service-id", "\"s\"", "service-id: unknown key; did you mean service_id?"),
-    ("rendezvous", "\"r:1\"", "rendezvous: unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, timeout, linger, keepalive, time_wait, user, loglevel, kcp, tcp, udp, rate"),
+    ("rendezvous", "\"r:1\"", "rendezvous: unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, timeout, linger, keepalive, time_wait, http_listen, user, loglevel, kcp, tcp, udp, rate"),
     ("rendezvous_server", "\":1\"", "rendezvous_server: \":1\" names no host to connect to; for this machine write \"127.0.0.1:1\""),
     ("kcp.mtu", "9000", "kcp.mtu: 9000 is out of range; it must be 300 to 1500 (bytes)"),
     ("kcp.mtu", "\"1400\"", "kcp.mtu: \"1400\" is not a number; it must be 300 to 1500 (bytes), without quotes"),
@@ -572,4 +575,24 @@ fn a_file_that_cannot_be_read_has_its_message() {
         assert_eq!(error, format!("{}: {expected}", path.display()));
     }
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn statistics_are_for_this_machine_unless_it_is_said() {
+    let read = |value: &str| {
+        let text = format!(
+            r#"{{"listen": ":1", "udp_connect": "a:2", "psk": "{PSK}", "http_listen": {value}}}"#
+        );
+        let config = Config::parse("t.json", &text).expect("right");
+        let listen = config.http_listen.expect("an address").to_string();
+        (listen, config.warnings.len())
+    };
+    for local in ["8080", "\"8080\"", "\":8080\"", "\"127.0.0.1:8080\""] {
+        assert_eq!(read(local), ("127.0.0.1:8080".into(), 0), "{local}");
+    }
+    assert_eq!(read("\"localhost:8080\""), ("localhost:8080".into(), 0));
+    assert_eq!(read("\"[::1]:8080\""), ("[::1]:8080".into(), 0));
+    for wide in ["0.0.0.0:8080", "[::]:8080", "router.lan:8080"] {
+        assert_eq!(read(&format!("\"{wide}\"")), (wide.into(), 1));
+    }
 }

@@ -41,19 +41,25 @@ fn every_key_is_in_the_tables_and_no_other() {
 
 #[test]
 fn every_option_is_in_the_table_and_exists() {
-    let help = Command::new(env!("CARGO_BIN_EXE_kcptun"))
-        .arg("--help")
-        .output()
-        .expect("kcptun --help");
-    let help = String::from_utf8(help.stdout).expect("text");
+    let help = |words: &[&str]| {
+        let help = Command::new(env!("CARGO_BIN_EXE_kcptun"))
+            .args(words)
+            .output()
+            .expect("kcptun --help");
+        String::from_utf8(help.stdout).expect("text")
+    };
     let options = |text: &str| -> BTreeSet<String> {
         text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
             .filter(|word| word.starts_with('-') && word.len() > 1)
             .map(str::to_owned)
             .collect()
     };
-    let (_, listed) = help.split_once("Options:").expect("options");
+    let main = help(&["--help"]);
+    let (_, listed) = main.split_once("Options:").expect("options");
     let (listed, _) = listed.split_once("Examples:").expect("examples");
+    let stats = help(&["stats", "--help"]);
+    let (_, of_stats) = stats.split_once("Options:").expect("options");
+    let listed = &format!("{listed}{of_stats}");
     let table: String = first_cells("Command line").collect();
     assert_eq!(options(&table), options(listed));
     // and so do those in the commands

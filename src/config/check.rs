@@ -21,8 +21,20 @@ pub fn finish(draft: Draft) -> Result<Config, String> {
                 .into(),
         );
     }
+    if let Some(listen) = config.http_listen.as_ref().filter(|a| !is_loopback(a)) {
+        warnings.push(format!(
+            "http_listen: whoever reaches {listen} sees addresses and sessions, without a password and open to eavesdroppers"
+        ));
+    }
     config.warnings = warnings;
     Ok(config)
+}
+
+fn is_loopback(address: &Address) -> bool {
+    match address.literal() {
+        Some(literal) => literal.ip().to_canonical().is_loopback(),
+        None => address.host.as_deref() == Some("localhost"),
+    }
 }
 
 /// Refuses only what can never carry a session.
@@ -62,6 +74,7 @@ fn check_addresses(config: &Config) -> Result<(), String> {
         _ => {}
     }
     differ("listen", listen, "connect", connect)?;
+    differ("listen", listen, "http_listen", config.http_listen.as_ref())?;
     differ("udp_bind", bind, "udp_connect", other)
 }
 

@@ -24,6 +24,9 @@ impl fmt::Display for Description<'_> {
         limits(f, config)?;
         sockets(f, config)?;
         times(f, config)?;
+        if let Some(listen) = &config.http_listen {
+            writeln!(f, "http:      shows statistics at http://{listen}/")?;
+        }
         if let Some(user) = &config.user {
             writeln!(f, "user:      becomes {user} once its sockets are bound")?;
         }

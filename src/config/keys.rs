@@ -27,6 +27,8 @@ enum Kind {
     Method,
     ServiceId,
     User,
+    /// As an address to bind; a port alone is one of this machine for itself.
+    Local(Place<Option<Address>>),
     Switch(Place<bool>),
     /// "on" or "off".
     OnOff(Place<bool>),
@@ -128,6 +130,7 @@ pub static KEYS: &[Key] = &[
     integer("time_wait", 5, 3600, "seconds", |d, n| {
         d.config.time_wait = n
     }),
+    key("http_listen", Kind::Local(|d| &mut d.config.http_listen)),
     key("user", Kind::User),
     integer("loglevel", 0, 6, "0 says most, 6 nothing", |d, n| {
         d.config.loglevel = n as u8
@@ -245,6 +248,7 @@ impl Key {
                 let text = text(&value, "it must be host:port")?;
                 *place(draft) = Some(Address::parse(text, *purpose)?);
             }
+            Kind::Local(place) => *place(draft) = Some(local(&value)?),
             Kind::Secret(place) => *place(draft) = Some(secret(value)?),
             Kind::Method => {
                 let right = format!("it must be one of {}", method_names());
@@ -302,6 +306,23 @@ impl Key {
             }
         }
         Ok(())
+    }
+}
+
+/// Where statistics are shown is nobody else's affair unless that is said: a port alone is one of the loopback interface.
+fn local(value: &Value) -> Result<Address, String> {
+    let loopback = |port: &str| Address::parse(&format!("127.0.0.1:{port}"), Purpose::Bind);
+    match value {
+        Value::Integer(port) => loopback(&port.to_string())
+            .map_err(|_| format!("{value} is no port; it must be 1 to 65535, or host:port")),
+        other => {
+            let text = text(other, "it must be host:port, or a port")?;
+            match text.strip_prefix(':').unwrap_or(text) {
+                port if port.bytes().all(|b| b.is_ascii_digit()) => loopback(port)
+                    .map_err(|_| format!("{value} has no valid port; it must be 1 to 65535")),
+                _ => Address::parse(text, Purpose::Bind),
+            }
+        }
     }
 }
 

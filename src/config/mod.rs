@@ -14,6 +14,7 @@ pub use keys::{KEYS, method_names};
 pub use user::User;
 
 use crate::crypto::{Key, Method, Sealing};
+use crate::http::Site;
 use crate::settings::{KcpSettings, RateSettings, Rendezvous, Settings};
 use crate::time::SEC;
 use std::fmt;
@@ -60,6 +61,8 @@ pub struct Config {
     pub keepalive: u32,
     /// Seconds that an ended session's number stays known.
     pub time_wait: u32,
+    /// Where statistics are shown over HTTP. None: nowhere.
+    pub http_listen: Option<Address>,
     /// Who to become once the sockets are bound.
     pub user: Option<User>,
     /// 0 to 6: trace, debug, info, warn, error, error, off.
@@ -184,6 +187,17 @@ impl Config {
         }
     }
 
+    /// What statistics say of the daemon that this configures. `listen`: where they are shown.
+    pub fn site(&self, listen: &Address) -> Site {
+        let is_name = listen.literal().is_none();
+        Site {
+            version: env!("CARGO_PKG_VERSION"),
+            role: self.role(),
+            method: self.seal.as_ref().map_or("none", |seal| seal.method.name()),
+            host: listen.host.clone().filter(|_| is_name),
+        }
+    }
+
     /// What the tunnel has to know, with a clock offset and a seed that nobody can guess.
     pub fn settings(&self) -> Settings {
         let span = |seconds: u32| u64::from(seconds) * SEC;
@@ -244,6 +258,7 @@ impl Default for Draft {
             linger: 30,
             keepalive: 25,
             time_wait: 120,
+            http_listen: None,
             user: None,
             loglevel: 2,
             warnings: Vec::new(),

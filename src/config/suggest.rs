@@ -6,7 +6,7 @@ use super::keys::{GROUPS, KEYS};
 use strsim::damerau_levenshtein;
 
 /// Keys of kcptun-libev 2 that are not done here yet.
-const NOT_YET: [&str; 3] = ["http_listen", "netdev", "obfs"];
+const NOT_YET: [&str; 2] = ["netdev", "obfs"];
 
 /// Keys of the Go implementation, whose protocol is another one, and what does the same here.
 const GO: [(&str, &str); 26] = [

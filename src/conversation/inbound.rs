@@ -41,6 +41,16 @@ impl Inbound {
         self.next
     }
 
+    /// Whether a segment has arrived before.
+    pub(super) fn has(&self, sn: u32) -> bool {
+        let place = ahead(sn, self.next);
+        place < 0
+            || self
+                .waiting
+                .get(place as usize)
+                .is_some_and(|s| !s.is_empty())
+    }
+
     /// Segments that there is room for beyond `next`: the window that the other end is told.
     pub(super) fn free(&self) -> u16 {
         self.window.saturating_sub(self.unread)

@@ -19,7 +19,9 @@ use crate::time::{MS, Time};
 pub use acks::DELAY_MOST;
 use engine::{Engine, Tap};
 use inbound::Inbound;
-use paced::{FIRST_REMOTE_WINDOW, LOSSY, PROMPT, Paced, Packet, TELL_AGAIN, TELLS, WINDOW_ASK};
+use paced::{
+    FIRST_REMOTE_WINDOW, LOSSY, PROMPT, Paced, Packet, TELL_AGAIN, TELLS, WINDOW_ASK, Why,
+};
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::rc::Rc;
@@ -48,6 +50,17 @@ pub enum Priority {
     Urgent,
     /// When the path's rate allows.
     Bulk,
+}
+
+/// What data has to wait for before it is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blocked {
+    /// The path's rate.
+    Rate,
+    /// The other end keeps so much that was not read there that it takes no more.
+    Reader,
+    /// A window is narrower than what is on its way.
+    Window,
 }
 
 pub struct Conversation {
@@ -183,6 +196,7 @@ impl Conversation {
         for (header, _) in Segments::new(packet).flatten() {
             owes |= matches!(header.cmd, cmd::PUSH | cmd::WASK);
             if header.cmd == cmd::PUSH {
+                path.counts.on_received(header.len, false);
                 self.order.note(header.sn, path);
             }
         }
@@ -213,6 +227,8 @@ impl Conversation {
                     if self.order.note(header.sn, path) {
                         paced.tell_again = None;
                     }
+                    let known = paced.inbound.has(header.sn);
+                    path.counts.on_received(header.len, known);
                     let engine = &mut self.engine;
                     if paced.inbound.take(&header, segment, engine, tap) {
                         paced.acks.add((header.sn, header.ts));
@@ -374,6 +390,31 @@ impl Conversation {
         }
     }
 
+    /// Bytes that were taken from the stream and are not acknowledged yet.
+    pub fn unacked_bytes(&self) -> usize {
+        match &self.driver {
+            Driver::Paced(paced) => paced.flight.unacked_bytes(),
+            Driver::Plain(_) => self.engine.waiting() * self.engine.mss(),
+        }
+    }
+
+    /// What new data has to wait for. `waiting`: bytes of the stream that were not taken yet.
+    pub fn waits_for(&self, waiting: usize) -> Option<Blocked> {
+        match &self.driver {
+            _ if waiting == 0 => None,
+            Driver::Plain(_) => Some(Blocked::Window),
+            Driver::Paced(paced) if !paced.closed() => Some(Blocked::Rate),
+            Driver::Paced(paced) if paced.remote_window < paced.remote_most / 2 => {
+                Some(Blocked::Reader)
+            }
+            // nobody there has acknowledged anything yet
+            Driver::Paced(paced) if !paced.proven && !paced.flight.has_arrived() => {
+                Some(Blocked::Rate)
+            }
+            Driver::Paced(_) => Some(Blocked::Window),
+        }
+    }
+
     /// Everything that was given to this conversation has been acknowledged.
     pub fn is_settled(&self) -> bool {
         match &self.driver {
@@ -459,13 +500,13 @@ impl Conversation {
             );
         }
         if let Some(sn) = new {
-            paced.write(sn, self.conv, false, path, now, packet);
+            paced.write(sn, self.conv, Why::Needed, path, now, packet);
             paced.protect(sn, path, now.time);
         }
         // before the acks, which would leave no room for a whole segment
         if let Some(sn) = paced.probe.take() {
             let known = paced.flight.data(sn).is_some();
-            if known && !paced.write(sn, self.conv, false, path, now, packet) {
+            if known && !paced.write(sn, self.conv, Why::Needed, path, now, packet) {
                 paced.probe = Some(sn);
             }
         }
@@ -486,7 +527,7 @@ impl Conversation {
             return;
         };
         if let Some(sn) = paced.flight.take_lost() {
-            paced.write(sn, self.conv, false, path, now, packet);
+            paced.write(sn, self.conv, Why::Needed, path, now, packet);
             paced.protect_again(sn, stream.is_empty() && !more, path, now.time);
             return;
         }
@@ -499,7 +540,7 @@ impl Conversation {
         let Driver::Paced(paced) = &mut self.driver else {
             return;
         };
-        paced.write(sn, self.conv, false, path, now, packet);
+        paced.write(sn, self.conv, Why::Needed, path, now, packet);
         if stream.is_empty() && !more {
             paced.protect(sn, path, now.time);
         }

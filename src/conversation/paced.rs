@@ -37,6 +37,17 @@ const WINDOW_ASK_MOST: u64 = 5_000 * MS;
 pub(super) const TELL_AGAIN: u64 = 20 * MS;
 pub(super) const TELLS: u8 = 6;
 
+/// Why a segment leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It is new, or was lost.
+    Needed,
+    /// A copy ahead of need.
+    Copy,
+    /// Likewise, in another segment's datagram.
+    Along,
+}
+
 #[derive(Default)]
 pub(super) struct Paced {
     pub(super) flight: Flight,
@@ -46,6 +57,8 @@ pub(super) struct Paced {
     /// Somebody at this address has acknowledged something before.
     pub(super) proven: bool,
     pub(super) remote_window: u16,
+    /// The widest that it was.
+    pub(super) remote_most: u16,
     pub(super) window_limit: u16,
     pub(super) inbound: Inbound,
     /// What the other end was last told: all before it have arrived, and so many more are welcome.
@@ -73,6 +86,7 @@ impl Paced {
         ) >= 0
         {
             self.remote_window = header.wnd;
+            self.remote_most = self.remote_most.max(header.wnd);
         }
         self.flight
             .on_una(header.una, &mut path.rate, tap, now.time);
@@ -128,7 +142,7 @@ impl Paced {
         &mut self,
         sn: u32,
         conv: u32,
-        along: bool,
+        why: Why,
         path: &mut Path,
         now: Now,
         packet: &mut Packet,
@@ -148,7 +162,10 @@ impl Paced {
         }
         let bytes = HEADER + data.len() + if first { path.overhead } else { 0 };
         let stamp = path.rate.on_sent(bytes, now.time);
-        self.flight.sent(sn, now.clock, bytes, along, stamp);
+        self.flight
+            .sent(sn, now.clock, bytes, why == Why::Along, stamp);
+        path.counts
+            .on_sent(self.flight.sends(sn), why != Why::Needed);
         true
     }
 
@@ -225,7 +242,7 @@ impl Paced {
             }
             self.copies.pop();
             if size.is_some_and(|size| path.may_copy(HEADER + size + path.overhead, now.time)) {
-                self.write(sn, conv, false, path, now, packet);
+                self.write(sn, conv, Why::Copy, path, now, packet);
             }
         }
     }
@@ -251,7 +268,7 @@ impl Paced {
             .map(|(sn, _)| sn)
             .collect();
         for sn in along {
-            self.write(sn, conv, true, path, now, packet);
+            self.write(sn, conv, Why::Along, path, now, packet);
         }
     }
 

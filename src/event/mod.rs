@@ -2,10 +2,11 @@
 //! and the `Tunnel`, which decides everything; `Loop::turn` is the order in which that happens.
 //!
 //! One file a source of events: `listen` and `tcp` (the local side), `dial` (towards the service), `udp` and `batch` (the
-//! other end), `resolve` (names), `signal`. `start` binds what is configured; `socket`, `system` and `report` help them.
+//! other end), `http` (statistics), `resolve` (names), `signal`. `start` binds what is configured; `socket`, `system` and `report` help them.
 
 mod batch;
 mod dial;
+pub mod http;
 mod listen;
 mod report;
 mod resolve;
@@ -23,6 +24,7 @@ use crate::settings::Settings;
 use crate::time::{MS, SEC, Time};
 use crate::tunnel::{Event, Refused, SessionId, Tunnel};
 use dial::{Around, Dialler};
+use http::Http;
 use listen::Listener;
 use log::{debug, info, warn};
 use mio::net::TcpStream;
@@ -54,6 +56,8 @@ pub struct Options {
     pub udp: UdpOptions,
     /// USER[:GROUP] to become after the sockets are bound.
     pub user: Option<String>,
+    /// Where HTTP is answered, if it is.
+    pub http: Option<http::Options>,
     pub settings: Settings,
 }
 
@@ -68,6 +72,10 @@ impl From<&Config> for Options {
             tcp: config.tcp.clone(),
             udp: config.udp.clone(),
             user: config.user.as_ref().map(ToString::to_string),
+            http: config.http_listen.as_ref().map(|listen| http::Options {
+                listen: listen.clone(),
+                site: config.site(listen),
+            }),
             settings: config.settings(),
         }
     }
@@ -114,6 +122,7 @@ struct Loop {
     dialler: Dialler,
     udp: Udp,
     tunnel: Tunnel,
+    http: Option<Http>,
     /// Something is left to do that no event will remind of.
     unfinished: bool,
     refused: Throttle,
@@ -128,6 +137,7 @@ impl Loop {
         let known = start::service(&options)?;
         let mut listeners = start::listeners(&options)?;
         let (mut udp, peer) = start::udp(&options)?;
+        let http_listeners = start::http_listeners(&options)?;
         if let Some(user) = &options.user {
             system::drop_privileges(user)
                 .map_err(|e| RunError::new(format!("user: {user}: {e}")))?;
@@ -146,6 +156,12 @@ impl Loop {
             listener.register(registry, token).map_err(no_poll)?;
         }
 
+        let mut http = options
+            .http
+            .map(|http| Http::new(http_listeners, http.site, Time::ZERO));
+        if let Some(http) = &mut http {
+            http.register(registry).map_err(no_poll)?;
+        }
         let mut tunnel = Tunnel::new(options.settings, Time::ZERO);
         match peer {
             Some(server) if options.rendezvous_server.is_some() => {
@@ -165,6 +181,7 @@ impl Loop {
             dialler: Dialler::new(options.connect, known, options.tcp),
             udp,
             tunnel,
+            http,
             unfinished: true,
             refused: Throttle::default(),
             poll,
@@ -174,7 +191,8 @@ impl Loop {
     /// One round of everything: the way of a byte. False after a signal to stop.
     fn turn(&mut self) -> Result<bool, RunError> {
         self.wait(self.timeout())?;
-        let now = self.now();
+        let began = self.now();
+        let now = began;
         while let Some(signal) = self.signals.take() {
             match signal {
                 Signal::Stop => return Ok(false),
@@ -197,7 +215,16 @@ impl Loop {
 
         self.settle(now);
         self.unfinished = more || self.udp.is_readable() || self.connections.has_work();
+        self.show(began, now);
         Ok(true)
+    }
+
+    /// Answers who asks over HTTP, and notes how long the turn that `began` then has taken.
+    fn show(&mut self, began: Time, now: Time) {
+        let Some(http) = &mut self.http else { return };
+        http.work(&self.tunnel, self.poll.registry(), now);
+        let ended = Time::from_micros(self.epoch.elapsed().as_micros() as u64);
+        http.record_turn(ended.since(began), ended);
     }
 
     /// Does what the tunnel asks for. It has asked for nothing more when this returns.
@@ -338,6 +365,7 @@ impl Loop {
                 // The channel they come through is looked at in every turn.
                 ANSWERS => (),
                 UDP => self.udp.note(event, self.poll.registry()),
+                _ if self.http.as_mut().is_some_and(|http| http.note(event)) => (),
                 Token(number) if number < FIRST_SESSION => {
                     if let Some(listener) = self.listeners.get_mut(number - FIRST_LISTENER) {
                         listener.note();
@@ -361,6 +389,7 @@ impl Loop {
         }
         let listeners = self.listeners.iter().filter_map(Listener::due);
         let others = self.tunnel.deadline().into_iter().chain(self.dialler.due());
+        let others = others.chain(self.http.as_ref().map(Http::due));
         let span = listeners.chain(others).min()?.since(self.now());
         let least = if self.udp.is_blocked() {
             BLOCKED_PAUSE

@@ -2,42 +2,66 @@
 //! and the errors that name the key. Runs before the loop, so it may block.
 
 use super::Options;
+use super::http::LISTENERS;
 use super::listen::Listener;
 use super::report::{RunError, reason};
 use super::resolve::resolve;
 use super::socket::{canonical, lacks_ipv6};
 use super::udp::Udp;
-use crate::config::Address;
+use crate::config::{Address, TcpOptions};
 use log::info;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The most addresses of one name that are listened on.
-const MAX_LISTENERS: usize = 16;
+pub const MAX_LISTENERS: usize = 16;
 
 /// The listeners that `listen` asks for: one for every address of a name, one for all addresses without a host.
 pub fn listeners(options: &Options) -> Result<Vec<Listener>, RunError> {
     let Some(address) = &options.listen else {
         return Ok(Vec::new());
     };
+    let listeners = bind_all("listen", address, &options.tcp, MAX_LISTENERS)?;
+    for listener in &listeners {
+        info!("listening for TCP on {}", listener.local());
+    }
+    Ok(listeners)
+}
+
+/// Likewise those that `http_listen` asks for.
+pub fn http_listeners(options: &Options) -> Result<Vec<Listener>, RunError> {
+    let Some(http) = &options.http else {
+        return Ok(Vec::new());
+    };
+    let tcp = TcpOptions::default();
+    let listeners = bind_all("http_listen", &http.listen, &tcp, LISTENERS)?;
+    for listener in &listeners {
+        info!("statistics at http://{}/", listener.local());
+    }
+    Ok(listeners)
+}
+
+fn bind_all(
+    key: &str,
+    address: &Address,
+    options: &TcpOptions,
+    most: usize,
+) -> Result<Vec<Listener>, RunError> {
     let mut listeners = Vec::new();
     let mut missing = None;
-    for place in places("listen", address)?.into_iter().take(MAX_LISTENERS) {
+    for place in places(key, address)?.into_iter().take(most) {
         // `:port` is one socket; its second place is for a machine without IPv6.
         if address.host.is_none() && !listeners.is_empty() {
             break;
         }
-        match Listener::bind(place, &options.tcp) {
+        match Listener::bind(place, options) {
             Ok(listener) => listeners.push(listener),
             Err(e) if place.is_ipv6() && lacks_ipv6(&e) => missing = Some(e),
-            Err(e) => return Err(cannot_bind("listen", address, &e)),
+            Err(e) => return Err(cannot_bind(key, address, &e)),
         }
     }
     if let (true, Some(e)) = (listeners.is_empty(), missing) {
-        return Err(cannot_bind("listen", address, &e));
-    }
-    for listener in &listeners {
-        info!("listening for TCP on {}", listener.local());
+        return Err(cannot_bind(key, address, &e));
     }
     Ok(listeners)
 }

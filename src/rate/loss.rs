@@ -17,6 +17,8 @@ pub struct Loss {
     after_loss: f64,
     lost_after_loss: f64,
     previous_lost: bool,
+    /// How much of `packets` is the first assumption still.
+    prior: f64,
 }
 
 impl Default for Loss {
@@ -27,6 +29,7 @@ impl Default for Loss {
             after_loss: 1.0,
             lost_after_loss: PRIOR_LOSS,
             previous_lost: false,
+            prior: PRIOR_PACKETS,
         }
     }
 }
@@ -37,6 +40,7 @@ impl Loss {
         let hit = f64::from(u8::from(lost));
         self.packets += 1.0 - self.packets * MEMORY;
         self.lost += hit - self.lost * MEMORY;
+        self.prior -= self.prior * MEMORY;
         if self.previous_lost {
             // there are fewer of these, and a burst is worth remembering longer
             self.after_loss += 1.0 - self.after_loss * MEMORY * 8.0;
@@ -58,6 +62,13 @@ impl Loss {
     /// Chance that a packet is lost, 0 to 1.
     pub fn share(&self) -> f64 {
         (self.lost / self.packets).clamp(0.0, 1.0)
+    }
+
+    /// The share without the first assumption: what was seen, 0 to 1. None: fewer packets were than the assumption has.
+    pub fn seen(&self) -> Option<f64> {
+        let packets = self.packets - self.prior;
+        let lost = self.lost - self.prior * PRIOR_LOSS;
+        (packets >= PRIOR_PACKETS).then(|| (lost / packets).clamp(0.0, 1.0))
     }
 
     /// Chance that a packet is lost when the one before it was: the same as `share` when losses are independent.
@@ -99,5 +110,15 @@ mod tests {
         assert!(loss.share() > 0.01);
         (0..400).for_each(|_| loss.record(false));
         assert!(loss.share() < 0.003);
+    }
+
+    #[test]
+    fn what_was_seen_is_told_without_the_assumption() {
+        let mut loss = Loss::default();
+        assert_eq!(loss.seen(), None);
+        (0..100).for_each(|_| loss.record(false));
+        assert!(loss.seen().is_some_and(|seen| seen < 1e-6) && loss.share() > 0.005);
+        (0..1000).for_each(|i| loss.record(i % 4 == 0));
+        assert!(loss.seen().is_some_and(|seen| seen > 0.2 && seen < 0.26));
     }
 }

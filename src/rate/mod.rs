@@ -229,6 +229,16 @@ impl Rate {
         rate.min(self.limits.up.unwrap_or(f64::MAX)).max(LEAST_RATE)
     }
 
+    /// Whether the operator's limit is what keeps bulk back.
+    pub fn is_capped(&self) -> bool {
+        self.limits.up.is_some_and(|up| up <= self.pacing())
+    }
+
+    /// When something that is not acknowledged yet was sent, or later.
+    pub fn waits_since(&self) -> Option<Time> {
+        (self.in_flight > 0).then_some(self.first_sent_at)
+    }
+
     fn gain(&self) -> f64 {
         match self.phase {
             Phase::Startup => STARTUP_GAIN,

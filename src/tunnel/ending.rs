@@ -46,6 +46,7 @@ impl Tunnel {
         } else {
             log::Level::Debug
         };
+        self.counters.ended[cause as usize] += 1;
         let (conv, state) = (session.conv(), session.state.letter());
         log::log!(
             level,
@@ -98,6 +99,7 @@ impl Tunnel {
             session.bytes_in,
             session.bytes_out
         );
+        self.counters.ended_in_order += 1;
         let ending = Ending::Clean {
             una: session.conversation.una(),
         };

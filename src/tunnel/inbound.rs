@@ -68,6 +68,7 @@ impl Tunnel {
         datagram: &mut [u8],
     ) {
         self.counters.received += 1;
+        self.counters.received_bytes += datagram.len() as u64;
         if datagram.len() > DATAGRAM_MAX {
             self.counters.malformed += 1;
             return self.complaints.say(now, from, "it is too long");
@@ -92,6 +93,7 @@ impl Tunnel {
                 return self.complaints.say(now, from, what);
             }
         };
+        self.counters.opened += 1;
         let Some(conv) = packet.first_chunk().map(|b| u32::from_be_bytes(*b)) else {
             self.counters.malformed += 1;
             return self.complaints.say(now, from, "it is too short");

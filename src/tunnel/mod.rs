@@ -18,13 +18,14 @@ mod inbound;
 mod packet;
 mod registry;
 mod rendezvous;
+pub mod stats;
 mod transmit;
 
 use crate::conversation::engine::Tap;
 use crate::conversation::{Conversation, Now};
 use crate::ended::Ended;
 use crate::message::Control;
-use crate::path::Path;
+use crate::path::{Counts, Path};
 use crate::ring::Spares;
 use crate::session::{Cause, DIAL_WITHIN, Session, State};
 use crate::settings::Settings;
@@ -81,11 +82,26 @@ pub enum Refused {
     NoPeer,
 }
 
-/// What was dropped, and why.
+/// What a tunnel has done, in numbers that only grow.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Counters {
+    /// Datagrams, and their bytes without headers of IP and UDP.
     pub received: u64,
+    pub received_bytes: u64,
     pub sent: u64,
+    pub sent_bytes: u64,
+    /// Received datagrams that were sealed and have opened.
+    pub opened: u64,
+    /// Bytes from TCP, and to TCP.
+    pub taken: u64,
+    pub given: u64,
+    /// Sessions that began here, and at the other end.
+    pub begun_here: u64,
+    pub begun_there: u64,
+    /// Sessions that have ended in order, and before their time by `Cause`, in the order of `Cause::ALL`.
+    pub ended_in_order: u64,
+    pub ended: [u64; Cause::ALL.len()],
+    /// Datagrams that were dropped, and why.
     pub bad_seal: u64,
     pub replayed: u64,
     pub malformed: u64,
@@ -193,6 +209,8 @@ pub struct Tunnel {
     rng: SmallRng,
     halfway: usize,
     counters: Counters,
+    /// What has gone over paths that are forgotten.
+    past: Counts,
     complaints: Complaints,
     /// Sessions that were broken off by what came for them: others can cause it as often as they like.
     breaks: Complaints,
@@ -233,6 +251,7 @@ impl Tunnel {
             rng,
             halfway: 0,
             counters: Counters::default(),
+            past: Counts::default(),
             complaints: Complaints::default(),
             breaks: Complaints::default(),
             resets: (now, 0),
@@ -280,6 +299,11 @@ impl Tunnel {
     }
 
     fn insert(&mut self, addr: SocketAddr, conv: u32, opener: bool, now: Time) -> u32 {
+        if opener {
+            self.counters.begun_here += 1;
+        } else {
+            self.counters.begun_there += 1;
+        }
         let lane = self.lane_of(addr, now);
         let l = &mut self.lanes[lane as usize];
         l.path.sessions += 1;
@@ -345,6 +369,7 @@ impl Tunnel {
         if unused && self.peer != Some(l.path.addr) {
             self.addresses.remove(&l.path.addr);
             self.wheel.clear(lane_key(lane));
+            self.past.add(&l.path.counts);
             self.lanes.remove(lane as usize);
         }
     }
@@ -401,6 +426,7 @@ impl Tunnel {
         if let Some((session, spares)) = self.held_mut(id) {
             session.filled(n, spares);
             if n > 0 {
+                self.counters.taken += n as u64;
                 self.touch(id.0, now);
             }
         }
@@ -434,6 +460,7 @@ impl Tunnel {
             return;
         };
         session.consumed(n, spares, now);
+        self.counters.given += n as u64;
         self.read(id.0, now);
         self.touch(id.0, now);
     }

@@ -83,8 +83,9 @@ impl Tunnel {
             // an answer to somebody unknown: padding must not make it longer than what it answers
             None => (next.len, next.asked),
         };
-        self.counters.sent += 1;
         let len = self.packets.close(out, next.len, most);
+        self.counters.sent += 1;
+        self.counters.sent_bytes += len as u64;
         let train = Train {
             addr: next.addr,
             local,
@@ -116,8 +117,10 @@ impl Tunnel {
             }
             Kind::Bulk(_) | Kind::Urgent => return None,
         };
+        let len = self.packets.close(out, len, most);
         self.counters.sent += 1;
-        Some(self.packets.close(out, len, most))
+        self.counters.sent_bytes += len as u64;
+        Some(len)
     }
 
     fn next_packet(&mut self, now: Time, out: &mut [u8]) -> Option<Next> {

@@ -1,0 +1,226 @@
+//! The sockets of `http_listen`: a listener and at most 16 connections. What is asked and answered is decided in `http`.
+//!
+//! Nothing of this is there unless `http_listen` is set. In a turn of the loop it takes a bounded time, and nobody can keep
+//! others out by holding connections: a new one takes the place of the oldest that has not asked for anything yet.
+
+use super::listen::Listener;
+use super::report::reason;
+use super::start::MAX_LISTENERS;
+use super::tcp::reset;
+use crate::config::Address;
+use crate::http::exchange::Exchange;
+use crate::http::{Monitor, Site, respond::respond};
+use crate::time::Time;
+use crate::tunnel::Tunnel;
+use log::{debug, warn};
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token, event::Event};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+/// The most connections at once, and the most accepted in one turn.
+const MOST: usize = 16;
+const ACCEPTS: usize = 8;
+/// The most listeners: as many addresses as a name like localhost has.
+pub const LISTENERS: usize = 4;
+/// Bytes read from a connection, and written to it, in one turn.
+const READ_SHARE: usize = 8 * 1024;
+const WRITE_SHARE: usize = 64 * 1024;
+const FIRST: usize = super::FIRST_LISTENER + MAX_LISTENERS;
+const FIRST_CONNECTION: usize = FIRST + LISTENERS;
+
+/// What `http_listen` asks for.
+pub struct Options {
+    pub listen: Address,
+    pub site: Site,
+}
+
+pub struct Http {
+    listeners: Vec<Listener>,
+    connections: [Option<Connection>; MOST],
+    monitor: Monitor,
+}
+
+struct Connection {
+    stream: TcpStream,
+    exchange: Exchange,
+    since: Time,
+    readable: bool,
+    writable: bool,
+}
+
+impl Http {
+    /// `listeners` are bound and not registered yet.
+    pub fn new(listeners: Vec<Listener>, site: Site, now: Time) -> Http {
+        Http {
+            listeners,
+            connections: Default::default(),
+            monitor: Monitor::new(site, now),
+        }
+    }
+
+    pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        for (number, listener) in self.listeners.iter_mut().enumerate() {
+            listener.register(registry, Token(FIRST + number))?;
+        }
+        Ok(())
+    }
+
+    /// Notes what the poll said, if it said it of something here.
+    pub fn note(&mut self, event: &Event) -> bool {
+        let Token(number) = event.token();
+        if let Some(place) = number.checked_sub(FIRST_CONNECTION)
+            && place < MOST
+        {
+            if let Some(connection) = &mut self.connections[place] {
+                connection.readable |= event.is_readable() || event.is_read_closed();
+                connection.writable |= event.is_writable() || event.is_error();
+            }
+            return true;
+        }
+        let Some(number) = number.checked_sub(FIRST).filter(|n| *n < LISTENERS) else {
+            return false;
+        };
+        if let Some(listener) = self.listeners.get_mut(number) {
+            listener.note();
+        }
+        true
+    }
+
+    /// When `work` has to be called again, whatever the poll says.
+    pub fn due(&self) -> Time {
+        let listeners = self.listeners.iter().filter_map(Listener::due);
+        let connections = self.connections.iter().flatten().map(Connection::due);
+        let others = listeners.chain(connections).min();
+        others.unwrap_or(Time::NEVER).min(self.monitor.due())
+    }
+
+    /// The loop's turn has taken so many microseconds.
+    pub fn record_turn(&mut self, span: u64, now: Time) {
+        self.monitor.turns.record(span, now);
+    }
+
+    /// Does what there is to do, within bounds.
+    pub fn work(&mut self, tunnel: &Tunnel, registry: &Registry, now: Time) {
+        self.monitor.look(tunnel, now);
+        self.accept(registry, now);
+        for slot in &mut self.connections {
+            let Some(connection) = slot else { continue };
+            connection.visit(&self.monitor, tunnel, now);
+            if connection.exchange.is_over() {
+                *slot = None;
+            }
+        }
+    }
+
+    fn accept(&mut self, registry: &Registry, now: Time) {
+        for number in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS {
+                let Some((stream, _)) = self.listeners[number].accept(now) else {
+                    break;
+                };
+                let Some(place) = self.place() else {
+                    reset(stream);
+                    continue;
+                };
+                let mut connection = Connection::new(stream, now);
+                let token = Token(FIRST_CONNECTION + place);
+                let both = Interest::READABLE | Interest::WRITABLE;
+                match registry.register(&mut connection.stream, token, both) {
+                    // what was in this place is closed by this, and with it its registration
+                    Ok(()) => self.connections[place] = Some(connection),
+                    Err(e) => warn!("http_listen: a connection cannot be polled: {}", reason(&e)),
+                }
+            }
+        }
+    }
+
+    /// A free place, or that of the connection that has waited longest without an answer on its way.
+    fn place(&self) -> Option<usize> {
+        if let Some(free) = self.connections.iter().position(Option::is_none) {
+            return Some(free);
+        }
+        let taken = self.connections.iter().enumerate();
+        let idle = taken.filter_map(|(place, slot)| {
+            let connection = slot.as_ref()?;
+            let idle = connection.exchange.reads();
+            idle.then_some((connection.since, place))
+        });
+        idle.min().map(|(_, place)| place)
+    }
+}
+
+impl Connection {
+    fn new(stream: TcpStream, now: Time) -> Connection {
+        Connection {
+            stream,
+            exchange: Exchange::new(now),
+            since: now,
+            readable: true,
+            writable: true,
+        }
+    }
+
+    fn due(&self) -> Time {
+        let reads = self.readable && self.exchange.reads();
+        let writes = self.writable && !self.exchange.unsent().is_empty();
+        if reads || writes {
+            Time::ZERO
+        } else {
+            self.exchange.deadline()
+        }
+    }
+
+    fn visit(&mut self, monitor: &Monitor, tunnel: &Tunnel, now: Time) {
+        self.exchange.expire(now);
+        let moved = self
+            .read(monitor, tunnel, now)
+            .and_then(|()| self.write(now));
+        if let Err(e) = moved {
+            debug!("http_listen: a connection broke: {}", reason(&e));
+            self.exchange.fail();
+        }
+    }
+
+    fn read(&mut self, monitor: &Monitor, tunnel: &Tunnel, now: Time) -> io::Result<()> {
+        let mut bytes = [0; 1024];
+        let mut left = READ_SHARE;
+        while self.readable && self.exchange.reads() && left > 0 {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => {
+                    self.readable = false;
+                    self.exchange.closed();
+                }
+                Ok(n) => {
+                    left = left.saturating_sub(n);
+                    let host = monitor.site().host.as_deref();
+                    let answer = |request| respond(request, monitor, tunnel, now);
+                    self.exchange.received(&bytes[..n], host, now, answer);
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, now: Time) -> io::Result<()> {
+        let mut left = WRITE_SHARE;
+        while self.writable && !self.exchange.unsent().is_empty() && left > 0 {
+            let unsent = self.exchange.unsent();
+            match self.stream.write(&unsent[..unsent.len().min(left)]) {
+                Ok(n) => {
+                    left -= n;
+                    if self.exchange.wrote(n, now) {
+                        self.stream.shutdown(Shutdown::Write)?;
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}

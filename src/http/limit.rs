@@ -1,0 +1,290 @@
+//! What holds the tunnel back: the line, loss, the operator's limit, a window, a reader, or that there is nothing to carry.
+//! Judged from what sessions wait for at some moments of the last seconds; how the moments are taken is in `monitor`.
+
+use super::number;
+use crate::config::Role;
+use crate::time::SEC;
+use crate::tunnel::stats::Load;
+
+/// A loss from which it, and not the line, is called the limit: it takes that share of the line.
+const LOSSY: f64 = 0.1;
+/// Below this many bytes per second nothing much is carried.
+const LITTLE: f64 = 10_000.0;
+/// A sender that always has data fills its segments; one that waits for its program sends shorter ones in between.
+const FULL: f64 = 0.97;
+/// Segments from which their lengths say something.
+const TELLING: u64 = 10;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limit {
+    /// Nothing, or next to nothing, is to be carried.
+    Idle,
+    /// The program that sends gives no more.
+    Source,
+    /// The path's rate.
+    Line,
+    /// What the path loses.
+    Loss,
+    /// `rate.up` or `rate.down`.
+    Cap,
+    /// A window is narrower than what would have to be on its way.
+    Window,
+    /// The program that receives takes no more, here or at the other end.
+    ReaderHere,
+    ReaderThere,
+    /// The other end does not answer.
+    Silent,
+}
+
+impl Limit {
+    pub const ALL: [Limit; 9] = [
+        Limit::Idle,
+        Limit::Source,
+        Limit::Line,
+        Limit::Loss,
+        Limit::Cap,
+        Limit::Window,
+        Limit::ReaderHere,
+        Limit::ReaderThere,
+        Limit::Silent,
+    ];
+
+    /// Its name for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Limit::Idle => "idle",
+            Limit::Source => "source",
+            Limit::Line => "line",
+            Limit::Loss => "loss",
+            Limit::Cap => "cap",
+            Limit::Window => "window",
+            Limit::ReaderHere => "reader_here",
+            Limit::ReaderThere => "reader_there",
+            Limit::Silent => "silent",
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// From here to the other end.
+    Sending,
+    Receiving,
+}
+
+/// One moment, and what happened since the one before it.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Moment {
+    pub load: Load,
+    /// Microseconds since the one before.
+    pub span: u64,
+    /// Bytes from TCP, and to TCP.
+    pub taken: u64,
+    pub given: u64,
+    /// Segments that have arrived, and how many of them were as long as can be.
+    pub arrived: u64,
+    pub full: u64,
+    /// On the way there, and on the way here, 0 to 1.
+    pub loss: [f64; 2],
+}
+
+impl Moment {
+    fn much(&self, bytes: u64) -> bool {
+        bytes as f64 * SEC as f64 / self.span.max(1) as f64 >= LITTLE
+    }
+}
+
+/// What limits a direction at one moment.
+pub fn at(moment: &Moment, direction: Direction) -> Limit {
+    match direction {
+        Direction::Sending => sending(moment),
+        Direction::Receiving => receiving(moment),
+    }
+}
+
+/// A session that waits for the rate uses what all the others leave: then the path is full, whatever they wait for.
+fn sending(m: &Moment) -> Limit {
+    let load = &m.load;
+    if load.capped > 0 {
+        Limit::Cap
+    } else if load.rate > 0 || (load.window > 0 && m.loss[0] >= LOSSY) {
+        line_or_loss(m.loss[0])
+    } else if load.window > 0 {
+        Limit::Window
+    } else if load.reader_there > 0 {
+        Limit::ReaderThere
+    } else if m.much(m.taken) {
+        Limit::Source
+    } else {
+        Limit::Idle
+    }
+}
+
+fn receiving(m: &Moment) -> Limit {
+    if m.load.held > 0 {
+        Limit::Cap
+    } else if m.load.reader_here > 0 {
+        Limit::ReaderHere
+    } else if !m.much(m.given) {
+        Limit::Idle
+    } else if m.arrived >= TELLING && m.full as f64 >= FULL * m.arrived as f64 {
+        line_or_loss(m.loss[1])
+    } else {
+        Limit::Source
+    }
+}
+
+fn line_or_loss(loss: f64) -> Limit {
+    if loss >= LOSSY {
+        Limit::Loss
+    } else {
+        Limit::Line
+    }
+}
+
+/// The one that was seen most often; of several, the latest. `Idle` if nothing was seen.
+pub fn most_frequent(seen: impl Iterator<Item = Limit> + Clone) -> Limit {
+    let count = |limit| seen.clone().filter(|other| *other == limit).count();
+    // max_by_key takes the last of equals
+    seen.clone()
+        .max_by_key(|limit| count(*limit))
+        .unwrap_or(Limit::Idle)
+}
+
+/// What a sentence about a limit needs to know. Rates in bytes per second.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    pub role: Role,
+    pub direction: Direction,
+    /// What TCP gives or takes now.
+    pub rate: f64,
+    /// What the path carries, by our estimate.
+    pub line: f64,
+    /// 0 to 1.
+    pub loss: f64,
+    /// Microseconds.
+    pub silent_for: u64,
+    pub sessions: usize,
+}
+
+/// A limit in plain words.
+pub fn sentence(limit: Limit, facts: &Facts) -> String {
+    let up = facts.direction == Direction::Sending;
+    let (here, there) = match facts.role {
+        Role::Server => ("the service", "the program at the other end"),
+        Role::Peer => ("the program here", "the service at the other end"),
+        Role::Both | Role::Rendezvous => ("the program here", "the program at the other end"),
+    };
+    let from = if up { here } else { there };
+    let does = if up { "Sending" } else { "Receiving" };
+    let what = match limit {
+        Limit::Silent => {
+            let span = number::span(facts.silent_for);
+            return format!("The other end does not answer: silent for {span}.");
+        }
+        Limit::Idle if facts.sessions == 0 => return "Nothing to carry: no sessions.".into(),
+        Limit::Idle => {
+            return "Nothing to carry: the programs at both ends have next to nothing to send.".into();
+        }
+        Limit::Source => format!("{from} limits it: the tunnel would carry more than it sends"),
+        Limit::Line if up => format!(
+            "the line limits it: it carries about {} and is full",
+            number::rate(facts.line)
+        ),
+        Limit::Line => {
+            "the line limits it, or the other end's rate.up: data comes without a pause".into()
+        }
+        Limit::Loss => format!(
+            "loss limits it: {} of the packets are lost on the way, and their repetition takes that share of the line",
+            number::percent(Some(facts.loss))
+        ),
+        Limit::Cap => format!(
+            "your own limit holds it: rate.{}",
+            if up { "up" } else { "down" }
+        ),
+        Limit::Window => {
+            "a window limits it: kcp.sndwnd here or kcp.rcvwnd at the other end is too small for this path".into()
+        }
+        Limit::ReaderHere => format!("{here} limits it: it takes data more slowly than it comes"),
+        Limit::ReaderThere => format!("{there} limits it: it takes data more slowly than it comes"),
+    };
+    format!("{does} {}; {what}.", number::rate(facts.rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(load: Load) -> Moment {
+        Moment {
+            load,
+            span: SEC,
+            ..Moment::default()
+        }
+    }
+
+    #[test]
+    fn who_waits_for_the_rate_decides() {
+        let one = |change: fn(&mut Load)| {
+            let mut load = Load::default();
+            change(&mut load);
+            moment(load)
+        };
+        let full = one(|l| (l.rate, l.reader_there, l.window) = (1, 9, 9));
+        assert_eq!(sending(&full), Limit::Line);
+        let lossy = Moment {
+            loss: [0.2, 0.0],
+            ..full
+        };
+        assert_eq!(sending(&lossy), Limit::Loss);
+        assert_eq!(sending(&one(|l| (l.capped, l.rate) = (1, 1))), Limit::Cap);
+        assert_eq!(
+            sending(&one(|l| (l.reader_there, l.window) = (1, 1))),
+            Limit::Window
+        );
+        assert_eq!(sending(&one(|l| l.reader_there = 1)), Limit::ReaderThere);
+        assert_eq!(receiving(&one(|l| l.reader_here = 1)), Limit::ReaderHere);
+        assert_eq!(
+            receiving(&one(|l| (l.reader_here, l.held) = (1, 1))),
+            Limit::Cap
+        );
+    }
+
+    #[test]
+    fn lengths_tell_a_sender_that_waits_for_its_program() {
+        let arrived = |full| Moment {
+            given: 1_000_000,
+            arrived: 1000,
+            full,
+            ..moment(Load::default())
+        };
+        assert_eq!(receiving(&arrived(1000)), Limit::Line);
+        assert_eq!(receiving(&arrived(900)), Limit::Source);
+        let keys = Moment {
+            given: 500,
+            ..arrived(1000)
+        };
+        assert_eq!(receiving(&keys), Limit::Idle);
+        let sent = Moment {
+            taken: 1_000_000,
+            ..moment(Load::default())
+        };
+        assert_eq!(sending(&sent), Limit::Source);
+    }
+
+    #[test]
+    fn the_most_frequent_one_of_several_moments() {
+        let judge = |seen: &[Limit]| most_frequent(seen.iter().copied());
+        assert_eq!(judge(&[]), Limit::Idle);
+        assert_eq!(judge(&[Limit::Line, Limit::Idle, Limit::Line]), Limit::Line);
+        assert_eq!(judge(&[Limit::Line, Limit::Idle]), Limit::Idle);
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names = Limit::ALL.map(Limit::name).to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Limit::ALL.len());
+    }
+}

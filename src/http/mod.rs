@@ -1,0 +1,19 @@
+//! What the tunnel shows over HTTP: pages for people, numbers for programs. Bytes and a time go in, bytes and a next deadline
+//! come out; the sockets are in `event/http.rs`.
+//!
+//! `request` reads what is asked for and refuses what is not ours to answer; `exchange` is one connection's way from its
+//! request to its end; `respond` finds the answer; `monitor` remembers the last minutes, and `limit` judges from them
+//! what holds the tunnel back. `text`, `json`, `metrics` and `page.html` are the forms that an answer can have.
+
+pub mod exchange;
+mod json;
+pub mod limit;
+pub mod metrics;
+pub mod monitor;
+mod number;
+pub mod request;
+pub mod respond;
+mod text;
+
+pub use exchange::Exchange;
+pub use monitor::{Monitor, Site};

@@ -1,0 +1,371 @@
+//! The last minutes of the tunnel, and what is said of it now: rates, the limit, health. It is told the tunnel's state some
+//! times a second; who is told what is in `respond`.
+
+use super::limit::{self, Direction, Facts, Limit, Moment};
+use super::number;
+use crate::config::Role;
+use crate::time::{MS, SEC, Time};
+use crate::tunnel::Tunnel;
+use crate::tunnel::stats::{PathStats, Snapshot};
+use std::collections::VecDeque;
+
+/// From one look at the tunnel to the next, microseconds: with sessions, and without any.
+const LOOK: u64 = 250 * MS;
+const LOOK_IDLE: u64 = SEC;
+/// Rates and limits are those of about the last two seconds.
+const MOMENTS: usize = 9;
+/// Points of the history, one a second.
+const POINTS: usize = 300;
+/// Turns of the loop: how long is told in these classes, seconds.
+pub const CLASSES: [f64; 8] = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3];
+/// The longest turn is that of the last one to two such spans, microseconds.
+const LONGEST_SPAN: u64 = 30 * SEC;
+
+/// What does not change while the daemon runs.
+#[derive(Clone, Debug)]
+pub struct Site {
+    pub version: &'static str,
+    pub role: Role,
+    /// How packets are sealed; "none".
+    pub method: &'static str,
+    /// The name in http_listen, if it is a name.
+    pub host: Option<String>,
+}
+
+impl Site {
+    pub fn role_name(&self) -> &'static str {
+        match self.role {
+            Role::Server => "server",
+            Role::Peer => "peer",
+            Role::Both => "both",
+            Role::Rendezvous => "rendezvous",
+        }
+    }
+}
+
+/// How long the turns of the event loop have taken.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Turns {
+    /// By `CLASSES`; the last holds what took longer.
+    pub counts: [u64; CLASSES.len() + 1],
+    /// Microseconds.
+    pub sum: u64,
+    longest: [u64; 2],
+    since: Time,
+}
+
+impl Turns {
+    /// A turn has taken `span` microseconds.
+    pub fn record(&mut self, span: u64, now: Time) {
+        let seconds = span as f64 / SEC as f64;
+        let class = CLASSES.iter().position(|most| seconds <= *most);
+        self.counts[class.unwrap_or(CLASSES.len())] += 1;
+        self.sum += span;
+        if now.since(self.since) >= LONGEST_SPAN {
+            (self.longest, self.since) = ([self.longest[1], 0], now);
+        }
+        self.longest[1] = self.longest[1].max(span);
+    }
+
+    /// The longest of the last half to whole minute, microseconds.
+    pub fn longest(&self) -> u64 {
+        self.longest[0].max(self.longest[1])
+    }
+}
+
+/// A second of the past. Rates in bytes per second.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    pub at: Time,
+    pub sending: f64,
+    pub receiving: f64,
+    pub srtt: Option<u64>,
+    pub base_rtt: Option<u64>,
+    pub loss: [Option<f64>; 2],
+}
+
+/// Numbers that only grow, at one look.
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    taken: u64,
+    given: u64,
+    sent: u64,
+    received: u64,
+    segments: u64,
+    full: u64,
+}
+
+impl Totals {
+    fn of(snapshot: &Snapshot) -> Totals {
+        Totals {
+            taken: snapshot.counters.taken,
+            given: snapshot.counters.given,
+            sent: snapshot.counters.sent_bytes,
+            received: snapshot.counters.received_bytes,
+            segments: snapshot.counts.received,
+            full: snapshot.counts.full,
+        }
+    }
+}
+
+struct Look {
+    at: Time,
+    totals: Totals,
+    sending: Limit,
+    receiving: Limit,
+}
+
+/// Bytes per second now: of TCP, and of UDP.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Rates {
+    pub taken: f64,
+    pub given: f64,
+    pub sent: f64,
+    pub received: f64,
+}
+
+/// Whether the daemon can do its work, and a line why.
+#[derive(Clone, Debug)]
+pub struct Health {
+    pub good: bool,
+    pub why: String,
+}
+
+/// All that an answer can show.
+pub struct View<'a> {
+    pub site: &'a Site,
+    pub now: Time,
+    /// Microseconds.
+    pub uptime: u64,
+    pub snapshot: Snapshot,
+    pub rates: Rates,
+    /// What limits the direction that carries more.
+    pub limit: Limit,
+    pub direction: Direction,
+    pub sending: Limit,
+    pub receiving: Limit,
+    pub sentence: String,
+    pub health: Health,
+    pub turns: &'a Turns,
+    pub history: &'a VecDeque<Point>,
+}
+
+pub struct Monitor {
+    site: Site,
+    started: Time,
+    due: Time,
+    looks: VecDeque<Look>,
+    history: VecDeque<Point>,
+    pub turns: Turns,
+}
+
+impl Monitor {
+    pub fn new(site: Site, now: Time) -> Monitor {
+        Monitor {
+            site,
+            started: now,
+            due: now,
+            looks: VecDeque::with_capacity(MOMENTS + 1),
+            history: VecDeque::new(),
+            turns: Turns::default(),
+        }
+    }
+
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// When `look` has to be called next.
+    pub fn due(&self) -> Time {
+        self.due
+    }
+
+    /// Looks at the tunnel, if it is time to.
+    pub fn look(&mut self, tunnel: &Tunnel, now: Time) {
+        if now < self.due {
+            return;
+        }
+        let snapshot = tunnel.snapshot(now);
+        let busy = snapshot.sessions.live() > 0;
+        self.due = now.after(if busy { LOOK } else { LOOK_IDLE });
+        let totals = Totals::of(&snapshot);
+        let moment = self.moment(&snapshot, totals, now);
+        self.looks.push_back(Look {
+            at: now,
+            totals,
+            sending: limit::at(&moment, Direction::Sending),
+            receiving: limit::at(&moment, Direction::Receiving),
+        });
+        if self.looks.len() > MOMENTS {
+            self.looks.pop_front();
+        }
+        if self
+            .history
+            .back()
+            .is_none_or(|last| now.since(last.at) >= SEC)
+        {
+            self.remember(&snapshot, now);
+        }
+    }
+
+    fn moment(&self, snapshot: &Snapshot, totals: Totals, now: Time) -> Moment {
+        let Some(before) = self.looks.back() else {
+            return Moment::default();
+        };
+        let loss = snapshot.paths.first().map_or([None; 2], |path| path.loss);
+        Moment {
+            load: snapshot.load,
+            span: now.since(before.at),
+            taken: totals.taken - before.totals.taken,
+            given: totals.given - before.totals.given,
+            arrived: totals.segments - before.totals.segments,
+            full: totals.full - before.totals.full,
+            loss: loss.map(Option::unwrap_or_default),
+        }
+    }
+
+    fn remember(&mut self, snapshot: &Snapshot, now: Time) {
+        let rates = self.rates();
+        let path = snapshot.paths.first();
+        self.history.push_back(Point {
+            at: now,
+            sending: rates.taken,
+            receiving: rates.given,
+            srtt: path.and_then(|p| p.srtt),
+            base_rtt: path.and_then(|p| p.base_rtt),
+            loss: path.map_or([None; 2], |p| p.loss),
+        });
+        if self.history.len() > POINTS {
+            self.history.pop_front();
+        }
+    }
+
+    fn rates(&self) -> Rates {
+        let (Some(first), Some(last)) = (self.looks.front(), self.looks.back()) else {
+            return Rates::default();
+        };
+        let seconds = last.at.since(first.at).max(1) as f64 / SEC as f64;
+        let rate = |of: fn(&Totals) -> u64| (of(&last.totals) - of(&first.totals)) as f64 / seconds;
+        Rates {
+            taken: rate(|t| t.taken),
+            given: rate(|t| t.given),
+            sent: rate(|t| t.sent),
+            received: rate(|t| t.received),
+        }
+    }
+
+    /// Everything as it is now.
+    pub fn view(&self, tunnel: &Tunnel, now: Time) -> View<'_> {
+        let snapshot = tunnel.snapshot(now);
+        let rates = self.rates();
+        let sending = limit::most_frequent(self.looks.iter().map(|look| look.sending));
+        let receiving = limit::most_frequent(self.looks.iter().map(|look| look.receiving));
+        let silent_for = snapshot.peer.and_then(|peer| peer.silent_for);
+        let (limit, direction) = match (sending, receiving) {
+            _ if silent_for.is_some() => (Limit::Silent, Direction::Sending),
+            (Limit::Idle, other) if other != Limit::Idle => (other, Direction::Receiving),
+            (other, Limit::Idle) => (other, Direction::Sending),
+            (_, other) if rates.given > rates.taken => (other, Direction::Receiving),
+            (other, _) => (other, Direction::Sending),
+        };
+        let path = snapshot.paths.first();
+        let sentence = limit::sentence(limit, &self.facts(&snapshot, path, direction, rates));
+        View {
+            site: &self.site,
+            now,
+            uptime: now.since(self.started),
+            health: health(&self.site, &snapshot),
+            rates,
+            limit,
+            direction,
+            sending,
+            receiving,
+            sentence,
+            turns: &self.turns,
+            history: &self.history,
+            snapshot,
+        }
+    }
+
+    fn facts(
+        &self,
+        snapshot: &Snapshot,
+        path: Option<&PathStats>,
+        direction: Direction,
+        rates: Rates,
+    ) -> Facts {
+        let (rate, way) = match direction {
+            Direction::Sending => (rates.taken, 0),
+            Direction::Receiving => (rates.given, 1),
+        };
+        Facts {
+            role: self.site.role,
+            direction,
+            rate,
+            line: path.and_then(|p| p.rate).unwrap_or_default(),
+            loss: path.and_then(|p| p.loss[way]).unwrap_or_default(),
+            silent_for: snapshot.peer.and_then(|p| p.silent_for).unwrap_or_default(),
+            sessions: snapshot.sessions.live(),
+        }
+    }
+}
+
+fn health(site: &Site, snapshot: &Snapshot) -> Health {
+    let sessions = number_of(snapshot.sessions.live(), "session");
+    if snapshot.peer.is_none() && matches!(site.role, Role::Peer | Role::Both) {
+        let why = "the other end was not found yet: the rendezvous server knows of none".into();
+        return Health { good: false, why };
+    }
+    let Some(peer) = snapshot.peer else {
+        let paths = snapshot.paths.iter().filter(|p| p.sessions > 0).count();
+        let others = number_of(paths + snapshot.paths_left_out, "address");
+        let why = match snapshot.sessions.live() {
+            _ if site.role == Role::Rendezvous => "rendezvous: brings others together".into(),
+            0 => format!("{}: waits for sessions", site.role_name()),
+            _ => format!("{}: {sessions} from {others}", site.role_name()),
+        };
+        return Health { good: true, why };
+    };
+    let (good, why) = match (peer.silent_for, peer.heard) {
+        (Some(span), true) => (false, format!("silent for {}", number::span(span))),
+        (Some(span), false) => (
+            false,
+            format!("has never answered, for {}", number::span(span)),
+        ),
+        (None, true) => (true, format!("answers; {sessions}")),
+        (None, false) if peer.asked => (false, "has not answered yet".into()),
+        (None, false) => (true, "was not sent anything yet".into()),
+    };
+    Health {
+        good,
+        why: format!("the other end, {}, {why}", peer.addr),
+    }
+}
+
+fn number_of(n: usize, what: &str) -> String {
+    match (n, what.ends_with('s')) {
+        (1, _) => format!("1 {what}"),
+        (n, true) => format!("{n} {what}es"),
+        (n, false) => format!("{n} {what}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_fall_into_classes_and_the_longest_is_forgotten_in_time() {
+        let mut turns = Turns::default();
+        let at = |s: u64| Time::from_millis(s * 1000);
+        for span in [50, 100, 101, 400_000] {
+            turns.record(span, at(1));
+        }
+        assert_eq!(turns.counts, [2, 1, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!((turns.sum, turns.longest()), (400_251, 400_000));
+        turns.record(10, at(40));
+        assert_eq!(turns.longest(), 400_000);
+        turns.record(10, at(80));
+        assert_eq!(turns.longest(), 10);
+    }
+}

@@ -1,0 +1,274 @@
+//! What a request asks for, and why it is refused. One request a connection; a body is not read.
+
+use httparse::{EMPTY_HEADER, Error, Header, Status};
+use std::net::IpAddr;
+
+/// The most bytes of a request's head.
+pub const HEAD_MOST: usize = 8 * 1024;
+const HEADERS_MOST: usize = 64;
+
+/// What there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resource {
+    Page,
+    Text,
+    /// With what was in the last minutes, or without.
+    Json {
+        history: bool,
+    },
+    /// In the form of OpenMetrics, or in the older one of Prometheus.
+    Metrics {
+        open: bool,
+    },
+    Healthy,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Request {
+    pub resource: Resource,
+    /// HEAD: the answer's head only.
+    pub head: bool,
+}
+
+/// Why a request is not answered: a status, and a line that says what would be right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    pub status: &'static str,
+    pub why: &'static str,
+}
+
+const fn refusal(status: &'static str, why: &'static str) -> Refusal {
+    Refusal { status, why }
+}
+
+const MALFORMED: Refusal = refusal("400 Bad Request", "this is no request of HTTP/1.1");
+const TOO_LONG: Refusal = refusal(
+    "431 Request Header Fields Too Large",
+    "the request is too long",
+);
+const METHOD: Refusal = refusal("405 Method Not Allowed", "only GET and HEAD are answered");
+const NO_HOST: Refusal = refusal("400 Bad Request", "the request must name one Host");
+const HOST: Refusal = refusal(
+    "421 Misdirected Request",
+    "the Host must be an IP address, localhost or the name in http_listen",
+);
+const NOT_FOUND: Refusal = refusal(
+    "404 Not Found",
+    "there are /, /stats, /stats.json, /metrics and /healthy",
+);
+
+/// Reads a request's head. None: there is more to come. `host`: the name that http_listen has, if it has one.
+///
+/// The Host is checked because a page of somebody else's may have its own name resolve to an address of ours (DNS
+/// rebinding) and would then be allowed by the browser to read what is here.
+pub fn parse(bytes: &[u8], host: Option<&str>) -> Option<Result<Request, Refusal>> {
+    let mut headers = [EMPTY_HEADER; HEADERS_MOST];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(bytes) {
+        Ok(Status::Complete(_)) => {}
+        Ok(Status::Partial) if bytes.len() > HEAD_MOST => return Some(Err(TOO_LONG)),
+        Ok(Status::Partial) => return None,
+        Err(Error::TooManyHeaders) => return Some(Err(TOO_LONG)),
+        Err(_) => return Some(Err(MALFORMED)),
+    }
+    Some(understand(&request, host))
+}
+
+fn understand(request: &httparse::Request, host: Option<&str>) -> Result<Request, Refusal> {
+    let mut named = values(request.headers, "host");
+    match (named.next(), named.next()) {
+        (Some(name), None) if is_ours(name, host) => {}
+        (Some(_), None) => return Err(HOST),
+        _ => return Err(NO_HOST),
+    }
+    let head = match request.method {
+        Some("GET") => false,
+        Some("HEAD") => true,
+        _ => return Err(METHOD),
+    };
+    let target = request.path.unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let resource = match path {
+        "/" => Resource::Page,
+        "/stats" => Resource::Text,
+        "/stats.json" => Resource::Json {
+            history: query == "history",
+        },
+        "/metrics" => Resource::Metrics {
+            open: wants_open_metrics(request.headers),
+        },
+        "/healthy" => Resource::Healthy,
+        _ => return Err(NOT_FOUND),
+    };
+    Ok(Request { resource, head })
+}
+
+fn values<'a>(headers: &'a [Header], name: &'a str) -> impl Iterator<Item = &'a str> {
+    let named = headers
+        .iter()
+        .filter(move |h| h.name.eq_ignore_ascii_case(name));
+    named.filter_map(|h| std::str::from_utf8(h.value).ok().map(str::trim))
+}
+
+/// Whether a Host is one that a browser can only have reached this end by.
+fn is_ours(named: &str, host: Option<&str>) -> bool {
+    let without_port = match named.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(ip, _)| ip),
+        None => named.split_once(':').map_or(named, |(name, _)| name),
+    };
+    without_port.parse::<IpAddr>().is_ok()
+        || without_port.eq_ignore_ascii_case("localhost")
+        || host.is_some_and(|host| without_port.eq_ignore_ascii_case(host))
+}
+
+/// Prometheus names what it reads, the dearest first or with weights; whoever does not name OpenMetrics gets the older form.
+fn wants_open_metrics(headers: &[Header]) -> bool {
+    let kinds = values(headers, "accept").flat_map(|value| value.split(','));
+    let mut weights = kinds.map(|kind| {
+        let mut parts = kind.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts.find_map(|part| part.strip_prefix("q="));
+        (name, weight.map_or(1.0, |q| q.parse().unwrap_or(0.0)))
+    });
+    let (mut open, mut older) = (0.0f64, 0.0f64);
+    for (name, weight) in weights.by_ref() {
+        match name.as_str() {
+            "application/openmetrics-text" => open = open.max(weight),
+            "text/plain" => older = older.max(weight),
+            _ => {}
+        }
+    }
+    open > 0.0 && open >= older
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+    fn ask(text: &str) -> Result<Request, Refusal> {
+        parse(text.as_bytes(), Some("router.lan")).expect("a whole request")
+    }
+
+    fn get(path: &str, more: &str) -> Result<Resource, Refusal> {
+        ask(&format!(
+            "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n{more}\r\n"
+        ))
+        .map(|r| r.resource)
+    }
+
+    #[test]
+    fn everything_that_there_is() {
+        assert_eq!(get("/", ""), Ok(Resource::Page));
+        assert_eq!(get("/stats", ""), Ok(Resource::Text));
+        assert_eq!(
+            get("/stats.json", ""),
+            Ok(Resource::Json { history: false })
+        );
+        assert_eq!(
+            get("/stats.json?history", ""),
+            Ok(Resource::Json { history: true })
+        );
+        assert_eq!(get("/healthy?x=1", ""), Ok(Resource::Healthy));
+        for path in ["/stats/", "/../etc/passwd", "//", "*", "http://127.0.0.1/"] {
+            assert_eq!(get(path, ""), Err(NOT_FOUND), "{path}");
+        }
+        let head = ask("HEAD / HTTP/1.0\r\nhost: localhost\r\n\r\n").expect("right");
+        assert!(head.head);
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "get"] {
+            let text = format!("{method} / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            assert_eq!(ask(&text), Err(METHOD));
+        }
+    }
+
+    #[test]
+    fn only_hosts_that_are_ours() {
+        let with = |hosts: &str| ask(&format!("GET / HTTP/1.1\r\n{hosts}\r\n"));
+        for host in [
+            "192.0.2.1",
+            "192.0.2.1:80",
+            "[::1]:8080",
+            "[2001:db8::1]",
+            "LocalHost:1",
+            "router.lan",
+            "Router.LAN:8080",
+        ] {
+            assert!(with(&format!("Host: {host}\r\n")).is_ok(), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "[::1",
+            "",
+            "router.lan.evil.example",
+        ] {
+            assert_eq!(with(&format!("Host: {host}\r\n")), Err(HOST), "{host}");
+        }
+        assert_eq!(with(""), Err(NO_HOST));
+        let two = "Host: localhost\r\nHost: evil.example\r\n";
+        assert_eq!(with(two), Err(NO_HOST));
+        let nameless = parse(b"GET / HTTP/1.1\r\nHost: router.lan\r\n\r\n", None);
+        assert_eq!(nameless, Some(Err(HOST)));
+    }
+
+    #[test]
+    fn the_form_of_metrics_is_the_one_that_is_asked_for() {
+        let form = |accept: &str| get("/metrics", &format!("Accept: {accept}\r\n"));
+        let open =
+            "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        assert_eq!(form(open), Ok(Resource::Metrics { open: true }));
+        for accept in [
+            "*/*",
+            "text/html",
+            "text/plain",
+            "application/openmetrics-text;q=0",
+            "application/openmetrics-text;q=0.3, text/plain;q=0.5",
+        ] {
+            assert_eq!(
+                form(accept),
+                Ok(Resource::Metrics { open: false }),
+                "{accept}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_half_is_waited_for_and_what_is_endless_is_not() {
+        let whole = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        for end in 0..whole.len() {
+            assert_eq!(parse(&whole[..end], None), None, "{end}");
+        }
+        let endless = [b"GET /".as_slice(), &vec![b'a'; HEAD_MOST]].concat();
+        assert_eq!(parse(&endless, None), Some(Err(TOO_LONG)));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(100));
+        assert_eq!(parse(many.as_bytes(), None), Some(Err(TOO_LONG)));
+    }
+
+    #[test]
+    fn random_bytes_are_no_request() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let whole = b"GET /stats HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n";
+        let (mut refused, mut waited) = (0, 0);
+        for round in 0..20_000 {
+            let mut bytes = whole.to_vec();
+            if round % 2 == 0 {
+                bytes = (0..rng.random_range(0..200))
+                    .map(|_| rng.random())
+                    .collect();
+            } else {
+                for _ in 0..rng.random_range(1..6) {
+                    let at = rng.random_range(0..bytes.len());
+                    bytes[at] = rng.random();
+                }
+            }
+            match parse(&bytes, None) {
+                Some(Err(_)) => refused += 1,
+                None => waited += 1,
+                Some(Ok(_)) => {}
+            }
+        }
+        assert!(refused > 10_000 && waited > 10, "{refused} {waited}");
+    }
+}

@@ -1,0 +1,166 @@
+//! `kcptun stats`: the statistics of a running daemon, from where its configuration says that it shows them. What they hold
+//! is decided in `http`.
+
+use crate::config::{Address, Config};
+use std::fmt;
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+/// A daemon that takes longer to answer hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// With --watch, from one look to the next.
+const EVERY: Duration = Duration::from_secs(1);
+/// The most bytes of an answer; `/stats` has some thousands.
+const ANSWER_MOST: u64 = 1 << 20;
+/// Clears a terminal and puts the cursor in its corner.
+const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
+
+/// Why there is nothing to show: one line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StatsError {
+    /// The configuration is wrong, or says nowhere to look.
+    Configuration(String),
+    /// The daemon does not answer.
+    Daemon(String),
+}
+
+impl fmt::Display for StatsError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            StatsError::Configuration(line) | StatsError::Daemon(line) => f.write_str(line),
+        }
+    }
+}
+
+/// Prints the statistics of the daemon that `file` configures; with `watch`, every second and until the reader has gone.
+pub fn run(file: &Path, watch: bool) -> Result<(), StatsError> {
+    let config =
+        Config::load(file).map_err(|error| StatsError::Configuration(error.to_string()))?;
+    let address = config.http_listen.ok_or_else(|| {
+        StatsError::Configuration(format!(
+            "{}: http_listen is not set; with \"http_listen\": 8080 the daemon shows its statistics to this machine",
+            file.display()
+        ))
+    })?;
+    let terminal = io::stdout().is_terminal();
+    loop {
+        let shown = match (fetch(&address), watch) {
+            (Ok(text), _) => text,
+            // it may be on its way back
+            (Err(line), true) => format!("{line}\n"),
+            (Err(line), false) => return Err(StatsError::Daemon(line)),
+        };
+        let (before, after) = match (watch, terminal) {
+            (true, true) => (CLEAR, ""),
+            (true, false) => ("", "\n"),
+            (false, _) => ("", ""),
+        };
+        let mut out = io::stdout().lock();
+        let printed = write!(out, "{before}{shown}{after}").and_then(|()| out.flush());
+        match printed {
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            Err(e) => return Err(StatsError::Daemon(format!("standard output: {e}"))),
+            Ok(()) if !watch => return Ok(()),
+            Ok(()) => thread::sleep(EVERY),
+        }
+    }
+}
+
+/// The text of `/stats`; the error says what to look at.
+fn fetch(address: &Address) -> Result<String, String> {
+    let answer = ask(address).map_err(|error| match error.kind() {
+        ErrorKind::ConnectionRefused => format!(
+            "nobody answers at http_listen, {address}: the daemon does not run, or it was started before http_listen was set"
+        ),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            format!("{address} has not answered within {} s", PATIENCE.as_secs())
+        }
+        _ => format!("cannot ask {address}: {error}"),
+    })?;
+    body(&answer).ok_or_else(|| {
+        format!(
+            "what answers at {address} is no kcptun: another program has the port of http_listen"
+        )
+    })
+}
+
+fn ask(address: &Address) -> io::Result<Vec<u8>> {
+    let mut failed = io::Error::from(ErrorKind::AddrNotAvailable);
+    for place in places(address)? {
+        let mut stream = match TcpStream::connect_timeout(&place, PATIENCE) {
+            Ok(stream) => stream,
+            Err(e) => {
+                failed = e;
+                continue;
+            }
+        };
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let request = format!("GET /stats HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_MOST).read_to_end(&mut answer)?;
+        return Ok(answer);
+    }
+    Err(failed)
+}
+
+/// Where the daemon can be reached from its own machine: every address includes the loopback interface's.
+fn places(address: &Address) -> io::Result<Vec<SocketAddr>> {
+    let host = address.host.as_deref().unwrap_or("0.0.0.0");
+    let found = (host, address.port).to_socket_addrs()?;
+    let reachable = found.map(|place| match place.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, place.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, place.port()).into(),
+        _ => place,
+    });
+    Ok(reachable.collect())
+}
+
+/// The body of a good answer of ours.
+fn body(answer: &[u8]) -> Option<String> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut response = httparse::Response::new(&mut headers);
+    let head = match response.parse(answer) {
+        Ok(httparse::Status::Complete(head)) if response.code == Some(200) => head,
+        _ => return None,
+    };
+    let body = std::str::from_utf8(&answer[head..]).ok()?;
+    body.starts_with("kcptun ").then(|| body.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_of_ours_is_shown() {
+        let ours = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nkcptun 1, peer\n";
+        assert_eq!(body(ours).as_deref(), Some("kcptun 1, peer\n"));
+        for other in [
+            "",
+            "SSH-2.0-OpenSSH_9\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n<html>",
+            "HTTP/1.1 404 Not Found\r\n\r\nkcptun 1",
+            "HTTP/1.1 200 OK\r\nA: b",
+        ] {
+            assert_eq!(body(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn every_address_is_asked_at_the_loopback_one() {
+        let address = |host: Option<&str>| Address {
+            host: host.map(Into::into),
+            port: 80,
+        };
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
+        assert_eq!(places(&address(None)).expect("one"), [loopback]);
+        assert_eq!(places(&address(Some("0.0.0.0"))).expect("one"), [loopback]);
+        let other = SocketAddr::from(([192, 0, 2, 1], 80));
+        assert_eq!(places(&address(Some("192.0.2.1"))).expect("one"), [other]);
+    }
+}

@@ -1,0 +1,298 @@
+//! What a tunnel has done and how it is, as plain data for whoever shows it. Nothing here changes the tunnel, and nothing
+//! is shown here.
+
+use super::{Counters, Lane, Tunnel};
+use crate::conversation::Blocked;
+use crate::path::{Counts, Path};
+use crate::session::State;
+use crate::settings::Settings;
+use crate::time::{SEC, Time};
+use std::net::SocketAddr;
+
+/// The most paths that a snapshot tells of one by one.
+pub const PATHS: usize = 64;
+/// An end that was asked something and has said nothing for so long, microseconds, is silent.
+const SILENT: u64 = 5 * SEC;
+
+/// The tunnel at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub counters: Counters,
+    /// Of all paths, those that are forgotten included.
+    pub counts: Counts,
+    pub sealed: bool,
+    pub sessions: States,
+    /// The other end's path first if its address is configured, then those with the most sessions; at most `PATHS`.
+    pub paths: Vec<PathStats>,
+    pub paths_left_out: usize,
+    /// None: there is no configured other end.
+    pub peer: Option<Peer>,
+    pub load: Load,
+}
+
+/// How many sessions are in which state.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct States {
+    pub halfway: usize,
+    pub dialling: usize,
+    pub connected: usize,
+    pub lingering: usize,
+    /// Being reset.
+    pub reset: usize,
+}
+
+impl States {
+    /// Those that are not over.
+    pub fn live(&self) -> usize {
+        self.halfway + self.dialling + self.connected + self.lingering
+    }
+
+    /// With their names.
+    pub fn each(&self) -> [(&'static str, usize); 5] {
+        [
+            ("halfway", self.halfway),
+            ("dialling", self.dialling),
+            ("connected", self.connected),
+            ("lingering", self.lingering),
+            ("reset", self.reset),
+        ]
+    }
+}
+
+/// What is known of one path. Rates in bytes per second, spans in microseconds, shares from 0 to 1.
+#[derive(Clone, Debug)]
+pub struct PathStats {
+    pub addr: SocketAddr,
+    /// The bottleneck's rate. None, here and below: nothing was measured yet.
+    pub rate: Option<f64>,
+    /// What data may leave at now.
+    pub pacing: f64,
+    pub base_rtt: Option<u64>,
+    pub srtt: Option<u64>,
+    /// On the way there, and on the way here.
+    pub loss: [Option<f64>; 2],
+    /// Bytes.
+    pub in_flight: u64,
+    pub sessions: usize,
+    /// Since something came from there; None: nothing ever did.
+    pub heard_before: Option<u64>,
+}
+
+/// The configured other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub addr: SocketAddr,
+    pub heard: bool,
+    /// It was pinged, or sent something that it has to acknowledge.
+    pub asked: bool,
+    /// For how long it has said nothing though it should have, microseconds. None: it answers, or need not yet.
+    pub silent_for: Option<u64>,
+}
+
+/// What the live sessions wait for.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// With data to send that waits for: the path's rate; the operator's limit of it; the other end's reader; a window.
+    pub rate: usize,
+    pub capped: usize,
+    pub reader_there: usize,
+    pub window: usize,
+    /// With data that waits for TCP's reader here, and for the operator's limit.
+    pub reader_here: usize,
+    pub held: usize,
+}
+
+/// One session. Spans in microseconds.
+#[derive(Clone, Debug)]
+pub struct SessionStats {
+    pub number: u32,
+    pub state: &'static str,
+    pub addr: SocketAddr,
+    pub begun_here: bool,
+    pub age: u64,
+    /// To TCP and from TCP.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Arrived and not taken by TCP's reader yet; from TCP and not acknowledged yet.
+    pub waiting_in: usize,
+    pub waiting_out: usize,
+    /// The smoothed round trip of its path.
+    pub srtt: Option<u64>,
+}
+
+impl Tunnel {
+    /// How the tunnel is. Takes time in proportion to the number of sessions and paths.
+    pub fn snapshot(&self, now: Time) -> Snapshot {
+        let mut counts = self.past;
+        for (_, lane) in &self.lanes {
+            counts.add(&lane.path.counts);
+        }
+        let (sessions, load) = self.look();
+        let (paths, paths_left_out) = self.path_stats(now);
+        Snapshot {
+            counters: self.counters,
+            counts,
+            sealed: self.packets.sealed(),
+            sessions,
+            paths,
+            paths_left_out,
+            peer: self.peer_stats(now),
+            load,
+        }
+    }
+
+    /// Up to `most` sessions, those that carried the most first; and how many there are beside them.
+    pub fn session_stats(&self, now: Time, most: usize) -> (Vec<SessionStats>, usize) {
+        let live = self
+            .sessions
+            .iter()
+            .filter(|(_, e)| !is_over(e.session.state));
+        let mut chosen: Vec<(u64, usize)> = live
+            .map(|(id, e)| (e.session.bytes_in + e.session.bytes_out, id))
+            .collect();
+        let left_out = chosen.len().saturating_sub(most);
+        keep_greatest(&mut chosen, most);
+        let stats = chosen.iter().map(|(_, id)| self.session_stat(*id, now));
+        (stats.collect(), left_out)
+    }
+
+    fn session_stat(&self, id: usize, now: Time) -> SessionStats {
+        let entry = &self.sessions[id];
+        let session = &entry.session;
+        let path = &self.lanes[session.path as usize].path;
+        SessionStats {
+            number: session.conv(),
+            state: session.state.name(),
+            addr: entry.addr,
+            begun_here: session.opener,
+            age: now.since(session.opened_at),
+            bytes_in: session.bytes_in,
+            bytes_out: session.bytes_out,
+            waiting_in: session.unread(),
+            waiting_out: session.unsent(),
+            srtt: path.rate.base_rtt().map(|_| path.rate.srtt()),
+        }
+    }
+
+    fn look(&self) -> (States, Load) {
+        let (mut states, mut load) = (States::default(), Load::default());
+        for (_, entry) in &self.sessions {
+            let session = &entry.session;
+            let count = match session.state {
+                State::Halfway => &mut states.halfway,
+                State::Dialling => &mut states.dialling,
+                State::Connected => &mut states.connected,
+                State::Lingering => &mut states.lingering,
+                State::Reset { .. } | State::Gone => &mut states.reset,
+            };
+            *count += 1;
+            if is_over(session.state) {
+                continue;
+            }
+            let path = &self.lanes[session.path as usize].path;
+            match session.waits_for() {
+                Some(Blocked::Rate) if path.rate.is_capped() => load.capped += 1,
+                Some(Blocked::Rate) => load.rate += 1,
+                Some(Blocked::Reader) => load.reader_there += 1,
+                Some(Blocked::Window) => load.window += 1,
+                None => {}
+            }
+            if session.is_held() {
+                load.held += 1;
+            } else if session.unread() > 0 {
+                load.reader_here += 1;
+            }
+        }
+        (states, load)
+    }
+
+    fn path_stats(&self, now: Time) -> (Vec<PathStats>, usize) {
+        let peer = self.peer;
+        // the other end first, then by sessions, then by when something was sent there last
+        let mut chosen: Vec<((bool, usize, Time), usize)> = self
+            .lanes
+            .iter()
+            .map(|(id, lane)| {
+                let path = &lane.path;
+                let first = peer == Some(path.addr);
+                ((first, path.sessions, path.sent_at), id)
+            })
+            .collect();
+        let left_out = chosen.len().saturating_sub(PATHS);
+        keep_greatest(&mut chosen, PATHS);
+        let paths = chosen
+            .iter()
+            .map(|(_, id)| path_stat(&self.lanes[*id], now));
+        (paths.collect(), left_out)
+    }
+
+    fn peer_stats(&self, now: Time) -> Option<Peer> {
+        let addr = self.peer?;
+        let lane = &self.lanes[*self.addresses.get(&addr)? as usize];
+        Some(Peer {
+            addr,
+            heard: heard_at(lane).is_some(),
+            asked: asked(&lane.path, &self.settings),
+            silent_for: silence(lane, &self.settings, now),
+        })
+    }
+}
+
+/// When something came from there; None: nothing did since the path is known.
+fn heard_at(lane: &Lane) -> Option<Time> {
+    (lane.heard_at > lane.path.known_at).then_some(lane.heard_at)
+}
+
+/// Without pings nothing is owed before something was sent.
+fn asked(path: &Path, settings: &Settings) -> bool {
+    settings.keepalive > 0 || path.rate.in_flight() > 0
+}
+
+/// How long the configured other end has owed a sign of life, once that is too long.
+fn silence(lane: &Lane, settings: &Settings, now: Time) -> Option<u64> {
+    let path = &lane.path;
+    let Some(heard_at) = heard_at(lane) else {
+        let age = now.since(path.known_at);
+        return (asked(path, settings) && age > SILENT).then_some(age);
+    };
+    let since_heard = now.since(heard_at);
+    let waits = path
+        .rate
+        .waits_since()
+        .map(|since| now.since(since.max(heard_at)));
+    if waits.is_some_and(|span| span > SILENT) {
+        return Some(since_heard);
+    }
+    // one ping may get lost, two in a row hardly do
+    let quiet = settings.keepalive > 0 && since_heard > 2 * settings.keepalive + SILENT;
+    quiet.then_some(since_heard)
+}
+
+fn path_stat(lane: &Lane, now: Time) -> PathStats {
+    let path = &lane.path;
+    let base_rtt = path.rate.base_rtt();
+    PathStats {
+        addr: path.addr,
+        rate: path.rate.has_delivered().then(|| path.rate.capacity()),
+        pacing: path.rate.pacing(),
+        base_rtt,
+        srtt: base_rtt.map(|_| path.rate.srtt()),
+        loss: path.seen_loss(),
+        in_flight: path.rate.in_flight(),
+        sessions: path.sessions,
+        heard_before: heard_at(lane).map(|at| now.since(at)),
+    }
+}
+
+fn is_over(state: State) -> bool {
+    matches!(state, State::Gone | State::Reset { .. })
+}
+
+/// Keeps the `most` greatest, the greatest first.
+fn keep_greatest<T: Ord>(items: &mut Vec<T>, most: usize) {
+    if items.len() > most && most > 0 {
+        items.select_nth_unstable_by(most - 1, |a, b| b.cmp(a));
+    }
+    items.truncate(most);
+    items.sort_unstable_by(|a, b| b.cmp(a));
+}
