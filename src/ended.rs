@@ -26,8 +26,8 @@ struct Record {
 #[derive(Default)]
 pub struct Ended {
     records: HashMap<(SocketAddr, u32), Record>,
-    /// How many records a number has, whatever the address.
-    numbers: HashMap<u32, u32>,
+    /// How many records a number has, whatever the address, and the address of the latest.
+    numbers: HashMap<u32, (u32, SocketAddr)>,
     /// In the order of their end, which is that of their expiry.
     order: VecDeque<(SocketAddr, u32, Time)>,
 }
@@ -37,7 +37,8 @@ impl Ended {
         if self.order.len() >= MOST {
             self.drop_oldest();
         }
-        *self.numbers.entry(conv).or_default() += 1;
+        let number = self.numbers.entry(conv).or_insert((0, addr));
+        *number = (number.0 + 1, addr);
         self.records.insert(
             (addr, conv),
             Record {
@@ -49,9 +50,12 @@ impl Ended {
         self.order.push_back((addr, conv, until));
     }
 
-    /// Whether a number has a record, whatever the address.
-    pub fn knows(&self, conv: u32) -> bool {
-        self.numbers.contains_key(&conv)
+    /// The address of a number's record: `addr` if there is one for it, or else that of the latest.
+    pub fn address(&self, addr: SocketAddr, conv: u32) -> SocketAddr {
+        match self.numbers.get(&conv) {
+            Some((_, latest)) if !self.contains(addr, conv) => *latest,
+            _ => addr,
+        }
     }
 
     pub fn contains(&self, addr: SocketAddr, conv: u32) -> bool {
@@ -96,8 +100,8 @@ impl Ended {
             return;
         };
         if let Some(count) = self.numbers.get_mut(&conv) {
-            *count -= 1;
-            if *count == 0 {
+            count.0 -= 1;
+            if count.0 == 0 {
                 self.numbers.remove(&conv);
             }
         }

@@ -12,7 +12,7 @@ use crate::time::{SEC, Time};
 const WORTH_READING: usize = 16 * 1024;
 /// Always kept free of TCP's bytes: the session's own messages (dial, eof, keepalive) must fit.
 const RESERVED: usize = 4 * MESSAGE_HEADER;
-/// A session that the other end has begun must dial within this, microseconds.
+/// A session that the other end has begun must dial within this, microseconds of a path that is alive.
 pub const DIAL_WITHIN: u64 = 30 * SEC;
 /// The largest segment that a `kcp` object of any configuration sends.
 pub const SEGMENT_MAX: usize = 1500;
@@ -232,7 +232,7 @@ impl Session {
         let conversation = self.conversation.deadline(self.stream.len(), path, now);
         let silence = self.silent_at(settings);
         let ask = match self.state {
-            State::Halfway => self.opened_at.after(DIAL_WITHIN),
+            State::Halfway => Time::NEVER,
             State::Lingering => self.until,
             _ => self.ask_at(settings),
         };
@@ -241,7 +241,7 @@ impl Session {
 
     /// Nothing is wanted of the other end for now: all of ours has arrived there, and what came from there waits for
     /// TCP's reader. Its end of stream may be part of that, and then it has forgotten the session with good reason.
-    fn waits_for_reader(&self) -> bool {
+    pub fn waits_for_reader(&self) -> bool {
         self.finished && self.is_delivered() && !self.output.is_empty()
     }
 

@@ -1,6 +1,8 @@
 //! Dialogues between a client and a server of kcptun-libev 2.3.5, datagram by datagram: they are decoded, encoded
 //! again, and played into a tunnel of ours that stands in for either end.
 
+mod sim;
+
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::message::{self, Control, Item, Kind, Parser};
 use kcptun::segment::{self, Header, Segments, ahead, cmd};
@@ -316,6 +318,12 @@ impl Ours {
         }
     }
 
+    /// The recorded client does not answer our ping, since it names what only this tunnel knows: its proof is given before.
+    fn meet(&mut self, conversation: &Conversation) {
+        let now = Time::from_micros(conversation.packets[0].at);
+        sim::prove(&mut self.tunnel, now, other_end(), conversation.sealing());
+    }
+
     fn now_at(&mut self, at: u64) -> Time {
         let now = Time::from_micros(at);
         while let Some(due) = self.tunnel.deadline().filter(|due| *due <= now) {
@@ -429,6 +437,7 @@ fn a_recorded_client_gets_its_dialogue_from_our_server() {
     for conversation in conversations() {
         let name = conversation.name();
         let mut ours = Ours::new(&conversation, true);
+        ours.meet(&conversation);
         let mut answered = 0;
         let mut last = 0;
         for recorded in conversation.from(From::Client) {
@@ -577,7 +586,8 @@ fn our_client_begins_as_the_recorded_one() {
     ours.id = Some(ours.tunnel.open(now).expect("a session"));
     ours.write(now, b"hello");
     assert_eq!(ours.sent.len(), 2);
-    assert_eq!(ours.sent[0], recorded[0].datagram);
+    // more padding than the recorded one's, which had none without a key
+    assert!(ours.sent[0].starts_with(&recorded[0].datagram));
     let conv = Header::read(&ours.sent[1]).expect("a header").conv;
     let mut expected = renumbered(&conversation, recorded[1], conv);
     let clock = |packet: &[u8]| Header::read(packet).expect("a header").ts;

@@ -12,6 +12,11 @@ use std::collections::VecDeque;
 /// The longest wait between two attempts on a path that is silent: how soon its return is noticed.
 const LONGEST_WAIT: u64 = 400 * MS;
 
+/// Datagrams that took longer were held back by somebody, or by a machine that slept: they say nothing of the path.
+const LONGEST_RTT: u64 = 10_000 * MS;
+/// The longest first wait, whatever round trips such datagrams have feigned.
+const LONGEST_TIMEOUT: u64 = 3_000 * MS;
+
 /// So many transmissions in a row that were not acknowledged, between others that were, are holes; more may be a datagram
 /// of acks that was lost, and is repeated.
 const HOLE: usize = 3;
@@ -249,8 +254,10 @@ impl Flight {
         if named {
             self.newest = self.newest.max(t.stamp.sent_at);
             let rtt = now.since(t.stamp.sent_at);
-            t.rtt = rtt as u32;
-            rate.on_rtt(rtt, now);
+            t.rtt = rtt.min(LONGEST_RTT) as u32;
+            if rtt < LONGEST_RTT {
+                rate.on_rtt(rtt, now);
+            }
         }
         let (bytes, stamp) = (t.bytes as usize, t.stamp);
         rate.on_delivered(bytes, &stamp, named, now);
@@ -316,8 +323,9 @@ impl Flight {
         }
         // a crowd that tried every 400 ms could fill a slow line with nothing but that
         let longest = LONGEST_WAIT * (1 + sessions as u64 / 8).min(25);
-        let wait = rate.timeout() << self.timeouts.min(8);
-        Some(self.last_sent.after(wait.min(longest.max(rate.timeout()))))
+        let timeout = rate.timeout().min(LONGEST_TIMEOUT);
+        let wait = timeout << self.timeouts.min(8);
+        Some(self.last_sent.after(wait.min(longest.max(timeout))))
     }
 
     /// Nothing was heard for too long: the oldest segment is worth a try; its ack tells what became of the others.
@@ -336,6 +344,20 @@ impl Flight {
     pub fn forget(&mut self, rate: &mut Rate) {
         self.forget_log(rate);
         *self = Flight::default();
+    }
+
+    /// The other end is at a new address: what is in flight is forgotten on the old path, whose rate this is, and has to
+    /// go again.
+    pub fn relocate(&mut self, rate: &mut Rate) {
+        self.forget_log(rate);
+        self.timeouts = 0;
+        self.lost.clear();
+        for (i, segment) in self.segments.iter_mut().enumerate() {
+            if segment.state != State::Acked {
+                (segment.state, segment.sends) = (State::Lost, 0);
+                self.lost.push_back(self.first.wrapping_add(i as u32));
+            }
+        }
     }
 
     fn forget_log(&mut self, rate: &mut Rate) {

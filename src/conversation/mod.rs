@@ -108,6 +108,8 @@ struct Plain {
     /// Acks or a window tell may be waiting in KCP, and leave at this time at the latest.
     pending: Option<Time>,
     interval: u64,
+    /// One more than the highest number that was sent.
+    sent: u32,
 }
 
 impl Conversation {
@@ -141,6 +143,7 @@ impl Conversation {
                 receive_window: settings.rcvwnd,
                 pending: None,
                 interval: u64::from(settings.interval.max(10)) * MS,
+                sent: 0,
             })
         };
         Conversation {
@@ -436,6 +439,32 @@ impl Conversation {
         self.order.expected
     }
 
+    /// The path is another one from now on: `old` forgets what is in flight on it.
+    pub fn relocate(&mut self, old: &mut Path) {
+        if let Driver::Paced(paced) = &mut self.driver {
+            paced.flight.relocate(&mut old.rate);
+            paced.copies.clear();
+            paced.probe = None;
+        }
+    }
+
+    /// Has the next packet tell the window, though nobody has asked: the other end learns from it where this one is, and
+    /// what has arrived.
+    pub fn nudge(&mut self) {
+        if let Driver::Paced(paced) = &mut self.driver {
+            // not before the other end knows of the session: it would take it for one that is over
+            paced.tell_window |= paced.una > 0 || paced.flight.has_arrived();
+        }
+    }
+
+    /// One more than the highest number that was sent.
+    pub fn sent(&self) -> u32 {
+        match &self.driver {
+            Driver::Paced(paced) => paced.flight.next(),
+            Driver::Plain(plain) => plain.sent,
+        }
+    }
+
     /// The session is gone: takes back what it has in flight.
     pub fn forget(&mut self, path: &mut Path) {
         if let Driver::Paced(paced) = &mut self.driver {
@@ -448,7 +477,18 @@ impl Conversation {
         if let Driver::Paced(_) = self.driver {
             return Vec::new();
         }
-        std::mem::take(&mut self.tap.borrow_mut().packets)
+        let packets = std::mem::take(&mut self.tap.borrow_mut().packets);
+        if let Driver::Plain(plain) = &mut self.driver {
+            for packet in &packets {
+                for (header, _) in Segments::new(packet).flatten() {
+                    let next = header.sn.wrapping_add(1);
+                    if header.cmd == cmd::PUSH && ahead(next, plain.sent) > 0 {
+                        plain.sent = next;
+                    }
+                }
+            }
+        }
+        packets
     }
 
     /// Writes the next packet into `out`; its length, or 0 if there is nothing to send at this priority.

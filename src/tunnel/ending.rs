@@ -55,6 +55,7 @@ impl Tunnel {
         );
         if session.state == State::Halfway {
             self.halfway -= 1;
+            self.halfway_bytes -= std::mem::take(&mut entry.halfway_bytes);
         }
         session.discard(&mut self.spares);
         session
@@ -79,11 +80,13 @@ impl Tunnel {
         let (conv, addr) = (entry.session.conv(), entry.addr);
         entry.session.state = State::Reset { told: told + 1 };
         // not by `answer`: there are as many as sessions end, and each of them counts
-        self.control.push_back(Answer {
-            addr,
-            asked: None,
-            packet: Control::Reset(conv).to_wire().to_vec(),
-        });
+        if self.lanes[entry.session.path as usize].reaches() {
+            self.control.push_back(Answer {
+                addr,
+                asked: None,
+                packet: Control::Reset(conv).to_wire().to_vec(),
+            });
+        }
         match RESET_AGAIN.get(told as usize) {
             Some(pause) => self.wheel.set(session_key(id), now.after(*pause)),
             None => self.retire(id, Ending::Reset, now),
@@ -117,21 +120,14 @@ impl Tunnel {
             .forget(&mut self.lanes[lane as usize].path);
         entry.session.state = State::Gone;
         self.wheel.clear(session_key(id));
-        self.numbers.remove(&(addr, conv));
-        if let Some(count) = self.live.get_mut(&conv) {
-            *count -= 1;
-            if *count == 0 {
-                self.live.remove(&conv);
-            }
+        if self.numbers.get(&(addr, conv)) == Some(&id) {
+            self.numbers.remove(&(addr, conv));
         }
+        self.live.remove(&(conv, id));
         self.ended
             .insert(addr, conv, ending, now.after(self.settings.time_wait));
-        let l = &mut self.lanes[lane as usize];
-        l.path.sessions -= 1;
-        if l.path.sessions == 0 && !l.idle {
-            l.idle = true;
-            self.idle_lanes.push_back(lane);
-        }
+        self.lanes[lane as usize].path.sessions -= 1;
+        self.rest_lane(lane);
         // what it had in flight may have been what the others waited for
         self.wake(lane);
         self.release(id);

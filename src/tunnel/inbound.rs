@@ -1,10 +1,14 @@
 //! What follows from a datagram that has arrived: to whom it belongs, and who is told what when it belongs to nobody.
 
-use super::{Answer, DATAGRAM_MAX, Lane, RECENT, Tunnel, clock};
+use super::roam::{Glance, Owner};
+use super::waiting::Packet;
+use super::{
+    Answer, BEGIN_PACKETS, DATAGRAM_MAX, Entry, Lane, RECENT, Tunnel, begins_within, clock,
+};
 use crate::crypto::Rejected;
 use crate::ended::Ending;
 use crate::message::{self, Control};
-use crate::segment::{self, Header, Segments, cmd};
+use crate::segment::{self, Header, Segments, ahead, cmd};
 use crate::session::{Cause, State};
 use crate::time::{MS, SEC, Time};
 use std::net::{IpAddr, SocketAddr};
@@ -13,10 +17,14 @@ use std::net::{IpAddr, SocketAddr};
 const RESET_PAUSE: u64 = 200 * MS;
 /// Packets of sessions that are not known are answered so many times a second at most.
 const RESETS_A_SECOND: u32 = 500;
-/// Sessions begun by other ends that have not dialled yet, at most.
-const HALFWAY_MOST: usize = 4096;
+/// Sessions begun by other ends that have not dialled yet, at most, and the bytes of the packets that they were sent: what
+/// comes before a lost first segment has to be kept.
+const HALFWAY_MOST: usize = 1024;
+const HALFWAY_BYTES: usize = 8 << 20;
+/// Bytes of a ping or pong with nothing around it.
+const CONTROL_LEN: usize = message::CONTROL_LEN;
 /// Datagrams that wait to leave and answer something, at most; more would be somebody's flood.
-const CONTROL_MOST: usize = 4096;
+pub(super) const CONTROL_MOST: usize = 4096;
 
 /// Log lines about bad packets, at most one a second.
 #[derive(Default)]
@@ -49,9 +57,22 @@ impl Complaints {
     }
 }
 
+impl Entry {
+    /// Whether a packet of a session that is halfway brings data beyond all that came before.
+    fn goes_on(&mut self, packet: &[u8]) -> bool {
+        let pushes = Segments::new(packet).flatten();
+        let last = pushes.filter(|(h, _)| h.cmd == cmd::PUSH).last();
+        let news = last.is_some_and(|(h, _)| ahead(h.sn, self.furthest) > 0);
+        if let Some((header, _)) = last.filter(|_| news) {
+            self.furthest = header.sn;
+        }
+        news
+    }
+}
+
 impl Lane {
     /// A good datagram came to this address of the machine.
-    fn hear(&mut self, local: Option<IpAddr>, now: Time) {
+    pub(super) fn hear(&mut self, local: Option<IpAddr>, now: Time) {
         self.local = local;
         self.heard_at = now;
     }
@@ -74,8 +95,7 @@ impl Tunnel {
             return self.complaints.say(now, from, "it is too long");
         }
         let expected = self.peer.is_none_or(|peer| peer == from) || self.meeting.expects(from);
-        if !self.settings.accepts && !expected {
-            // before it is opened: a copy must not spend the nonce of the true one
+        if !self.packets.sealed() && !self.settings.accepts && !expected {
             self.counters.unknown += 1;
             return self
                 .complaints
@@ -104,6 +124,20 @@ impl Tunnel {
         if conv == 0 {
             return self.on_control(from, local, packet, now);
         }
+        self.on_session(from, local, packet, now);
+    }
+
+    /// A packet of a session, known or not.
+    pub(super) fn on_session(
+        &mut self,
+        from: SocketAddr,
+        local: Option<IpAddr>,
+        packet: &mut [u8],
+        now: Time,
+    ) {
+        let Some(conv) = packet.first_chunk().map(|b| u32::from_be_bytes(*b)) else {
+            return;
+        };
         if let Some(id) = self.find(from, conv) {
             return self.on_packet(id, local, packet, now);
         }
@@ -136,7 +170,18 @@ impl Tunnel {
             self.lanes[*lane as usize].hear(local, now);
         }
         match message {
-            Some(Control::Ping(ts)) => self.answer(from, local, &Control::Pong(ts).to_wire()),
+            Some(Control::Ping(ts)) => {
+                self.answer(from, local, &Control::Pong(ts).to_wire());
+                // whoever pings may dial soon: the proof shall be there by then. Nobody gets more than they sent
+                let paid = self.packets.sealed() || packet.len() >= 2 * CONTROL_LEN;
+                if self.settings.accepts && paid && !self.is_proven(from) {
+                    self.prove(from, local, now);
+                }
+            }
+            Some(Control::Pong(cookie)) if self.cookies.proves(from, cookie, now) => {
+                self.hear_peer(from, now);
+                self.on_proof(from, local, now);
+            }
             Some(Control::Pong(ts)) => {
                 let clock = clock(&self.settings, now).clock;
                 if let Some(lane) = self.addresses.get(&from) {
@@ -144,8 +189,7 @@ impl Tunnel {
                     let rtt = clock.wrapping_sub(ts);
                     if rtt < 60_000 {
                         path.rate.on_rtt(u64::from(rtt) * MS, now);
-                        let first = self.peer == Some(from)
-                            && !std::mem::replace(&mut self.hello.heard, true);
+                        let first = self.hear_peer(from, now);
                         let level = if first {
                             log::Level::Info
                         } else {
@@ -168,12 +212,53 @@ impl Tunnel {
         }
     }
 
+    /// Something good came from an address. True if it is the peer's, which had never been heard.
+    fn hear_peer(&mut self, from: SocketAddr, now: Time) -> bool {
+        if self.peer != Some(from) {
+            return false;
+        }
+        self.hello.unanswered = None;
+        self.hello.heard_at = now;
+        !std::mem::replace(&mut self.hello.heard, true)
+    }
+
     /// A packet of a session that is in the table.
-    fn on_packet(&mut self, id: u32, local: Option<IpAddr>, packet: &mut [u8], now: Time) {
+    pub(super) fn on_packet(
+        &mut self,
+        id: u32,
+        local: Option<IpAddr>,
+        packet: &mut [u8],
+        now: Time,
+    ) {
         let entry = &mut self.sessions[id as usize];
         let lane = &mut self.lanes[entry.session.path as usize];
         if let State::Reset { .. } = entry.session.state {
             return;
+        }
+        if entry.session.state == State::Halfway {
+            let patience = begins_within(lane);
+            if now.since(entry.session.heard_at) >= patience {
+                // the path was silent, and its other end begins again with the first
+                (entry.early, entry.early_since) = (0, now);
+            }
+            // what is repeated may be a copy that somebody held back
+            let tells = entry.goes_on(packet) && now.since(entry.early_since) >= patience;
+            entry.early += usize::from(tells);
+            if entry.early >= BEGIN_PACKETS && !has_first(packet) {
+                return self.abort(id, Cause::Broken, now);
+            }
+            if self.halfway_bytes + packet.len() > HALFWAY_BYTES && !has_first(packet) {
+                return;
+            }
+            self.halfway_bytes += packet.len();
+            entry.halfway_bytes += packet.len();
+        }
+        if self.packets.sealed() {
+            let glance = Glance::of(packet);
+            entry.trace.note(&glance);
+            if let Some(ts) = glance.ts {
+                lane.at.note_clock(ts, now);
+            }
         }
         let both = clock(&self.settings, now);
         if let Err(malformed) = entry
@@ -190,7 +275,8 @@ impl Tunnel {
         }
         entry.session.heard_at = now;
         lane.hear(local, now);
-        self.hello.heard |= self.peer == Some(entry.addr);
+        let addr = entry.addr;
+        self.hear_peer(addr, now);
         // before reading, which may end the session: what KCP put out must not leave as another's
         self.take_packets(id, now);
         self.read(id, now);
@@ -214,25 +300,38 @@ impl Tunnel {
             self.counters.malformed += 1;
             return self.complaints.say(now, from, "it is no packet of KCP");
         }
-        match self.ended.answer(from, conv, RESET_PAUSE, now) {
+        let at = match self.packets.sealed() {
+            true => self.ended.address(from, conv),
+            false => from,
+        };
+        match self.ended.answer(at, conv, RESET_PAUSE, now) {
             Some(Ending::Clean { una }) => {
                 return self.acknowledge_again(from, local, una, packet);
             }
             Some(Ending::Reset) => {
                 return self.answer(from, local, &Control::Reset(conv).to_wire());
             }
-            None if self.ended.contains(from, conv) => return,
+            None if self.ended.contains(at, conv) => return,
             None => {}
         }
+        if self.packets.sealed() {
+            match self.owner(from, conv, packet, now) {
+                Owner::Session(id) => return self.on_moved(id, from, local, packet, now),
+                Owner::Doubtful => {
+                    // perhaps a first packet that somebody has seen and sends again from elsewhere: its service is dialled already
+                    self.counters.replayed += 1;
+                    let what = "it may be of a session that there is at another address";
+                    return self.complaints.say(now, from, what);
+                }
+                Owner::Nobody => {}
+            }
+        }
         let begins = self.settings.accepts && begins_session(packet);
-        if begins && self.packets.sealed() && self.is_known(conv) {
-            // a first packet that somebody has seen and sends again from elsewhere: its service is dialled already
-            self.counters.replayed += 1;
-            return self.complaints.say(
-                now,
-                from,
-                "it begins a session that there is at another address",
-            );
+        if begins && !self.is_proven(from) {
+            if self.waiting.put(Packet::new(from, local, packet, now), now) {
+                self.prove(from, local, now);
+            }
+            return;
         }
         if begins {
             let room = self.halfway < HALFWAY_MOST || has_dial(packet);
@@ -249,11 +348,6 @@ impl Tunnel {
             log::debug!("{conv:08x}: {from} has a session that is not known here");
             self.answer(from, local, &Control::Reset(conv).to_wire());
         }
-    }
-
-    /// Whether a number belongs to a session, present or lately ended, whatever its address.
-    fn is_known(&self, conv: u32) -> bool {
-        self.live.contains_key(&conv) || self.ended.knows(conv)
     }
 
     pub(super) fn may_reset(&mut self, now: Time) -> bool {
@@ -311,6 +405,12 @@ fn begins_session(packet: &[u8]) -> bool {
     Segments::new(packet)
         .flatten()
         .any(|(h, _)| h.cmd == cmd::PUSH && h.una == 0 && h.sn < FIRST_WINDOW)
+}
+
+/// Whether a packet holds the first segment of a session.
+fn has_first(packet: &[u8]) -> bool {
+    let mut segments = Segments::new(packet).flatten();
+    segments.any(|(h, _)| h.cmd == cmd::PUSH && h.sn == 0)
 }
 
 /// Whether a packet holds the first segment of a session, and it dials.

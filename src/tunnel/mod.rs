@@ -18,8 +18,10 @@ mod inbound;
 mod packet;
 mod registry;
 mod rendezvous;
+mod roam;
 pub mod stats;
 mod transmit;
+mod waiting;
 
 use crate::conversation::engine::Tap;
 use crate::conversation::{Conversation, Now};
@@ -35,11 +37,13 @@ use inbound::Complaints;
 use packet::Packets;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rendezvous::Meetings;
+use roam::{Cookies, Trace, Whereabouts};
 use slab::Slab;
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use waiting::Waiting;
 
 pub use packet::DATAGRAM_MAX;
 pub use transmit::Train;
@@ -50,6 +54,19 @@ const QUEUED_AGAIN: u64 = 2 * MS;
 const SILENCE: u64 = 5 * SEC;
 /// Places for sessions that are found without hashing.
 const RECENT: usize = 256;
+/// Nothing from the peer for so long after it was asked: its address may be another one by now.
+const SILENT: u64 = 3 * SEC;
+/// A path that was heard from within this is alive.
+const ALIVE: u64 = 5 * SEC;
+/// A peer that owes an answer is pinged after so long.
+const DOUBT: u64 = SEC;
+/// A session that another end goes on with, and that is not known here, has not begun here: its first segment never comes.
+/// So many packets that come without it, this long after the first and so many round trips, say so.
+const BEGINS_WITHIN: u64 = 700 * MS;
+const BEGIN_ROUND_TRIPS: u64 = 10;
+const BEGIN_PACKETS: usize = 4;
+/// A round trip that nobody has measured, for this.
+const UNKNOWN_RTT: u64 = 300 * MS;
 /// Paths whose knowledge is kept without a session, at most.
 const IDLE_PATHS: usize = 1024;
 
@@ -115,9 +132,13 @@ pub struct Holdings {
     pub sessions: usize,
     /// Begun by other ends, not dialled yet.
     pub halfway: usize,
+    /// Bytes of packets that were kept for these.
+    pub halfway_bytes: usize,
     /// Numbers of ended sessions that are remembered.
     pub ended: usize,
     pub timers: usize,
+    /// Packets of addresses that have not proven yet that they receive.
+    pub waiting: usize,
     /// Packets that wait to leave.
     pub packets: usize,
     /// Sessions and paths in queues.
@@ -144,6 +165,7 @@ struct Lane {
     /// The address of this machine that the other end's last good datagram came to, and when that was.
     local: Option<IpAddr>,
     heard_at: Time,
+    at: Whereabouts,
 }
 
 /// A packet that is ready to leave.
@@ -159,6 +181,13 @@ struct Entry {
     session: Session,
     addr: SocketAddr,
     tcp: Tcp,
+    trace: Trace,
+    /// While halfway: packets that went on with a beginning that has not come, since when, and the highest number of these;
+    /// and the bytes of those that were kept.
+    early: usize,
+    early_since: Time,
+    furthest: u32,
+    halfway_bytes: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -176,6 +205,9 @@ struct Hello {
     asked: u32,
     /// When the log says (again) that nothing answers.
     warn_at: Time,
+    /// The first ping since it was heard last, and when that was.
+    unanswered: Option<Time>,
+    heard_at: Time,
 }
 
 pub struct Tunnel {
@@ -188,11 +220,15 @@ pub struct Tunnel {
     numbers: HashMap<(SocketAddr, u32), u32>,
     /// Sessions that had a packet lately, each at its number modulo `RECENT`; what stands there may be out of date.
     recent: [u32; RECENT],
-    /// How many sessions of a number there are in the table, whatever their address.
-    live: HashMap<u32, u32>,
+    /// The sessions of each number in the table, whatever their address.
+    live: BTreeSet<(u32, u32)>,
     lanes: Slab<Lane>,
     addresses: HashMap<SocketAddr, u32>,
     idle_lanes: VecDeque<u32>,
+    cookies: Cookies,
+    /// Addresses that the other end of a path may have moved to.
+    probing: HashMap<SocketAddr, u32>,
+    waiting: Waiting,
     peer: Option<SocketAddr>,
     hello: Hello,
     meeting: Meetings,
@@ -208,6 +244,7 @@ pub struct Tunnel {
     active: VecDeque<u32>,
     rng: SmallRng,
     halfway: usize,
+    halfway_bytes: usize,
     counters: Counters,
     /// What has gone over paths that are forgotten.
     past: Counts,
@@ -235,10 +272,13 @@ impl Tunnel {
             sessions: Slab::new(),
             numbers: HashMap::new(),
             recent: [0; RECENT],
-            live: HashMap::new(),
+            live: BTreeSet::new(),
             lanes: Slab::new(),
             addresses: HashMap::new(),
             idle_lanes: VecDeque::new(),
+            cookies: Cookies::default(),
+            probing: HashMap::new(),
+            waiting: Waiting::default(),
             peer: None,
             hello: Hello::default(),
             ended: Ended::default(),
@@ -250,6 +290,7 @@ impl Tunnel {
             active: VecDeque::new(),
             rng,
             halfway: 0,
+            halfway_bytes: 0,
             counters: Counters::default(),
             past: Counts::default(),
             complaints: Complaints::default(),
@@ -258,11 +299,25 @@ impl Tunnel {
         }
     }
 
-    /// Sets the address that sessions opened from this side are carried to (`udp_connect`, resolved), and pings it.
+    /// Sets the address that sessions opened from this side are carried to (`udp_connect`, resolved), and pings it. Where
+    /// there are sessions with a peer at another address already, that is only a place where it may be: they and new ones
+    /// go there as soon as it has answered, unless the old one is heard as well. May be called with several in a row: the
+    /// first to answer is the one. Ends of another process reset the sessions.
     pub fn set_peer(&mut self, now: Time, peer: SocketAddr) {
+        if let Some(old) = self.peer {
+            if old == peer {
+                return;
+            }
+            let lane = self.lane_of(old, now);
+            if self.lanes[lane as usize].path.sessions > 0 {
+                self.probe(lane, peer, u32::MAX, now);
+                return self.ask_probes(lane, None, now);
+            }
+        }
         self.peer = Some(peer);
         self.hello = Hello {
             warn_at: now.after(SILENCE),
+            heard_at: now,
             ..Hello::default()
         };
         self.lane_of(peer, now);
@@ -319,17 +374,21 @@ impl Tunnel {
         if opener {
             conversation.widen();
         }
-        if opener || self.lanes[lane as usize].path.rate.has_delivered() {
-            conversation.trust();
-        }
+        // an address of which nothing is known yet has no sessions
+        conversation.trust();
         let session = Session::new(conversation, lane, opener, &mut self.spares, now);
         let id = self.sessions.insert(Entry {
             session,
             addr,
             tcp: Tcp::None,
+            trace: Trace::default(),
+            early: 0,
+            early_since: now,
+            furthest: 0,
+            halfway_bytes: 0,
         }) as u32;
         self.numbers.insert((addr, conv), id);
-        *self.live.entry(conv).or_default() += 1;
+        self.live.insert((conv, id));
         id
     }
 
@@ -352,6 +411,7 @@ impl Tunnel {
             mtu,
             local: None,
             heard_at: now,
+            at: Whereabouts::default(),
         }) as u32;
         self.addresses.insert(addr, lane);
         lane
@@ -366,11 +426,23 @@ impl Tunnel {
         };
         l.idle = false;
         let unused = l.path.sessions == 0 && !l.active && l.ready.is_empty();
-        if unused && self.peer != Some(l.path.addr) {
-            self.addresses.remove(&l.path.addr);
+        if unused && (self.peer != Some(l.path.addr) || !l.reaches()) {
+            if self.addresses.get(&l.path.addr) == Some(&lane) {
+                self.addresses.remove(&l.path.addr);
+            }
+            self.probing.retain(|_, of| *of != lane);
             self.wheel.clear(lane_key(lane));
             self.past.add(&l.path.counts);
             self.lanes.remove(lane as usize);
+        }
+    }
+
+    /// Keeps what is known of a path without sessions, among a bounded number of such.
+    fn rest_lane(&mut self, lane: u32) {
+        let l = &mut self.lanes[lane as usize];
+        if l.path.sessions == 0 && !l.idle {
+            l.idle = true;
+            self.idle_lanes.push_back(lane);
         }
     }
 
@@ -479,7 +551,15 @@ impl Tunnel {
 
     fn ping(&mut self, to: SocketAddr, now: Time) {
         let clock = clock(&self.settings, now).clock;
-        self.answer(to, None, &Control::Ping(clock).to_wire());
+        let mut ping = Control::Ping(clock).to_wire().to_vec();
+        if !self.hello.heard && !self.packets.sealed() {
+            // pays for the ping by which the other end has our address proven before the first session
+            ping.resize(2 * ping.len(), ping.len() as u8);
+        }
+        self.answer(to, None, &ping);
+        if self.peer == Some(to) {
+            self.hello.unanswered.get_or_insert(now);
+        }
         if let Some(lane) = self.addresses.get(&to) {
             self.lanes[*lane as usize].path.sent_at = now;
         }
@@ -501,6 +581,7 @@ impl Tunnel {
             entry.session.state = State::Dialling;
             entry.tcp = Tcp::Held;
             self.halfway -= 1;
+            self.halfway_bytes -= std::mem::take(&mut entry.halfway_bytes);
             entry.session.conversation.widen();
             log::debug!("{:08x}: accepted from {}", entry.session.conv(), entry.addr);
             self.events.push_back(Event::Dial(SessionId(id)));
@@ -554,6 +635,12 @@ impl Tunnel {
         let path = &self.lanes[session.path as usize].path;
         let both = clock(&self.settings, now);
         let mut deadline = session.deadline(path, &self.settings, both);
+        if session.state == State::Halfway {
+            deadline = deadline.min(now.after(ALIVE));
+        }
+        if !self.lanes[session.path as usize].reaches() {
+            deadline = session.silent_at(&self.settings);
+        }
         if session.in_ready || session.in_urgent {
             // it is overdue because it waits for its turn; the clock brings that no nearer
             deadline = deadline.max(now.after(QUEUED_AGAIN));
@@ -588,6 +675,7 @@ impl Tunnel {
             self.ended.deadline(),
             self.ping_at(),
             self.meeting_at(),
+            self.next_probe().map(|(at, _)| at),
         ]
         .into_iter()
         .flatten()
@@ -595,14 +683,31 @@ impl Tunnel {
     }
 
     fn ping_at(&self) -> Option<Time> {
-        let peer = self.peer.filter(|_| self.settings.keepalive > 0)?;
+        let peer = self.peer?;
         let lane = self.addresses.get(&peer)?;
         // until it has answered once: after 1, 2, 4 s and so on
         let wait = match self.hello.heard {
+            _ if self.settings.keepalive == 0 => u64::MAX,
             true => self.settings.keepalive,
             false => self.settings.keepalive.min(SEC << self.hello.asked.min(5)),
         };
-        Some(self.lanes[*lane as usize].path.sent_at.after(wait))
+        let lane = &self.lanes[*lane as usize];
+        let idle = lane.path.sent_at.after(wait);
+        // what is in flight should have been heard of
+        let owes = lane.path.rate.in_flight() > 0 && self.hello.unanswered.is_none();
+        let doubt = lane.heard_at.after(DOUBT).max(lane.path.sent_at);
+        Some(if owes { idle.min(doubt) } else { idle }).filter(|at| *at < Time::NEVER)
+    }
+
+    /// From when on the peer counts as silent: it was asked, and has not answered for some seconds. Worth a new look at its
+    /// name, and at our own address. None: nothing was asked that is not answered.
+    pub fn peer_silent_at(&self) -> Option<Time> {
+        self.hello.unanswered.map(|asked| asked.after(SILENT))
+    }
+
+    /// The address where the peer is taken to be: not always what `set_peer` was told last.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// Does what the clock has made due.
@@ -618,12 +723,17 @@ impl Tunnel {
         }
         self.due = due;
         self.ended.expire(now);
+        self.waiting.expire(now);
+        while let Some((_, lane)) = self.next_probe().filter(|(at, _)| *at <= now) {
+            self.ask_probes(lane, None, now);
+        }
         if self.ping_at().is_some_and(|at| at <= now)
             && let Some(peer) = self.peer
         {
             self.hello.asked += 1;
             self.miss(peer, now);
             self.ping(peer, now);
+            self.show_up(peer, now);
         }
         self.advance_meeting(now);
     }
@@ -647,14 +757,19 @@ impl Tunnel {
         match session.state {
             State::Gone => return,
             State::Reset { .. } => return self.tell_reset(id, now),
-            State::Halfway if now.since(session.opened_at) >= DIAL_WITHIN => {
-                return self.abort(id, Cause::Broken, now);
+            State::Halfway => {
+                if now.since(self.lanes[session.path as usize].heard_at) >= ALIVE {
+                    entry.early_since = now;
+                }
+                if now.since(entry.early_since) >= DIAL_WITHIN {
+                    return self.abort(id, Cause::Broken, now);
+                }
             }
             State::Lingering if now >= session.until => return self.abort(id, Cause::Timeout, now),
-            _ if now >= session.silent_at(&self.settings) => {
-                return self.abort(id, Cause::Timeout, now);
-            }
             _ => {}
+        }
+        if now >= session.silent_at(&self.settings) {
+            return self.abort(id, Cause::Timeout, now);
         }
         let both = clock(&self.settings, now);
         session
@@ -691,8 +806,10 @@ impl Tunnel {
         Holdings {
             sessions: self.sessions.len(),
             halfway: self.halfway,
+            halfway_bytes: self.halfway_bytes,
             ended: self.ended.len(),
             timers: self.wheel.len(),
+            waiting: self.waiting.len(),
             packets: self.control.len() + self.tap.borrow().packets.len(),
             queued: self.urgent.len()
                 + self.active.len()
@@ -709,6 +826,7 @@ impl Tunnel {
         let held = self.holdings();
         let of_sessions = Holdings {
             ended: held.ended,
+            waiting: held.waiting,
             paths: held.paths,
             idle_paths: held.idle_paths,
             registrations: held.registrations,
@@ -739,6 +857,14 @@ fn clock(settings: &Settings, now: Time) -> Now {
         time: now,
         clock: (now.millis() as u32).wrapping_add(settings.clock_offset),
     }
+}
+
+/// How long the first segment of a session may take to come after others of it have.
+fn begins_within(lane: &Lane) -> u64 {
+    let measured = lane.path.rate.has_delivered();
+    let measured = measured.then(|| lane.path.rate.srtt());
+    let round_trip = measured.or(lane.at.round_trip).unwrap_or(UNKNOWN_RTT);
+    BEGINS_WITHIN.max(BEGIN_ROUND_TRIPS * round_trip)
 }
 
 fn session_key(id: u32) -> u32 {

@@ -1,6 +1,7 @@
 //! Which datagram leaves next: first what answers or is urgent, then bulk at its path's rate, the sessions of a path and
 //! the paths in turn.
 
+use super::inbound::CONTROL_MOST;
 use super::{Answer, DATAGRAM_MAX, Lane, Tunnel, clock, lane_key};
 use crate::conversation::Priority;
 use crate::session::State;
@@ -179,7 +180,11 @@ impl Tunnel {
             return None;
         }
         let addr = entry.addr;
-        let path = &mut self.lanes[session.path as usize].path;
+        let lane = &mut self.lanes[session.path as usize];
+        if !lane.reaches() {
+            return None;
+        }
+        let path = &mut lane.path;
         let len = session.build(
             priority,
             &mut self.spares,
@@ -196,7 +201,7 @@ impl Tunnel {
     fn build_from(&mut self, lane: u32, now: Time, out: &mut [u8]) -> Option<Next> {
         loop {
             let l = &mut self.lanes[lane as usize];
-            if l.ready.is_empty() {
+            if l.ready.is_empty() || !l.reaches() {
                 return None;
             }
             let release = l.path.rate.release();
@@ -223,6 +228,9 @@ impl Tunnel {
     pub(super) fn enqueue(&mut self, id: u32, now: Time) {
         let session = &mut self.sessions[id as usize].session;
         let lane = &mut self.lanes[session.path as usize];
+        if !lane.reaches() {
+            return;
+        }
         match session.wants(&lane.path, now) {
             Some(Priority::Urgent) if !session.in_urgent => {
                 session.in_urgent = true;
@@ -243,7 +251,7 @@ impl Tunnel {
         let Some(l) = self.lanes.get_mut(lane as usize) else {
             return;
         };
-        if !l.active && !l.ready.is_empty() {
+        if !l.active && !l.ready.is_empty() && l.reaches() {
             l.active = true;
             self.active.push_back(lane);
         }
@@ -258,8 +266,13 @@ impl Tunnel {
         }
         let lane: &mut Lane = &mut self.lanes[entry.session.path as usize];
         lane.path.sent_at = now;
+        // KCP repeats what finds no room
+        let room = match lane.reaches() {
+            true => CONTROL_MOST.saturating_sub(self.control.len()),
+            false => 0,
+        };
         self.control
-            .extend(packets.into_iter().map(|packet| Answer {
+            .extend(packets.into_iter().take(room).map(|packet| Answer {
                 addr: entry.addr,
                 asked: None,
                 packet,

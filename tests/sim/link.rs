@@ -6,6 +6,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// Bytes of IP and UDP headers that a datagram takes on the line.
@@ -74,6 +75,12 @@ pub struct Counts {
     pub delivered: u64,
 }
 
+/// From where, and whereto.
+pub type Addressed = Option<(SocketAddr, SocketAddr)>;
+
+/// When it arrives, its place among those of the same time, its bytes, and its addresses.
+type OnTheWay = (Time, u64, Vec<u8>, Addressed);
+
 pub struct Link {
     pub shape: Shape,
     pub counts: Counts,
@@ -82,7 +89,7 @@ pub struct Link {
     /// When the bottleneck will have sent what it holds; links that share a bottleneck share this.
     line_free: Rc<Cell<Time>>,
     last_due: Time,
-    wire: BinaryHeap<Reverse<(Time, u64, Vec<u8>)>>,
+    wire: BinaryHeap<Reverse<OnTheWay>>,
     serial: u64,
 }
 
@@ -108,6 +115,10 @@ impl Link {
 
     /// A datagram enters.
     pub fn offer(&mut self, now: Time, datagram: &[u8]) {
+        self.offer_to(now, None, datagram);
+    }
+
+    pub fn offer_to(&mut self, now: Time, addressed: Addressed, datagram: &[u8]) {
         let size = datagram.len() + HEADERS;
         self.counts.offered += 1;
         self.counts.offered_bytes += size as u64;
@@ -148,14 +159,15 @@ impl Link {
             datagram[at] ^= self.rng.random_range(1..=255u8);
         }
         if self.shape.duplicate > 0.0 && self.rng.random_bool(self.shape.duplicate) {
-            self.put(due, datagram.clone());
+            self.put(due, datagram.clone(), addressed);
         }
-        self.put(due, datagram);
+        self.put(due, datagram, addressed);
     }
 
-    fn put(&mut self, due: Time, datagram: Vec<u8>) {
+    fn put(&mut self, due: Time, datagram: Vec<u8>, addressed: Addressed) {
         self.serial += 1;
-        self.wire.push(Reverse((due, self.serial, datagram)));
+        self.wire
+            .push(Reverse((due, self.serial, datagram, addressed)));
     }
 
     /// A two-state chain: bursts begin so often that the share lost in the long run is `loss`.
@@ -177,10 +189,15 @@ impl Link {
 
     /// A datagram that has arrived by now.
     pub fn arrived(&mut self, now: Time) -> Option<Vec<u8>> {
+        Some(self.arrived_to(now)?.0)
+    }
+
+    pub fn arrived_to(&mut self, now: Time) -> Option<(Vec<u8>, Addressed)> {
         if self.due()? > now {
             return None;
         }
         self.counts.delivered += 1;
-        self.wire.pop().map(|Reverse((_, _, datagram))| datagram)
+        let Reverse((_, _, datagram, addressed)) = self.wire.pop()?;
+        Some((datagram, addressed))
     }
 }

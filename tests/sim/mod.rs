@@ -7,6 +7,7 @@ pub mod measure;
 pub mod nat;
 
 use kcptun::crypto::{Key, Method, Sealing};
+use kcptun::message::Control;
 use kcptun::settings::Settings;
 use kcptun::time::{MS, Time};
 use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Tunnel};
@@ -115,6 +116,8 @@ pub struct End {
     pub dials_seen: u64,
     /// How often the clock woke it.
     pub wakeups: u64,
+    /// It is suspended: it sees neither datagrams nor the clock.
+    pub asleep: bool,
 }
 
 pub struct World {
@@ -140,6 +143,10 @@ pub struct World {
     steps: u32,
     /// Every datagram that was sent, if asked for: by which end, and its bytes.
     pub sniffed: Option<Vec<(usize, Vec<u8>)>>,
+    /// What was sent to addresses where neither end is, nor ever was: whereto, and how many bytes.
+    pub astray: Vec<(SocketAddr, usize)>,
+    /// Addresses that the ends had.
+    left: Vec<SocketAddr>,
 }
 
 /// A change to the settings of both ends.
@@ -158,6 +165,8 @@ pub struct Options {
     pub tune: Option<Tune>,
     /// Either end opens and accepts sessions.
     pub both: bool,
+    /// The ends have pinged each other before the test begins.
+    pub met: bool,
 }
 
 impl Default for Options {
@@ -172,6 +181,7 @@ impl Default for Options {
             adjust: |_| {},
             tune: None,
             both: false,
+            met: true,
         }
     }
 }
@@ -195,6 +205,32 @@ pub fn key() -> Key {
     Key::from_password("of this world")
 }
 
+/// Plays somebody at `addr` who shows a tunnel that they receive there. What else it has to send is lost.
+pub fn prove(tunnel: &mut Tunnel, now: Time, addr: SocketAddr, mut sealing: Option<Sealing>) {
+    let say = |sealing: &mut Option<Sealing>, tunnel: &mut Tunnel, message: Control| {
+        let mut packet = message.to_wire().to_vec();
+        // without a key, enough for a pong and a ping
+        packet.resize(100, 0);
+        let len = 20;
+        let len = sealing.as_mut().map_or(len, |s| s.seal(&mut packet, len));
+        tunnel.receive(now, addr, None, &mut packet[..len]);
+    };
+    say(&mut sealing, tunnel, Control::Ping(1));
+    let (mut out, mut asked) = ([0; DATAGRAM_MAX + 100], None);
+    while let Some((len, to)) = tunnel.transmit(now, &mut out) {
+        let mut datagram = out[..len].to_vec();
+        let packet = match &mut sealing {
+            Some(sealing) => sealing.open(&mut datagram).expect("our key"),
+            None => &mut datagram[..],
+        };
+        match Control::read(packet) {
+            Some(Control::Ping(cookie)) if to == addr => asked = Some(cookie),
+            _ => {}
+        }
+    }
+    say(&mut sealing, tunnel, Control::Pong(asked.expect("a ping")));
+}
+
 impl World {
     pub fn new(options: Options) -> World {
         let usual = key();
@@ -213,6 +249,7 @@ impl World {
             dials: Vec::new(),
             dials_seen: 0,
             wakeups: 0,
+            asleep: false,
         };
         let link = |i: usize| {
             Link::new(
@@ -236,11 +273,66 @@ impl World {
             options,
             steps: 0,
             sniffed: None,
+            astray: Vec::new(),
+            left: Vec::new(),
         };
+        if world.options.met {
+            world.meet();
+        }
         for i in 0..2 {
             world.find_peer(i);
         }
         world
+    }
+
+    /// The proof that either end receives at its address is there already.
+    fn meet(&mut self) {
+        let key = self.options.key.clone().unwrap_or_else(key);
+        for i in 0..2 {
+            let sealing = self.options.method.map(|m| Sealing::new(m, &key));
+            let from = self.ends[1 - i].addr;
+            if i == 1 || self.options.both {
+                prove(&mut self.ends[i].tunnel, self.now, from, sealing);
+            }
+        }
+    }
+
+    /// An end is at another address from now on, and does not know.
+    pub fn move_to(&mut self, i: usize, addr: &str) {
+        let addr = addr.parse().unwrap();
+        let old = std::mem::replace(&mut self.ends[i].addr, addr);
+        self.left.push(old);
+    }
+
+    /// The machine of an end sleeps, or wakes up.
+    pub fn sleep(&mut self, i: usize, asleep: bool) {
+        self.ends[i].asleep = asleep;
+        if !asleep {
+            self.settle(i);
+        }
+    }
+
+    /// What the daemon does when the peer is silent: it resolves its name again.
+    pub fn resolve(&mut self) {
+        let (now, at) = (self.now, self.ends[1].addr);
+        let tunnel = &mut self.ends[0].tunnel;
+        let silent = tunnel.peer_silent_at().is_some_and(|since| since <= now);
+        if silent && !self.ends[0].asleep && tunnel.peer() != Some(at) {
+            tunnel.set_peer(now, at);
+            self.settle(0);
+        }
+    }
+
+    /// Somebody sends an end a datagram.
+    pub fn inject(&mut self, end: usize, from: &str, datagram: &[u8]) {
+        let tunnel = &mut self.ends[end].tunnel;
+        tunnel.receive(
+            self.now,
+            from.parse().unwrap(),
+            None,
+            &mut datagram.to_vec(),
+        );
+        self.settle(end);
     }
 
     fn find_peer(&mut self, i: usize) {
@@ -430,7 +522,8 @@ impl World {
 
     fn next(&self) -> Option<Time> {
         let links = self.links.iter().filter_map(Link::due);
-        let tunnels = self.ends.iter().filter_map(|e| e.tunnel.deadline());
+        let awake = self.ends.iter().filter(|e| !e.asleep);
+        let tunnels = awake.filter_map(|e| e.tunnel.deadline());
         let dials = self.ends.iter().flat_map(|e| e.dials.iter().map(|d| d.0));
         links
             .chain(tunnels)
@@ -442,8 +535,12 @@ impl World {
     fn step(&mut self) {
         for to in 0..2 {
             let mut busy = false;
-            while let Some(mut datagram) = self.links[1 - to].arrived(self.now) {
-                let from = self.ends[1 - to].addr;
+            let here = self.ends[to].addr;
+            while let Some((mut datagram, addressed)) = self.links[1 - to].arrived_to(self.now) {
+                let (from, whereto) = addressed.unwrap_or((self.ends[1 - to].addr, here));
+                if whereto != here || self.ends[to].asleep {
+                    continue;
+                }
                 self.ends[to]
                     .tunnel
                     .receive(self.now, from, None, &mut datagram);
@@ -466,11 +563,8 @@ impl World {
                 self.ends[to].dirty.push(id);
                 busy = true;
             }
-            if self.ends[to]
-                .tunnel
-                .deadline()
-                .is_some_and(|at| at <= self.now)
-            {
+            let due = self.ends[to].tunnel.deadline();
+            if due.is_some_and(|at| at <= self.now) && !self.ends[to].asleep {
                 self.ends[to].wakeups += 1;
                 self.ends[to].tunnel.advance(self.now);
                 busy = true;
@@ -483,6 +577,9 @@ impl World {
 
     /// Does what an end's event loop would: TCP, events, datagrams out.
     pub fn settle(&mut self, i: usize) {
+        if self.ends[i].asleep {
+            return;
+        }
         loop {
             while let Some(event) = self.ends[i].tunnel.event() {
                 self.on_event(i, event);
@@ -493,12 +590,16 @@ impl World {
             self.serve(i, id);
         }
         while let Some((len, to)) = self.ends[i].tunnel.transmit(self.now, &mut self.out) {
-            assert_eq!(to, self.ends[1 - i].addr);
             assert!(len <= DATAGRAM_MAX);
+            if to != self.ends[1 - i].addr && !self.left.contains(&to) {
+                self.astray.push((to, len));
+                continue;
+            }
             if let Some(sniffed) = &mut self.sniffed {
                 sniffed.push((i, self.out[..len].to_vec()));
             }
-            self.links[i].offer(self.now, &self.out[..len]);
+            let addressed = Some((self.ends[i].addr, to));
+            self.links[i].offer_to(self.now, addressed, &self.out[..len]);
         }
     }
 

@@ -1,0 +1,129 @@
+//! Packets of addresses that have not proven yet that they receive: they wait a moment for the proof, few and not for long.
+//! They are opened already, so that a copy of them is a replay.
+
+use crate::time::{MS, SEC, Time};
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+/// The most packets that wait, and the most of one source address, whatever its port: 0.7 MB in all.
+const MOST: usize = 512;
+const EACH: usize = 32;
+/// How long they wait, microseconds: the longest round trip that is worth it.
+const PATIENCE: u64 = 3 * SEC;
+/// A source is pinged for its packets no oftener than this.
+const ASK_AGAIN: u64 = 100 * MS;
+
+pub(super) struct Packet {
+    from: SocketAddr,
+    pub(super) local: Option<IpAddr>,
+    pub(super) came_at: Time,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Packet {
+    pub(super) fn new(from: SocketAddr, local: Option<IpAddr>, packet: &[u8], now: Time) -> Packet {
+        Packet {
+            from,
+            local,
+            came_at: now,
+            bytes: packet.to_vec(),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Waiting {
+    packets: VecDeque<Packet>,
+    /// How many there are of each source, and when one of its ports was last pinged.
+    sources: HashMap<IpAddr, (usize, SocketAddr, Time)>,
+}
+
+impl Waiting {
+    /// Keeps a packet, unless there are too many of its source; the oldest makes room. True if its source is to be pinged.
+    pub(super) fn put(&mut self, packet: Packet, now: Time) -> bool {
+        self.expire(now);
+        let from = packet.from;
+        let fresh = (0, from, Time::ZERO);
+        let (count, asked, at) = self.sources.entry(from.ip()).or_insert(fresh);
+        let ask = *count == 0 || *asked != from || now.since(*at) >= ASK_AGAIN;
+        if ask {
+            (*asked, *at) = (from, now);
+        }
+        if *count < EACH {
+            *count += 1;
+            self.packets.push_back(packet);
+        }
+        if self.packets.len() > MOST {
+            self.drop_oldest();
+        }
+        ask
+    }
+
+    /// Takes what waits from an address, in the order of its coming.
+    pub(super) fn take(&mut self, from: SocketAddr) -> Vec<Packet> {
+        if !self.sources.contains_key(&from.ip()) {
+            return Vec::new();
+        }
+        let (taken, left) = std::mem::take(&mut self.packets)
+            .into_iter()
+            .partition::<Vec<_>, _>(|p| p.from == from);
+        self.packets = left.into();
+        taken.iter().for_each(|_| self.uncount(from.ip()));
+        taken
+    }
+
+    pub(super) fn expire(&mut self, now: Time) {
+        let old = |p: &Packet| now.since(p.came_at) >= PATIENCE;
+        while self.packets.front().is_some_and(old) {
+            self.drop_oldest();
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(packet) = self.packets.pop_front() {
+            self.uncount(packet.from.ip());
+        }
+    }
+
+    fn uncount(&mut self, ip: IpAddr) {
+        if let Some((count, ..)) = self.sources.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                self.sources.remove(&ip);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(from: &str) -> Packet {
+        let now = Time::from_millis(5);
+        Packet::new(from.parse().unwrap(), None, &[0; 24], now)
+    }
+
+    #[test]
+    fn few_wait_and_not_for_long() {
+        let mut waiting = Waiting::default();
+        let at = Time::from_millis;
+        assert!(waiting.put(packet("192.0.2.1:1"), at(1)));
+        assert!(!waiting.put(packet("192.0.2.1:1"), at(2)));
+        assert!(waiting.put(packet("192.0.2.1:2"), at(3)), "another port");
+        (0..100).for_each(|_| _ = waiting.put(packet("192.0.2.1:1"), at(4)));
+        assert_eq!(waiting.len(), EACH);
+        for host in 0..200 {
+            (0..5).for_each(|_| _ = waiting.put(packet(&format!("192.0.2.{host}:1")), at(5)));
+        }
+        assert_eq!(waiting.len(), MOST);
+        assert_eq!(waiting.take("192.0.2.199:1".parse().unwrap()).len(), 5);
+        assert!(waiting.take("192.0.2.199:1".parse().unwrap()).is_empty());
+        waiting.expire(at(4_000));
+        assert!(waiting.len() == 0 && waiting.sources.is_empty());
+    }
+}
