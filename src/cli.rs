@@ -4,7 +4,7 @@
 use crate::config::{DEFAULT_METHOD, User, method_names};
 use crate::crypto::Method;
 use clap::error::{ContextKind, ErrorKind};
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -36,6 +36,8 @@ pub struct Options {
     pub silent: u8,
     /// Instead of the configuration's user.
     pub user: Option<User>,
+    /// Whether to go into the background.
+    pub daemonize: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -97,6 +99,15 @@ struct Arguments {
     /// Bind the sockets, then drop privileges to this user and group
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<User>,
+
+    /// Go into the background once the sockets are bound, and log to the system's log
+    #[arg(short, long)]
+    daemonize: bool,
+}
+
+/// The definition of the command line, for a man page and for the completions of shells.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Reads a command line, whose first word is the program's name. The error is one line.
@@ -128,7 +139,7 @@ impl Arguments {
             return Err("--genpsk, --list-methods and --check: only one of them at a time".into());
         }
         let alone = self.genpsk.is_some() || self.list_methods;
-        if alone && (self.config.is_some() || self.user.is_some()) {
+        if alone && (self.config.is_some() || self.user.is_some() || self.daemonize) {
             return Err("--genpsk and --list-methods need no other option".into());
         }
         if self.list_methods {
@@ -149,6 +160,7 @@ impl Arguments {
             verbose: self.verbose,
             silent: self.silent,
             user: self.user,
+            daemonize: self.daemonize,
         };
         Ok(if self.check {
             Command::Check(options)
@@ -210,7 +222,6 @@ fn one_line(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn parse_words(words: &str) -> Result<Command, String> {
         parse(
@@ -228,7 +239,8 @@ mod tests {
 
     #[test]
     fn good_command_lines() {
-        let Ok(Command::Run(options)) = parse_words("-c a.json -vv -s -v -u nobody:nogroup") else {
+        let Ok(Command::Run(options)) = parse_words("-c a.json -vv -s -v -d -u nobody:nogroup")
+        else {
             panic!("does not run");
         };
         assert_eq!(
@@ -239,6 +251,7 @@ mod tests {
             options.user.map(|user| user.to_string()).as_deref(),
             Some("nobody:nogroup")
         );
+        assert!(options.daemonize);
         assert!(matches!(
             parse_words("--config a --check"),
             Ok(Command::Check(_))
@@ -310,6 +323,10 @@ mod tests {
             (
                 "--genpsk --check",
                 "--genpsk, --list-methods and --check: only one of them at a time",
+            ),
+            (
+                "--list-methods -d",
+                "--genpsk and --list-methods need no other option",
             ),
             (
                 "--list-methods -c a",

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod conversation;
 pub mod crypto;
+pub mod daemon;
 pub mod ended;
 pub mod event;
 pub mod http;

@@ -1,8 +1,19 @@
-//! The log: which records are written, and how a line looks. What is logged is up to the modules.
+//! The log: which records are written, where to, and how a line looks. What is logged is up to the modules.
 
-use env_logger::Builder;
-use log::{Level, LevelFilter};
-use std::io::Write;
+mod file;
+mod syslog;
+
+use crate::config::Log;
+use env_logger::fmt::Formatter;
+use env_logger::{Builder, Target};
+use file::LogFile;
+use log::{Level, LevelFilter, Record};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
+use syslog::{FACILITY, Syslog};
 
 /// The configuration's numbers for levels; 5 is kcptun-libev's "fatal", which `log` does not have.
 const LEVELS: [LevelFilter; 7] = [
@@ -15,39 +26,122 @@ const LEVELS: [LevelFilter; 7] = [
     LevelFilter::Off,
 ];
 
+/// The file that is logged to, if it is one.
+static FILE: OnceLock<LogFile> = OnceLock::new();
+
 /// The configuration's `loglevel` after so many -v and -s, each of which moves it by one.
 pub fn adjusted(loglevel: u8, verbose: u8, silent: u8) -> u8 {
     let number = i32::from(loglevel) - i32::from(verbose) + i32::from(silent);
     number.clamp(0, 6) as u8
 }
 
-/// Starts logging to standard error what `loglevel`, 0 to 6, asks for. RUST_LOG, where it is set, decides instead.
-pub fn init(loglevel: u8) {
-    let level = LEVELS[usize::from(loglevel).min(6)];
+/// What RUST_LOG asks for, if it does.
+fn filters() -> Option<String> {
+    let filters = std::env::var("RUST_LOG").ok()?;
+    (!filters.trim().is_empty()).then_some(filters)
+}
+
+/// Starts logging what `loglevel`, 0 to 6, asks for. RUST_LOG, where it is set, decides instead. Fails if the file
+/// cannot be opened. A system's log that is not there is told of in `Started`, and looked for again with every line.
+pub fn init(log: &Log, loglevel: u8) -> io::Result<()> {
     let mut builder = Builder::new();
-    match std::env::var("RUST_LOG") {
-        Ok(filters) if !filters.trim().is_empty() => builder.parse_filters(&filters),
-        // What other crates say below a warning is for those who work on them.
-        _ => builder
-            .filter_level(level.min(LevelFilter::Warn))
-            .filter_module(env!("CARGO_CRATE_NAME"), level),
-    };
-    builder.format(|line, record| {
-        let time = line.timestamp_millis();
-        match record.level() {
-            level @ (Level::Debug | Level::Trace) => {
-                writeln!(
-                    line,
-                    "{time} {level:<5} [{}] {}",
-                    record.target(),
-                    record.args()
-                )
+    let style = match log {
+        Log::Stderr if is_journal() => Style::Journal,
+        Log::Stderr => Style::Timed,
+        Log::Syslog => {
+            let (syslog, connected) = Syslog::open();
+            if let Err(error) = connected {
+                // Whoever starts the program in the foreground can do something about it.
+                let _ = writeln!(io::stderr(), "kcptun: log: no system's log yet: {error}");
             }
-            level => writeln!(line, "{time} {level:<5} {}", record.args()),
+            builder.target(Target::Pipe(Box::new(syslog)));
+            Style::Syslog
         }
-    });
+        Log::File(path) => {
+            let file = LogFile::open(path)?;
+            let _ = FILE.set(file.clone());
+            builder.target(Target::Pipe(Box::new(file)));
+            Style::Timed
+        }
+    };
+    let filters = filters();
+    match &filters {
+        Some(filters) => builder.parse_filters(filters),
+        // What other crates say below a warning is for those who work on them. `set_level` decides about our own.
+        None => builder
+            .filter_level(LevelFilter::Warn)
+            .filter_module(env!("CARGO_CRATE_NAME"), LevelFilter::Trace),
+    };
+    builder.format(move |line, record| style.write(line, record));
     // Fails only where a test has started logging before.
     let _ = builder.try_init();
+    set_level(loglevel);
+    Ok(())
+}
+
+/// From now on, what `loglevel` asks for is logged. RUST_LOG, where it is set, decides instead.
+pub fn set_level(loglevel: u8) {
+    if filters().is_none() {
+        log::set_max_level(LEVELS[usize::from(loglevel).min(6)]);
+    }
+}
+
+/// Opens the log's file anew, if it is one: it may have been moved away. On an error the old one stays in use.
+pub fn reopen() -> io::Result<()> {
+    FILE.get().map_or(Ok(()), LogFile::reopen)
+}
+
+/// How a line looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Style {
+    /// The time, the level and what is said.
+    Timed,
+    /// The priority in the journal's way; the journal knows the time (sd-daemon(3)).
+    Journal,
+    /// The priority and who says it; the system's log adds the time.
+    Syslog,
+}
+
+impl Style {
+    fn write(self, line: &mut Formatter, record: &Record) -> io::Result<()> {
+        let priority = priority(record.level());
+        match self {
+            Style::Timed => {
+                let time = line.timestamp_millis();
+                write!(line, "{time} {:<5} ", record.level())?;
+            }
+            Style::Journal => write!(line, "<{priority}>")?,
+            Style::Syslog => {
+                let pid = std::process::id();
+                write!(line, "<{}>kcptun[{pid}]: ", FACILITY | priority)?;
+            }
+        }
+        if record.level() > Level::Info {
+            write!(line, "[{}] ", record.target())?;
+        }
+        writeln!(line, "{}", record.args())
+    }
+}
+
+/// The severity of RFC 5424, table 2.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+/// Whether standard error is the journal's: systemd says in JOURNAL_STREAM which one it made, and a program that was
+/// started further down may have another one (systemd.exec(5)).
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let here = io::stderr().as_fd().try_clone_to_owned().map(File::from);
+    here.and_then(|file| file.metadata())
+        .is_ok_and(|here| stream == format!("{}:{}", here.dev(), here.ino()))
 }
 
 #[cfg(test)]

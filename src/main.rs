@@ -1,8 +1,9 @@
 //! The program: reads the command line and the configuration, and hands over to the library.
 
 use kcptun::cli::{self, Command, Options};
-use kcptun::config::{Config, ConfigError};
+use kcptun::config::{Config, Log};
 use kcptun::crypto::Key;
+use kcptun::daemon::{PidFile, Starting, detach};
 use kcptun::stats_command::{self, StatsError};
 use kcptun::{event, logging};
 use std::io::{self, ErrorKind, Write};
@@ -38,11 +39,23 @@ fn genpsk() -> ExitCode {
     print(&key)
 }
 
-fn load(options: &Options) -> Result<Config, ConfigError> {
-    let mut config = Config::load(&options.file)?;
+fn load(options: &Options) -> Result<Config, String> {
+    let mut config = Config::load(&options.file).map_err(|error| error.to_string())?;
     config.loglevel = logging::adjusted(config.loglevel, options.verbose, options.silent);
     if let Some(user) = &options.user {
         config.user = Some(user.clone());
+    }
+    if options.daemonize {
+        match config.log {
+            None => config.log = Some(Log::Syslog),
+            Some(Log::Stderr) => {
+                let file = options.file.display();
+                return Err(format!(
+                    "{file}: log: \"stderr\" is nowhere in the background; with -d it must be \"syslog\" or the path of a file"
+                ));
+            }
+            Some(_) => (),
+        }
     }
     Ok(config)
 }
@@ -57,23 +70,55 @@ fn check(options: Options) -> ExitCode {
                 .collect();
             print(&format!("{}{warnings}", config.describe()))
         }
-        Err(error) => fail(WRONG_INPUT, &error.to_string()),
+        Err(error) => fail(WRONG_INPUT, &error),
     }
 }
 
-fn run(options: Options) -> ExitCode {
+fn run(mut options: Options) -> ExitCode {
     let config = match load(&options) {
         Ok(config) => config,
-        Err(error) => return fail(WRONG_INPUT, &error.to_string()),
+        Err(error) => return fail(WRONG_INPUT, &error),
     };
-    logging::init(config.loglevel);
+    let mut starting = Starting::default();
+    if options.daemonize {
+        // The current directory will be another one.
+        options.file = std::path::absolute(&options.file).unwrap_or(options.file);
+        starting = match detach() {
+            Ok(starting) => starting,
+            Err(error) => return fail(CANNOT_RUN, &format!("-d: {error}")),
+        };
+    }
+    match work(&config, &mut starting) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !matches!(config.log, None | Some(Log::Stderr)) {
+                log::error!("{error}");
+            }
+            let status = fail(CANNOT_RUN, &error);
+            starting.failed(CANNOT_RUN);
+            status
+        }
+    }
+}
+
+/// Runs until a signal to stop. The error is one line.
+fn work(config: &Config, starting: &mut Starting) -> Result<(), String> {
+    let stderr = Log::Stderr;
+    let log = config.log.as_ref().unwrap_or(&stderr);
+    logging::init(log, config.loglevel)
+        .map_err(|error| format!("log: cannot write to {log}: {error}"))?;
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    match event::run((&config).into()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(CANNOT_RUN, &error.to_string()),
-    }
+    let _pidfile = match &config.pidfile {
+        Some(path) => {
+            let file = PidFile::create(path);
+            Some(file.map_err(|error| format!("pidfile: {}: {error}", path.display()))?)
+        }
+        None => None,
+    };
+    let ready = || starting.done();
+    event::run(config.into(), ready).map_err(|error| error.to_string())
 }
 
 /// Prints to standard output. `print!` would panic where the reader is gone, as in `kcptun --help | head -1`.

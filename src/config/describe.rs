@@ -30,7 +30,14 @@ impl fmt::Display for Description<'_> {
         if let Some(user) = &config.user {
             writeln!(f, "user:      becomes {user} once its sockets are bound")?;
         }
-        writeln!(f, "log:       {}", log_level(config.loglevel))
+        if let Some(path) = &config.pidfile {
+            writeln!(f, "pidfile:   {}", super::display_name(path))?;
+        }
+        write!(f, "log:       {}", log_level(config.loglevel))?;
+        match &config.log {
+            Some(log) => writeln!(f, ", to {log}"),
+            None => writeln!(f),
+        }
     }
 }
 

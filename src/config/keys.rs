@@ -8,6 +8,7 @@ use super::suggest;
 use crate::crypto::Method;
 use crate::message::SERVICE_ID_MAX;
 use crate::settings::Flush;
+use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 /// A key that can be given.
@@ -29,6 +30,8 @@ enum Kind {
     User,
     /// As an address to bind; a port alone is one of this machine for itself.
     Local(Place<Option<Address>>),
+    Log,
+    Path(Place<Option<PathBuf>>),
     Switch(Place<bool>),
     /// "on" or "off".
     OnOff(Place<bool>),
@@ -132,6 +135,8 @@ pub static KEYS: &[Key] = &[
     }),
     key("http_listen", Kind::Local(|d| &mut d.config.http_listen)),
     key("user", Kind::User),
+    key("log", Kind::Log),
+    key("pidfile", Kind::Path(|d| &mut d.config.pidfile)),
     integer("loglevel", 0, 6, "0 says most, 6 nothing", |d, n| {
         d.config.loglevel = n as u8
     }),
@@ -272,6 +277,23 @@ impl Key {
                     .parse()
                     .map_err(|right| format!("{} is not a user; {right}", quoted(text)))?;
                 draft.config.user = Some(user);
+            }
+            Kind::Log => {
+                let right = "it must be \"stderr\", \"syslog\" or the path of a file";
+                let text = text(&value, right)?;
+                let log = text
+                    .parse()
+                    .map_err(|right| format!("{} is no log; {right}", quoted(text)))?;
+                draft.config.log = Some(log);
+            }
+            Kind::Path(place) => {
+                let right = "it must be the path of a file";
+                match text(&value, right)? {
+                    path if path.is_empty() || path.ends_with('/') || path.contains('\0') => {
+                        return Err(format!("{} is no file; {right}", quoted(path)));
+                    }
+                    path => *place(draft) = Some(path.into()),
+                }
             }
             Kind::Switch(place) => match value {
                 Value::Bool(on) => *place(draft) = on,

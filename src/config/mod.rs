@@ -6,11 +6,13 @@ mod check;
 mod describe;
 mod json;
 mod keys;
+mod log;
 mod suggest;
 mod user;
 
 pub use address::{Address, Purpose};
 pub use keys::{KEYS, method_names};
+pub use log::Log;
 pub use user::User;
 
 use crate::crypto::{Key, Method, Sealing};
@@ -20,7 +22,7 @@ use crate::time::SEC;
 use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// The most bytes of a configuration file; one that is longer is something else.
@@ -65,6 +67,10 @@ pub struct Config {
     pub http_listen: Option<Address>,
     /// Who to become once the sockets are bound.
     pub user: Option<User>,
+    /// None: standard error, or the system's log where the program goes into the background.
+    pub log: Option<Log>,
+    /// Where the process's number is kept while it runs.
+    pub pidfile: Option<PathBuf>,
     /// 0 to 6: trace, debug, info, warn, error, error, off.
     pub loglevel: u8,
     /// What is allowed but perhaps not meant, a line each. For the log, whose level is known only now.
@@ -260,6 +266,8 @@ impl Default for Draft {
             time_wait: 120,
             http_listen: None,
             user: None,
+            log: None,
+            pidfile: None,
             loglevel: 2,
             warnings: Vec::new(),
         };

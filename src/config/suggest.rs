@@ -9,7 +9,7 @@ use strsim::damerau_levenshtein;
 const NOT_YET: [&str; 2] = ["netdev", "obfs"];
 
 /// Keys of the Go implementation, whose protocol is another one, and what does the same here.
-const GO: [(&str, &str); 26] = [
+const GO: [(&str, &str); 25] = [
     ("key", "psk or password"),
     ("crypt", "method"),
     ("remoteaddr", "udp_connect"),
@@ -17,7 +17,6 @@ const GO: [(&str, &str); 26] = [
     ("target", "connect"),
     ("sockbuf", "udp.sndbuf and udp.rcvbuf"),
     ("ratelimit", "rate.up"),
-    ("log", "loglevel"),
     ("quiet", "loglevel"),
     ("mode", "kcp.nodelay, kcp.interval, kcp.resend and kcp.nc"),
     ("acknodelay", "kcp.flush"),

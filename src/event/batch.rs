@@ -5,7 +5,6 @@
 //! What is sent when, and what becomes of what has arrived, is decided in `udp`.
 
 use super::socket::canonical;
-use super::system;
 use crate::time::{SEC, Time};
 use crate::tunnel::Train;
 use mio::net::UdpSocket;
@@ -221,7 +220,7 @@ fn plain(socket: &Socket) -> io::Result<()> {
     ];
     for (level, option, value) in off {
         if v6 || level != libc::IPPROTO_IPV6 {
-            system::set_option(socket, level, option, value)?;
+            super::system::set_option(socket, level, option, value)?;
         }
     }
     Ok(())

@@ -2,12 +2,14 @@
 //! and the `Tunnel`, which decides everything; `Loop::turn` is the order in which that happens.
 //!
 //! One file a source of events: `listen` and `tcp` (the local side), `dial` (towards the service), `udp` and `batch` (the
-//! other end), `http` (statistics), `resolve` (names), `signal`. `start` binds what is configured; `socket`, `system` and `report` help them.
+//! other end), `http` (statistics), `resolve` (names), `signal`. `start` binds what is configured; `socket`, `system` and
+//! `report` help them; `notify` tells systemd.
 
 mod batch;
 mod dial;
 pub mod http;
 mod listen;
+mod notify;
 mod report;
 mod resolve;
 mod signal;
@@ -29,6 +31,7 @@ use listen::Listener;
 use log::{debug, info, warn};
 use mio::net::TcpStream;
 use mio::{Events, Poll, Token, Waker};
+use notify::Notify;
 use report::{Throttle, reason};
 use resolve::Resolver;
 use signal::{Signal, Signals};
@@ -103,9 +106,12 @@ const FAREWELL: u64 = 300 * MS;
 /// Binds what is configured, drops privileges and carries connections until SIGTERM or SIGINT.
 ///
 /// Fails if a name does not resolve, an address cannot be bound, the user cannot be changed to, or the system has
-/// nothing to poll with; the error is one line that names the key, the value and the reason.
-pub fn run(options: Options) -> Result<(), RunError> {
+/// nothing to poll with; the error is one line that names the key, the value and the reason. `ready` is called once,
+/// when everything that can fail at the start is done.
+pub fn run(options: Options, ready: impl FnOnce() -> io::Result<()>) -> Result<(), RunError> {
     let mut this = Loop::start(options)?;
+    ready().map_err(|e| RunError::new(format!("cannot go into the background: {}", reason(&e))))?;
+    this.notify.ready();
     while this.turn()? {}
     this.farewell()
 }
@@ -126,6 +132,7 @@ struct Loop {
     /// Something is left to do that no event will remind of.
     unfinished: bool,
     refused: Throttle,
+    notify: Notify,
 }
 
 impl Loop {
@@ -184,6 +191,7 @@ impl Loop {
             http,
             unfinished: true,
             refused: Throttle::default(),
+            notify: Notify::from_environment(),
             poll,
         })
     }
@@ -193,10 +201,18 @@ impl Loop {
         self.wait(self.timeout())?;
         let began = self.now();
         let now = began;
+        self.notify.turned(now, self.tunnel.sessions());
         while let Some(signal) = self.signals.take() {
             match signal {
                 Signal::Stop => return Ok(false),
-                Signal::Reload => warn!("SIGHUP: reloading the configuration is not supported yet"),
+                Signal::Reload => {
+                    self.notify.reloading();
+                    if let Err(e) = crate::logging::reopen() {
+                        warn!("log: cannot be opened anew: {}", reason(&e));
+                    }
+                    warn!("SIGHUP: reloading the configuration is not supported yet");
+                    self.notify.ready();
+                }
             }
         }
 
@@ -326,6 +342,7 @@ impl Loop {
         let mut now = self.now();
         let end = now.after(FAREWELL);
         info!("stopping, {} sessions are ended", self.tunnel.sessions());
+        self.notify.stopping();
         self.listeners.clear();
         self.tunnel.shutdown(now);
         self.settle(now);
@@ -390,6 +407,7 @@ impl Loop {
         let listeners = self.listeners.iter().filter_map(Listener::due);
         let others = self.tunnel.deadline().into_iter().chain(self.dialler.due());
         let others = others.chain(self.http.as_ref().map(Http::due));
+        let others = others.chain(self.notify.due());
         let span = listeners.chain(others).min()?.since(self.now());
         let least = if self.udp.is_blocked() {
             BLOCKED_PAUSE

@@ -8,11 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 /// A socket that does not block, of the family of `address`. One for every IPv6 address takes IPv4, too, whatever
 /// the system's default is.
 pub fn new(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        kind.nonblocking(),
-        Some(protocol),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
     if address.is_ipv6() && address.ip().is_unspecified() {
         socket.set_only_v6(false)?;
     }
@@ -51,13 +48,13 @@ impl Buffers {
             self.receive,
             |size| socket.set_recv_buffer_size(size),
             || socket.recv_buffer_size(),
-            |size| system::force_buffer(socket, libc::SO_RCVBUFFORCE, size),
+            |size| system::force_buffer(socket, system::RCVBUFFORCE, size),
         );
         let send = fit(
             self.send,
             |size| socket.set_send_buffer_size(size),
             || socket.send_buffer_size(),
-            |size| system::force_buffer(socket, libc::SO_SNDBUFFORCE, size),
+            |size| system::force_buffer(socket, system::SNDBUFFORCE, size),
         );
         let cut = |name, sysctl, asked: usize, got: Option<usize>| {
             got.map(|got| {

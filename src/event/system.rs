@@ -19,12 +19,25 @@ pub fn raise_file_limit() -> io::Result<u64> {
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: the pointer is to a live rlimit, which the call only reads.
     check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
-    Ok(limit.rlim_cur)
+    // Not everywhere it is a u64.
+    #[allow(clippy::unnecessary_cast)]
+    Ok(limit.rlim_cur as u64)
 }
+
+/// What `force_buffer` sets; None where the system has no such option.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub const RCVBUFFORCE: Option<libc::c_int> = Some(libc::SO_RCVBUFFORCE);
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub const SNDBUFFORCE: Option<libc::c_int> = Some(libc::SO_SNDBUFFORCE);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub const RCVBUFFORCE: Option<libc::c_int> = None;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub const SNDBUFFORCE: Option<libc::c_int> = None;
 
 /// Sets the size in bytes of a socket's buffer (SO_RCVBUFFORCE, SO_SNDBUFFORCE) beyond the system's limit for everyone,
 /// which takes CAP_NET_ADMIN.
-pub fn force_buffer(socket: &Socket, option: libc::c_int, size: usize) -> io::Result<()> {
+pub fn force_buffer(socket: &Socket, option: Option<libc::c_int>, size: usize) -> io::Result<()> {
+    let option = option.ok_or(io::ErrorKind::Unsupported)?;
     let size = libc::c_int::try_from(size).map_err(io::Error::other)?;
     set_option(socket, libc::SOL_SOCKET, option, size)
 }
@@ -74,32 +87,63 @@ pub fn drop_privileges(spec: &str) -> Result<(), String> {
 /// The order matters: after the user is changed the groups cannot be.
 fn switch(to: &Identity) -> io::Result<()> {
     match &to.name {
-        // SAFETY: the name is a string that ends in NUL and lives during the call.
-        Some(name) => check(unsafe { libc::initgroups(name.as_ptr(), to.gid) })?,
+        // Not everywhere the group is a gid_t. SAFETY: the name is a string that ends in NUL and lives during the call.
+        Some(name) => check(unsafe { libc::initgroups(name.as_ptr(), to.gid as _) })?,
         // SAFETY: one group is read from a live gid_t.
         None => check(unsafe { libc::setgroups(1, &to.gid) })?,
     }
-    // SAFETY: these calls take no pointers; libc applies them to every thread.
-    check(unsafe { libc::setresgid(to.gid, to.gid, to.gid) })?;
-    // SAFETY: as above.
-    check(unsafe { libc::setresuid(to.uid, to.uid, to.uid) })
+    become_identity(to)
 }
 
-/// Makes sure that real, effective and saved identity are the new one, and that root cannot be had back.
+/// Makes sure that the identity is the new one, and that root cannot be had back.
 fn verify(to: &Identity) -> Result<(), String> {
-    let (mut uids, mut gids) = ([0; 3], [0; 3]);
-    let [real, effective, saved] = &mut uids;
-    // SAFETY: three pointers to live, distinct uid_t, which the call fills.
-    check(unsafe { libc::getresuid(real, effective, saved) }).map_err(|e| reason(&e))?;
-    let [real, effective, saved] = &mut gids;
-    // SAFETY: three pointers to live, distinct gid_t, which the call fills.
-    check(unsafe { libc::getresgid(real, effective, saved) }).map_err(|e| reason(&e))?;
+    let is_new = has_identity(to).map_err(|e| reason(&e))?;
     // SAFETY: the call takes no pointers. It is meant to fail.
     let regained = to.uid != 0 && unsafe { libc::setuid(0) } == 0;
-    if uids != [to.uid; 3] || gids != [to.gid; 3] || regained {
+    if !is_new || regained {
         return Err("privileges could be regained after they were dropped".into());
     }
     Ok(())
+}
+
+cfg_if::cfg_if! {
+    if #[cfg(any(target_vendor = "apple", target_os = "netbsd"))] {
+        /// For root these calls change the saved identity, too.
+        fn become_identity(to: &Identity) -> io::Result<()> {
+            // SAFETY: these calls take no pointers.
+            check(unsafe { libc::setgid(to.gid) })?;
+            // SAFETY: as above.
+            check(unsafe { libc::setuid(to.uid) })
+        }
+
+        /// Whether real and effective identity are this one; the saved one cannot be asked for.
+        fn has_identity(to: &Identity) -> io::Result<bool> {
+            // SAFETY: these calls take no pointers and cannot fail.
+            let (uids, gids) = unsafe {
+                ([libc::getuid(), libc::geteuid()], [libc::getgid(), libc::getegid()])
+            };
+            Ok(uids == [to.uid; 2] && gids == [to.gid; 2])
+        }
+    } else {
+        fn become_identity(to: &Identity) -> io::Result<()> {
+            // SAFETY: these calls take no pointers; libc applies them to every thread.
+            check(unsafe { libc::setresgid(to.gid, to.gid, to.gid) })?;
+            // SAFETY: as above.
+            check(unsafe { libc::setresuid(to.uid, to.uid, to.uid) })
+        }
+
+        /// Whether real, effective and saved identity are this one.
+        fn has_identity(to: &Identity) -> io::Result<bool> {
+            let (mut uids, mut gids) = ([0; 3], [0; 3]);
+            let [real, effective, saved] = &mut uids;
+            // SAFETY: three pointers to live, distinct uid_t, which the call fills.
+            check(unsafe { libc::getresuid(real, effective, saved) })?;
+            let [real, effective, saved] = &mut gids;
+            // SAFETY: three pointers to live, distinct gid_t, which the call fills.
+            check(unsafe { libc::getresgid(real, effective, saved) })?;
+            Ok(uids == [to.uid; 3] && gids == [to.gid; 3])
+        }
+    }
 }
 
 fn identity(spec: &str) -> Result<Identity, String> {

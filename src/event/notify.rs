@@ -1,0 +1,93 @@
+//! What systemd is told (sd_notify(3)): that the service is ready, reloads, stops, works, and how many sessions it has.
+//! Where nobody has asked to be told, nothing is done.
+
+use crate::time::{SEC, Time};
+use log::debug;
+use sd_notify::{NotifyState, notify, watchdog_enabled};
+
+/// The least span between two reports of the number of sessions, microseconds.
+const STATUS_PAUSE: u64 = 5 * SEC;
+
+/// Tells the service manager, if there is one.
+#[derive(Default)]
+pub struct Notify {
+    listens: bool,
+    /// How often it wants a sign of life, microseconds.
+    watchdog: Option<u64>,
+    /// When the next sign of life has to be there.
+    sign: Option<Time>,
+    /// The number of sessions that it knows, and when it may be told of another one.
+    said: Option<usize>,
+    status: Time,
+    /// Whether it knows another number than the right one.
+    outdated: bool,
+}
+
+impl Notify {
+    /// As NOTIFY_SOCKET and WATCHDOG_USEC say.
+    pub fn from_environment() -> Notify {
+        let listens = std::env::var_os("NOTIFY_SOCKET").is_some();
+        let watchdog = watchdog_enabled().filter(|_| listens);
+        Notify {
+            listens,
+            // Twice as often as needed, as sd_watchdog_enabled(3) asks for.
+            watchdog: watchdog.map(|span| (span.as_micros() / 2) as u64),
+            sign: watchdog.map(|_| Time::ZERO),
+            ..Notify::default()
+        }
+    }
+
+    /// The sockets are bound, or a reload is over.
+    pub fn ready(&self) {
+        self.tell(&[NotifyState::Ready]);
+    }
+
+    /// The configuration is read again; `ready` has to follow, whether that worked or not.
+    pub fn reloading(&self) {
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            self.tell(&[NotifyState::Reloading, now]);
+        }
+    }
+
+    pub fn stopping(&self) {
+        self.tell(&[NotifyState::Stopping]);
+    }
+
+    /// The loop turns: what is due is told.
+    pub fn turned(&mut self, now: Time, sessions: usize) {
+        if !self.listens {
+            return;
+        }
+        if let (Some(span), Some(due)) = (self.watchdog, self.sign)
+            && due <= now
+        {
+            self.tell(&[NotifyState::Watchdog]);
+            self.sign = Some(now.after(span));
+        }
+        self.outdated = self.said != Some(sessions);
+        if self.outdated && self.status <= now {
+            let status = match sessions {
+                1 => "1 session".into(),
+                more => format!("{more} sessions"),
+            };
+            self.tell(&[NotifyState::Status(&status)]);
+            self.said = Some(sessions);
+            self.status = now.after(STATUS_PAUSE);
+            self.outdated = false;
+        }
+    }
+
+    /// When `turned` has to be called again at the latest.
+    pub fn due(&self) -> Option<Time> {
+        let status = self.outdated.then_some(self.status);
+        self.sign.into_iter().chain(status).min()
+    }
+
+    fn tell(&self, state: &[NotifyState]) {
+        if self.listens
+            && let Err(error) = notify(state)
+        {
+            debug!("the service manager cannot be told: {error}");
+        }
+    }
+}
