@@ -88,7 +88,7 @@ fn run(mut options: Options) -> ExitCode {
             Err(error) => return fail(CANNOT_RUN, &format!("-d: {error}")),
         };
     }
-    match work(&config, &mut starting) {
+    match work(&config, options, &mut starting) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !matches!(config.log, None | Some(Log::Stderr)) {
@@ -102,7 +102,7 @@ fn run(mut options: Options) -> ExitCode {
 }
 
 /// Runs until a signal to stop. The error is one line.
-fn work(config: &Config, starting: &mut Starting) -> Result<(), String> {
+fn work(config: &Config, options: Options, starting: &mut Starting) -> Result<(), String> {
     let stderr = Log::Stderr;
     let log = config.log.as_ref().unwrap_or(&stderr);
     logging::init(log, config.loglevel)
@@ -117,8 +117,13 @@ fn work(config: &Config, starting: &mut Starting) -> Result<(), String> {
         }
         None => None,
     };
+    let mut work = event::Options::from(config);
+    work.reread = Some(event::Reread {
+        present: config.clone(),
+        read: Box::new(move || load(&options)),
+    });
     let ready = || starting.done();
-    event::run(config.into(), ready).map_err(|error| error.to_string())
+    event::run(work, ready).map_err(|error| error.to_string())
 }
 
 /// Prints to standard output. `print!` would panic where the reader is gone, as in `kcptun --help | head -1`.

@@ -108,6 +108,12 @@ impl Path {
         }
     }
 
+    /// The operator's limits are others from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.rate.set_limits(limits);
+        self.down = limits.down;
+    }
+
     /// Chance that a packet is lost: the worse of the two directions, since the acks of the one are at the mercy of the other.
     pub fn loss(&self) -> f64 {
         self.rate.loss().share().max(self.inbound.share())

@@ -38,7 +38,7 @@ fn is_loopback(address: &Address) -> bool {
 }
 
 /// Refuses only what can never carry a session.
-fn check_addresses(config: &Config) -> Result<(), String> {
+pub fn check_addresses(config: &Config) -> Result<(), String> {
     if config.rendezvous_server.is_some() || config.service_id.is_some() {
         return check_rendezvous(config);
     }

@@ -2,6 +2,7 @@
 //! the program would do with it in `describe`. Nothing here opens a socket or resolves a name.
 
 mod address;
+mod change;
 mod check;
 mod describe;
 mod json;
@@ -11,6 +12,7 @@ mod suggest;
 mod user;
 
 pub use address::{Address, Purpose};
+pub use change::{Change, Outcome};
 pub use keys::{KEYS, method_names};
 pub use log::Log;
 pub use user::User;

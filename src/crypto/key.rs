@@ -24,8 +24,9 @@ const ARGON2_LANES: u32 = 1;
 /// keep two tunnels with one password from having one key.
 const SALT_NAME: &[u8] = b"kcptun-libev";
 
-/// A secret key of 32 bytes. Wiped from memory when dropped, and masked in debug output.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+/// A secret key of 32 bytes. Wiped from memory when dropped, and masked in debug output. To compare two takes a time that
+/// depends on them: it is for keys of one's own.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Key([u8; KEY_LEN]);
 
 /// Why a text is not a key.

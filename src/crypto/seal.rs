@@ -34,6 +34,7 @@ pub enum Rejected {
 /// sealed or opened in an earlier run is not known in this one.
 pub struct Sealing {
     method: Method,
+    key: Key,
     cipher: Cipher,
     nonces: Nonces,
     filter: ReplayFilter,
@@ -61,6 +62,7 @@ impl Sealing {
         };
         Sealing {
             method,
+            key: key.clone(),
             cipher: Cipher::new(method, key),
             nonces,
             filter,
@@ -70,6 +72,11 @@ impl Sealing {
     /// The method that this was made with.
     pub fn method(&self) -> Method {
         self.method
+    }
+
+    /// Whether the other has the same method and key.
+    pub fn is_like(&self, other: &Sealing) -> bool {
+        self.method == other.method && self.key == other.key
     }
 
     /// Bytes that sealing adds to a packet.

@@ -42,7 +42,7 @@ pub struct Dialler {
     service: Option<Address>,
     /// What `service` meant when it was last asked for: used if it cannot be found out now.
     known: Vec<SocketAddr>,
-    known_since: Time,
+    known_since: Option<Time>,
     options: TcpOptions,
     dials: HashMap<SessionId, Dial>,
     /// Whether an answer of the resolver is to come.
@@ -73,8 +73,8 @@ impl Dialler {
     pub fn new(service: Option<Address>, known: Vec<SocketAddr>, options: TcpOptions) -> Dialler {
         Dialler {
             service,
+            known_since: (!known.is_empty()).then_some(Time::ZERO),
             known,
-            known_since: Time::ZERO,
             options,
             dials: HashMap::new(),
             asked: false,
@@ -87,6 +87,17 @@ impl Dialler {
         }
     }
 
+    /// From now on, sessions are connected to another service, or with other options.
+    pub fn reload(&mut self, service: Option<Address>, options: TcpOptions) {
+        if service != self.service {
+            self.known = service.as_ref().and_then(literal).unwrap_or_default();
+            self.known_since = None;
+            self.service = service;
+        }
+        self.options = options;
+        self.buffers_cut = false;
+    }
+
     /// Begins to dial for a session.
     pub fn start(&mut self, around: &mut Around, id: SessionId) {
         let Some(service) = self.service.clone() else {
@@ -97,8 +108,8 @@ impl Dialler {
         if self.asked {
             return;
         }
-        let is_fresh = around.now.since(self.known_since) < FRESH;
-        if is_fresh || literal(&service).is_some() {
+        let is_fresh = |since| around.now.since(since) < FRESH;
+        if self.known_since.is_some_and(is_fresh) || literal(&service).is_some() {
             return self.dial_with_known(around, id);
         }
         match around.resolver.ask(service.clone()) {
@@ -113,23 +124,30 @@ impl Dialler {
     /// Goes on with every dial that waits for this answer of the resolver.
     pub fn answer(&mut self, around: &mut Around, answer: Answer) {
         self.asked = false;
+        let waits = |(id, dial): (&SessionId, &Dial)| dial.stream.is_none().then_some(*id);
+        let waiting: Vec<SessionId> = self.dials.iter().filter_map(waits).collect();
+        if self.service.as_ref() != Some(&answer.address) {
+            // it was asked for what is no longer configured
+            return waiting.iter().for_each(|id| self.start(around, *id));
+        }
         match answer.found {
-            Ok(found) => (self.known, self.known_since) = (found, around.now),
+            Ok(found) => (self.known, self.known_since) = (found, Some(around.now)),
             Err(e) => self.complain(around.now, &answer.address, &e),
         }
-        let waits = |(id, dial): (&SessionId, &Dial)| dial.stream.is_none().then_some(*id);
-        for id in self.dials.iter().filter_map(waits).collect::<Vec<_>>() {
+        for id in waiting {
             self.dial_with_known(around, id);
         }
     }
 
     fn complain(&mut self, now: Time, name: &Address, error: &io::Error) {
         let why = reason(error);
+        let then = match self.known.is_empty() {
+            true => "sessions are refused until it can be resolved",
+            false => "its last known addresses are used",
+        };
         self.unresolved.warn(
             now,
-            format_args!(
-                "connect: cannot resolve {name}: {why}; its last known addresses are used"
-            ),
+            format_args!("connect: cannot resolve {name}: {why}; {then}"),
         );
     }
 
@@ -371,7 +389,7 @@ mod tests {
         bench.with(now, |dialler, around| dialler.start(around, ID));
         assert!(bench.dialler.asked);
         assert!(bench.outcome(now));
-        assert_eq!(bench.dialler.known_since, now);
+        assert_eq!(bench.dialler.known_since, Some(now));
     }
 
     #[test]

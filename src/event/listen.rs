@@ -10,7 +10,7 @@ use crate::time::{MS, Time};
 use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
-use socket2::{Protocol, Socket, Type};
+use socket2::{Protocol, SockRef, Socket, Type};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -46,7 +46,7 @@ impl Listener {
         if let Err(line) = configure(&socket, options)? {
             warn!("tcp: {line}");
         }
-        socket.bind(&address.into())?;
+        socket::bind(&socket, address)?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into());
         Ok(Listener {
@@ -66,6 +66,16 @@ impl Listener {
 
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(&mut self.socket, token, Interest::READABLE)
+    }
+
+    /// What is accepted from now on has these options; what cannot change is not looked at.
+    pub fn reload(&self, options: &TcpOptions) {
+        let line = match configure(&SockRef::from(&self.socket), options) {
+            Ok(Ok(())) => return,
+            Ok(Err(line)) => line,
+            Err(e) => reason(&e),
+        };
+        warn!("tcp: {line}");
     }
 
     /// Notes that the poll said something of this socket.
@@ -153,7 +163,6 @@ fn reserve() -> Option<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use socket2::SockRef;
     use std::io::Read;
     use std::net::TcpStream as StdTcpStream;
 

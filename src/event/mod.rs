@@ -2,35 +2,43 @@
 //! and the `Tunnel`, which decides everything; `Loop::turn` is the order in which that happens.
 //!
 //! One file a source of events: `listen` and `tcp` (the local side), `dial` (towards the service), `udp` and `batch` (the
-//! other end), `http` (statistics), `resolve` (names), `signal`. `start` binds what is configured; `socket`, `system` and
-//! `report` help them; `notify` tells systemd.
+//! other end), `http` (statistics), `resolve` (names), `signal`. `start` binds what is configured, `reload` changes it, `network` and `target`
+//! follow what changes around; `clock`, `socket`, `system` and `report` help them; `notify` tells systemd.
 
 mod batch;
+mod clock;
 mod dial;
 pub mod http;
 mod listen;
+mod network;
 mod notify;
+mod reload;
 mod report;
 mod resolve;
 mod signal;
 mod socket;
 mod start;
 mod system;
+mod target;
 mod tcp;
 mod udp;
 
+pub use reload::Reread;
 pub use report::RunError;
+pub use resolve::Lookup;
 
 use crate::config::{Address, Config, TcpOptions, UdpOptions};
 use crate::settings::Settings;
 use crate::time::{MS, SEC, Time};
 use crate::tunnel::{Event, Refused, SessionId, Tunnel};
+use clock::Clock;
 use dial::{Around, Dialler};
 use http::Http;
 use listen::Listener;
 use log::{debug, info, warn};
 use mio::net::TcpStream;
 use mio::{Events, Poll, Token, Waker};
+use network::Network;
 use notify::Notify;
 use report::{Throttle, reason};
 use resolve::Resolver;
@@ -38,7 +46,9 @@ use signal::{Signal, Signals};
 use socket::canonical;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
+use target::{RENDEZVOUS, Target};
 use tcp::{Connections, register, reset};
 use udp::Udp;
 
@@ -62,6 +72,10 @@ pub struct Options {
     /// Where HTTP is answered, if it is.
     pub http: Option<http::Options>,
     pub settings: Settings,
+    /// How the configuration is read again after SIGHUP. None: it is not.
+    pub reread: Option<Reread>,
+    /// How names of others are resolved. None: as the system does.
+    pub lookup: Option<Lookup>,
 }
 
 impl From<&Config> for Options {
@@ -80,6 +94,8 @@ impl From<&Config> for Options {
                 site: config.site(listen),
             }),
             settings: config.settings(),
+            reread: None,
+            lookup: None,
         }
     }
 }
@@ -105,7 +121,7 @@ const FAREWELL: u64 = 300 * MS;
 
 /// Binds what is configured, drops privileges and carries connections until SIGTERM or SIGINT.
 ///
-/// Fails if a name does not resolve, an address cannot be bound, the user cannot be changed to, or the system has
+/// Fails if a name to bind does not resolve, an address cannot be bound, the user cannot be changed to, or the system has
 /// nothing to poll with; the error is one line that names the key, the value and the reason. `ready` is called once,
 /// when everything that can fail at the start is done.
 pub fn run(options: Options, ready: impl FnOnce() -> io::Result<()>) -> Result<(), RunError> {
@@ -120,9 +136,20 @@ pub fn run(options: Options, ready: impl FnOnce() -> io::Result<()>) -> Result<(
 struct Loop {
     poll: Poll,
     events: Events,
-    epoch: Instant,
+    epoch: Clock,
     signals: Signals,
     resolver: Resolver,
+    /// Resolves the name in `target`; apart, so that the service's name does not wait for it.
+    names: Resolver,
+    target: Option<Target>,
+    /// The rendezvous server's address.
+    rendezvous: Option<SocketAddr>,
+    network: Network,
+    reread: Option<Reread>,
+    /// What a new UDP socket is made by, and whether packets are sealed.
+    udp_bind: Option<Address>,
+    udp_options: UdpOptions,
+    sealed: bool,
     listeners: Vec<Listener>,
     connections: Connections,
     dialler: Dialler,
@@ -141,7 +168,7 @@ impl Loop {
             Ok(limit) => debug!("up to {limit} open files"),
             Err(e) => warn!("the limit of open files stays as it is: {}", reason(&e)),
         }
-        let known = start::service(&options)?;
+        let known = start::service(&options);
         let mut listeners = start::listeners(&options)?;
         let (mut udp, peer) = start::udp(&options)?;
         let http_listeners = start::http_listeners(&options)?;
@@ -156,7 +183,10 @@ impl Loop {
         let poll = Poll::new().map_err(no_poll)?;
         let registry = poll.registry();
         let signals = Signals::new(registry, SIGNALS).map_err(no_poll)?;
-        let resolver = Resolver::new(Waker::new(registry, ANSWERS).map_err(no_poll)?);
+        let waker = Arc::new(Waker::new(registry, ANSWERS).map_err(no_poll)?);
+        let lookup = options.lookup.unwrap_or(resolve::resolve);
+        let resolver = Resolver::new(waker.clone()).by(lookup);
+        let names = Resolver::new(waker).by(lookup);
         udp.register(registry, UDP).map_err(no_poll)?;
         for (number, listener) in listeners.iter_mut().enumerate() {
             let token = Token(FIRST_LISTENER + number);
@@ -169,31 +199,43 @@ impl Loop {
         if let Some(http) = &mut http {
             http.register(registry).map_err(no_poll)?;
         }
-        let mut tunnel = Tunnel::new(options.settings, Time::ZERO);
-        match peer {
-            Some(server) if options.rendezvous_server.is_some() => {
-                let own = start::own_address(udp.local(), server);
-                tunnel.set_rendezvous(Time::ZERO, server, own);
-            }
-            Some(peer) => tunnel.set_peer(Time::ZERO, peer),
-            None => {}
-        }
-        Ok(Loop {
+        let meets = options.rendezvous_server.is_some();
+        let (key, name) = match &options.rendezvous_server {
+            Some(server) => (RENDEZVOUS, Some(server)),
+            None => ("udp_connect", options.udp_connect.as_ref()),
+        };
+        let target = Target::new(key, name, peer.is_some());
+        let sealed = options.settings.sealing.is_some();
+        let mut this = Loop {
             events: Events::with_capacity(MAX_EVENTS),
-            epoch: Instant::now(),
+            epoch: Clock::start(),
             signals,
             resolver,
+            names,
+            target,
+            rendezvous: None,
+            network: Network::default(),
+            reread: options.reread,
+            udp_bind: options.udp_bind,
+            udp_options: options.udp,
+            sealed,
             listeners,
             connections: Connections::default(),
             dialler: Dialler::new(options.connect, known, options.tcp),
             udp,
-            tunnel,
+            tunnel: Tunnel::new(options.settings, Time::ZERO),
             http,
             unfinished: true,
             refused: Throttle::default(),
             notify: Notify::from_environment(),
             poll,
-        })
+        };
+        match peer {
+            Some(server) if meets => this.meet_through(Time::ZERO, server),
+            Some(peer) => this.tunnel.set_peer(Time::ZERO, peer),
+            None => {}
+        }
+        Ok(this)
     }
 
     /// One round of everything: the way of a byte. False after a signal to stop.
@@ -207,15 +249,13 @@ impl Loop {
                 Signal::Stop => return Ok(false),
                 Signal::Reload => {
                     self.notify.reloading();
-                    if let Err(e) = crate::logging::reopen() {
-                        warn!("log: cannot be opened anew: {}", reason(&e));
-                    }
-                    warn!("SIGHUP: reloading the configuration is not supported yet");
+                    self.reload(now);
                     self.notify.ready();
                 }
             }
         }
 
+        self.follow(now);
         // UDP socket → packet → session table → KCP → session
         self.udp.receive(&mut self.tunnel, now);
         if self.tunnel.deadline().is_some_and(|due| due <= now) {
@@ -289,6 +329,7 @@ impl Loop {
         self.settle(now);
         match self.tunnel.open(now) {
             Ok(id) => {
+                self.network.watch(now);
                 let conv = self.tunnel.conv(id).unwrap_or(0);
                 debug!("{conv:08x} accepted from {}", canonical(from));
                 if let Err(e) = register(self.poll.registry(), &mut stream, id) {
@@ -357,6 +398,7 @@ impl Loop {
             };
             self.wait(Some(Duration::from_micros(until.since(now))))?;
             if self.signals.take() == Some(Signal::Stop) {
+                info!("stopping at once");
                 break;
             }
             now = self.now();
@@ -407,6 +449,7 @@ impl Loop {
         let listeners = self.listeners.iter().filter_map(Listener::due);
         let others = self.tunnel.deadline().into_iter().chain(self.dialler.due());
         let others = others.chain(self.http.as_ref().map(Http::due));
+        let others = others.chain(self.follow_at());
         let others = others.chain(self.notify.due());
         let span = listeners.chain(others).min()?.since(self.now());
         let least = if self.udp.is_blocked() {

@@ -43,6 +43,9 @@ pub fn literal(address: &Address) -> Option<Vec<SocketAddr>> {
     }
 }
 
+/// How names are resolved; may block.
+pub type Lookup = fn(&Address) -> io::Result<Vec<SocketAddr>>;
+
 /// What became of a request to a `Resolver`.
 pub struct Answer {
     pub address: Address,
@@ -52,6 +55,7 @@ pub struct Answer {
 /// The helper thread, started with the first request, and the two channels that lead to it and back.
 pub struct Resolver {
     waker: Arc<Waker>,
+    lookup: Lookup,
     worker: Option<Worker>,
 }
 
@@ -62,18 +66,24 @@ struct Worker {
 
 impl Resolver {
     /// `waker` wakes the loop when there is an answer.
-    pub fn new(waker: Waker) -> Resolver {
+    pub fn new(waker: impl Into<Arc<Waker>>) -> Resolver {
         Resolver {
-            waker: Arc::new(waker),
+            waker: waker.into(),
+            lookup: resolve,
             worker: None,
         }
+    }
+
+    /// With another way to resolve names than the system's.
+    pub fn by(self, lookup: Lookup) -> Resolver {
+        Resolver { lookup, ..self }
     }
 
     /// Asks for the addresses of `address`; exactly one `answer` follows. Fails if there can be no thread.
     pub fn ask(&mut self, address: Address) -> io::Result<()> {
         let worker = match &mut self.worker {
             Some(worker) => worker,
-            none => none.insert(Worker::start(self.waker.clone())?),
+            none => none.insert(Worker::start(self.waker.clone(), self.lookup)?),
         };
         worker
             .requests
@@ -88,13 +98,13 @@ impl Resolver {
 }
 
 impl Worker {
-    fn start(waker: Arc<Waker>) -> io::Result<Worker> {
+    fn start(waker: Arc<Waker>, lookup: Lookup) -> io::Result<Worker> {
         let (requests, inbox) = channel::<Address>();
         let (outbox, answers) = channel();
         // It ends when the loop, and so the other end of a channel, is gone.
         let work = move || {
             for address in inbox {
-                let found = resolve(&address);
+                let found = lookup(&address);
                 if outbox.send(Answer { address, found }).is_err() || waker.wake().is_err() {
                     return;
                 }

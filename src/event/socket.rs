@@ -1,6 +1,7 @@
 //! What TCP and UDP sockets have in common before they are used: creation, options and buffers.
 
 use super::system;
+use log::warn;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +15,33 @@ pub fn new(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<So
         socket.set_only_v6(false)?;
     }
     Ok(socket)
+}
+
+/// Binds a socket, on Linux also to an address that this machine does not have yet: the network may come up later.
+pub fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    let bound = socket.bind(&address.into());
+    match bound {
+        Err(e) if e.raw_os_error() == Some(libc::EADDRNOTAVAIL) && !address.ip().is_loopback() => {
+            bind_early(socket, address)?;
+            warn!("{address}: this machine does not have this address yet; it is waited for");
+            Ok(())
+        }
+        bound => bound,
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn bind_early(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+    }
+    socket.bind(&address.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bind_early(_: &Socket, _: SocketAddr) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL))
 }
 
 /// An address as everyone but an IPv6 socket knows it: an IPv4 one that came through one is IPv4 again.
@@ -115,6 +143,16 @@ mod tests {
         let socket = udp();
         assert_eq!(buffers.apply(&socket), Ok(()));
         assert!(socket.recv_buffer_size().expect("size") >= 65536);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_address_that_may_come_is_waited_for() {
+        let later = "192.0.2.1:0".parse().expect("address");
+        let socket = udp();
+        assert!(bind(&socket, later).is_ok());
+        let bound = socket.local_addr().ok().and_then(|a| a.as_socket());
+        assert_eq!(bound.map(|a| a.ip()), Some(later.ip()));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::listen::Listener;
 use super::report::{RunError, reason};
 use super::resolve::resolve;
 use super::socket::{canonical, lacks_ipv6};
+use super::target::{RENDEZVOUS, unresolved};
 use super::udp::Udp;
 use crate::config::{Address, TcpOptions};
 use log::info;
@@ -70,17 +71,17 @@ fn bind_all(
 /// there is one. Of the addresses that names stand for, the first ones are taken that can reach each other.
 pub fn udp(options: &Options) -> Result<(Udp, Option<SocketAddr>), RunError> {
     let (target_key, target) = match &options.rendezvous_server {
-        Some(server) => ("rendezvous_server", Some(server)),
+        Some(server) => (RENDEZVOUS, Some(server)),
         None => ("udp_connect", options.udp_connect.as_ref()),
     };
     let peers = match target {
-        Some(address) => lookup(target_key, address)?,
+        Some(address) => lookup_or_wait(options, target_key, address),
         None => Vec::new(),
     };
     let peers: Vec<SocketAddr> = peers.into_iter().map(canonical).collect();
     let (key, address, places) = match (&options.udp_bind, target) {
         (Some(address), _) => ("udp_bind", address, places("udp_bind", address)?),
-        (None, Some(address)) => (target_key, address, peers.iter().map(any_port).collect()),
+        (None, Some(address)) => (target_key, address, any_ports(&peers)),
         (None, None) => {
             return Err(RunError::new(
                 "neither udp_bind nor udp_connect is set: nothing to carry",
@@ -118,33 +119,17 @@ pub fn udp(options: &Options) -> Result<(Udp, Option<SocketAddr>), RunError> {
     })
 }
 
-/// The address of a socket bound to `local` as it is on the way to `target`. Unspecified if there is no way.
-pub fn own_address(local: SocketAddr, target: SocketAddr) -> SocketAddr {
-    let local = canonical(local);
-    if !local.ip().is_unspecified() {
-        return local;
-    }
-    // connecting sends nothing, and chooses the address that the route to there has
-    let route = || {
-        let socket = std::net::UdpSocket::bind(any_port(&target))?;
-        socket.connect(target)?;
-        socket.local_addr()
-    };
-    let ip = route().map_or(local.ip(), |found| canonical(found).ip());
-    SocketAddr::new(ip, local.port())
-}
-
 /// The addresses of the service that `connect` names; none if it is not set.
-pub fn service(options: &Options) -> Result<Vec<SocketAddr>, RunError> {
+pub fn service(options: &Options) -> Vec<SocketAddr> {
     let Some(address) = &options.connect else {
         if options.listen.is_none() {
             info!("neither listen nor connect is set: this is a rendezvous server");
         }
-        return Ok(Vec::new());
+        return Vec::new();
     };
-    let found = lookup("connect", address)?;
+    let found = lookup_or_wait(options, "connect", address);
     info!("sessions of the other end are connected to {address}");
-    Ok(found)
+    found
 }
 
 /// Where to bind, in the order of trying. Without a host: everywhere, or every IPv4 address if there is no IPv6.
@@ -158,12 +143,29 @@ fn places(key: &str, address: &Address) -> Result<Vec<SocketAddr>, RunError> {
         .into())
 }
 
+/// Where to bind for these peers, if the port does not matter. For those that are not known yet: for both families.
+fn any_ports(peers: &[SocketAddr]) -> Vec<SocketAddr> {
+    if peers.is_empty() {
+        let both: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+        return both.map(|ip| SocketAddr::new(ip, 0)).into();
+    }
+    peers.iter().map(any_port).collect()
+}
+
 /// Any address and port of the peer's family.
 fn any_port(peer: &SocketAddr) -> SocketAddr {
     match peer {
         SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
         SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
     }
+}
+
+/// As `lookup`; none of a name that does not resolve: it may later.
+fn lookup_or_wait(options: &Options, key: &str, address: &Address) -> Vec<SocketAddr> {
+    options.lookup.unwrap_or(resolve)(address).unwrap_or_else(|e| {
+        unresolved(key, address, &e);
+        Vec::new()
+    })
 }
 
 fn lookup(key: &str, address: &Address) -> Result<Vec<SocketAddr>, RunError> {
@@ -258,18 +260,6 @@ mod tests {
     }
 
     #[test]
-    fn the_own_address_is_that_of_the_route() {
-        let at = |text: &str| text.parse::<SocketAddr>().expect("address");
-        for (local, own) in [
-            ("0.0.0.0:7", "127.0.0.1:7"),
-            ("[::]:7", "127.0.0.1:7"),
-            ("192.0.2.9:7", "192.0.2.9:7"),
-        ] {
-            assert_eq!(own_address(at(local), at("127.0.0.1:9")), at(own));
-        }
-    }
-
-    #[test]
     fn a_rendezvous_server_takes_the_place_of_a_peer() {
         let options = |bind: &str, server: &str| Options {
             udp_bind: address(bind),
@@ -283,14 +273,27 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_key_and_value() {
+    fn names_of_others_are_waited_for() {
         let options = Options {
             connect: address("no-such-host.invalid:22"),
+            udp_connect: address("no-such-host.invalid:23"),
             ..Options::default()
         };
-        let error = line(service(&options));
+        assert!(service(&options).is_empty());
+        let (udp, peer) = udp(&options).expect("any address");
+        assert_eq!(peer, None);
+        assert!(udp.reaches(SocketAddr::from(([192, 0, 2, 1], 1))));
+    }
+
+    #[test]
+    fn errors_name_key_and_value() {
+        let options = Options {
+            listen: address("no-such-host.invalid:22"),
+            ..Options::default()
+        };
+        let error = line(listeners(&options));
         assert!(
-            error.starts_with("connect: cannot resolve no-such-host.invalid:22: "),
+            error.starts_with("listen: cannot resolve no-such-host.invalid:22: "),
             "{error}"
         );
         let denied = io::ErrorKind::PermissionDenied.into();

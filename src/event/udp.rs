@@ -32,6 +32,8 @@ pub struct Udp {
     unsent: Option<(Train, usize)>,
     /// It has no room still.
     blocked: bool,
+    /// An error has told that there may be another network.
+    trouble: bool,
     out: Box<[u8]>,
     receive_failed: Throttle,
     send_failed: Throttle,
@@ -44,7 +46,7 @@ impl Udp {
         if options.reuseport {
             socket.set_reuse_port(true)?;
         }
-        socket.bind(&address.into())?;
+        socket::bind(&socket, address)?;
         let buffers = Buffers {
             send: options.sndbuf as usize,
             receive: options.rcvbuf as usize,
@@ -58,6 +60,7 @@ impl Udp {
             readable: true,
             unsent: None,
             blocked: false,
+            trouble: false,
             out: vec![0; TRAIN].into(),
             receive_failed: Throttle::default(),
             send_failed: Throttle::default(),
@@ -96,6 +99,11 @@ impl Udp {
     /// Whether the socket has no room: nothing is sent until `note` sees some.
     pub fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// Whether there was an error since this was last asked that a change of the network may have caused.
+    pub fn take_trouble(&mut self) -> bool {
+        std::mem::take(&mut self.trouble)
     }
 
     /// Hands the tunnel what has arrived, in a bounded batch.
@@ -150,6 +158,7 @@ impl Udp {
         let bytes = &self.out[before..train.len];
         let sent = self.batch.send(now, &train, bytes);
         if let Some(e) = sent.error {
+            self.trouble |= tells_of_the_network(&e);
             let to = train.addr;
             let why = reason(&e);
             self.send_failed
@@ -168,6 +177,20 @@ impl Udp {
             self.blocked = false;
         }
     }
+}
+
+/// Errors of sending that come with an address or a route that is gone.
+fn tells_of_the_network(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ENETUNREACH
+                | libc::EHOSTUNREACH
+                | libc::ENETDOWN
+                | libc::EADDRNOTAVAIL
+                | libc::EINVAL
+        )
+    )
 }
 
 /// Whether a socket bound to `local` can send to `peer`: the families agree, or it is bound to every address of both.

@@ -223,6 +223,10 @@ impl Rate {
         }
     }
 
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Bytes per second at which bulk may leave now.
     pub fn pacing(&self) -> f64 {
         let rate = self.capacity * self.gain();

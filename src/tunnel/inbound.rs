@@ -101,7 +101,7 @@ impl Tunnel {
                 .complaints
                 .say(now, from, "it is not from the other end");
         }
-        let packet = match self.packets.open(datagram) {
+        let packet = match self.packets.open(now, from, datagram) {
             Ok(packet) => packet,
             Err(Rejected::Replay) => {
                 self.counters.replayed += 1;

@@ -17,6 +17,7 @@ mod ending;
 mod inbound;
 mod packet;
 mod registry;
+mod reload;
 mod rendezvous;
 mod roam;
 pub mod stats;
@@ -675,6 +676,7 @@ impl Tunnel {
             self.ended.deadline(),
             self.ping_at(),
             self.meeting_at(),
+            self.keys_at(),
             self.next_probe().map(|(at, _)| at),
         ]
         .into_iter()
@@ -723,6 +725,7 @@ impl Tunnel {
         }
         self.due = due;
         self.ended.expire(now);
+        self.advance_keys(now);
         self.waiting.expire(now);
         while let Some((_, lane)) = self.next_probe().filter(|(at, _)| *at <= now) {
             self.ask_probes(lane, None, now);

@@ -1,51 +1,357 @@
-//! From a packet to a datagram and back: padding and seal.
+//! From a packet to a datagram and back: padding and seal; and which key is used while one replaces another.
 
 use crate::crypto::{Rejected, Sealing};
+use crate::time::{SEC, Time};
 use rand::{RngExt, rngs::SmallRng};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 
 /// The most padding that the protocol has; less than a header of KCP, so that it is never taken for one.
 const PADDING_MOST: usize = 15;
 /// The longest datagram of the protocol.
 pub const DATAGRAM_MAX: usize = 1500;
+/// The most keys at once, the newest included.
+const KEYS_MOST: usize = 4;
+/// An address that has used a newer key, and only older ones for so long, has gone back: it was started anew.
+const BACK_AFTER: u64 = 10 * SEC;
+/// Addresses of which is known which key they use, at most.
+const USERS_MOST: usize = 65_536;
+/// Other ends are shown a new key when it is there, and again so long after that.
+const GREET_AGAIN: [u64; 2] = [SEC, 3 * SEC];
+
+/// A key that is accepted.
+struct Accepted {
+    sealing: Sealing,
+    serial: u32,
+    /// Until when; that of the newest is not looked at.
+    until: Time,
+}
 
 /// Seals and opens; without a key, passes through.
 pub struct Packets {
-    sealing: Option<Sealing>,
+    /// The newest last. One of them, or none, unless a key is being replaced.
+    keys: Vec<Accepted>,
+    serial: u32,
+    /// While a key is being replaced: the serial of the key that each address uses, and when it has.
+    users: HashMap<SocketAddr, (u32, Time)>,
+    /// Who is to be shown the newest key, when that is done again, and how often it was.
+    greet: VecDeque<SocketAddr>,
+    greet_again: Option<(Time, usize)>,
+    /// A datagram, while keys are tried on it.
+    copy: Vec<u8>,
     rng: SmallRng,
 }
 
 impl Packets {
     pub fn new(sealing: Option<Sealing>, rng: SmallRng) -> Packets {
-        Packets { sealing, rng }
+        let mut packets = Packets {
+            keys: Vec::new(),
+            serial: 0,
+            users: HashMap::new(),
+            greet: VecDeque::new(),
+            greet_again: None,
+            copy: Vec::new(),
+            rng,
+        };
+        if let Some(sealing) = sealing {
+            packets.add(sealing);
+        }
+        packets
     }
 
-    /// What sealing adds to a packet, bytes.
+    fn add(&mut self, sealing: Sealing) {
+        self.serial += 1;
+        self.keys.push(Accepted {
+            sealing,
+            serial: self.serial,
+            until: Time::NEVER,
+        });
+    }
+
+    /// What sealing adds to a packet, bytes; the same for all keys.
     pub fn overhead(&self) -> usize {
-        self.sealing.as_ref().map_or(0, Sealing::overhead)
+        self.keys.last().map_or(0, |key| key.sealing.overhead())
     }
 
     pub fn sealed(&self) -> bool {
-        self.sealing.is_some()
+        !self.keys.is_empty()
     }
 
-    /// Makes a datagram of the packet in `buf[..len]`, in place; `most` is the size of the path's largest packet.
-    /// Returns the datagram's length.
-    pub fn close(&mut self, buf: &mut [u8], len: usize, most: usize) -> usize {
-        let Some(sealing) = &mut self.sealing else {
-            return len;
+    /// From now on this key is accepted, too, and used to send to whoever has used it. The present ones go on being
+    /// accepted until `until`, and one of them is used to send to all others. False, and nothing changes, if it is the
+    /// newest one already. Its overhead must be that of the present one; without a key there is nothing to replace.
+    pub fn replace(&mut self, sealing: Sealing, until: Time) -> bool {
+        let same = |key: &Accepted| key.sealing.is_like(&sealing);
+        let Some(newest) = self.keys.last_mut() else {
+            return false;
         };
+        if same(newest) || newest.sealing.overhead() != sealing.overhead() {
+            return false;
+        }
+        newest.until = until;
+        match self.keys.iter().position(same) {
+            // its nonces must not be forgotten
+            Some(place) => {
+                let mut back = self.keys.remove(place);
+                self.serial += 1;
+                (back.serial, back.until) = (self.serial, Time::NEVER);
+                self.keys.push(back);
+            }
+            None => self.add(sealing),
+        }
+        if self.keys.len() > KEYS_MOST {
+            self.keys.remove(0);
+        }
+        self.greet_again = None;
+        true
+    }
+
+    /// Has the newest key be shown to these addresses.
+    pub fn greet(&mut self, addresses: Vec<SocketAddr>, now: Time) {
+        let newest = self.keys.last().map(|key| key.serial);
+        self.greet = addresses.into();
+        self.greet
+            .retain(|a| self.users.get(a).map(|user| user.0) != newest);
+        let done = self.greet_again.map_or(0, |(_, done)| done + 1);
+        let pause = GREET_AGAIN.get(done);
+        self.greet_again = pause.map(|pause| (now.after(*pause), done));
+    }
+
+    /// The next address that is to be shown the newest key, by a datagram of `close_newly`.
+    pub fn next_to_greet(&mut self) -> Option<SocketAddr> {
+        self.greet.pop_front()
+    }
+
+    pub fn greets_again_at(&self) -> Option<Time> {
+        self.greet_again.map(|(at, _)| at)
+    }
+
+    /// When a key ends that was replaced.
+    pub fn expires_at(&self) -> Option<Time> {
+        let (_, older) = self.keys.split_last()?;
+        older.iter().map(|key| key.until).min()
+    }
+
+    /// Drops the keys whose time has come. True if only the newest is left.
+    pub fn expire(&mut self, now: Time) -> bool {
+        let newest = self.serial_of_newest();
+        self.keys
+            .retain(|key| key.until > now || Some(key.serial) == newest);
+        let over = self.keys.len() == 1;
+        if over {
+            self.users = HashMap::new();
+            self.copy = Vec::new();
+            self.greet_again = None;
+        }
+        over
+    }
+
+    fn serial_of_newest(&self) -> Option<u32> {
+        self.keys.last().map(|key| key.serial)
+    }
+
+    /// Makes a datagram for `to` of the packet in `buf[..len]`, in place; `most` is the size of the path's largest packet.
+    /// Returns the datagram's length.
+    pub fn close(&mut self, to: SocketAddr, buf: &mut [u8], len: usize, most: usize) -> usize {
+        let place = match self.keys.len() {
+            0 => return len,
+            1 => 0,
+            _ => self.place_of(to),
+        };
+        self.close_with(place, buf, len, most)
+    }
+
+    /// As `close`, always with the newest key.
+    pub fn close_newly(&mut self, buf: &mut [u8], len: usize, most: usize) -> usize {
+        match self.keys.len() {
+            0 => len,
+            n => self.close_with(n - 1, buf, len, most),
+        }
+    }
+
+    fn close_with(&mut self, place: usize, buf: &mut [u8], len: usize, most: usize) -> usize {
         let room = most.saturating_sub(len).min(PADDING_MOST);
         // hides the exact size of short messages
         let padding = self.rng.random_range(0..=room);
         buf[len..len + padding].fill(padding as u8);
-        sealing.seal(buf, len + padding)
+        self.keys[place].sealing.seal(buf, len + padding)
+    }
+
+    /// Where the key is that an address uses: the oldest if it is not known to have another.
+    fn place_of(&self, addr: SocketAddr) -> usize {
+        let serial = self.users.get(&addr).map(|user| user.0);
+        let known = |serial| self.keys.iter().position(|key| key.serial == serial);
+        serial.and_then(known).unwrap_or(0)
     }
 
     /// The packet in a datagram.
-    pub fn open<'a>(&mut self, datagram: &'a mut [u8]) -> Result<&'a mut [u8], Rejected> {
-        match &mut self.sealing {
-            Some(sealing) => sealing.open(datagram),
-            None => Ok(datagram),
+    pub fn open<'a>(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        datagram: &'a mut [u8],
+    ) -> Result<&'a mut [u8], Rejected> {
+        match &mut self.keys[..] {
+            [] => Ok(datagram),
+            [only] => only.sealing.open(datagram),
+            _ => self.open_with_any(now, from, datagram),
         }
+    }
+
+    fn open_with_any<'a>(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        datagram: &'a mut [u8],
+    ) -> Result<&'a mut [u8], Rejected> {
+        self.copy.clear();
+        self.copy.extend_from_slice(datagram);
+        let first = self.place_of(from);
+        let others = (0..self.keys.len()).rev().filter(|place| *place != first);
+        let mut why = None;
+        for place in std::iter::once(first).chain(others) {
+            if why.is_some() {
+                // what a failed attempt leaves is not specified
+                datagram.copy_from_slice(&self.copy);
+            }
+            let key = &mut self.keys[place];
+            match key.sealing.open(datagram).map(|packet| packet.len()) {
+                Ok(len) => {
+                    let serial = key.serial;
+                    self.note_user(now, from, serial);
+                    return Ok(&mut datagram[..len]);
+                }
+                // a copy is one whatever the other keys make of it
+                Err(e) if why != Some(Rejected::Replay) => why = Some(e),
+                Err(_) => {}
+            }
+        }
+        Err(why.unwrap_or(Rejected::Seal))
+    }
+
+    fn note_user(&mut self, now: Time, addr: SocketAddr, serial: u32) {
+        if let Some((last, at)) = self.users.get_mut(&addr) {
+            // what was sealed with an older key may just be late
+            if serial >= *last || now.since(*at) >= BACK_AFTER {
+                (*last, *at) = (serial, now);
+            }
+            return;
+        }
+        if self.users.len() >= USERS_MOST {
+            // whoever is still there will be heard again
+            self.users.clear();
+        }
+        self.users.insert(addr, (serial, now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Key, Method};
+    use rand::SeedableRng;
+
+    const UNTIL: Time = Time::from_millis(600_000);
+
+    fn at(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    fn sealing(password: &str) -> Sealing {
+        Sealing::new(Method::Chacha20Poly1305Ietf, &Key::from_password(password))
+    }
+
+    fn packets(password: &str) -> Packets {
+        Packets::new(Some(sealing(password)), SmallRng::seed_from_u64(1))
+    }
+
+    fn send(from: &mut Packets, to: SocketAddr) -> Vec<u8> {
+        let mut buf = [7; 100];
+        let len = from.close(to, &mut buf, 20, 20);
+        buf[..len].to_vec()
+    }
+
+    fn opens(by: &mut Packets, from: SocketAddr, mut datagram: Vec<u8>) -> Result<(), Rejected> {
+        by.open(Time::ZERO, from, &mut datagram)
+            .map(|packet| assert_eq!(packet[..20], [7; 20]))
+    }
+
+    #[test]
+    fn a_new_key_is_used_for_whoever_has_used_it() {
+        let (mut here, mut there) = (packets("old"), packets("old"));
+        let mut stranger = packets("new");
+        assert!(here.replace(sealing("new"), UNTIL));
+        // the other end knows the old one only
+        assert_eq!(opens(&mut there, at(1), send(&mut here, at(2))), Ok(()));
+        assert_eq!(opens(&mut here, at(2), send(&mut there, at(1))), Ok(()));
+        // it gets the new one, and is shown that it may use it
+        assert!(there.replace(sealing("new"), UNTIL));
+        assert_eq!(opens(&mut here, at(2), send(&mut there, at(1))), Ok(()));
+        let mut hello = [7; 100];
+        let len = there.close_newly(&mut hello, 20, 20);
+        assert_eq!(opens(&mut here, at(2), hello[..len].to_vec()), Ok(()));
+        let datagram = send(&mut here, at(2));
+        assert_eq!(opens(&mut stranger, at(1), datagram.clone()), Ok(()));
+        assert_eq!(opens(&mut there, at(1), datagram), Ok(()));
+        // and another address still gets the old one
+        let other = send(&mut here, at(3));
+        assert_eq!(opens(&mut stranger, at(1), other), Err(Rejected::Seal));
+        assert!(here.expire(UNTIL));
+        let other = send(&mut here, at(3));
+        assert_eq!(opens(&mut stranger, at(1), other), Ok(()));
+    }
+
+    #[test]
+    fn late_datagrams_do_not_bring_the_old_key_back_and_a_restart_does() {
+        let (mut here, mut there) = (packets("old"), packets("old"));
+        let late = send(&mut there, at(1));
+        here.replace(sealing("new"), UNTIL);
+        there = packets("new");
+        assert_eq!(opens(&mut here, at(2), send(&mut there, at(1))), Ok(()));
+        assert_eq!(opens(&mut here, at(2), late), Ok(()));
+        assert_eq!(opens(&mut there, at(1), send(&mut here, at(2))), Ok(()));
+        let mut restarted = packets("old");
+        let mut datagram = send(&mut restarted, at(1));
+        let now = Time::from_micros(BACK_AFTER);
+        assert!(here.open(now, at(2), &mut datagram).is_ok());
+        let datagram = send(&mut here, at(2));
+        assert_eq!(opens(&mut restarted, at(1), datagram), Ok(()));
+    }
+
+    #[test]
+    fn an_old_key_ends_in_time_and_copies_stay_copies() {
+        let (mut here, mut there) = (packets("old"), packets("old"));
+        let datagram = send(&mut there, at(1));
+        assert_eq!(opens(&mut here, at(2), datagram.clone()), Ok(()));
+        let late = send(&mut there, at(1));
+        assert!(here.replace(sealing("new"), UNTIL));
+        assert!(!here.replace(sealing("new"), UNTIL), "it is the same");
+        assert_eq!(
+            opens(&mut here, at(2), datagram.clone()),
+            Err(Rejected::Replay)
+        );
+        // back again: what was seen is not forgotten
+        assert!(here.replace(sealing("old"), UNTIL));
+        assert_eq!(opens(&mut here, at(2), datagram), Err(Rejected::Replay));
+        assert!(here.replace(sealing("new"), UNTIL));
+        assert_eq!(here.expires_at(), Some(UNTIL));
+        assert!(!here.expire(Time::from_millis(1)));
+        assert!(here.expire(UNTIL));
+        assert_eq!(here.expires_at(), None);
+        assert_eq!(opens(&mut here, at(2), late), Err(Rejected::Seal));
+    }
+
+    #[test]
+    fn keys_are_few_and_of_one_overhead() {
+        let mut here = packets("0");
+        for password in ["1", "2", "3", "4", "5"] {
+            assert!(here.replace(sealing(password), UNTIL));
+        }
+        assert_eq!(here.keys.len(), KEYS_MOST);
+        let key = Key::from_password("6");
+        let longer = Sealing::new(Method::Xchacha20Poly1305Ietf, &key);
+        assert!(!here.replace(longer, UNTIL));
+        let mut open = Packets::new(None, SmallRng::seed_from_u64(1));
+        assert!(!open.replace(sealing("1"), UNTIL) && !open.sealed());
     }
 }

@@ -320,6 +320,11 @@ impl Tunnel {
         false
     }
 
+    /// Whether the rendezvous server has left some messages in a row without an answer.
+    pub fn rendezvous_is_silent(&self) -> bool {
+        self.meeting.through.is_some() && self.meeting.asked >= MISSED as u32
+    }
+
     /// When `advance_meeting` has something to do next.
     pub(super) fn meeting_at(&self) -> Option<Time> {
         let meeting = &self.meeting;

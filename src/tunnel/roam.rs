@@ -552,6 +552,14 @@ impl Tunnel {
         self.rest_lane(other);
     }
 
+    /// Has the peer show whether it is there, and us to it: what came from it has stopped.
+    pub fn ask_peer(&mut self, now: Time) {
+        if let Some(peer) = self.peer {
+            self.ping(peer, now);
+            self.show_up(peer, now);
+        }
+    }
+
     /// This machine's own address has changed, or its socket was made anew: nothing that is known of any path holds, what
     /// was sent is sent again at once, and the other ends are shown where this one is.
     pub fn network_changed(&mut self, now: Time) {

@@ -72,6 +72,21 @@ impl Tunnel {
     }
 
     fn transmit_first(&mut self, now: Time, out: &mut [u8]) -> Option<(Train, Next)> {
+        if let Some((addr, len)) = self.show_new_key(now, out) {
+            let train = Train {
+                addr,
+                local: None,
+                len,
+                segment: len,
+            };
+            let next = Next {
+                addr,
+                asked: None,
+                len,
+                kind: Kind::Urgent,
+            };
+            return Some((train, next));
+        }
         let next = self.next_packet(now, out)?;
         let (most, local) = match self.addresses.get(&next.addr) {
             Some(lane) => {
@@ -84,7 +99,7 @@ impl Tunnel {
             // an answer to somebody unknown: padding must not make it longer than what it answers
             None => (next.len, next.asked),
         };
-        let len = self.packets.close(out, next.len, most);
+        let len = self.packets.close(next.addr, out, next.len, most);
         self.counters.sent += 1;
         self.counters.sent_bytes += len as u64;
         let train = Train {
@@ -118,7 +133,7 @@ impl Tunnel {
             }
             Kind::Bulk(_) | Kind::Urgent => return None,
         };
-        let len = self.packets.close(out, len, most);
+        let len = self.packets.close(first.addr, out, len, most);
         self.counters.sent += 1;
         self.counters.sent_bytes += len as u64;
         Some(len)

@@ -1,5 +1,8 @@
 //! Real daemons with real sockets on the loopback interface, and the programs at both ends of a tunnel.
 
+// Each test program uses its part of it.
+#![allow(dead_code)]
+
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};
@@ -81,7 +84,7 @@ impl Drop for File {
 pub struct Daemon {
     child: Child,
     log: Arc<Mutex<String>>,
-    _config: File,
+    config: File,
 }
 
 impl Daemon {
@@ -119,15 +122,21 @@ impl Daemon {
                 log.push('\n');
             }
         });
-        Daemon {
-            child,
-            log,
-            _config: config,
-        }
+        Daemon { child, log, config }
     }
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Writes its configuration anew, has it read, and waits until the log has `part` once more than before.
+    pub fn reload(&self, config: &str, part: &str) {
+        let lines = || self.log().matches(part).count();
+        let before = lines();
+        fs::write(&self.config.path, config).expect("a file");
+        self.signal(libc::SIGHUP);
+        let said = eventually(|| lines() > before);
+        assert!(said, "{part:?} is not in the log:\n{}", self.log());
     }
 
     /// What it has written to standard error.

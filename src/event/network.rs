@@ -1,0 +1,373 @@
+//! How the loop follows what changes around it: this machine's own address, the addresses of the other end's name, and the
+//! machine's sleep. The new UDP socket and the tunnel's being told are here; what sessions make of it is the tunnel's.
+//!
+//! Nobody tells this process when the network changes, so it looks: which address does the route to the peer give? To ask
+//! the system sends nothing.
+
+use super::socket::canonical;
+use super::target::RENDEZVOUS;
+use super::udp::Udp;
+use super::{Loop, UDP};
+use crate::time::{MS, SEC, Time};
+use log::{debug, info, warn};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+/// How often the own address is looked at, microseconds: while packets come or came just now; while there is no way to the
+/// peer; while sessions rest; without sessions.
+const BUSY: u64 = 500 * MS;
+const NO_WAY: u64 = SEC;
+const RESTING: u64 = 5 * SEC;
+const EMPTY: u64 = 25 * SEC;
+/// Packets that came within this are just now.
+const JUST_NOW: u64 = 5 * SEC;
+/// So many datagrams from one look to the next are a flow. When it stops, the peer is asked whether it has: who only
+/// receives would not notice otherwise that a router has forgotten the way back. So often, if nothing comes.
+const FLOW: u64 = 8;
+const ASK_TIMES: u32 = 6;
+/// After an error of the socket it is looked at soon.
+const AFTER_ERROR: u64 = 50 * MS;
+/// A peer that is silent for so long may be behind a router that has a wrong idea of our port: another one is tried, then
+/// ever more rarely.
+const STUBBORN: u64 = 20 * SEC;
+const STUBBORN_MOST: u64 = 600 * SEC;
+/// A sleep of the machine that is worth to be noticed.
+const NAP: Duration = Duration::from_secs(1);
+
+/// What is known of this machine's own network.
+#[derive(Default)]
+pub struct Network {
+    /// The address that the route to the peer gave. None: there was no way.
+    own: Option<IpAddr>,
+    looked: bool,
+    next: Time,
+    /// Datagrams received at the last look, and when the number was last seen to grow.
+    received: u64,
+    heard_at: Option<Time>,
+    /// A flow came at the last look; or how often the peer was asked since it stopped.
+    flows: bool,
+    asked: u32,
+    /// When another port is tried, and the pause after that.
+    port_at: Option<(Time, u64)>,
+}
+
+impl Network {
+    /// Looks soon.
+    fn hurry(&mut self, now: Time) {
+        self.next = self.next.min(now.after(AFTER_ERROR));
+    }
+
+    /// A session begins: it is worth a look from now on.
+    pub fn watch(&mut self, now: Time) {
+        self.next = self.next.min(now.after(BUSY));
+    }
+
+    /// What was known holds no more: the next look finds a change.
+    fn forget(&mut self) {
+        (self.own, self.looked, self.next) = (None, true, Time::ZERO);
+    }
+
+    /// Takes note of what the route gives now. True if that is another address than before.
+    fn look(&mut self, own: Option<IpAddr>) -> bool {
+        let first = !std::mem::replace(&mut self.looked, true);
+        let before = std::mem::replace(&mut self.own, own);
+        if before.is_some() && own.is_none() {
+            info!("there is no way to the other end now");
+        }
+        !first && own.is_some() && own != before
+    }
+
+    /// Sets when to look next. True if the peer is to be asked: something has come just now, and nothing comes any more.
+    fn plan(&mut self, now: Time, received: u64, sessions: usize) -> bool {
+        let more = received - std::mem::replace(&mut self.received, received);
+        if more > 0 {
+            (self.heard_at, self.asked) = (Some(now), 0);
+        }
+        let stopped = more == 0 && (self.flows || self.asked > 0) && sessions > 0;
+        let asks = stopped && self.asked < ASK_TIMES;
+        self.asked += u32::from(asks);
+        self.flows = more >= FLOW;
+        let busy = self.heard_at.is_some_and(|at| now.since(at) < JUST_NOW);
+        let pause = match self.own {
+            None => NO_WAY,
+            Some(_) if sessions == 0 => EMPTY,
+            Some(_) if busy => BUSY,
+            Some(_) => RESTING,
+        };
+        self.next = now.after(pause);
+        asks
+    }
+
+    /// Whether another port is to be tried. `silent`: since when the peer counts as silent, if it is by now.
+    fn wants_port(&mut self, now: Time, silent: Option<Time>) -> bool {
+        let Some(since) = silent else {
+            self.port_at = None;
+            return false;
+        };
+        let (at, pause) = *self
+            .port_at
+            .get_or_insert((since.after(STUBBORN), 2 * STUBBORN));
+        let due = at <= now;
+        if due {
+            self.port_at = Some((now.after(pause), (2 * pause).min(STUBBORN_MOST)));
+        }
+        due
+    }
+}
+
+impl Loop {
+    /// Looks at everything that may have changed, as far as it is time.
+    pub(super) fn follow(&mut self, now: Time) {
+        let slept = self.epoch.slept();
+        if slept >= NAP {
+            info!("the machine has slept for {} s", slept.as_secs());
+            self.network.forget();
+            // before what waits in the socket is taken for a sign of life
+            self.tunnel.advance(now);
+        }
+        self.follow_name(now);
+        let Some(goal) = self.goal() else {
+            return;
+        };
+        if self.udp.take_trouble() {
+            self.network.hurry(now);
+        }
+        let changed = self.network.next <= now && {
+            let own = own_address(self.udp.local(), goal);
+            let changed = self.network.look(own);
+            let sessions = self.tunnel.sessions();
+            let received = self.tunnel.counters().received;
+            if self.network.plan(now, received, sessions) && !changed {
+                self.tunnel.ask_peer(now);
+            }
+            changed
+        };
+        let silent = self.tunnel.peer_silent_at().filter(|at| *at <= now);
+        if changed {
+            if let Some(own) = self.network.own {
+                info!("this machine reaches {goal} from {own} now");
+            }
+            self.renew(now);
+        } else if self.sealed && self.udp_bind.is_none() && self.network.wants_port(now, silent) {
+            // without a key the other end would not know its sessions again
+            debug!("{goal} is silent: another port is tried");
+            self.renew(now);
+        }
+    }
+
+    /// Where this end sends on its own account.
+    fn goal(&self) -> Option<SocketAddr> {
+        self.rendezvous.or(self.tunnel.peer())
+    }
+
+    /// Makes a new socket, where the port may be any, and goes on with it.
+    fn renew(&mut self, now: Time) {
+        if self.udp_bind.is_none() {
+            match self.new_socket() {
+                Ok(udp) => self.udp = udp,
+                Err(e) => warn!("udp: no new socket: {}", super::reason(&e)),
+            }
+        }
+        self.tunnel.network_changed(now);
+        if let Some(server) = self.rendezvous {
+            self.meet_through(now, server);
+        }
+    }
+
+    fn new_socket(&self) -> io::Result<Udp> {
+        let any = SocketAddr::new(self.udp.local().ip(), 0);
+        let mut udp = Udp::bind(any, &self.udp_options)?;
+        udp.register(self.poll.registry(), UDP)?;
+        debug!("UDP bound to {}", udp.local());
+        Ok(udp)
+    }
+
+    /// Goes through this rendezvous server from now on.
+    pub(super) fn meet_through(&mut self, now: Time, server: SocketAddr) {
+        self.rendezvous = Some(server);
+        let local = canonical(self.udp.local());
+        let ip = own_address(local, server).unwrap_or(local.ip());
+        let own = SocketAddr::new(ip, local.port());
+        self.tunnel.set_rendezvous(now, server, own);
+    }
+
+    /// Finds out what the name of the other end, or of the rendezvous server, means, if nobody answers where it is taken
+    /// to be.
+    fn follow_name(&mut self, now: Time) {
+        let silent = self.silent_at().is_some_and(|at| at <= now);
+        let Some(target) = &mut self.target else {
+            return;
+        };
+        if silent {
+            target.ask(now, &mut self.names);
+        } else {
+            target.heard();
+        }
+        let (key, mut found) = (target.key(), Vec::new());
+        while let Some(answer) = self.names.answer() {
+            found = target.answer(now, answer);
+        }
+        let found = found.into_iter().map(canonical);
+        let found: Vec<SocketAddr> = found.filter(|a| self.udp.reaches(*a)).collect();
+        let present = self.goal();
+        let place = found.iter().position(|a| Some(*a) == present);
+        if key == RENDEZVOUS && place.is_some() {
+            // it does not answer every registration
+            return;
+        }
+        // of several addresses, each has its turn
+        let next = place.map_or(0, |place| place + 1);
+        let Some(address) = found.get(next).or(found.first()).copied() else {
+            return;
+        };
+        if present == Some(address) {
+            return;
+        }
+        info!("{key}: its name stands for {address} now");
+        match key {
+            RENDEZVOUS => self.meet_through(now, address),
+            _ => self.tunnel.set_peer(now, address),
+        }
+        self.network.next = Time::ZERO;
+    }
+
+    /// From when on the one that is named does not answer.
+    fn silent_at(&self) -> Option<Time> {
+        match (&self.target, self.goal()) {
+            (_, None) => Some(Time::ZERO),
+            (Some(target), _) if target.key() == RENDEZVOUS => {
+                self.tunnel.rendezvous_is_silent().then_some(Time::ZERO)
+            }
+            _ => self.tunnel.peer_silent_at(),
+        }
+    }
+
+    /// When `follow` has something to do. None: not before an event.
+    pub(super) fn follow_at(&self) -> Option<Time> {
+        let target = self.target.as_ref();
+        let name = target.and_then(|target| Some(self.silent_at()?.max(target.due())));
+        let look = self.goal().map(|_| self.network.next);
+        look.into_iter().chain(name).min()
+    }
+}
+
+/// The address of this machine on the way to `goal`, for a socket that is bound to `local`. None: there is no way.
+fn own_address(local: SocketAddr, goal: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match goal {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let local = canonical(local).ip();
+    let from = if local.is_unspecified() { any } else { local };
+    let route = || {
+        let socket = UdpSocket::bind((from, 0))?;
+        // sends nothing, and chooses the address that the route has
+        socket.connect(goal)?;
+        socket.local_addr()
+    };
+    route().ok().map(|own| canonical(own).ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> Option<IpAddr> {
+        text.parse().ok()
+    }
+
+    #[test]
+    fn the_route_gives_the_address() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect("address");
+        let here = at("127.0.0.1:9");
+        for local in ["0.0.0.0:7", "[::]:7", "127.0.0.1:7"] {
+            assert_eq!(own_address(at(local), here), ip("127.0.0.1"), "{local}");
+        }
+        // an address that this machine does not have
+        assert_eq!(own_address(at("192.0.2.1:7"), here), None);
+    }
+
+    #[test]
+    fn another_address_is_a_change_and_none_is_not() {
+        let mut network = Network::default();
+        let looks = [
+            (ip("192.0.2.1"), false),
+            (ip("192.0.2.1"), false),
+            (ip("192.0.2.2"), true),
+            (None, false),
+            (None, false),
+            (ip("192.0.2.2"), true),
+        ];
+        for (own, changed) in looks {
+            assert_eq!(network.look(own), changed, "{own:?}");
+        }
+        network.forget();
+        assert!(network.look(ip("192.0.2.2")), "after a sleep");
+        let mut late = Network::default();
+        assert!(!late.look(None));
+        assert!(late.look(ip("192.0.2.1")), "a network that comes up");
+    }
+
+    #[test]
+    fn it_looks_often_where_that_matters() {
+        let mut network = Network::default();
+        let mut pause = |own, now, received, sessions| {
+            network.look(own);
+            network.plan(Time::from_micros(now), received, sessions);
+            network.next.since(Time::from_micros(now))
+        };
+        let here = ip("192.0.2.1");
+        assert_eq!(pause(here, 0, 0, 1), RESTING);
+        assert_eq!(pause(here, SEC, 5, 1), BUSY);
+        assert_eq!(pause(here, 3 * SEC, 5, 1), BUSY);
+        assert_eq!(pause(here, 7 * SEC, 5, 1), RESTING);
+        assert_eq!(pause(here, 8 * SEC, 9, 0), EMPTY);
+        assert_eq!(pause(None, 9 * SEC, 9, 0), NO_WAY);
+        let now = Time::from_micros(9 * SEC);
+        network.watch(now);
+        assert_eq!(network.next.since(now), BUSY);
+        network.hurry(now);
+        assert_eq!(network.next.since(now), AFTER_ERROR);
+    }
+
+    #[test]
+    fn the_peer_is_asked_when_a_flow_stops() {
+        let mut network = Network::default();
+        network.look(ip("192.0.2.1"));
+        // datagrams received by each look, and whether the peer is asked then
+        let looks = [
+            (0, false),
+            (FLOW - 1, false),
+            (FLOW - 1, false),
+            (100, false),
+            (100, true),
+            (100, true),
+            // its answer
+            (101, false),
+            (101, false),
+            (200, false),
+        ];
+        for (i, (received, asks)) in looks.into_iter().enumerate() {
+            let now = Time::from_micros(i as u64 * BUSY);
+            assert_eq!(network.plan(now, received, 1), asks, "{i}");
+        }
+        let asked = (0..20).filter(|_| network.plan(Time::ZERO, 200, 1)).count();
+        assert_eq!(asked, ASK_TIMES as usize);
+    }
+
+    #[test]
+    fn another_port_is_tried_ever_more_rarely() {
+        let mut network = Network::default();
+        let at = |secs: u64| Time::from_micros(secs * SEC);
+        let mut tried = Vec::new();
+        for second in 100..400 {
+            if network.wants_port(at(second), Some(at(100))) {
+                tried.push(second);
+            }
+        }
+        assert_eq!(tried, [120, 160, 240]);
+        assert!(!network.wants_port(at(400), None));
+        assert!(!network.wants_port(at(500), Some(at(499))));
+    }
+}

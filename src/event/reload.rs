@@ -1,0 +1,65 @@
+//! SIGHUP: the configuration is read again, and what can change without ending sessions does. Which keys can is in
+//! `config::change`.
+
+use super::Loop;
+use super::report::reason;
+use crate::config::{Change, Config};
+use crate::logging;
+use crate::time::Time;
+use log::{error, info, warn};
+
+/// How the configuration is read again.
+pub struct Reread {
+    /// What is in effect.
+    pub present: Config,
+    /// Reads it. The error is one line.
+    pub read: Box<dyn Fn() -> Result<Config, String>>,
+}
+
+impl Loop {
+    pub(super) fn reload(&mut self, now: Time) {
+        if let Err(e) = logging::reopen() {
+            warn!("log: cannot be opened anew: {}", reason(&e));
+        }
+        let Some(reread) = &mut self.reread else {
+            return warn!("SIGHUP: there is no configuration to read again");
+        };
+        let outcome = (reread.read)().and_then(|new| reread.present.changed_to(&new));
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(e) => return error!("SIGHUP: {e}; nothing is changed"),
+        };
+        info!("SIGHUP: the configuration is read again");
+        let known = std::mem::replace(&mut reread.present, outcome.config).warnings;
+        let config = reread.present.clone();
+        self.take_over(now, &config);
+        say(&outcome.changes);
+        for warning in &config.warnings {
+            if !known.contains(warning) {
+                warn!("{warning}");
+            }
+        }
+    }
+
+    fn take_over(&mut self, now: Time, config: &Config) {
+        self.tunnel.reload(now, config.settings());
+        self.dialler
+            .reload(config.connect.clone(), config.tcp.clone());
+        for listener in &self.listeners {
+            listener.reload(&config.tcp);
+        }
+        logging::set_level(config.loglevel);
+    }
+}
+
+fn say(changes: &[Change]) {
+    if changes.is_empty() {
+        info!("SIGHUP: nothing has changed");
+    }
+    for change in changes {
+        match change.refused {
+            None => info!("SIGHUP: {change}"),
+            Some(_) => warn!("SIGHUP: {change}"),
+        }
+    }
+}

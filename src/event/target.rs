@@ -1,0 +1,166 @@
+//! The name of the other end, or of whoever leads there: resolved again while nothing is known of it or nothing comes from
+//! it, ever more rarely. What is done with an address that was found is decided in `network`.
+
+use super::report::reason;
+use super::resolve::{Answer, Resolver, literal};
+use crate::config::Address;
+use crate::time::{SEC, Time};
+use log::warn;
+use std::io;
+use std::net::SocketAddr;
+
+/// The pause between two attempts, microseconds: it doubles from the first to the second of these.
+const FIRST_PAUSE: u64 = SEC;
+const LAST_PAUSE: u64 = 60 * SEC;
+/// The log says (again) that a name does not resolve after so long.
+const REMIND: u64 = 600 * SEC;
+
+/// The key of a target that is not the other end itself.
+pub const RENDEZVOUS: &str = "rendezvous_server";
+
+/// A name that may come to mean another address.
+pub struct Target {
+    key: &'static str,
+    name: Address,
+    /// An answer is to come.
+    asked: bool,
+    pause: u64,
+    /// Not to be asked before.
+    next: Time,
+    /// Whether the last answer was none, and when the log says so again.
+    failed: Option<Time>,
+}
+
+impl Target {
+    /// None: what is configured is no name, and always means the same. `found`: it was resolved at the start.
+    pub fn new(key: &'static str, configured: Option<&Address>, found: bool) -> Option<Target> {
+        let name = configured.filter(|address| literal(address).is_none())?;
+        Some(Target {
+            key,
+            name: name.clone(),
+            asked: false,
+            pause: FIRST_PAUSE,
+            next: Time::from_micros(if found { 0 } else { FIRST_PAUSE }),
+            failed: (!found).then_some(Time::from_micros(REMIND)),
+        })
+    }
+
+    pub fn key(&self) -> &'static str {
+        self.key
+    }
+
+    /// The name is good: when it is asked for again, it is at once.
+    pub fn heard(&mut self) {
+        (self.pause, self.next) = (FIRST_PAUSE, Time::ZERO);
+    }
+
+    /// When it is to be asked for, if it is wanted.
+    pub fn due(&self) -> Time {
+        if self.asked { Time::NEVER } else { self.next }
+    }
+
+    /// Asks for its addresses if it is time.
+    pub fn ask(&mut self, now: Time, resolver: &mut Resolver) {
+        if self.due() > now {
+            return;
+        }
+        self.next = now.after(self.pause);
+        self.pause = (2 * self.pause).min(LAST_PAUSE);
+        match resolver.ask(self.name.clone()) {
+            Ok(()) => self.asked = true,
+            Err(e) => self.complain(now, &e),
+        }
+    }
+
+    /// The addresses that it has now; none if that cannot be found out.
+    pub fn answer(&mut self, now: Time, answer: Answer) -> Vec<SocketAddr> {
+        self.asked = false;
+        match answer.found {
+            Ok(found) => {
+                self.failed = None;
+                found
+            }
+            Err(e) => {
+                self.complain(now, &e);
+                Vec::new()
+            }
+        }
+    }
+
+    fn complain(&mut self, now: Time, error: &io::Error) {
+        if self.failed.is_some_and(|remind| now < remind) {
+            return;
+        }
+        self.failed = Some(now.after(REMIND));
+        unresolved(self.key, &self.name, error);
+    }
+}
+
+/// Says in the log that a name does not resolve, and that it is not given up.
+pub fn unresolved(key: &str, name: &Address, error: &io::Error) {
+    let why = reason(error);
+    warn!("{key}: cannot resolve {name}: {why}; it is tried again");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Poll, Token, Waker};
+
+    fn name(host: &str) -> Address {
+        Address {
+            host: Some(host.into()),
+            port: 7,
+        }
+    }
+
+    fn at(secs: u64) -> Time {
+        Time::from_micros(secs * SEC)
+    }
+
+    #[test]
+    fn an_address_is_not_asked_for() {
+        assert!(Target::new("udp_connect", Some(&name("192.0.2.1")), true).is_none());
+        assert!(Target::new("udp_connect", None, true).is_none());
+    }
+
+    #[test]
+    fn pauses_grow_until_something_is_heard() {
+        let poll = Poll::new().expect("poll");
+        let mut resolver = Resolver::new(Waker::new(poll.registry(), Token(0)).expect("waker"));
+        let mut target = Target::new("k", Some(&name("a.invalid")), true).expect("a name");
+        let mut times = Vec::new();
+        for second in 0..200 {
+            target.ask(at(second), &mut resolver);
+            if target.asked {
+                assert_eq!(target.due(), Time::NEVER);
+                times.push(second);
+                let found = Err(io::ErrorKind::NotFound.into());
+                let address = target.name.clone();
+                assert!(
+                    target
+                        .answer(at(second), Answer { address, found })
+                        .is_empty()
+                );
+                // only the first is worth a line
+                assert_eq!(target.failed, Some(Time::from_micros(REMIND)));
+            }
+        }
+        assert_eq!(times, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
+        target.heard();
+        assert_eq!(target.due(), Time::ZERO);
+        target.ask(at(200), &mut resolver);
+        assert_eq!(
+            target.answer(
+                at(200),
+                Answer {
+                    address: name("a"),
+                    found: Ok(vec![])
+                }
+            ),
+            []
+        );
+        assert_eq!(target.next, at(201));
+        assert_eq!(target.failed, None);
+    }
+}

@@ -1,0 +1,80 @@
+//! What of a running tunnel can be changed: its spans, its limits and its key. Sessions go on.
+
+use super::{State, Tunnel};
+use crate::message::Control;
+use crate::settings::Settings;
+use crate::time::Time;
+use std::net::SocketAddr;
+
+impl Tunnel {
+    /// Takes over what may change without ending sessions: `timeout`, `linger`, `keepalive`, `time_wait`, the limits of
+    /// `rate` and the key and method of `sealing`, if its overhead is the same. The rest of `settings` is not looked at.
+    /// Old keys are accepted for `timeout` more.
+    pub fn reload(&mut self, now: Time, settings: Settings) {
+        self.settings.timeout = settings.timeout;
+        self.settings.linger = settings.linger;
+        self.settings.keepalive = settings.keepalive;
+        self.settings.time_wait = settings.time_wait;
+        self.settings.rate.up = settings.rate.up;
+        self.settings.rate.down = settings.rate.down;
+        let limits = self.settings.rate.limits();
+        for (_, lane) in self.lanes.iter_mut() {
+            lane.path.set_limits(limits);
+        }
+        if let Some(sealing) = settings.sealing
+            && self
+                .packets
+                .replace(sealing, now.after(self.settings.timeout))
+        {
+            self.greet(now);
+        }
+        let live = |state: State| !matches!(state, State::Reset { .. } | State::Gone);
+        let all = self.sessions.iter();
+        let ids = all.filter(|(_, entry)| live(entry.session.state));
+        let ids: Vec<u32> = ids.map(|(id, _)| id as u32).collect();
+        for id in ids {
+            self.touch(id, now);
+        }
+        let lanes: Vec<u32> = self.lanes.iter().map(|(lane, _)| lane as u32).collect();
+        for lane in lanes {
+            self.wake(lane);
+        }
+    }
+
+    /// Shows the other ends that they can use the new key.
+    fn greet(&mut self, now: Time) {
+        let all = self.lanes.iter().map(|(_, lane)| &lane.path);
+        let used = all.filter(|path| path.sessions > 0 || self.peer == Some(path.addr));
+        let addresses = used.map(|path| path.addr).collect();
+        self.packets.greet(addresses, now);
+    }
+
+    /// When the keys need `advance_keys`.
+    pub(super) fn keys_at(&self) -> Option<Time> {
+        let times = [self.packets.expires_at(), self.packets.greets_again_at()];
+        times.into_iter().flatten().min()
+    }
+
+    pub(super) fn advance_keys(&mut self, now: Time) {
+        let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        if due(self.packets.greets_again_at()) {
+            self.greet(now);
+        }
+        if due(self.packets.expires_at()) && self.packets.expire(now) {
+            log::info!("the old key is not accepted any more");
+        }
+    }
+
+    /// Writes a ping with the newest key, if somebody is to see that; for whom, and its length.
+    pub(super) fn show_new_key(
+        &mut self,
+        now: Time,
+        out: &mut [u8],
+    ) -> Option<(SocketAddr, usize)> {
+        let addr = self.packets.next_to_greet()?;
+        let ping = Control::Ping(super::clock(&self.settings, now).clock).to_wire();
+        out[..ping.len()].copy_from_slice(&ping);
+        self.counters.sent += 1;
+        Some((addr, self.packets.close_newly(out, ping.len(), ping.len())))
+    }
+}
