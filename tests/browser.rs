@@ -2,7 +2,6 @@
 //! KCPTUN_SCREENSHOTS=directory it leaves pictures there.
 
 #[path = "e2e/harness.rs"]
-#[allow(dead_code)]
 mod harness;
 
 use base64::{Engine, engine::general_purpose::STANDARD};

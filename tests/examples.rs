@@ -2,7 +2,6 @@
 //! is for systemd and OpenWrt is looked at by their own tools, where they are installed.
 
 #[path = "e2e/harness.rs"]
-#[allow(dead_code, reason = "the harness serves other tests, too")]
 mod harness;
 
 use harness::{PATIENCE, errand, eventually, run_errands};

@@ -2,7 +2,6 @@
 //! the tunnel. What the page looks like in a browser is in `browser.rs`.
 
 #[path = "e2e/harness.rs"]
-#[allow(dead_code)]
 mod harness;
 
 use harness::*;

@@ -1,6 +1,5 @@
 //! The real binary while its configuration is read again (SIGHUP), and how it stops.
 
-#[allow(dead_code)]
 #[path = "e2e/harness.rs"]
 mod harness;
 

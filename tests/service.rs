@@ -2,7 +2,6 @@
 //! with a service manager that is told what it does.
 
 #[path = "e2e/harness.rs"]
-#[allow(dead_code, reason = "the harness serves other tests, too")]
 mod harness;
 
 use harness::*;

@@ -139,6 +139,7 @@ static RULES: &[Rule] = &[
     live!("linger", plain, linger),
     live!("keepalive", plain, keepalive),
     live!("time_wait", plain, time_wait),
+    fixed!("http_listen", optional, http_listen),
     fixed!("user", optional, user),
     fixed!("log", optional, log),
     fixed!("pidfile", path, pidfile),
