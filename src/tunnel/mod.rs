@@ -362,6 +362,9 @@ impl Tunnel {
         }
         let lane = self.lane_of(addr, now);
         let l = &mut self.lanes[lane as usize];
+        if l.path.sessions == 0 {
+            l.at.forget_clock();
+        }
         l.path.sessions += 1;
         let paced = self.settings.rate.control && self.settings.kcp.nc;
         let mut conversation = Conversation::new(
@@ -553,7 +556,7 @@ impl Tunnel {
     fn ping(&mut self, to: SocketAddr, now: Time) {
         let clock = clock(&self.settings, now).clock;
         let mut ping = Control::Ping(clock).to_wire().to_vec();
-        if !self.hello.heard && !self.packets.sealed() {
+        if self.peer == Some(to) && !self.hello.heard && !self.packets.sealed() {
             // pays for the ping by which the other end has our address proven before the first session
             ping.resize(2 * ping.len(), ping.len() as u8);
         }

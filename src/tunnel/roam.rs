@@ -5,7 +5,7 @@
 //! wait in `Waiting`, and the ping is all it gets. Pings and pongs themselves are in `inbound`.
 
 use super::waiting::Packet;
-use super::{Lane, SEC, Tunnel, lane_key};
+use super::{Lane, RECENT, SEC, Tunnel, lane_key};
 use crate::message::Control;
 use crate::path::Path;
 use crate::segment::{HEADER, Header, Segments, ahead, cmd};
@@ -120,9 +120,15 @@ impl Whereabouts {
     }
 
     pub(super) fn note_clock(&mut self, ts: u32, now: Time) {
-        if !self.is_late(ts) || !self.in_step(ts, now) {
+        // a copy that was held back is late: it must not turn the clock back
+        if !self.is_late(ts) {
             self.clock = Some((ts, now));
         }
+    }
+
+    /// The first session of a path begins: its other end may be another process than the one before.
+    pub(super) fn forget_clock(&mut self) {
+        self.clock = None;
     }
 
     fn left(&self, addr: SocketAddr, now: Time) -> bool {
@@ -248,11 +254,13 @@ impl Tunnel {
     pub(super) fn owner(&self, from: SocketAddr, conv: u32, packet: &[u8], now: Time) -> Owner {
         let glance = Glance::of(packet);
         let (mut owner, mut copy) = (Owner::Nobody, false);
+        let mut known = false;
         for (_, id) in self.live.range((conv, 0)..=(conv, u32::MAX)) {
             let entry = &self.sessions[*id as usize];
             if let State::Reset { .. } | State::Gone = entry.session.state {
                 continue;
             }
+            known = true;
             let at = &self.lanes[entry.session.path as usize].at;
             if glance.begins && entry.trace.next > 0 {
                 let ts = glance.ts.unwrap_or_default();
@@ -275,7 +283,8 @@ impl Tunnel {
         }
         log::trace!("{conv:08x}: a packet from {from}, which has no such session");
         match owner {
-            Owner::Nobody if copy => Owner::Doubtful,
+            // a reset could end the session that there is
+            Owner::Nobody if copy || (known && !glance.begins) => Owner::Doubtful,
             owner => owner,
         }
     }
@@ -526,6 +535,7 @@ impl Tunnel {
         let there = all.filter(|(_, e)| e.session.path == other && e.session.state != State::Gone);
         let ids: Vec<u32> = there.map(|(id, _)| id as u32).collect();
         self.addresses.remove(&addr);
+        self.recent = [u32::MAX; RECENT];
         for id in &ids {
             let entry = &mut self.sessions[*id as usize];
             self.numbers.remove(&(addr, entry.session.conv()));
