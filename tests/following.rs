@@ -96,7 +96,7 @@ fn revive(rtt: u64, loss: f64) {
     }
     let first = world.now.since(back) / MS;
     world.run_until(back.after((3 * SEC).max(first * MS)));
-    let share = bulk.share(&mut world, SEC);
+    let share = bulk.share(&mut world, 4 * SEC);
     println!("dead {rtt} ms {loss} %: first byte after {first} ms, then {share:.3}");
     assert!(first <= 1_000, "{first} ms until bytes flow");
     assert!(share >= 0.85, "{share:.3} of the line three seconds later");

@@ -95,7 +95,8 @@ fn a_line_that_loses_much() {
         w.expect(0, Limit::Loss, Direction::Receiving, "loss limits it");
     }
     let (.., sentence) = w.says(1);
-    assert!(sentence.contains("20 %") || sentence.contains("19 %") || sentence.contains("21 %"));
+    let near = (16..=24).any(|share| sentence.contains(&format!("{share} %")));
+    assert!(near, "{sentence}");
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn a_reader_that_stalls() {
     );
     w.expect(1, Limit::ReaderHere, Direction::Receiving, "the service");
     w.world.stall(1, conv, false);
-    w.run(3 * SEC);
+    w.run(6 * SEC);
     assert_eq!(w.says(0).0, Limit::Line);
 }
 
