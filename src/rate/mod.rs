@@ -22,10 +22,12 @@
 //! The phases: Startup, until a queue shows or the rate stops growing → Drain, until the queue is gone → Cruise, and from
 //! there every `PROBE_ROUNDS` Probe and Look (where loss is in doubt Ease and Weigh first): more is asked for in one round, and the next shows whether it was carried.
 //! If so, still more is asked for, and in the end Startup begins again; if not, Cruise goes on. A queue that Cruise does
-//! not get rid of leads to Drain, and one that Drain does not get rid of is not ours: its round trip is the new base.
+//! not get rid of leads to Drain, and one that Drain does not get rid of is not ours: Contest shares it, as bbr would, until
+//! it is seen to be empty, or has been there for so long that its round trip is the path's.
 //!
 //! Where a constant names no source it was chosen on the simulated paths of `tests/rate.rs`, with real ones as a check.
 
+mod contest;
 mod doubt;
 pub mod loss;
 pub mod pacer;
@@ -33,6 +35,7 @@ mod round;
 
 use crate::conversation::DELAY_MOST;
 use crate::time::{MS, SEC, Time};
+use contest::Contest;
 use doubt::Doubt;
 use loss::Loss;
 use pacer::Pacer;
@@ -113,6 +116,8 @@ pub enum Phase {
     /// Asking for less, and what was sent then is being acknowledged: loss that shrinks with the rate is not chance.
     Ease,
     Weigh,
+    /// Sharing a queue that others keep.
+    Contest,
 }
 
 /// Bounds that the operator set, bytes per second.
@@ -176,6 +181,8 @@ pub struct Rate {
     /// The capacity before the present probe or drain, and the queue when the drain began.
     capacity_before: f64,
     drained_from: u64,
+    /// What is known of a queue that others keep, since the last contest began.
+    contest: Option<Contest>,
 }
 
 impl Rate {
@@ -220,6 +227,7 @@ impl Rate {
             capacity_calm: 0.0,
             capacity_before: 0.0,
             drained_from: 0,
+            contest: None,
         }
     }
 
@@ -248,6 +256,7 @@ impl Rate {
             Phase::Startup => STARTUP_GAIN,
             Phase::Drain => 0.5,
             Phase::Ease => self.doubt.gain(),
+            Phase::Contest => self.contest.map_or(1.0, |contest| contest.gain()),
             Phase::Probe(step) => self.asks_for(step),
             Phase::Cruise | Phase::Look(_) | Phase::Weigh if self.queue <= self.tolerance() => 1.0,
             // half of the queue drains in a round trip
@@ -286,7 +295,15 @@ impl Rate {
 
     /// The most bytes in flight before bulk has to wait: twice what the path holds, for acks that come late or bundled.
     pub fn in_flight_limit(&self) -> u64 {
-        let path = self.capacity * (self.base() + 10 * MS) as f64 / SEC as f64;
+        let (held, late) = match (self.phase, &self.contest) {
+            // about as the others count, but for a path so short that acks come in clumps
+            (Phase::Contest, Some(contest)) => {
+                let late = (10 * MS).saturating_sub(self.base() / 2);
+                (contest.held(self.base()), late.max(self.base() / 20))
+            }
+            _ => (self.base(), 10 * MS),
+        };
+        let path = self.capacity * (held + late) as f64 / SEC as f64;
         (2.0 * path) as u64 + LEAST_WINDOW
     }
 
@@ -549,7 +566,9 @@ impl Rate {
             .least_rtt
             .is_some_and(|rtt| rtt > self.base() + self.tolerance());
         let busy = round.busy[0].min(round.busy[1] / (1.0 - chance));
-        if sample > self.capacity {
+        if let (Phase::Contest, Some(contest)) = (self.phase, &mut self.contest) {
+            self.capacity = contest.learn(sample, round.limited);
+        } else if sample > self.capacity {
             self.capacity = sample;
         } else if never_empty && !round.limited && round.packets >= TELLING && busy > 0.0 {
             if self.phase == Phase::Drain {
@@ -578,7 +597,7 @@ impl Rate {
                     self.enter(Phase::Drain, now);
                 }
             }
-            Phase::Drain => self.go_on_draining(round, standing, now),
+            Phase::Drain => self.go_on_draining(standing, now),
             Phase::Cruise => {
                 let due = self.rounds >= PROBE_ROUNDS || now.since(self.probed_at) >= PROBE_EVERY;
                 if self.stays(standing) {
@@ -594,6 +613,7 @@ impl Rate {
             Phase::Probe(step) => self.enter(Phase::Look(step), now),
             Phase::Ease => self.enter(Phase::Weigh, now),
             Phase::Weigh => self.weigh(now),
+            Phase::Contest => self.go_on_sharing(round, standing, now),
             Phase::Look(step) => {
                 let asked = self.asks_for(step);
                 let carried = self.capacity >= self.capacity_before * (1.0 + (asked - 1.0) / 2.0);
@@ -633,20 +653,24 @@ impl Rate {
         false
     }
 
-    /// A queue of ours shrinks at half the rate by a round trip in two rounds. One that does not is not ours: the path has
-    /// become longer, or others fill it. Its round trip is the new base, and our rate what it was.
-    fn go_on_draining(&mut self, round: &Round, standing: bool, now: Time) {
+    /// A queue of ours shrinks at half the rate by a round trip in two rounds. One that does not is not ours: others fill it,
+    /// or the path has become longer. Our rate is what it was.
+    fn go_on_draining(&mut self, standing: bool, now: Time) {
         if !standing || self.rounds > 2 * DRAIN_ROUNDS {
             return self.enter(Phase::Cruise, now);
         }
-        if self.rounds >= DRAIN_ROUNDS
-            && self.queue > self.drained_from / 2
-            && let Some(rtt) = round.least_rtt
-        {
-            (self.base_rtt, self.base_now, self.base_before) = (Some(rtt), rtt, rtt);
-            self.base_at = now;
-            self.queue = 0;
-            self.capacity = self.capacity_calm;
+        if self.rounds >= DRAIN_ROUNDS && self.queue > self.drained_from / 2 {
+            self.capacity = self.capacity.max(self.capacity_calm);
+            self.contest = Some(Contest::new(self.capacity, self.recent.least()));
+            self.enter(Phase::Contest, now);
+        }
+    }
+
+    /// Until the queue is empty, or the path's new round trip, after `BASE_SPAN`, is the base.
+    fn go_on_sharing(&mut self, round: &Round, standing: bool, now: Time) {
+        let rtt = round.least_rtt.unwrap_or(self.recent.least());
+        let contest = self.contest.as_mut();
+        if contest.is_none_or(|contest| contest.is_over(rtt, !standing)) {
             self.enter(Phase::Cruise, now);
         }
     }

@@ -5,6 +5,7 @@
 pub mod link;
 pub mod measure;
 pub mod nat;
+pub mod rival;
 
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::message::Control;
