@@ -12,8 +12,10 @@ const LEAST_GAIN: f64 = 0.4;
 const GREW: f64 = 1.25;
 /// Less loss than this is not worth a doubt.
 const LEAST: f64 = 0.02;
-/// How often, microseconds; the cost is the lost share of one round trip in so long.
-const EVERY: u64 = 5 * SEC;
+/// How long after the last try, microseconds, and how long at most once nothing was found several times; the cost is the
+/// lost share of one round trip in so long.
+const WAIT: u64 = 5 * SEC;
+const WAIT_MOST: u64 = 40 * SEC;
 /// Packets that say something.
 const TELLING: f64 = 64.0;
 
@@ -25,6 +27,7 @@ pub struct Doubt {
     before: f64,
     delivery: f64,
     at: Time,
+    wait: u64,
     /// The share that the last try has confirmed.
     known: f64,
     /// The last try has found something: there may be more.
@@ -39,6 +42,7 @@ impl Doubt {
             before: 0.0,
             delivery: 0.0,
             at: now,
+            wait: WAIT,
             known: 0.0,
             found: false,
         }
@@ -52,7 +56,7 @@ impl Doubt {
 
     pub fn is_due(&self, loss: &Loss, now: Time) -> bool {
         let grew = loss.share() > self.known * GREW + LEAST;
-        self.found || grew || (loss.share() > LEAST && now.since(self.at) >= EVERY)
+        self.found || grew || (loss.share() > LEAST && now.since(self.at) >= self.wait)
     }
 
     /// `delivery`: what is delivered at the full rate, bytes per second.
@@ -61,6 +65,7 @@ impl Doubt {
             before: loss.share(),
             known: loss.share(),
             delivery,
+            wait: (2 * self.wait).min(WAIT_MOST),
             ..Doubt::new(now)
         };
     }
@@ -82,7 +87,7 @@ impl Doubt {
         if self.packets < TELLING || share + 3.0 * error >= self.before {
             return None;
         }
-        (self.known, self.found) = (share, true);
+        (self.known, self.found, self.wait) = (share, true, WAIT);
         Some((share, self.delivery / (1.0 - share)))
     }
 }
