@@ -55,7 +55,7 @@ fn two_tunnels_that_begin_together_share_a_bottleneck() {
 #[test]
 fn a_second_tunnel_gets_its_share_of_a_bottleneck_in_use() {
     // wanted: 0.35 everywhere
-    share_with_a_neighbour(5 * SEC, [(0.0, 50, 0.34), (1.0, 50, 0.24), (0.0, 20, 0.30)]);
+    share_with_a_neighbour(5 * SEC, [(0.0, 50, 0.35), (1.0, 50, 0.24), (0.0, 20, 0.30)]);
 }
 
 /// A download beside a TCP flow that goes the same way, both from the start; over 20 s after 5 s: what each has of both.
@@ -87,9 +87,11 @@ fn beside(kind: Kind, shape: Shape, seed: u64) -> [f64; 2] {
 /// Round trip, loss, Mbit/s, queue, and what each has at least.
 fn share_with_tcp(kind: Kind, cases: &[(u64, f64, f64, u64, [f64; 2])]) {
     for &(rtt, loss, mbit, queue, least) in cases {
-        let got = beside(kind, Shape::path(rtt, loss, mbit, queue), 1);
-        let kept = got[0] >= least[0] && got[1] >= least[1];
-        assert!(kept, "{got:.3?} of it for {least:?}");
+        for seed in [1, 2] {
+            let got = beside(kind, Shape::path(rtt, loss, mbit, queue), seed);
+            let kept = got[0] >= least[0] && got[1] >= least[1];
+            assert!(kept, "{got:.3?} of it for {least:?}");
+        }
     }
 }
 
@@ -113,9 +115,9 @@ fn cubic_leaves_a_tunnel_its_share() {
     // wanted: a quarter for us
     let cases = [
         (100, 0.0, 100.0, 50, [0.20, 0.0]),
-        (60, 0.0, 50.0, 100, [0.20, 0.0]),
-        (40, 0.0, 20.0, 400, [0.20, 0.0]),
-        (20, 0.0, 200.0, 20, [0.20, 0.0]),
+        (60, 0.0, 50.0, 100, [0.25, 0.0]),
+        (40, 0.0, 20.0, 400, [0.25, 0.0]),
+        (20, 0.0, 200.0, 20, [0.25, 0.0]),
     ];
     share_with_tcp(Kind::Cubic, &cases);
 }
