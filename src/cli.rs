@@ -6,7 +6,9 @@ use crate::crypto::Method;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What the user asks for.
 #[derive(Debug)]
@@ -23,6 +25,12 @@ pub enum Command {
     Stats {
         file: PathBuf,
         watch: bool,
+    },
+    /// Ping the other end that this file configures. `count`: None for without end.
+    Ping {
+        file: PathBuf,
+        count: Option<u64>,
+        interval: Duration,
     },
 }
 
@@ -47,6 +55,7 @@ Examples:
   kcptun -c server.json          run one end here, and on the other machine:
   kcptun -c peer.json
   kcptun stats -c peer.json      what it does, and what limits it
+  kcptun ping -c peer.json       does the other end answer, and if not, why?
 
 RUST_LOG, where it is set, decides what is logged: RUST_LOG=debug kcptun -c peer.json";
 
@@ -63,6 +72,37 @@ enum Task {
         #[arg(short, long)]
         watch: bool,
     },
+    /// Ping the other end, and say why it does not answer: 0 if it does, 1 if not
+    Ping {
+        /// The configuration of this end
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+
+        /// End after so many, instead of at Ctrl-C
+        #[arg(short = 'n', long, value_name = "COUNT", value_parser = count)]
+        count: Option<u64>,
+
+        /// From one ping to the next
+        #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+        interval: Duration,
+    },
+}
+
+/// Shortest and longest time from one ping to the next, seconds. More pings would disturb what they measure.
+const INTERVALS: RangeInclusive<f64> = 0.2..=3600.0;
+
+fn count(text: &str) -> Result<u64, String> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| "it must be a number from 1 on".into())
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let (least, most) = (INTERVALS.start(), INTERVALS.end());
+    text.parse()
+        .ok()
+        .filter(|seconds| INTERVALS.contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| format!("it must be {least} to {most} seconds"))
 }
 
 #[derive(Parser)]
@@ -128,11 +168,8 @@ where
 
 impl Arguments {
     fn into_command(self) -> Result<Command, String> {
-        if let Some(Task::Stats { config, watch }) = self.task {
-            return Ok(Command::Stats {
-                file: config,
-                watch,
-            });
+        if let Some(task) = self.task {
+            return Ok(task.into());
         }
         let asked = [self.genpsk.is_some(), self.list_methods, self.check];
         if asked.into_iter().filter(|asked| *asked).count() > 1 {
@@ -167,6 +204,26 @@ impl Arguments {
         } else {
             Command::Run(options)
         })
+    }
+}
+
+impl From<Task> for Command {
+    fn from(task: Task) -> Command {
+        match task {
+            Task::Stats { config, watch } => Command::Stats {
+                file: config,
+                watch,
+            },
+            Task::Ping {
+                config,
+                count,
+                interval,
+            } => Command::Ping {
+                file: config,
+                count,
+                interval,
+            },
+        }
     }
 }
 
@@ -266,6 +323,14 @@ mod tests {
             Ok(Command::Stats { watch: true, .. })
         ));
         assert!(matches!(
+            parse_words("ping -c a.json"),
+            Ok(Command::Ping { count: None, interval, .. }) if interval == Duration::from_secs(1)
+        ));
+        assert!(matches!(
+            parse_words("ping -c a.json -n 3 -i 0.2"),
+            Ok(Command::Ping { count: Some(3), interval, .. }) if interval == Duration::from_millis(200)
+        ));
+        assert!(matches!(
             parse_words("--genpsk aes256gcm"),
             Ok(Command::Genpsk)
         ));
@@ -314,6 +379,18 @@ mod tests {
             (
                 "-c a -u a:b:c",
                 "invalid value 'a:b:c' for '--user <USER[:GROUP]>': it must be USER or USER:GROUP; kcptun --help says more",
+            ),
+            (
+                "ping -c a -i 0.1",
+                "invalid value '0.1' for '--interval <SECONDS>': it must be 0.2 to 3600 seconds; kcptun --help says more",
+            ),
+            (
+                "ping -c a -i NaN",
+                "invalid value 'NaN' for '--interval <SECONDS>': it must be 0.2 to 3600 seconds; kcptun --help says more",
+            ),
+            (
+                "ping -c a -n 0",
+                "invalid value '0' for '--count <COUNT>': it must be a number from 1 on; kcptun --help says more",
             ),
             (
                 "--genpsk rot13",

@@ -7,7 +7,9 @@ use kcptun::daemon::{PidFile, Starting, detach};
 use kcptun::stats_command::{self, StatsError};
 use kcptun::{event, logging};
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Exit status where the program cannot run.
 const CANNOT_RUN: u8 = 1;
@@ -30,7 +32,32 @@ fn main() -> ExitCode {
             Err(error @ StatsError::Configuration(_)) => fail(WRONG_INPUT, &error.to_string()),
             Err(error) => fail(CANNOT_RUN, &error.to_string()),
         },
+        Ok(Command::Ping {
+            file,
+            count,
+            interval,
+        }) => ping(&file, count, interval),
         Err(message) => fail(WRONG_INPUT, &message),
+    }
+}
+
+/// Status 0 if the other end answers.
+fn ping(file: &Path, count: Option<u64>, interval: Duration) -> ExitCode {
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(error) => return fail(WRONG_INPUT, &error.to_string()),
+    };
+    let Some(options) = event::ping::Options::new(&config, count, interval) else {
+        let file = file.display();
+        return fail(
+            WRONG_INPUT,
+            &format!("{file}: has no udp_connect to ping: ping from the end that has one"),
+        );
+    };
+    match event::ping::run(options, &mut io::stdout().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(CANNOT_RUN),
+        Err(error) => fail(CANNOT_RUN, &error.to_string()),
     }
 }
 
@@ -107,6 +134,7 @@ fn work(config: &Config, options: Options, starting: &mut Starting) -> Result<()
     let log = config.log.as_ref().unwrap_or(&stderr);
     logging::init(log, config.loglevel)
         .map_err(|error| format!("log: cannot write to {log}: {error}"))?;
+    log::info!("{}", config.headline());
     for warning in &config.warnings {
         log::warn!("{warning}");
     }

@@ -7,6 +7,8 @@ use crate::path::Path;
 use crate::ring::{CAPACITY, Ring, Spares};
 use crate::settings::Settings;
 use crate::time::{SEC, Time};
+use std::fmt;
+use std::net::SocketAddr;
 
 /// Room for TCP's bytes is offered again when this much is free: small pieces cost a call each.
 const WORTH_READING: usize = 16 * 1024;
@@ -35,15 +37,14 @@ pub enum State {
 }
 
 impl State {
-    /// One letter for the log, as kcptun-libev has it.
-    pub fn letter(self) -> char {
+    /// When it was that something happened, for the log.
+    pub fn when(self) -> &'static str {
         match self {
-            State::Halfway => 'H',
-            State::Dialling => 'D',
-            State::Connected => 'C',
-            State::Lingering => 'L',
-            State::Reset { .. } => 'R',
-            State::Gone => 'G',
+            State::Halfway => "before its dial",
+            State::Dialling => "while its service was dialled",
+            State::Connected => "while connected",
+            State::Lingering => "before its last data was acknowledged",
+            State::Reset { .. } | State::Gone => "after its end",
         }
     }
 
@@ -152,9 +153,24 @@ pub struct Session {
     starved: bool,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// Where its TCP connection came from, if it was accepted here.
+    pub client: Option<SocketAddr>,
 }
 
 impl Session {
+    /// The line that tells a session's story. `addr`: its other end; `how` it has ended.
+    pub fn log_end(&self, level: log::Level, addr: SocketAddr, how: fmt::Arguments, now: Time) {
+        let from = self.client.unwrap_or(addr);
+        let seconds = now.since(self.opened_at) as f64 / SEC as f64;
+        log::log!(
+            level,
+            "{:08x} from {from} ended after {seconds:.1} s, {} bytes in, {} bytes out, {how}",
+            self.conv(),
+            self.bytes_in,
+            self.bytes_out
+        );
+    }
+
     pub fn new(
         conversation: Conversation,
         path: u32,
@@ -190,6 +206,7 @@ impl Session {
             starved: false,
             bytes_in: 0,
             bytes_out: 0,
+            client: None,
         };
         if opener {
             session.say(Kind::Dial, spares);

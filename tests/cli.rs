@@ -61,6 +61,7 @@ fn check_says_what_the_program_would_do() {
         "UDP at 127.0.0.1:27290",
         "chacha20poly1305_ietf",
         "becomes nobody",
+        "rate:      control on, up no limit, down no limit",
         "details (debug)",
         "warning:   server.json: password: ",
     ] {

@@ -341,6 +341,28 @@ fn the_shipped_files_work_together_and_warn() {
 }
 
 #[test]
+fn a_key_that_everybody_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::temp_dir().join(format!("kcptun-mode-{}.json", std::process::id()));
+    let warnings = |text: &str, mode| {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        Config::load(&path).unwrap().warnings
+    };
+    let sealed = format!(r#"{{"listen": ":1", "udp_connect": "b:2", "psk": "{PSK}"}}"#);
+    let name = path.display();
+    let expected = format!(
+        "{name}: everybody on this machine can read it, and so the key in it; chmod o-r {name}"
+    );
+    assert_eq!(warnings(&sealed, 0o644), [expected]);
+    assert_eq!(warnings(&sealed, 0o640), [""; 0]);
+    let open = warnings(r#"{"listen": ":1", "udp_connect": "b:2"}"#, 0o644);
+    assert_eq!(open.len(), 1, "{open:?}");
+    assert!(open[0].contains("packets are open"));
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn no_message_shows_a_secret() {
     let secret = "hunter2";
     let config = with("//", "0").unwrap();
@@ -374,8 +396,8 @@ fn no_message_shows_a_secret() {
 fn a_psk_must_be_a_key() {
     let right = "it must be 32 bytes in base64, which is 44 characters; kcptun --genpsk makes one";
     for (psk, what) in [
-        (&PSK[1..], "psk: its 43 characters are not base64"),
-        ("hunter2!", "psk: its 8 characters are not base64"),
+        (&PSK[1..], "psk: has 43 characters instead of 44"),
+        ("hunter2!", "psk: has 8 characters instead of 44"),
         ("aHVudGVyMg==", "psk: holds 7 bytes"),
     ] {
         let error = message(parse(&format!(
@@ -387,7 +409,7 @@ fn a_psk_must_be_a_key() {
 
 /// A whole file, and the message that it gets.
 #[rustfmt::skip]
-const BAD_FILES: [(&str, &str); 48] = [
+const BAD_FILES: [(&str, &str); 49] = [
     ("", "is empty; it must hold a JSON object: {\"key\": value, ...}"),
     (" \n\t", "is empty; it must hold a JSON object: {\"key\": value, ...}"),
     ("[]", "holds an array; it must be an object: {\"key\": value, ...}"),
@@ -412,6 +434,7 @@ const BAD_FILES: [(&str, &str); 48] = [
     (r#"{"listen": ":1", "udp_connect": "b:1", "rendezvous_server": "r:1", "service_id": "s"}"#, r#"udp_connect: "b:1" is the other end, which rendezvous_server is to find; keep one of the two"#),
     (r#"{"connect": "a:1", "udp_bind": "r:1", "rendezvous_server": "r:1", "service_id": "s"}"#, r#"rendezvous_server: "r:1" is the address of udp_bind, too; it must be another one"#),
     (r#"{"connect": "a:1", "udp_bind": "0.0.0.0:1", "rendezvous_server": "[::1]:1", "service_id": "s"}"#, "rendezvous_server: ::1 cannot be reached from udp_bind, 0.0.0.0; both must be IPv4"),
+    (r#"{"udp_bind": 27290, "connect": "a:1"}"#, r#"udp_bind: 27290 is a number, and a port alone; write ":27290" for every address of this machine, or "host:27290""#),
     (r#"{"udp_connect": "b:1"}"#, r#"udp_connect: "b:1" alone carries nothing; a peer needs listen, too"#),
     (r#"{"udp_bind": ":1", "udp_connect": "b:1"}"#, "neither listen nor connect is given; a server needs connect, a peer needs listen"),
     (r#"{"udp_bind": ":1", "listen": ":2"}"#, r#"listen: ":2" needs udp_connect, too, the other end to carry to"#),
@@ -440,7 +463,7 @@ const BAD_FILES: [(&str, &str); 48] = [
 
 /// A key and a value in a configuration that is good otherwise, and the message.
 #[rustfmt::skip]
-const BAD_VALUES: [(&str, &str, &str); 75] = [
+const BAD_VALUES: [(&str, &str, &str); 78] = [
     ("pasword", "\"x\"", "pasword: unknown key; did you mean password?"),
     ("Password", "\"x\"", "Password: unknown key; did you mean password?"),
     ("passwd", "\"x\"", "passwd: unknown key; did you mean password?"),
@@ -497,10 +520,13 @@ const BAD_VALUES: [(&str, &str, &str); 75] = [
     ("psk", "\"\"", "psk: is empty; it must have at least one character, or leave the key out"),
     ("psk", "7", "psk: holds a number; it must be text in quotes"),
     ("psk", "null", "psk: holds null; it must be text in quotes"),
-    ("listen", "80", "listen: 80 is not text in quotes; it must be host:port"),
+    ("listen", "80", "listen: 80 is a number, and a port alone; write \":80\" for every address of this machine, or \"host:80\""),
+    ("listen", "80000", "listen: 80000 is not text in quotes; it must be host:port"),
+    ("udp_connect", "27290", "udp_connect: 27290 is a number, and a port alone; write \"host:27290\""),
+    ("udp_connect", "\"27290\"", "udp_connect: \"27290\" is a port alone; write \"host:27290\""),
     ("listen", "null", "listen: null is not text; it must be host:port, or leave the key out"),
     ("listen", "\"\"", "listen: \"\" has no port; it must be host:port"),
-    ("listen", "\"80\"", "listen: \"80\" has no port; it must be host:port"),
+    ("listen", "\"80\"", "listen: \"80\" is a port alone; write \":80\" for every address of this machine, or \"host:80\""),
     ("listen", "\"localhost\"", "listen: \"localhost\" has no port; it must be host:port"),
     ("listen", "\":0\"", "listen: \":0\" has no valid port; it must be a number from 1 to 65535"),
     ("listen", "\":65536\"", "listen: \":65536\" has no valid port; it must be a number from 1 to 65535"),

@@ -27,6 +27,12 @@ impl Address {
     /// Reads an address; the error says what is wrong and, where it can, how to write it.
     pub fn parse(text: &str, purpose: Purpose) -> Result<Address, String> {
         let fault = |what: String| format!("{} {what}", quoted(text));
+        if parse_port(text).is_ok() {
+            return Err(fault(format!(
+                "is a port alone; write {}",
+                example(text, purpose)
+            )));
+        }
         let (host, port) = split(text).map_err(fault)?;
         let port = parse_port(port).map_err(fault)?;
         let address = Address { host, port };
@@ -56,6 +62,16 @@ impl Address {
             || self
                 .literal()
                 .is_some_and(|literal| literal.ip().is_unspecified())
+    }
+}
+
+/// How to write an address of which only the port was given.
+pub fn example(port: impl fmt::Display, purpose: Purpose) -> String {
+    match purpose {
+        Purpose::Bind => {
+            format!("\":{port}\" for every address of this machine, or \"host:{port}\"")
+        }
+        Purpose::Target => format!("\"host:{port}\""),
     }
 }
 

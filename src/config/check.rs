@@ -185,14 +185,19 @@ fn choose_key(draft: &Draft, warnings: &mut Vec<String>) -> Result<Option<Seal>,
     }))
 }
 
+/// Characters of 32 bytes in base64, padding included.
+const KEY_CHARACTERS: usize = 44;
+
 /// Says what is wrong with a psk and nothing that is in it.
 fn psk_error(psk: &str, error: KeyError) -> String {
     let right = "it must be 32 bytes in base64, which is 44 characters; kcptun --genpsk makes one";
     match error {
-        KeyError::NotBase64 => format!(
-            "psk: its {} characters are not base64; {right}",
-            psk.chars().count()
-        ),
+        KeyError::NotBase64 => match psk.chars().count() {
+            KEY_CHARACTERS => {
+                format!("psk: its {KEY_CHARACTERS} characters are not base64; {right}")
+            }
+            count => format!("psk: has {count} characters instead of {KEY_CHARACTERS}; {right}"),
+        },
         KeyError::Length(length) => format!("psk: holds {length} bytes; {right}"),
     }
 }
@@ -207,7 +212,11 @@ mod tests {
             "it must be 32 bytes in base64, which is 44 characters; kcptun --genpsk makes one";
         assert_eq!(
             psk_error("hünter2", KeyError::NotBase64),
-            format!("psk: its 7 characters are not base64; {right}")
+            format!("psk: has 7 characters instead of 44; {right}")
+        );
+        assert_eq!(
+            psk_error(&"!".repeat(44), KeyError::NotBase64),
+            format!("psk: its 44 characters are not base64; {right}")
         );
         assert_eq!(
             psk_error("aHVudGVyMg==", KeyError::Length(7)),

@@ -9,6 +9,22 @@ impl Config {
     pub fn describe(&self) -> Description<'_> {
         Description(self)
     }
+
+    /// What is starting, on one line for the log.
+    pub fn headline(&self) -> String {
+        let role = match self.role() {
+            Role::Server => "server",
+            Role::Peer => "peer",
+            Role::Both => "server and peer",
+            Role::Rendezvous => "rendezvous server",
+        };
+        let seal = match &self.seal {
+            Some(seal) => format!("sealed with {}", seal.method),
+            None => "not sealed".into(),
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        format!("kcptun {version}, {role}, {seal}, rate: {}", rate(self))
+    }
 }
 
 /// Displays as the lines of `Config::describe`.
@@ -21,7 +37,7 @@ impl fmt::Display for Description<'_> {
         addresses(f, config)?;
         writeln!(f, "seal:      {}", seal(config))?;
         kcp(f, config)?;
-        limits(f, config)?;
+        writeln!(f, "rate:      {}", rate(config))?;
         sockets(f, config)?;
         times(f, config)?;
         if let Some(listen) = &config.http_listen {
@@ -144,18 +160,14 @@ fn kcp(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
     )
 }
 
-/// Says nothing where nothing was limited.
-fn limits(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
+/// How the rate is found, and its limits.
+fn rate(config: &Config) -> String {
     let rate = &config.rate;
-    if rate.up.is_none() && rate.down.is_none() && rate.control {
-        return Ok(());
-    }
     let limit =
         |rate: Option<f64>| rate.map_or("no limit".into(), |rate| format!("at most {rate} Mbit/s"));
     let control = if rate.control { "on" } else { "off" };
-    writeln!(
-        f,
-        "rate:      up {}, down {}, control {control}",
+    format!(
+        "control {control}, up {}, down {}",
         limit(rate.up),
         limit(rate.down)
     )

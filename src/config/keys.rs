@@ -2,7 +2,7 @@
 //! Reading, error messages and suggestions all follow it. What holds between keys is in `check`.
 
 use super::Draft;
-use super::address::{Address, Purpose};
+use super::address::{self, Address, Purpose};
 use super::json::{Value, quoted};
 use super::suggest;
 use crate::crypto::Method;
@@ -250,6 +250,12 @@ impl Key {
     fn read(&self, draft: &mut Draft, value: Value) -> Result<(), String> {
         match &self.kind {
             Kind::Address(purpose, place) => {
+                if let Value::Integer(port @ 1..=65_535) = &value {
+                    let right = address::example(port, *purpose);
+                    return Err(format!(
+                        "{port} is a number, and a port alone; write {right}"
+                    ));
+                }
                 let text = text(&value, "it must be host:port")?;
                 *place(draft) = Some(Address::parse(text, *purpose)?);
             }

@@ -24,11 +24,15 @@ use crate::time::SEC;
 use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// The most bytes of a configuration file; one that is longer is something else.
 const FILE_LIMIT: usize = 64 * 1024;
+
+/// The bit of a file's mode that lets everybody read it.
+const READ_BY_OTHERS: u32 = 0o004;
 
 /// How packets are sealed where the configuration does not say.
 pub const DEFAULT_METHOD: Method = Method::Chacha20Poly1305Ietf;
@@ -164,8 +168,18 @@ impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let name = display_name(path);
-        let text = read_file(path).map_err(|error| ConfigError(format!("{name}: {error}")))?;
-        Config::parse(&name, &text)
+        let (text, open) =
+            read_file(path).map_err(|error| ConfigError(format!("{name}: {error}")))?;
+        let mut config = Config::parse(&name, &text)?;
+        // that password is no secret, which is warned of already
+        let known = text.contains(SHIPPED_PASSWORD);
+        if open && config.seal.is_some() && !known {
+            let everybody = "everybody on this machine can read it, and so the key in it";
+            config
+                .warnings
+                .push(format!("{name}: {everybody}; chmod o-r {name}"));
+        }
+        Ok(config)
     }
 
     /// Checks the text of a file; `name` is the file's, for messages.
@@ -294,9 +308,13 @@ fn parse(text: &str) -> Result<Config, String> {
     check::finish(draft)
 }
 
-/// The file's text in a buffer that never moves and is wiped, since it may hold a key.
-fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
+/// The file's text in a buffer that never moves and is wiped, since it may hold a key, and whether everybody on this
+/// machine may read the file.
+fn read_file(path: &Path) -> Result<(Zeroizing<String>, bool), String> {
     let file = File::open(path).map_err(|error| read_error(&error))?;
+    let open = file
+        .metadata()
+        .is_ok_and(|data| data.is_file() && data.permissions().mode() & READ_BY_OTHERS != 0);
     let mut bytes = Zeroizing::new(Vec::with_capacity(2 * FILE_LIMIT));
     let mut limited = file.take(FILE_LIMIT as u64 + 1);
     limited
@@ -308,7 +326,7 @@ fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
         ));
     }
     match String::from_utf8(std::mem::take(&mut *bytes)) {
-        Ok(text) => Ok(Zeroizing::new(text)),
+        Ok(text) => Ok((Zeroizing::new(text), open)),
         Err(error) => {
             let good = error.utf8_error().valid_up_to();
             let bytes = Zeroizing::new(error.into_bytes());

@@ -3,7 +3,8 @@
 //!
 //! One file a source of events: `listen` and `tcp` (the local side), `dial` (towards the service), `udp` and `batch` (the
 //! other end), `http` (statistics), `resolve` (names), `signal`. `start` binds what is configured, `reload` changes it, `network` and `target`
-//! follow what changes around; `clock`, `socket`, `system` and `report` help them; `notify` tells systemd.
+//! follow what changes around; `clock`, `socket`, `system` and `report` help them; `notify` tells systemd. Apart
+//! from the loop: `ping`.
 
 mod batch;
 mod clock;
@@ -12,6 +13,7 @@ pub mod http;
 mod listen;
 mod network;
 mod notify;
+pub mod ping;
 mod reload;
 mod report;
 mod resolve;
@@ -105,6 +107,8 @@ const ANSWERS: Token = Token(1);
 const UDP: Token = Token(2);
 const FIRST_LISTENER: usize = 3;
 const FIRST_SESSION: usize = 64;
+/// With fewer files the limit of open files is met before that of sessions.
+const MANY_FILES: u64 = 65_536;
 /// The most events taken from one poll; the rest come with the next.
 const MAX_EVENTS: usize = 1024;
 /// The most connections accepted from a listener in one turn.
@@ -165,6 +169,10 @@ struct Loop {
 impl Loop {
     fn start(options: Options) -> Result<Loop, RunError> {
         match system::raise_file_limit() {
+            // each session takes one
+            Ok(limit) if limit < MANY_FILES => info!(
+                "at most {limit} open files, so fewer sessions than that (LimitNOFILE or ulimit -n sets the limit)"
+            ),
             Ok(limit) => debug!("up to {limit} open files"),
             Err(e) => warn!("the limit of open files stays as it is: {}", reason(&e)),
         }
@@ -331,6 +339,7 @@ impl Loop {
             Ok(id) => {
                 self.network.watch(now);
                 let conv = self.tunnel.conv(id).unwrap_or(0);
+                self.tunnel.set_client(id, canonical(from));
                 debug!("{conv:08x} accepted from {}", canonical(from));
                 if let Err(e) = register(self.poll.registry(), &mut stream, id) {
                     self.refused.warn(

@@ -1,7 +1,7 @@
-//! What the loop says to people: why it cannot run, what an error of the system means, and warnings that come
-//! once a second at most. Nothing here does I/O but the log.
+//! What the loop says to people: why it cannot run, what an error of the system means, and warnings that are
+//! not repeated too often. Nothing here does I/O but the log.
 
-use crate::time::{SEC, Time};
+use crate::time::Time;
 use log::warn;
 use std::{fmt, io};
 
@@ -58,45 +58,23 @@ fn known(code: i32) -> Option<&'static str> {
     })
 }
 
-/// A kind of warning that is logged once a second at most, with the number of those that were not.
+/// A kind of warning that is logged ever more rarely while it lasts, with the number of those that were not.
 #[derive(Default)]
-pub struct Throttle {
-    last: Option<Time>,
-    suppressed: u64,
-}
+pub struct Throttle(crate::throttle::Throttle);
 
 impl Throttle {
     pub fn warn(&mut self, now: Time, line: fmt::Arguments) {
-        match self.admit(now) {
+        match self.0.admit(now) {
             Some(0) => warn!("{line}"),
             Some(more) => warn!("{line} ({more} more like this since the last such line)"),
             None => (),
         }
-    }
-
-    /// Whether a line may be written now and, if so, how many were held back since the last one.
-    fn admit(&mut self, now: Time) -> Option<u64> {
-        if self.last.is_some_and(|last| now.since(last) < SEC) {
-            self.suppressed += 1;
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.suppressed))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_flood_is_one_line_a_second() {
-        let mut throttle = Throttle::default();
-        let lines: Vec<_> = (0..2500)
-            .filter_map(|ms| throttle.admit(Time::from_millis(ms)))
-            .collect();
-        assert_eq!(lines, [0, 999, 999]);
-    }
 
     #[test]
     fn reasons_end_a_sentence() {

@@ -47,12 +47,8 @@ impl Tunnel {
             log::Level::Debug
         };
         self.counters.ended[cause as usize] += 1;
-        let (conv, state) = (session.conv(), session.state.letter());
-        log::log!(
-            level,
-            "{conv:08x}: ended in state {state}: {}",
-            cause.text()
-        );
+        let how = format_args!("{}: {}", session.state.when(), cause.text());
+        session.log_end(level, entry.addr, how, now);
         if session.state == State::Halfway {
             self.halfway -= 1;
             self.halfway_bytes -= std::mem::take(&mut entry.halfway_bytes);
@@ -94,14 +90,10 @@ impl Tunnel {
     }
 
     pub(super) fn retire_cleanly(&mut self, id: u32, now: Time) {
-        let session = &self.sessions[id as usize].session;
-        log::debug!(
-            "{:08x}: closed after {} ms, {} bytes in, {} bytes out",
-            session.conv(),
-            now.since(session.opened_at) / MS,
-            session.bytes_in,
-            session.bytes_out
-        );
+        let entry = &self.sessions[id as usize];
+        let session = &entry.session;
+        let how = format_args!("in order");
+        session.log_end(log::Level::Info, entry.addr, how, now);
         self.counters.ended_in_order += 1;
         let ending = Ending::Clean {
             una: session.conversation.una(),

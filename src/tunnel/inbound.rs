@@ -10,6 +10,7 @@ use crate::ended::Ending;
 use crate::message::{self, Control};
 use crate::segment::{self, Header, Segments, ahead, cmd};
 use crate::session::{Cause, State};
+use crate::throttle::Throttle;
 use crate::time::{MS, SEC, Time};
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,34 +27,50 @@ const CONTROL_LEN: usize = message::CONTROL_LEN;
 /// Datagrams that wait to leave and answer something, at most; more would be somebody's flood.
 pub(super) const CONTROL_MOST: usize = 4096;
 
-/// Log lines about bad packets, at most one a second.
+/// Kinds of complaints that are told apart, at most.
+const KINDS_MOST: usize = 32;
+
+/// Log lines about bad packets: of each kind ever more rarely while it lasts.
 #[derive(Default)]
 pub(super) struct Complaints {
-    next: Time,
-    held_back: u64,
+    kinds: Vec<(Box<str>, Throttle)>,
 }
 
 impl Complaints {
-    /// Whether a line may be written now.
-    pub(super) fn may(&mut self, now: Time) -> bool {
-        let may = now >= self.next;
-        if may {
-            self.next = now.after(SEC);
-        }
-        may
-    }
-
     pub(super) fn say(&mut self, now: Time, from: SocketAddr, what: &str) {
-        if !self.may(now) {
-            self.held_back += 1;
-            return;
-        }
-        match std::mem::take(&mut self.held_back) {
-            0 => log::warn!("a datagram from {from} was dropped: {what}"),
-            n => log::warn!(
+        let known = self.kinds.iter().position(|(kind, _)| **kind == *what);
+        let place = known.unwrap_or_else(|| {
+            self.kinds.truncate(KINDS_MOST - 1);
+            self.kinds.push((what.into(), Throttle::default()));
+            self.kinds.len() - 1
+        });
+        match self.kinds[place].1.admit(now) {
+            Some(0) => log::warn!("a datagram from {from} was dropped: {what}"),
+            Some(n) => log::warn!(
                 "a datagram from {from} was dropped: {what} ({n} more since the last such line)"
             ),
+            None => {}
         }
+    }
+}
+
+/// Log lines about what others can cause as often as they like, but that are a story each: so many a second at most.
+#[derive(Default)]
+pub(super) struct News {
+    second: Time,
+    lines: u32,
+}
+
+const NEWS_A_SECOND: u32 = 10;
+
+impl News {
+    /// Whether a line may be written now.
+    pub(super) fn may(&mut self, now: Time) -> bool {
+        if now.since(self.second) >= SEC {
+            (self.second, self.lines) = (now, 0);
+        }
+        self.lines += 1;
+        self.lines <= NEWS_A_SECOND
     }
 }
 
@@ -219,6 +236,9 @@ impl Tunnel {
         }
         self.hello.unanswered = None;
         self.hello.heard_at = now;
+        if std::mem::take(&mut self.hello.silence_told) {
+            log::info!("{from} answers again");
+        }
         !std::mem::replace(&mut self.hello.heard, true)
     }
 

@@ -34,7 +34,7 @@ use crate::session::{Cause, DIAL_WITHIN, Session, State};
 use crate::settings::Settings;
 use crate::time::{MS, SEC, Time};
 use crate::timer::Wheel;
-use inbound::Complaints;
+use inbound::{Complaints, News};
 use packet::Packets;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rendezvous::Meetings;
@@ -209,6 +209,8 @@ struct Hello {
     /// The first ping since it was heard last, and when that was.
     unanswered: Option<Time>,
     heard_at: Time,
+    /// The log has said that it has fallen silent.
+    silence_told: bool,
 }
 
 pub struct Tunnel {
@@ -251,7 +253,7 @@ pub struct Tunnel {
     past: Counts,
     complaints: Complaints,
     /// Sessions that were broken off by what came for them: others can cause it as often as they like.
-    breaks: Complaints,
+    breaks: News,
     resets: (Time, u32),
 }
 
@@ -295,7 +297,7 @@ impl Tunnel {
             counters: Counters::default(),
             past: Counts::default(),
             complaints: Complaints::default(),
-            breaks: Complaints::default(),
+            breaks: News::default(),
             resets: (now, 0),
         }
     }
@@ -340,6 +342,13 @@ impl Tunnel {
         log::debug!("{conv:08x}: opened to {peer}");
         self.touch(id, now);
         Ok(SessionId(id))
+    }
+
+    /// Notes where the TCP connection of a session that was opened here came from, for the log.
+    pub fn set_client(&mut self, id: SessionId, client: SocketAddr) {
+        if let Some(entry) = self.sessions.get_mut(id.0 as usize) {
+            entry.session.client = Some(client);
+        }
     }
 
     fn free_number(&mut self, addr: SocketAddr) -> u32 {
@@ -742,6 +751,18 @@ impl Tunnel {
             self.show_up(peer, now);
         }
         self.advance_meeting(now);
+        self.tell_silence(now);
+    }
+
+    /// Says so when a peer that was heard is silent now.
+    fn tell_silence(&mut self, now: Time) {
+        let asked = self.hello.unanswered.filter(|_| self.hello.heard);
+        let silent = asked.is_some_and(|asked| now.since(asked) >= SILENCE);
+        if let (true, false, Some(peer)) = (silent, self.hello.silence_told, self.peer) {
+            self.hello.silence_told = true;
+            let seconds = now.since(self.hello.heard_at) / SEC;
+            log::warn!("{peer} has been silent for {seconds} s");
+        }
     }
 
     /// Says so when the peer has never answered, after some seconds and then ever more rarely.
@@ -751,7 +772,7 @@ impl Tunnel {
         }
         self.hello.warn_at = now.after(SILENCE << self.hello.asked.min(8));
         log::warn!(
-            "{peer} does not answer: is udp_connect right, does the server run, is its UDP port open, and are key and method the same at both ends?"
+            "{peer} does not answer: is udp_connect right, does the server run, is its UDP port open, and are key and method the same at both ends? kcptun ping -c FILE tells which"
         );
     }
 

@@ -1,0 +1,294 @@
+//! `kcptun ping`: the sockets, the clock and the signals for what `crate::ping` decides. It has a UDP socket of its own, so
+//! that a daemon with the same configuration may run meanwhile.
+
+use super::report::{RunError, reason};
+use super::resolve::resolve;
+use super::signal::{Signal, Signals};
+use super::socket::{self, canonical};
+use crate::config::{Address, Config};
+use crate::ping::{DATAGRAM, Fault, Ping, Settings};
+use crate::time::Time;
+use mio::net::{TcpStream, UdpSocket};
+use mio::{Events, Interest, Poll, Token};
+use socket2::{Protocol, Type};
+use std::io::{self, ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// Other TCP ports at which most machines on the Internet answer or refuse: remote login and the web.
+const USUAL_PORTS: [u16; 2] = [22, 443];
+const SIGNALS: Token = Token(0);
+const UDP: Token = Token(1);
+const FIRST_TCP: usize = 2;
+/// The longest datagram that is looked at whole.
+const LONGEST: usize = 2048;
+/// The most datagrams received in one turn: whoever floods must not keep the pings from leaving.
+const SHARE: usize = 64;
+
+/// What to ping.
+pub struct Options {
+    /// The key of the configuration that says where.
+    pub key: &'static str,
+    pub address: Address,
+    /// The address of this machine to send from, if it matters.
+    pub from: Option<IpAddr>,
+    /// TCP ports by which the host shows that it lives.
+    pub tcp_ports: Vec<u16>,
+    pub seal: Option<(crate::crypto::Method, crate::crypto::Key)>,
+    /// None: until SIGINT or SIGTERM.
+    pub count: Option<u64>,
+    pub interval: Duration,
+}
+
+impl Options {
+    /// None: the configuration names no other end.
+    pub fn new(config: &Config, count: Option<u64>, interval: Duration) -> Option<Options> {
+        let (key, address) = match (&config.udp_connect, &config.rendezvous_server) {
+            (Some(other), _) => ("udp_connect", other),
+            (None, Some(server)) => ("rendezvous_server", server),
+            (None, None) => return None,
+        };
+        let bind = config.udp_bind.as_ref().and_then(Address::literal);
+        let seal = config.seal.as_ref();
+        Some(Options {
+            key,
+            address: address.clone(),
+            from: bind.map(|bind| bind.ip()).filter(|ip| !ip.is_unspecified()),
+            tcp_ports: [address.port].into_iter().chain(USUAL_PORTS).collect(),
+            seal: seal.map(|seal| (seal.method, seal.key.clone())),
+            count,
+            interval,
+        })
+    }
+}
+
+/// Pings, and prints to `out` what becomes of it, until the count is reached, a signal to stop comes or the reader of `out`
+/// has gone. True if there was an answer. Fails, with one line, if the name does not resolve or the system has no socket.
+pub fn run(options: Options, out: &mut dyn Write) -> Result<bool, RunError> {
+    let (socket, at, fault) = connect(&options)?;
+    let settings = Settings {
+        name: options.address.to_string(),
+        at,
+        seal: options.seal,
+        count: options.count,
+        interval: options.interval.as_micros() as u64,
+        first: rand::random(),
+        seed: rand::random(),
+    };
+    let no_poll = |e: io::Error| RunError::new(format!("cannot wait for answers: {}", reason(&e)));
+    let poll = Poll::new().map_err(no_poll)?;
+    let signals = Signals::new(poll.registry(), SIGNALS).map_err(no_poll)?;
+    let mut socket = UdpSocket::from_std(socket);
+    poll.registry()
+        .register(&mut socket, UDP, Interest::READABLE)
+        .map_err(no_poll)?;
+    let mut this = Pinging {
+        ping: Ping::new(settings, Time::ZERO),
+        socket,
+        no_way: fault,
+        signals,
+        poll,
+        epoch: Instant::now(),
+        tcp: Vec::new(),
+        tcp_places: options
+            .tcp_ports
+            .iter()
+            .map(|port| SocketAddr::new(at.ip(), *port))
+            .collect(),
+    };
+    let done = this.work(out).and_then(|()| this.summary(out));
+    match done {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(RunError::new(format!("ping: {}", reason(&e))))
+        }
+        _ => Ok(this.ping.is_answered()),
+    }
+}
+
+/// A socket for the first of the name's addresses to which there is a way; without any, for the first, and why.
+fn connect(
+    options: &Options,
+) -> Result<(std::net::UdpSocket, SocketAddr, Option<Fault>), RunError> {
+    let (key, address) = (options.key, &options.address);
+    let places = resolve(address)
+        .map_err(|e| RunError::new(format!("{key}: cannot resolve {address}: {}", reason(&e))))?;
+    let mut without = None;
+    for at in places.into_iter().map(canonical) {
+        let any: IpAddr = match at {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let from = options.from.filter(|ip| ip.is_ipv4() == at.is_ipv4());
+        let local = SocketAddr::new(from.unwrap_or(any), 0);
+        let bound = || {
+            let socket = socket::new(local, Type::DGRAM, Protocol::UDP)?;
+            socket.bind(&local.into())?;
+            Ok(socket)
+        };
+        let socket = match bound() {
+            Ok(socket) => socket,
+            Err(e) if socket::lacks_ipv6(&e) && at.is_ipv6() => continue,
+            Err(e) => {
+                let why = reason(&e);
+                return Err(RunError::new(format!("ping: cannot bind {local}: {why}")));
+            }
+        };
+        match socket.connect(&at.into()) {
+            Ok(()) => return Ok((socket.into(), at, None)),
+            Err(e) => {
+                without.get_or_insert((socket.into(), at, Some(fault(&e))));
+            }
+        }
+    }
+    without.ok_or_else(|| {
+        RunError::new(format!(
+            "{key}: {address} has addresses of IPv6 only, and this machine has none"
+        ))
+    })
+}
+
+struct Pinging {
+    ping: Ping,
+    socket: UdpSocket,
+    /// Why the socket could not be connected; nothing can be sent then.
+    no_way: Option<Fault>,
+    signals: Signals,
+    poll: Poll,
+    epoch: Instant,
+    tcp: Vec<TcpStream>,
+    tcp_places: Vec<SocketAddr>,
+}
+
+impl Pinging {
+    fn work(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        let mut events = Events::with_capacity(16);
+        loop {
+            self.receive()?;
+            let now = self.now();
+            self.ping.look(now);
+            self.send(now)?;
+            if self.ping.asks_host(now) {
+                self.ask_host();
+            }
+            while let Some(line) = self.ping.line() {
+                writeln!(out, "{line}")?;
+            }
+            out.flush()?;
+            if self.ping.is_over(now) {
+                return Ok(());
+            }
+            let span = Duration::from_micros(self.ping.deadline().since(self.now()));
+            match self.poll.poll(&mut events, Some(span)) {
+                Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
+                _ => {}
+            }
+            for event in &events {
+                match event.token() {
+                    SIGNALS => self.signals.note(),
+                    UDP => {}
+                    Token(tcp) => self.hear_host(tcp - FIRST_TCP),
+                }
+            }
+            if self.signals.take() == Some(Signal::Stop) {
+                self.ping.stop(self.now());
+            }
+        }
+    }
+
+    fn summary(&self, out: &mut dyn Write) -> io::Result<()> {
+        for line in self.ping.summary(self.now()) {
+            writeln!(out, "{line}")?;
+        }
+        out.flush()
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        let mut buf = [0; LONGEST];
+        for _ in 0..SHARE {
+            match self.socket.recv(&mut buf) {
+                Ok(n) => self.ping.receive(self.now(), &buf[..n]),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                // nothing is connected, so nothing can come
+                Err(_) if self.no_way.is_some() => return Ok(()),
+                Err(e) => self.ping.on_fault(self.now(), fault(&e)),
+            }
+        }
+        // the poll reports only what is new
+        let registry = self.poll.registry();
+        registry.reregister(&mut self.socket, UDP, Interest::READABLE)
+    }
+
+    fn send(&mut self, now: Time) -> io::Result<()> {
+        let mut buf = [0; DATAGRAM];
+        while let Some(len) = self.ping.transmit(now, &mut buf) {
+            if let Some(fault) = &self.no_way {
+                self.ping.on_fault(now, fault.clone());
+                continue;
+            }
+            let mut sent = self.socket.send(&buf[..len]);
+            if sent.as_ref().is_err_and(|e| fault(e) == Fault::Refused) {
+                // what came back for an earlier one; this one has not left
+                sent = self.socket.send(&buf[..len]);
+            }
+            match sent {
+                // without room it is lost, as on the path
+                Err(e) if e.kind() != ErrorKind::WouldBlock => self.ping.on_fault(now, fault(&e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a TCP connection to each of the places: it does not matter whether it is taken or refused.
+    fn ask_host(&mut self) {
+        for place in &self.tcp_places {
+            match TcpStream::connect(*place) {
+                Ok(mut stream) => {
+                    let token = Token(FIRST_TCP + self.tcp.len());
+                    let interest = Interest::WRITABLE;
+                    if self
+                        .poll
+                        .registry()
+                        .register(&mut stream, token, interest)
+                        .is_ok()
+                    {
+                        self.tcp.push(stream);
+                    }
+                }
+                Err(e) if fault(&e) == Fault::Refused => self.ping.on_host_lives(),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn hear_host(&mut self, number: usize) {
+        let Some(stream) = self.tcp.get(number) else {
+            return;
+        };
+        let lives = match stream.take_error() {
+            Ok(None) => stream.peer_addr().is_ok(),
+            Ok(Some(e)) => fault(&e) == Fault::Refused,
+            Err(_) => false,
+        };
+        if lives {
+            self.ping.on_host_lives();
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::from_micros(self.epoch.elapsed().as_micros() as u64)
+    }
+}
+
+/// What an error of a connected socket says of the way.
+fn fault(error: &io::Error) -> Fault {
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED) => Fault::Refused,
+        Some(libc::EHOSTUNREACH | libc::EHOSTDOWN) => Fault::NoRoute,
+        Some(libc::ENETUNREACH | libc::ENETDOWN | libc::EADDRNOTAVAIL) => Fault::NoNetwork,
+        // both are what Linux says of packets that its own rules drop
+        Some(libc::EPERM | libc::EACCES) => Fault::Forbidden,
+        _ => Fault::Other(reason(error)),
+    }
+}

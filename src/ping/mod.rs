@@ -1,0 +1,484 @@
+//! `kcptun ping` without its sockets: which ping leaves when, what an answer, an error or silence means, and the lines
+//! that are printed. What the lines at the end say is in `verdict`, the sockets are in `event::ping`.
+//!
+//! While nothing at all comes back, two more things are tried, since they tell apart what is silent alike: pings that are
+//! sealed in other ways (another method, none), and whether the host answers over TCP.
+
+mod verdict;
+
+pub use verdict::{Fault, Verdict};
+
+use crate::crypto::{Key, Method, Rejected, Sealing};
+use crate::message::{CONTROL_LEN, Control};
+use crate::time::{MS, SEC, Time};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+/// Bytes that the longest datagram of `transmit` takes: a padded ping with the seal of any method.
+pub const DATAGRAM: usize = CONTROL_LEN + PADDING + 40;
+const PADDING: usize = 15;
+/// A ping without an answer for so long is said to have none; one that comes later still counts.
+const PATIENCE: u64 = SEC;
+/// An answer that takes longer is not waited for.
+const FORGOTTEN: u64 = 60 * SEC;
+/// When the other ways to seal are tried, after the first ping; more than once, since packets get lost.
+const OTHER_WAYS_AT: [u64; 3] = [SEC, 2 * SEC, 6 * SEC];
+/// Silence that is so long can be judged.
+const JUDGED_AT: u64 = 4 * SEC;
+/// After the last ping, answers are waited for so long.
+const LAST_WAIT: u64 = 2 * SEC;
+/// Datagrams of ours that are known when they come back.
+const OWN: usize = 32;
+
+/// What is to be pinged, and how.
+pub struct Settings {
+    /// The other end as the configuration writes it.
+    pub name: String,
+    pub at: SocketAddr,
+    pub seal: Option<(Method, Key)>,
+    /// None: until `stop`.
+    pub count: Option<u64>,
+    /// From one ping to the next, microseconds.
+    pub interval: u64,
+    /// The first ping's timestamp; others count up. Better not to be guessed.
+    pub first: u32,
+    /// For the padding.
+    pub seed: u64,
+}
+
+/// A manner of sealing, ours or another one that is tried.
+struct Way {
+    method: Option<Method>,
+    sealing: Option<Sealing>,
+}
+
+struct Waiting {
+    number: u64,
+    sent_at: Time,
+    /// It was said that there is no answer.
+    missed: bool,
+}
+
+/// What has come back besides answers.
+#[derive(Default)]
+struct Signs {
+    echo: bool,
+    foreign: bool,
+    /// Something else that was sealed by our key.
+    heard: bool,
+    other_way: Option<Option<Method>>,
+    fault: Option<Fault>,
+    host_lives: bool,
+}
+
+/// Round trips, microseconds.
+#[derive(Default)]
+struct Trips {
+    count: u64,
+    least: u64,
+    most: u64,
+    sum: f64,
+    squares: f64,
+}
+
+pub struct Ping {
+    settings: Settings,
+    /// The first is the configured one.
+    ways: Vec<Way>,
+    began: Time,
+    next_at: Time,
+    stopped: Option<Time>,
+    sent: u64,
+    missed: u64,
+    waiting: VecDeque<Waiting>,
+    /// Indices into `ways`, to be sent now.
+    queue: VecDeque<usize>,
+    tried: usize,
+    asked_host: bool,
+    signs: Signs,
+    trips: Trips,
+    own: VecDeque<Vec<u8>>,
+    lines: VecDeque<String>,
+    /// Something odd was told since the last ping left.
+    odd_told: bool,
+    judged: bool,
+    rng: SmallRng,
+}
+
+impl Ping {
+    pub fn new(settings: Settings, now: Time) -> Ping {
+        let mut ways = vec![Way {
+            method: settings.seal.as_ref().map(|(method, _)| *method),
+            sealing: settings
+                .seal
+                .as_ref()
+                .map(|(method, key)| Sealing::new(*method, key)),
+        }];
+        if let Some((ours, key)) = &settings.seal {
+            let others = Method::ALL.into_iter().filter(|method| method != ours);
+            ways.extend(others.map(|method| Way {
+                method: Some(method),
+                sealing: Some(Sealing::new(method, key)),
+            }));
+            ways.push(Way {
+                method: None,
+                sealing: None,
+            });
+        }
+        let seal = match &settings.seal {
+            Some((method, _)) => format!("sealed with {method}"),
+            None => "not sealed".into(),
+        };
+        let place = settings.at.to_string();
+        let place = match settings.name == place {
+            true => place,
+            false => format!("{} ({place})", settings.name),
+        };
+        Ping {
+            rng: SmallRng::seed_from_u64(settings.seed),
+            lines: VecDeque::from([format!("pings to {place}, {seal}")]),
+            settings,
+            ways,
+            began: now,
+            next_at: now,
+            stopped: None,
+            sent: 0,
+            missed: 0,
+            waiting: VecDeque::new(),
+            queue: VecDeque::new(),
+            tried: 0,
+            asked_host: false,
+            signs: Signs::default(),
+            trips: Trips::default(),
+            own: VecDeque::new(),
+            odd_told: false,
+            judged: false,
+        }
+    }
+
+    /// The next datagram to send now, in `buf`, which has room for `DATAGRAM` bytes; its length.
+    pub fn transmit(&mut self, now: Time, buf: &mut [u8]) -> Option<usize> {
+        if self.has_more() && now >= self.next_at {
+            self.next_at = now.after(self.settings.interval);
+            self.waiting.push_back(Waiting {
+                number: self.sent,
+                sent_at: now,
+                missed: false,
+            });
+            self.sent += 1;
+            self.odd_told = false;
+            self.queue.push_back(0);
+        }
+        if self.other_ways_at().is_some_and(|at| at <= now) {
+            self.tried += 1;
+            self.queue.extend(1..self.ways.len());
+        }
+        let way = self.queue.pop_front()?;
+        Some(self.close(way, buf))
+    }
+
+    /// Whether it is time to see if the host answers anything at all; true once.
+    pub fn asks_host(&mut self, now: Time) -> bool {
+        let asks = !self.asked_host && self.is_silent() && now >= self.began.after(PATIENCE);
+        self.asked_host |= asks;
+        asks
+    }
+
+    /// The host has accepted or refused a TCP connection.
+    pub fn on_host_lives(&mut self) {
+        self.signs.host_lives = true;
+    }
+
+    /// A datagram has come from the other end's address.
+    pub fn receive(&mut self, now: Time, datagram: &[u8]) {
+        if self.own.iter().any(|own| own == datagram) {
+            self.signs.echo = true;
+            return self.tell_odd("what was sent came back".into());
+        }
+        for way in 0..self.ways.len() {
+            let mut copy = datagram.to_vec();
+            let packet = match &mut self.ways[way].sealing {
+                Some(sealing) => match sealing.open(&mut copy) {
+                    Ok(packet) => packet,
+                    // the path has doubled it
+                    Err(Rejected::Replay) => return,
+                    Err(_) => continue,
+                },
+                None => copy.as_mut_slice(),
+            };
+            let sealed = self.ways[way].sealing.is_some();
+            match Control::read(packet) {
+                Some(Control::Pong(ts)) if self.is_ours(ts) => return self.on_pong(now, way, ts),
+                // the other end asks, too, whether this one is there
+                Some(Control::Ping(_)) if way == 0 => return self.signs.heard = true,
+                _ if sealed => return self.signs.heard = true,
+                _ => {}
+            }
+        }
+        self.signs.foreign = true;
+        self.tell_odd(format!("{} bytes came that are no answer", datagram.len()));
+    }
+
+    /// The system says of the last datagram, or of one before it, that it did not get there.
+    pub fn on_fault(&mut self, now: Time, fault: Fault) {
+        let told = format!("seq={} {}", self.sent, fault.text(self.settings.at.port()));
+        if let Some(last) = self.waiting.pop_back() {
+            self.missed += u64::from(!last.missed);
+            self.lines.push_back(told);
+        }
+        self.signs.fault = Some(fault);
+        self.look(now);
+    }
+
+    /// Does what the clock has made due.
+    pub fn look(&mut self, now: Time) {
+        for waiting in &mut self.waiting {
+            if !waiting.missed && now.since(waiting.sent_at) >= PATIENCE {
+                waiting.missed = true;
+                self.missed += 1;
+                let loss = share(self.missed, self.trips.count);
+                let seq = waiting.number + 1;
+                let line = format!(
+                    "seq={seq} no answer within {} s, loss={loss} %",
+                    PATIENCE / SEC
+                );
+                self.lines.push_back(line);
+            }
+        }
+        let old = |w: &Waiting| now.since(w.sent_at) >= FORGOTTEN;
+        while self.waiting.front().is_some_and(old) {
+            self.waiting.pop_front();
+        }
+        // Who pings without end must not have to end it to be told.
+        if !self.judged && !self.is_over(now) && self.can_be_judged(now) {
+            self.judged = true;
+            let verdict = self.verdict(now);
+            self.lines.extend(verdict.lines(&self.settings));
+        }
+    }
+
+    /// When to call again `transmit` or `look`.
+    pub fn deadline(&self) -> Time {
+        let next = self.has_more().then_some(self.next_at);
+        let first = self.waiting.iter().find(|waiting| !waiting.missed);
+        let missed = first.map(|waiting| waiting.sent_at.after(PATIENCE));
+        let asks = (!self.asked_host && self.is_silent()).then(|| self.began.after(PATIENCE));
+        let judged = (!self.judged && self.trips.count == 0).then(|| self.began.after(JUDGED_AT));
+        let all = [
+            next,
+            missed,
+            self.other_ways_at(),
+            asks,
+            judged,
+            self.ends_at(),
+        ];
+        all.into_iter().flatten().min().unwrap_or(Time::NEVER)
+    }
+
+    /// No further pings are sent, nor waited for.
+    pub fn stop(&mut self, now: Time) {
+        self.stopped.get_or_insert(now);
+    }
+
+    pub fn is_over(&self, now: Time) -> bool {
+        self.stopped.is_some() || self.ends_at().is_some_and(|at| at <= now)
+    }
+
+    /// The next line to print.
+    pub fn line(&mut self) -> Option<String> {
+        self.lines.pop_front()
+    }
+
+    /// Whether there was an answer.
+    pub fn is_answered(&self) -> bool {
+        self.trips.count > 0
+    }
+
+    /// The lines at the end.
+    pub fn summary(&self, now: Time) -> Vec<String> {
+        let (sent, answered) = (self.sent, self.trips.count);
+        // those that left a moment before the end are neither lost nor answered
+        let pending = self.waiting.iter().filter(|w| !w.missed).count();
+        let seconds = now.since(self.began) as f64 / SEC as f64;
+        let pending = match pending {
+            0 => String::new(),
+            n => format!("{n} under way, "),
+        };
+        let mut lines = vec![format!(
+            "--- {}: {sent} sent, {answered} answered, {pending}{} % lost, {seconds:.1} s",
+            self.settings.name,
+            share(self.missed, answered),
+        )];
+        if answered > 0 {
+            lines.push(self.trips.line());
+        } else {
+            lines.extend(self.verdict(now).lines(&self.settings));
+        }
+        lines
+    }
+
+    /// What is to be thought of the other end by now.
+    pub fn verdict(&self, now: Time) -> Verdict {
+        let signs = &self.signs;
+        match (&signs.other_way, &signs.fault) {
+            _ if self.trips.count > 0 => Verdict::Answers,
+            (Some(Some(method)), _) => Verdict::OtherMethod(*method),
+            (Some(None), _) => Verdict::NoKeyThere,
+            _ if signs.echo => Verdict::Echo,
+            _ if signs.foreign => Verdict::Foreign,
+            (None, Some(fault)) => Verdict::Fault(fault.clone()),
+            _ if !self.can_be_judged(now) => Verdict::TooSoon,
+            _ => Verdict::Silent {
+                host_lives: signs.host_lives || signs.heard,
+            },
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        self.stopped.is_none() && self.settings.count.is_none_or(|count| self.sent < count)
+    }
+
+    /// Nothing that says more has come back, not even an error.
+    fn is_silent(&self) -> bool {
+        let signs = &self.signs;
+        let odd = signs.echo || signs.foreign || signs.other_way.is_some();
+        self.trips.count == 0 && !odd && signs.fault.is_none()
+    }
+
+    /// Whether enough was seen, or enough time has passed, to say why nothing answers.
+    fn can_be_judged(&self, now: Time) -> bool {
+        let signs = self.signs.other_way.is_some() || self.signs.echo;
+        let silent = now.since(self.began) >= JUDGED_AT;
+        let errors = self.signs.fault.is_some() && self.missed > 2;
+        self.trips.count == 0 && (signs || silent || errors)
+    }
+
+    fn other_ways_at(&self) -> Option<Time> {
+        let after = OTHER_WAYS_AT.get(self.tried)?;
+        let tries = self.is_silent() && self.ways.len() > 1 && self.stopped.is_none();
+        tries.then(|| self.began.after(*after))
+    }
+
+    /// When all is sent and nothing more is waited for.
+    fn ends_at(&self) -> Option<Time> {
+        if self.has_more() {
+            return None;
+        }
+        let Some(last) = self.waiting.back() else {
+            return Some(Time::ZERO);
+        };
+        let wait = LAST_WAIT.max(2 * self.trips.most);
+        let end = last.sent_at.after(wait);
+        Some(match self.is_silent() {
+            true => end.max(self.began.after(JUDGED_AT)),
+            false => end,
+        })
+    }
+
+    /// Whether a timestamp is one that was sent.
+    fn is_ours(&self, ts: u32) -> bool {
+        u64::from(ts.wrapping_sub(self.settings.first)) < self.sent
+    }
+
+    fn on_pong(&mut self, now: Time, way: usize, ts: u32) {
+        if way != 0 {
+            let method = self.ways[way].method;
+            self.signs.other_way = Some(method);
+            return self.tell_odd(match method {
+                Some(method) => format!("an answer that is sealed with {method}"),
+                None => "an answer that is not sealed".into(),
+            });
+        }
+        // The number of a ping is a u64, its timestamp what is left of that.
+        let stamp = |w: &Waiting| self.settings.first.wrapping_add(w.number as u32);
+        let Some(place) = self.waiting.iter().position(|w| stamp(w) == ts) else {
+            return;
+        };
+        let Some(waiting) = self.waiting.remove(place) else {
+            return;
+        };
+        self.missed -= u64::from(waiting.missed);
+        let trip = now.since(waiting.sent_at);
+        self.trips.record(trip);
+        let loss = share(self.missed, self.trips.count);
+        let seq = waiting.number + 1;
+        self.lines.push_back(format!(
+            "seq={seq} time={} loss={loss} %",
+            millis(trip as f64)
+        ));
+    }
+
+    fn close(&mut self, way: usize, buf: &mut [u8]) -> usize {
+        let last = self.sent.saturating_sub(1) as u32;
+        let ping = Control::Ping(self.settings.first.wrapping_add(last));
+        buf[..CONTROL_LEN].copy_from_slice(&ping.to_wire());
+        let len = match &mut self.ways[way].sealing {
+            Some(sealing) => {
+                let padding = self.rng.random_range(0..=PADDING);
+                buf[CONTROL_LEN..CONTROL_LEN + padding].fill(padding as u8);
+                sealing.seal(buf, CONTROL_LEN + padding)
+            }
+            None => CONTROL_LEN,
+        };
+        if self.own.len() == OWN {
+            self.own.pop_front();
+        }
+        self.own.push_back(buf[..len].to_vec());
+        len
+    }
+
+    /// Whoever sends it often is told of once a ping.
+    fn tell_odd(&mut self, what: String) {
+        if !std::mem::replace(&mut self.odd_told, true) {
+            self.lines.push_back(format!("seq={} {what}", self.sent));
+        }
+    }
+}
+
+impl Trips {
+    fn record(&mut self, trip: u64) {
+        self.least = match self.count {
+            0 => trip,
+            _ => self.least.min(trip),
+        };
+        self.most = self.most.max(trip);
+        self.count += 1;
+        self.sum += trip as f64;
+        self.squares += (trip as f64).powi(2);
+    }
+
+    fn line(&self) -> String {
+        let mean = self.sum / self.count as f64;
+        let variance = (self.squares / self.count as f64 - mean * mean).max(0.0);
+        format!(
+            "round trip: least {}, mean {}, most {}, deviation {}",
+            millis(self.least as f64),
+            millis(mean),
+            millis(self.most as f64),
+            millis(variance.sqrt())
+        )
+    }
+}
+
+/// Microseconds in milliseconds, with three digits that count.
+fn millis(us: f64) -> String {
+    let ms = us / MS as f64;
+    match ms {
+        100.0.. => format!("{ms:.0} ms"),
+        10.0.. => format!("{ms:.1} ms"),
+        _ => format!("{ms:.2} ms"),
+    }
+}
+
+/// Whole percents that `lost` is of both.
+fn share(lost: u64, answered: u64) -> u64 {
+    match lost + answered {
+        0 => 0,
+        all => (100 * lost + all / 2) / all,
+    }
+}
+
+#[cfg(test)]
+mod tests;

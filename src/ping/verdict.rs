@@ -1,0 +1,142 @@
+//! Why nothing answers, as far as it can be known from here, and what to try: the texts.
+
+use super::Settings;
+use crate::crypto::Method;
+
+/// What is to be thought of the other end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    Answers,
+    /// The key is right, the method is this one there.
+    OtherMethod(Method),
+    /// The other end answers what is not sealed.
+    NoKeyThere,
+    /// What was sent came back as it was.
+    Echo,
+    /// What came back is nothing of ours.
+    Foreign,
+    /// The system or the network say why.
+    Fault(Fault),
+    /// Nothing comes back, and there was time for it. `host_lives`: the host answers otherwise.
+    Silent {
+        host_lives: bool,
+    },
+    /// Nothing came back so far.
+    TooSoon,
+}
+
+/// What the system says of a datagram.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Nobody has the port.
+    Refused,
+    /// A router, or the host's own network, cannot get to the host.
+    NoRoute,
+    /// This machine knows no way.
+    NoNetwork,
+    /// This machine does not let it out.
+    Forbidden,
+    /// Something else, in the system's words.
+    Other(String),
+}
+
+impl Fault {
+    /// In a few words, for the line of one ping.
+    pub fn text(&self, port: u16) -> String {
+        match self {
+            Fault::Refused => format!("refused: nothing receives at UDP port {port}"),
+            Fault::NoRoute => "the host cannot be reached".into(),
+            Fault::NoNetwork => "no way to there from this machine".into(),
+            Fault::Forbidden => "this machine forbids to send there".into(),
+            Fault::Other(words) => words.clone(),
+        }
+    }
+}
+
+impl Verdict {
+    /// What is likely, and what to try.
+    pub(super) fn lines(&self, settings: &Settings) -> Vec<String> {
+        let (likely, advice) = self.texts(settings);
+        let mut lines = vec![format!("likely: {likely}")];
+        if !advice.is_empty() {
+            lines.push(format!("try:    {advice}"));
+        }
+        lines
+    }
+
+    fn texts(&self, settings: &Settings) -> (String, String) {
+        let (ip, port) = (settings.at.ip(), settings.at.port());
+        match self {
+            Verdict::Answers => ("all is well".into(), String::new()),
+            Verdict::OtherMethod(method) => (
+                format!("a wrong method: the key is right, but the other end seals with {method}"),
+                format!("write \"method\": \"{method}\" here, or this end's method there"),
+            ),
+            Verdict::NoKeyThere => (
+                "kcptun at the other end runs without a key and does not understand what is sealed".into(),
+                "write the same psk and method there as here; without a key, anybody can read and forge packets".into(),
+            ),
+            Verdict::Echo => (
+                format!("a wrong protocol: what receives at UDP port {port} is no kcptun, it sends everything back"),
+                "is this the port of udp_bind at the other end?".into(),
+            ),
+            Verdict::Foreign => (
+                format!("a wrong protocol: what answers at UDP port {port} is no kcptun with this key"),
+                "is this the port of udp_bind at the other end?".into(),
+            ),
+            Verdict::Fault(fault) => fault_texts(fault, settings),
+            Verdict::Silent { host_lives: true } => silent_port(settings),
+            Verdict::Silent { host_lives: false } => (
+                "a dead host: it is down, has another address, or firewalls drop all that is sent to it".into(),
+                format!(
+                    "is {ip} its address, and does it answer to: ping {ip}? If it runs, let UDP port {port} through and compare keys"
+                ),
+            ),
+            Verdict::TooSoon => ("nothing has come back so far; some seconds more tell why".into(), String::new()),
+        }
+    }
+}
+
+/// The host is there, the port is not refused, and nothing answers.
+fn silent_port(settings: &Settings) -> (String, String) {
+    let port = settings.at.port();
+    let key = match settings.seal {
+        Some(_) => "a wrong key (an end with a key is silent to all that does not open with it)",
+        None => "a key at the other end and none here (with one, it is silent to open packets)",
+    };
+    (
+        format!("the host is there, so {key}, or a firewall that drops UDP port {port}"),
+        format!(
+            "the log of the other end: if it says \"does not open with this key and method\", make psk or password and \
+             method the same; if it says nothing, let UDP port {port} through"
+        ),
+    )
+}
+
+fn fault_texts(fault: &Fault, settings: &Settings) -> (String, String) {
+    let (ip, port) = (settings.at.ip(), settings.at.port());
+    match fault {
+        Fault::Refused => (
+            format!(
+                "the host is there, but nothing receives at UDP port {port}: kcptun does not run there, or at another port"
+            ),
+            "start kcptun there, and compare the port with its udp_bind".into(),
+        ),
+        Fault::NoRoute => (
+            "a dead host: the network says that there is no way to it".into(),
+            format!("is {ip} its address, and does it answer to: ping {ip}?"),
+        ),
+        Fault::NoNetwork => {
+            let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+            (
+                format!("this machine is offline, or has no {family}"),
+                format!("see that there is a route: ip route get {ip}"),
+            )
+        }
+        Fault::Forbidden => (
+            "a firewall or a rule of this machine forbids to send there".into(),
+            format!("let UDP to port {port} out of this machine"),
+        ),
+        Fault::Other(words) => (words.clone(), String::new()),
+    }
+}

@@ -1,0 +1,70 @@
+//! How often a warning that repeats itself is written: at once, then ever more rarely while it lasts. What is written is up
+//! to who asks.
+
+use crate::time::{SEC, Time};
+
+/// The first pause after a line; each further one is twice as long, up to the longest. Microseconds.
+const SHORTEST: u64 = SEC;
+const LONGEST: u64 = 300 * SEC;
+/// What has not happened for so long begins anew.
+const OVER: u64 = 60 * SEC;
+
+/// For one kind of warning.
+#[derive(Default)]
+pub struct Throttle {
+    next: Time,
+    last: Time,
+    pause: u64,
+    held_back: u64,
+}
+
+impl Throttle {
+    /// It has happened. Whether a line may be written now and, if so, how many were held back since the last one.
+    pub fn admit(&mut self, now: Time) -> Option<u64> {
+        if self.pause == 0 || now.since(self.last) >= OVER {
+            (self.next, self.pause) = (now, SHORTEST);
+        }
+        self.last = now;
+        if now < self.next {
+            self.held_back += 1;
+            return None;
+        }
+        self.next = now.after(self.pause);
+        self.pause = LONGEST.min(2 * self.pause);
+        Some(std::mem::take(&mut self.held_back))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The seconds in which a line is written while it happens every 10 ms.
+    fn lines(throttle: &mut Throttle, from: u64, to: u64) -> Vec<u64> {
+        let each = (from * 100..to * 100).map(|n| Time::from_millis(n * 10));
+        let written = each.filter(|now| throttle.admit(*now).is_some());
+        written.map(|now| now.micros() / SEC).collect()
+    }
+
+    #[test]
+    fn the_longer_it_lasts_the_rarer_it_is_told() {
+        let mut throttle = Throttle::default();
+        let expected = [0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 811, 1111];
+        assert_eq!(lines(&mut throttle, 0, 1200), expected);
+        // it was over for a minute
+        assert_eq!(lines(&mut throttle, 1260, 1264), [1260, 1261, 1263]);
+    }
+
+    #[test]
+    fn what_was_held_back_is_counted() {
+        let mut throttle = Throttle::default();
+        let at = Time::from_millis;
+        assert_eq!(throttle.admit(at(5)), Some(0));
+        assert_eq!(throttle.admit(at(6)), None);
+        assert_eq!(throttle.admit(at(7)), None);
+        assert_eq!(throttle.admit(at(1005)), Some(2));
+        // not often enough to be held back, and still the same trouble
+        assert_eq!(throttle.admit(at(4000)), Some(0));
+        assert_eq!(throttle.admit(at(6000)), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! The log at `info`: what an operator can read there of two real daemons.
+
+#[path = "e2e/harness.rs"]
+mod harness;
+
+use harness::*;
+use serde_json::json;
+use std::io::Write;
+
+#[test]
+fn the_log_tells_the_story() {
+    let mut plan = Plan::to(serve(run_errands));
+    plan.server.insert("rate".into(), json!({"up": 50}));
+    let mut tunnel = plan.start();
+    let about = concat!("kcptun ", env!("CARGO_PKG_VERSION"), ", ");
+    let method = "sealed with chacha20poly1305_ietf, rate: control on, up";
+    tunnel.server.wait_for_log(&format!(
+        "{about}server, {method} at most 50 Mbit/s, down no limit"
+    ));
+    tunnel
+        .peer
+        .wait_for_log(&format!("{about}peer, {method} no limit"));
+    tunnel.peer.wait_for_log(" answers after ");
+
+    errand(tunnel.entry, 1, 1000);
+    // 8 bytes of a header out; 1 byte of a verdict back
+    tunnel
+        .peer
+        .wait_for_log(" 1001 bytes in, 1008 bytes out, in order");
+    tunnel
+        .server
+        .wait_for_log(" 1008 bytes in, 1001 bytes out, in order");
+    let ends = |log: String| -> Vec<String> {
+        let lines = log.lines().filter(|line| line.contains(" ended after "));
+        lines.map(str::to_owned).collect()
+    };
+    let (here, there) = (ends(tunnel.peer.log()), ends(tunnel.server.log()));
+    assert_eq!((here.len(), there.len()), (1, 1), "{here:?} {there:?}");
+    let number = |line: &str| {
+        line.split(" from ")
+            .next()
+            .and_then(|l| l.split(' ').next_back().map(str::to_owned))
+    };
+    assert_eq!(number(&here[0]), number(&there[0]));
+    let port = tunnel.peer.udp_port();
+    assert!(
+        there[0].contains(&format!(" from 127.0.0.1:{port} ")),
+        "{there:?}"
+    );
+
+    let mut client = connect(tunnel.entry);
+    let from = client.local_addr().expect("an address");
+    client.write_all(&[0; 8]).expect("sent");
+    tunnel.server.signal(libc::SIGTERM);
+    tunnel.server.wait();
+    let why = "while connected: the other end reset it";
+    tunnel.peer.wait_for_log(why);
+    let last = ends(tunnel.peer.log()).pop().expect("a line");
+    assert!(
+        last.contains(&format!(" from {from} ")) && last.ends_with(why),
+        "{last}"
+    );
+    // nothing but the two sessions' ends and what starts and stops
+    let lines = tunnel.peer.log().lines().count();
+    assert!(lines < 12, "{}", tunnel.peer.log());
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_told_of_and_so_is_its_return() {
+    let tunnel = Plan::to(serve(echo)).start();
+    let client = connect(tunnel.entry);
+    ask(&client, b"hello").expect("an answer");
+    tunnel.server.signal(libc::SIGSTOP);
+    (&client).write_all(b"are you there?").expect("sent");
+    tunnel.peer.wait_for_log(" has been silent for ");
+    assert!(!tunnel.peer.log().contains("answers again"));
+    tunnel.server.signal(libc::SIGCONT);
+    tunnel.peer.wait_for_log(" answers again");
+    assert_eq!(
+        tunnel.peer.log().matches(" has been silent for ").count(),
+        1
+    );
+}
