@@ -373,6 +373,11 @@ impl Tunnel {
         let l = &mut self.lanes[lane as usize];
         if l.path.sessions == 0 {
             l.at.forget_clock();
+            if !opener && !std::mem::replace(&mut l.at.used, true) {
+                // it was proven a while ago, and that pause says nothing
+                let limits = self.settings.rate.limits();
+                l.path = Path::new(addr, self.packets.overhead(), limits, now);
+            }
         }
         l.path.sessions += 1;
         let paced = self.settings.rate.control && self.settings.kcp.nc;
@@ -708,9 +713,10 @@ impl Tunnel {
         let lane = &self.lanes[*lane as usize];
         let idle = lane.path.sent_at.after(wait);
         // what is in flight should have been heard of
-        let owes = lane.path.rate.in_flight() > 0 && self.hello.unanswered.is_none();
-        let doubt = lane.heard_at.after(DOUBT).max(lane.path.sent_at);
-        Some(if owes { idle.min(doubt) } else { idle }).filter(|at| *at < Time::NEVER)
+        let owes = lane.path.rate.waits_since();
+        let owes = owes.filter(|_| self.hello.unanswered.is_none());
+        let doubt = owes.map(|since| since.max(lane.heard_at).after(DOUBT));
+        Some(idle.min(doubt.unwrap_or(Time::NEVER))).filter(|at| *at < Time::NEVER)
     }
 
     /// From when on the peer counts as silent: it was asked, and has not answered for some seconds. Worth a new look at its

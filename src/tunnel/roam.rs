@@ -93,6 +93,8 @@ struct Probe {
 pub(super) struct Whereabouts {
     /// It has answered a ping from this address.
     pub(super) proven: bool,
+    /// The other end has opened sessions on it.
+    pub(super) used: bool,
     /// Somebody else is at its address now; where it is itself is not known.
     pub(super) homeless: bool,
     /// The newest timestamp that it has sent, and when that came.
