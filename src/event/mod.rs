@@ -169,11 +169,15 @@ struct Loop {
 impl Loop {
     fn start(options: Options) -> Result<Loop, RunError> {
         match system::raise_file_limit() {
-            // each session takes one
-            Ok(limit) if limit < MANY_FILES => info!(
-                "at most {limit} open files, so fewer sessions than that (LimitNOFILE or ulimit -n sets the limit)"
-            ),
-            Ok(limit) => debug!("up to {limit} open files"),
+            Ok(limit) => {
+                debug!("up to {limit} open files");
+                // each session takes one
+                if limit < MANY_FILES {
+                    info!(
+                        "at most {limit} open files, so fewer sessions than that (LimitNOFILE or ulimit -n sets the limit)"
+                    );
+                }
+            }
             Err(e) => warn!("the limit of open files stays as it is: {}", reason(&e)),
         }
         let known = start::service(&options);
