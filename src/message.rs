@@ -124,9 +124,9 @@ impl Parser {
 /// A session-0 message that this version understands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Control {
-    /// Sender's clock, ms. Answered with a pong.
+    /// Any value, returned in the pong: the sender's clock in ms, or what proves an address.
     Ping(u32),
-    /// The ping's timestamp.
+    /// The ping's value.
     Pong(u32),
     /// The sender has no session of this number.
     Reset(u32),

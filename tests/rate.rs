@@ -72,7 +72,7 @@ const MEASURED_LONGER: [&str; 5] = ["lossy-5", "lossy-10", "lossy-30", "bursty-5
 fn measure(name: &str) {
     let scenario = Scenario::named(name).expect("a path of the table");
     // long enough that one segment that is lost again and again is not a tenth of it
-    let secs = (scenario.rtt / 25).max(4);
+    let secs = (scenario.rtt / 25).max(6);
     let figures = Bench::new(scenario, 1).all(secs);
     let missed = misses(name, &figures);
     println!("{}\n{}", heading(), line(name, &figures));
@@ -122,7 +122,7 @@ fn misses(name: &str, f: &Figures) -> Vec<String> {
 fn a_queue_too_short_to_be_seen_is_not_flooded() {
     // round trip, loss, rate and queue (µs); the most that the queue may throw away, and the least share of the line
     let cases = [
-        (60, 0.0, 50.0, 1_000, 0.20, 0.85),
+        (60, 0.0, 50.0, 1_000, 0.30, 0.85),
         (60, 0.0, 50.0, 3_000, 0.12, 0.85),
         (100, 5.0, 100.0, 1_500, 0.12, 0.85),
         (20, 1.0, 200.0, 2_000, 0.12, 0.85),
@@ -361,4 +361,14 @@ fn waste_bursty_5() {
 #[test]
 fn waste_far_10() {
     waste_over_a_minute("far-10");
+}
+
+#[test]
+fn waste_lossy_5() {
+    waste_over_a_minute("lossy-5");
+}
+
+#[test]
+fn waste_lossy_30() {
+    waste_over_a_minute("lossy-30");
 }

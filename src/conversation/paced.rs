@@ -15,8 +15,6 @@ use std::collections::BinaryHeap;
 
 /// The window that a sender may assume before it has heard of the receiver's: KCP's own.
 pub(super) const FIRST_REMOTE_WINDOW: u16 = 128;
-/// Segments in flight before the other end has acknowledged anything: its address may be somebody else's.
-const UNPROVEN: usize = 32;
 /// A flow is thin while no more than this is unacknowledged: it is waited for, and costs next to nothing.
 const THIN_BYTES: usize = 4096;
 const THIN_SEGMENTS: usize = 32;
@@ -54,8 +52,6 @@ pub(super) struct Paced {
     pub(super) acks: Acks,
     /// Copies to send ahead of need: when, and of which segment.
     pub(super) copies: BinaryHeap<Reverse<(Time, u32)>>,
-    /// Somebody at this address has acknowledged something before.
-    pub(super) proven: bool,
     pub(super) remote_window: u16,
     /// The widest that it was.
     pub(super) remote_most: u16,
@@ -105,12 +101,7 @@ impl Paced {
     /// The other end has no room for a new segment.
     pub(super) fn closed(&self) -> bool {
         let window = self.remote_window.min(self.window_limit) as usize;
-        let most = if self.proven || self.flight.has_arrived() {
-            window
-        } else {
-            window.min(UNPROVEN)
-        };
-        self.flight.span() >= most
+        self.flight.span() >= window
     }
 
     pub(super) fn may_send_new(&self, waiting: usize) -> bool {

@@ -19,8 +19,11 @@
 //!  6. Where packets get lost, a round now and then sends no more than was delivered: loss that is smaller then is the
 //!     doing of a queue too short to be seen, and no chance (`doubt`).
 //!
+//! In Contest, where others keep the queue full, 3 to 5 do not hold: there the rules of BBRv1 do (`contest`).
+//!
 //! The phases: Startup, until a queue shows or the rate stops growing → Drain, until the queue is gone → Cruise, and from
-//! there every `PROBE_ROUNDS` Probe and Look (where loss is in doubt Ease and Weigh first): more is asked for in one round, and the next shows whether it was carried.
+//! there every `PROBE_ROUNDS` Probe and Look (where loss is in doubt Ease and Weigh first): more is asked for in one
+//! round, and the next shows whether it was carried.
 //! If so, still more is asked for, and in the end Startup begins again; if not, Cruise goes on. A queue that Cruise does
 //! not get rid of leads to Drain, and one that Drain does not get rid of is not ours: Contest shares it, as bbr would, until
 //! it is seen to be empty, or has been there for so long that its round trip is the path's.

@@ -196,7 +196,9 @@ impl Tunnel {
                 }
             }
             Some(Control::Pong(cookie)) if self.cookies.proves(from, cookie, now) => {
-                self.hear_peer(from, now);
+                if self.hear_peer(from, now) {
+                    log::info!("{from} answers");
+                }
                 self.on_proof(from, local, now);
             }
             Some(Control::Pong(ts)) => {

@@ -392,8 +392,6 @@ impl Tunnel {
         if opener {
             conversation.widen();
         }
-        // an address of which nothing is known yet has no sessions
-        conversation.trust();
         let session = Session::new(conversation, lane, opener, &mut self.spares, now);
         let id = self.sessions.insert(Entry {
             session,

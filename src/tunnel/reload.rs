@@ -74,7 +74,9 @@ impl Tunnel {
         let addr = self.packets.next_to_greet()?;
         let ping = Control::Ping(super::clock(&self.settings, now).clock).to_wire();
         out[..ping.len()].copy_from_slice(&ping);
+        let len = self.packets.close_newly(out, ping.len(), ping.len());
         self.counters.sent += 1;
-        Some((addr, self.packets.close_newly(out, ping.len(), ping.len())))
+        self.counters.sent_bytes += len as u64;
+        Some((addr, len))
     }
 }
