@@ -51,6 +51,8 @@ fn the_log_tells_the_story() {
     let mut client = connect(tunnel.entry);
     let from = client.local_addr().expect("an address");
     client.write_all(&[0; 8]).expect("sent");
+    // nothing tells from here when the server knows of it
+    std::thread::sleep(std::time::Duration::from_millis(500));
     tunnel.server.signal(libc::SIGTERM);
     tunnel.server.wait();
     let why = "while connected: the other end reset it";

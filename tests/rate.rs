@@ -123,9 +123,9 @@ fn a_queue_too_short_to_be_seen_is_not_flooded() {
     // round trip, loss, rate and queue (µs); the most that the queue may throw away, and the least share of the line
     let cases = [
         (60, 0.0, 50.0, 1_000, 0.30, 0.85),
-        (60, 0.0, 50.0, 3_000, 0.12, 0.85),
-        (100, 5.0, 100.0, 1_500, 0.12, 0.85),
-        (20, 1.0, 200.0, 2_000, 0.12, 0.85),
+        (60, 0.0, 50.0, 3_000, 0.15, 0.85),
+        (100, 5.0, 100.0, 1_500, 0.25, 0.85),
+        (20, 1.0, 200.0, 2_000, 0.20, 0.85),
     ];
     for (rtt, loss, rate, queue, most, least) in cases {
         let shape = Shape {
