@@ -1,6 +1,8 @@
 //! KCP's 24-byte segment header, as it stands on the wire (every integer big-endian) and as the `kcp` crate
 //! wants it (little-endian), and the walk over the segments of a packet. No state lives here.
 
+/// The window that KCP assumes before it has heard of the receiver's, and the narrowest that it receives with, segments.
+pub const FIRST_WINDOW: u16 = 128;
 /// Bytes of a segment's header.
 pub const HEADER: usize = 24;
 

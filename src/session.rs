@@ -37,6 +37,11 @@ pub enum State {
 }
 
 impl State {
+    /// Over: at most the other end is still being told.
+    pub fn is_over(self) -> bool {
+        matches!(self, State::Reset { .. } | State::Gone)
+    }
+
     /// When it was that something happened, for the log.
     pub fn when(self) -> &'static str {
         match self {

@@ -1,5 +1,5 @@
-//! How often a warning that repeats itself is written: at once, then ever more rarely while it lasts. What is written is up
-//! to who asks.
+//! How often something is done that others can cause as often as they like. A warning that repeats itself is written at
+//! once, then ever more rarely while it lasts; of what is worth its own each time there are so many a second.
 
 use crate::time::{SEC, Time};
 
@@ -35,6 +35,24 @@ impl Throttle {
     }
 }
 
+/// So many a second at most.
+#[derive(Default)]
+pub struct PerSecond {
+    began: Time,
+    count: u32,
+}
+
+impl PerSecond {
+    /// Whether one more is within the `most` of this second.
+    pub fn admit(&mut self, most: u32, now: Time) -> bool {
+        if now.since(self.began) >= SEC {
+            (self.began, self.count) = (now, 0);
+        }
+        self.count += 1;
+        self.count <= most
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +71,20 @@ mod tests {
         assert_eq!(lines(&mut throttle, 0, 1200), expected);
         // it was over for a minute
         assert_eq!(lines(&mut throttle, 1260, 1264), [1260, 1261, 1263]);
+    }
+
+    #[test]
+    fn so_many_a_second() {
+        let mut limit = PerSecond::default();
+        let mut admitted = |ms| {
+            (0..9)
+                .filter(|_| limit.admit(3, Time::from_millis(ms)))
+                .count()
+        };
+        assert_eq!(
+            [0, 999, 1000, 1500, 2000].map(&mut admitted),
+            [3, 0, 3, 0, 3]
+        );
     }
 
     #[test]

@@ -3,11 +3,8 @@
 //! here a segment costs the same wherever it belongs. Acks are not decided here.
 
 use super::engine::{Engine, Tap};
-use crate::segment::{HEADER, Header, ahead};
+use crate::segment::{FIRST_WINDOW, HEADER, Header, ahead};
 use std::collections::VecDeque;
-
-/// The receive window that KCP has at least, whatever is asked for.
-const LEAST_WINDOW: u16 = 128;
 
 #[derive(Default)]
 pub(super) struct Inbound {
@@ -30,7 +27,7 @@ impl Inbound {
             next: 0,
             waiting: VecDeque::new(),
             unread: 0,
-            window: window.max(LEAST_WINDOW),
+            window: window.max(FIRST_WINDOW),
             #[cfg(test)]
             work: 0,
         }

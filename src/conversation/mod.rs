@@ -13,15 +13,13 @@ mod window;
 
 use crate::path::Path;
 use crate::ring::{Ring, Spares};
-use crate::segment::{self, HEADER, Header, Malformed, Segments, ahead, cmd};
+use crate::segment::{self, FIRST_WINDOW, HEADER, Header, Malformed, Segments, ahead, cmd};
 use crate::settings::{Flush, KcpSettings};
 use crate::time::{MS, Time};
 pub use acks::DELAY_MOST;
 use engine::{Engine, Tap};
 use inbound::Inbound;
-use paced::{
-    FIRST_REMOTE_WINDOW, LOSSY, PROMPT, Paced, Packet, TELL_AGAIN, TELLS, WINDOW_ASK, Why,
-};
+use paced::{LOSSY, PROMPT, Paced, Packet, TELL_AGAIN, TELLS, WINDOW_ASK, Why};
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::rc::Rc;
@@ -124,14 +122,14 @@ impl Conversation {
     ) -> Conversation {
         let mut engine = Engine::new(conv, settings, mtu, paced, tap.clone());
         engine.tick(now.clock);
-        engine.set_windows(settings.sndwnd, FIRST_REMOTE_WINDOW);
+        engine.set_windows(settings.sndwnd, FIRST_WINDOW);
         let driver = if paced {
             let receive_window = Window::new(settings.rcvwnd, now.time);
             Driver::Paced(Box::new(Paced {
-                remote_window: FIRST_REMOTE_WINDOW,
+                remote_window: FIRST_WINDOW,
                 window_limit: settings.sndwnd,
-                wnd: FIRST_REMOTE_WINDOW,
-                inbound: Inbound::new(FIRST_REMOTE_WINDOW),
+                wnd: FIRST_WINDOW,
+                inbound: Inbound::new(FIRST_WINDOW),
                 receive_window,
                 ask_wait: WINDOW_ASK,
                 ..Paced::default()

@@ -13,8 +13,6 @@ use crate::time::{MS, Time};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// The window that a sender may assume before it has heard of the receiver's: KCP's own.
-pub(super) const FIRST_REMOTE_WINDOW: u16 = 128;
 /// A flow is thin while no more than this is unacknowledged: it is waited for, and costs next to nothing.
 const THIN_BYTES: usize = 4096;
 const THIN_SEGMENTS: usize = 32;

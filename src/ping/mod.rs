@@ -9,7 +9,7 @@ mod verdict;
 pub use verdict::{Fault, Verdict};
 
 use crate::crypto::{Key, Method, Rejected, Sealing};
-use crate::message::{CONTROL_LEN, Control};
+use crate::message::{CONTROL_LEN, Control, PADDING_MOST};
 use crate::time::{MS, SEC, Time};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -17,8 +17,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// Bytes that the longest datagram of `transmit` takes: a padded ping with the seal of any method.
-pub const DATAGRAM: usize = CONTROL_LEN + PADDING + 40;
-const PADDING: usize = 15;
+pub const DATAGRAM: usize = CONTROL_LEN + PADDING_MOST + 40;
 /// A ping without an answer for so long is said to have none; one that comes later still counts.
 const PATIENCE: u64 = SEC;
 /// An answer that takes longer is not waited for.
@@ -416,7 +415,7 @@ impl Ping {
         buf[..CONTROL_LEN].copy_from_slice(&ping.to_wire());
         let len = match &mut self.ways[way].sealing {
             Some(sealing) => {
-                let padding = self.rng.random_range(0..=PADDING);
+                let padding = self.rng.random_range(0..=PADDING_MOST);
                 buf[CONTROL_LEN..CONTROL_LEN + padding].fill(padding as u8);
                 sealing.seal(buf, CONTROL_LEN + padding)
             }

@@ -97,7 +97,7 @@ pub struct Stamp {
     lost: u64,
     delivered_at: Time,
     first_sent_at: Time,
-    /// Sent while no queue stood, and neither probe nor drain was going on: whether it gets lost is chance.
+    /// Sent in Startup or Cruise while no queue stood: whether it gets lost is chance.
     calm: bool,
     /// Sent while next to nothing else was in flight.
     alone: bool,
@@ -185,7 +185,7 @@ pub struct Rate {
     capacity_before: f64,
     drained_from: u64,
     /// What is known of a queue that others keep, since the last contest began.
-    contest: Option<Contest>,
+    contest: Contest,
 }
 
 impl Rate {
@@ -230,7 +230,7 @@ impl Rate {
             capacity_calm: 0.0,
             capacity_before: 0.0,
             drained_from: 0,
-            contest: None,
+            contest: Contest::new(0.0, 0),
         }
     }
 
@@ -259,7 +259,7 @@ impl Rate {
             Phase::Startup => STARTUP_GAIN,
             Phase::Drain => 0.5,
             Phase::Ease => self.doubt.gain(),
-            Phase::Contest => self.contest.map_or(1.0, |contest| contest.gain()),
+            Phase::Contest => self.contest.gain(),
             Phase::Probe(step) => self.asks_for(step),
             Phase::Cruise | Phase::Look(_) | Phase::Weigh if self.queue <= self.tolerance() => 1.0,
             // half of the queue drains in a round trip
@@ -298,11 +298,11 @@ impl Rate {
 
     /// The most bytes in flight before bulk has to wait: twice what the path holds, for acks that come late or bundled.
     pub fn in_flight_limit(&self) -> u64 {
-        let (held, late) = match (self.phase, &self.contest) {
+        let (held, late) = match self.phase {
             // about as the others count, but for a path so short that acks come in clumps
-            (Phase::Contest, Some(contest)) => {
+            Phase::Contest => {
                 let late = (10 * MS).saturating_sub(self.base() / 2);
-                (contest.held(self.base()), late.max(self.base() / 20))
+                (self.contest.held(self.base()), late.max(self.base() / 20))
             }
             _ => (self.base(), 10 * MS),
         };
@@ -569,8 +569,8 @@ impl Rate {
             .least_rtt
             .is_some_and(|rtt| rtt > self.base() + self.tolerance());
         let busy = round.busy[0].min(round.busy[1] / (1.0 - chance));
-        if let (Phase::Contest, Some(contest)) = (self.phase, &mut self.contest) {
-            self.capacity = contest.learn(sample, round.limited);
+        if self.phase == Phase::Contest {
+            self.capacity = self.contest.learn(sample, round.limited);
         } else if sample > self.capacity {
             self.capacity = sample;
         } else if never_empty && !round.limited && round.packets >= TELLING && busy > 0.0 {
@@ -603,13 +603,13 @@ impl Rate {
             Phase::Drain => self.go_on_draining(standing, now),
             Phase::Cruise => {
                 let due = self.rounds >= PROBE_ROUNDS || now.since(self.probed_at) >= PROBE_EVERY;
+                let tells = !standing && !round.limited;
                 if self.stays(standing) {
                     self.enter(Phase::Drain, now);
-                } else if standing || round.limited {
-                } else if self.doubt.is_due(&self.loss, now) {
+                } else if tells && self.doubt.is_due(&self.loss, now) {
                     self.doubt.begin(&self.loss, round.delivery, now);
                     self.enter(Phase::Ease, now);
-                } else if due {
+                } else if tells && due {
                     self.enter(Phase::Probe(0), now);
                 }
             }
@@ -664,7 +664,7 @@ impl Rate {
         }
         if self.rounds >= DRAIN_ROUNDS && self.queue > self.drained_from / 2 {
             self.capacity = self.capacity.max(self.capacity_calm);
-            self.contest = Some(Contest::new(self.capacity, self.recent.least()));
+            self.contest = Contest::new(self.capacity, self.recent.least());
             self.enter(Phase::Contest, now);
         }
     }
@@ -672,8 +672,7 @@ impl Rate {
     /// Until the queue is empty, or the path's new round trip, after `BASE_SPAN`, is the base.
     fn go_on_sharing(&mut self, round: &Round, standing: bool, now: Time) {
         let rtt = round.least_rtt.unwrap_or(self.recent.least());
-        let contest = self.contest.as_mut();
-        if contest.is_none_or(|contest| contest.is_over(rtt, !standing)) {
+        if self.contest.is_over(rtt, !standing) {
             self.enter(Phase::Cruise, now);
         }
     }

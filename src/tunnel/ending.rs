@@ -18,6 +18,9 @@ const RESET_AGAIN: [u64; 7] = [
     240 * MS,
 ];
 
+/// Lines at `info` about sessions that others have ended, a second: they can do so as often as they like, and each is a story.
+const BREAKS_A_SECOND: u32 = 10;
+
 impl Tunnel {
     pub(super) fn close(&mut self, id: u32, abort: bool) {
         let entry = &mut self.sessions[id as usize];
@@ -33,12 +36,12 @@ impl Tunnel {
     /// Ends a session before its time. The other end is told, unless it was the one to say so.
     pub(super) fn abort(&mut self, id: u32, cause: Cause, now: Time) {
         let entry = &mut self.sessions[id as usize];
-        if let State::Reset { .. } | State::Gone = entry.session.state {
+        if entry.session.state.is_over() {
             return;
         }
         let session = &mut entry.session;
         let news = match cause {
-            Cause::Broken | Cause::ResetByPeer => self.breaks.may(now),
+            Cause::Broken | Cause::ResetByPeer => self.breaks.admit(BREAKS_A_SECOND, now),
             _ => true,
         };
         let level = if news {

@@ -4,14 +4,15 @@ use super::roam::{Glance, Owner};
 use super::waiting::Packet;
 use super::{
     Answer, BEGIN_PACKETS, DATAGRAM_MAX, Entry, Lane, RECENT, Tunnel, begins_within, clock,
+    since_ping,
 };
 use crate::crypto::Rejected;
 use crate::ended::Ending;
-use crate::message::{self, Control};
-use crate::segment::{self, Header, Segments, ahead, cmd};
+use crate::message::{self, CONTROL_LEN, Control};
+use crate::segment::{self, FIRST_WINDOW, Header, Segments, ahead, cmd};
 use crate::session::{Cause, State};
 use crate::throttle::Throttle;
-use crate::time::{MS, SEC, Time};
+use crate::time::{MS, Time};
 use std::net::{IpAddr, SocketAddr};
 
 /// Late packets of a session that was reset are answered no oftener than this.
@@ -22,8 +23,6 @@ const RESETS_A_SECOND: u32 = 500;
 /// comes before a lost first segment has to be kept.
 const HALFWAY_MOST: usize = 1024;
 const HALFWAY_BYTES: usize = 8 << 20;
-/// Bytes of a ping or pong with nothing around it.
-const CONTROL_LEN: usize = message::CONTROL_LEN;
 /// Datagrams that wait to leave and answer something, at most; more would be somebody's flood.
 pub(super) const CONTROL_MOST: usize = 4096;
 
@@ -51,26 +50,6 @@ impl Complaints {
             ),
             None => {}
         }
-    }
-}
-
-/// Log lines about what others can cause as often as they like, but that are a story each: so many a second at most.
-#[derive(Default)]
-pub(super) struct News {
-    second: Time,
-    lines: u32,
-}
-
-const NEWS_A_SECOND: u32 = 10;
-
-impl News {
-    /// Whether a line may be written now.
-    pub(super) fn may(&mut self, now: Time) -> bool {
-        if now.since(self.second) >= SEC {
-            (self.second, self.lines) = (now, 0);
-        }
-        self.lines += 1;
-        self.lines <= NEWS_A_SECOND
     }
 }
 
@@ -202,20 +181,18 @@ impl Tunnel {
                 self.on_proof(from, local, now);
             }
             Some(Control::Pong(ts)) => {
-                let clock = clock(&self.settings, now).clock;
-                if let Some(lane) = self.addresses.get(&from) {
+                if let Some(lane) = self.addresses.get(&from)
+                    && let Some(rtt) = since_ping(&self.settings, ts, now)
+                {
                     let path = &mut self.lanes[*lane as usize].path;
-                    let rtt = clock.wrapping_sub(ts);
-                    if rtt < 60_000 {
-                        path.rate.on_rtt(u64::from(rtt) * MS, now);
-                        let first = self.hear_peer(from, now);
-                        let level = if first {
-                            log::Level::Info
-                        } else {
-                            log::Level::Debug
-                        };
-                        log::log!(level, "{from} answers after {rtt} ms");
-                    }
+                    path.rate.on_rtt(u64::from(rtt) * MS, now);
+                    let first = self.hear_peer(from, now);
+                    let level = if first {
+                        log::Level::Info
+                    } else {
+                        log::Level::Debug
+                    };
+                    log::log!(level, "{from} answers after {rtt} ms");
                 }
             }
             Some(Control::Reset(conv)) => {
@@ -366,18 +343,10 @@ impl Tunnel {
         } else {
             self.counters.unknown += 1;
         }
-        if self.may_reset(now) {
+        if self.resets.admit(RESETS_A_SECOND, now) {
             log::debug!("{conv:08x}: {from} has a session that is not known here");
             self.answer(from, local, &Control::Reset(conv).to_wire());
         }
-    }
-
-    pub(super) fn may_reset(&mut self, now: Time) -> bool {
-        if now.since(self.resets.0) >= SEC {
-            self.resets = (now, 0);
-        }
-        self.resets.1 += 1;
-        self.resets.1 <= RESETS_A_SECOND
     }
 
     /// A session that ended in order gets packets that its other end still repeats: their acks were lost, or they are
@@ -396,7 +365,7 @@ impl Tunnel {
                     cmd: cmd::ACK,
                     una,
                     len: 0,
-                    wnd: 128,
+                    wnd: FIRST_WINDOW,
                     ..header
                 };
                 acks.extend(ack.to_wire());
@@ -423,10 +392,9 @@ impl Tunnel {
 /// yet, and it stays within the window that KCP assumes before it has heard of the receiver's. Most sessions that were
 /// here before a restart are told by this; they are reset instead of being kept waiting.
 fn begins_session(packet: &[u8]) -> bool {
-    const FIRST_WINDOW: u32 = 128;
     Segments::new(packet)
         .flatten()
-        .any(|(h, _)| h.cmd == cmd::PUSH && h.una == 0 && h.sn < FIRST_WINDOW)
+        .any(|(h, _)| h.cmd == cmd::PUSH && h.una == 0 && h.sn < FIRST_WINDOW.into())
 }
 
 /// Whether a packet holds the first segment of a session.

@@ -32,9 +32,10 @@ use crate::path::{Counts, Path};
 use crate::ring::Spares;
 use crate::session::{Cause, DIAL_WITHIN, Session, State};
 use crate::settings::Settings;
+use crate::throttle::PerSecond;
 use crate::time::{MS, SEC, Time};
 use crate::timer::Wheel;
-use inbound::{Complaints, News};
+use inbound::Complaints;
 use packet::Packets;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rendezvous::Meetings;
@@ -57,6 +58,8 @@ const SILENCE: u64 = 5 * SEC;
 const RECENT: usize = 256;
 /// Nothing from the peer for so long after it was asked: its address may be another one by now.
 const SILENT: u64 = 3 * SEC;
+/// A pong that takes longer, milliseconds, answers nothing that was asked here.
+const PING_LIVES: u32 = 60_000;
 /// A path that was heard from within this is alive.
 const ALIVE: u64 = 5 * SEC;
 /// A peer that owes an answer is pinged after so long.
@@ -253,8 +256,8 @@ pub struct Tunnel {
     past: Counts,
     complaints: Complaints,
     /// Sessions that were broken off by what came for them: others can cause it as often as they like.
-    breaks: News,
-    resets: (Time, u32),
+    breaks: PerSecond,
+    resets: PerSecond,
 }
 
 impl Tunnel {
@@ -297,8 +300,8 @@ impl Tunnel {
             counters: Counters::default(),
             past: Counts::default(),
             complaints: Complaints::default(),
-            breaks: News::default(),
-            resets: (now, 0),
+            breaks: PerSecond::default(),
+            resets: PerSecond::default(),
         }
     }
 
@@ -462,6 +465,12 @@ impl Tunnel {
         }
     }
 
+    /// The places of those sessions of which this holds.
+    fn ids_of(&self, which: impl Fn(&Entry) -> bool) -> Vec<u32> {
+        let all = self.sessions.iter().filter(|(_, entry)| which(entry));
+        all.map(|(id, _)| id as u32).collect()
+    }
+
     /// The session's number for logs, eight hex digits when shown with {:08x}.
     pub fn conv(&self, id: SessionId) -> Option<u32> {
         self.held(id).map(|e| e.session.conv())
@@ -619,7 +628,7 @@ impl Tunnel {
         let Some(entry) = self.sessions.get_mut(id as usize) else {
             return;
         };
-        if let State::Reset { .. } | State::Gone = entry.session.state {
+        if entry.session.state.is_over() {
             return;
         }
         let both = clock(&self.settings, now);
@@ -817,18 +826,16 @@ impl Tunnel {
 
     /// Ends every session, telling the other ends (the datagrams come from `transmit`).
     pub fn shutdown(&mut self, now: Time) {
-        let all: Vec<u32> = self.sessions.iter().map(|(id, _)| id as u32).collect();
-        for id in all {
+        for id in self.ids_of(|_| true) {
             self.abort(id, Cause::Shutdown, now);
         }
     }
 
     /// Sessions in the table that are not yet over.
     pub fn sessions(&self) -> usize {
-        self.sessions
-            .iter()
-            .filter(|(_, e)| !matches!(e.session.state, State::Gone | State::Reset { .. }))
-            .count()
+        let counters = &self.counters;
+        let ended = counters.ended_in_order + counters.ended.iter().sum::<u64>();
+        (counters.begun_here + counters.begun_there - ended) as usize
     }
 
     /// How much of everything is held.
@@ -888,6 +895,12 @@ fn clock(settings: &Settings, now: Time) -> Now {
         time: now,
         clock: (now.millis() as u32).wrapping_add(settings.clock_offset),
     }
+}
+
+/// Milliseconds since a ping with this timestamp was sent; none if that was no ping of the last minute.
+fn since_ping(settings: &Settings, timestamp: u32, now: Time) -> Option<u32> {
+    let age = clock(settings, now).clock.wrapping_sub(timestamp);
+    (age < PING_LIVES).then_some(age)
 }
 
 /// How long the first segment of a session may take to come after others of it have.

@@ -1,13 +1,12 @@
 //! From a packet to a datagram and back: padding and seal; and which key is used while one replaces another.
 
 use crate::crypto::{Rejected, Sealing};
+use crate::message::PADDING_MOST;
 use crate::time::{SEC, Time};
 use rand::{RngExt, rngs::SmallRng};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
-/// The most padding that the protocol has; less than a header of KCP, so that it is never taken for one.
-const PADDING_MOST: usize = 15;
 /// The longest datagram of the protocol.
 pub const DATAGRAM_MAX: usize = 1500;
 /// The most keys at once, the newest included.
@@ -108,7 +107,7 @@ impl Packets {
 
     /// Has the newest key be shown to these addresses.
     pub fn greet(&mut self, addresses: Vec<SocketAddr>, now: Time) {
-        let newest = self.keys.last().map(|key| key.serial);
+        let newest = self.serial_of_newest();
         self.greet = addresses.into();
         self.greet
             .retain(|a| self.users.get(a).map(|user| user.0) != newest);

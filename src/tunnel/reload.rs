@@ -1,6 +1,6 @@
 //! What of a running tunnel can be changed: its spans, its limits and its key. Sessions go on.
 
-use super::{State, Tunnel};
+use super::Tunnel;
 use crate::message::Control;
 use crate::settings::Settings;
 use crate::time::Time;
@@ -28,11 +28,7 @@ impl Tunnel {
         {
             self.greet(now);
         }
-        let live = |state: State| !matches!(state, State::Reset { .. } | State::Gone);
-        let all = self.sessions.iter();
-        let ids = all.filter(|(_, entry)| live(entry.session.state));
-        let ids: Vec<u32> = ids.map(|(id, _)| id as u32).collect();
-        for id in ids {
+        for id in self.ids_of(|entry| !entry.session.state.is_over()) {
             self.touch(id, now);
         }
         let lanes: Vec<u32> = self.lanes.iter().map(|(lane, _)| lane as u32).collect();
@@ -75,8 +71,7 @@ impl Tunnel {
         let ping = Control::Ping(super::clock(&self.settings, now).clock).to_wire();
         out[..ping.len()].copy_from_slice(&ping);
         let len = self.packets.close_newly(out, ping.len(), ping.len());
-        self.counters.sent += 1;
-        self.counters.sent_bytes += len as u64;
+        self.count_sent(len);
         Some((addr, len))
     }
 }

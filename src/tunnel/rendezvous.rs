@@ -4,8 +4,8 @@
 //! which opens both NATs. The form of the messages is in `message`.
 
 use super::registry::{Place, Registered, Registry};
-use super::{Tunnel, clock};
-use crate::message::{Control, Meeting, PUNCH_MAX};
+use super::{Tunnel, since_ping};
+use crate::message::{Control, Meeting, PADDING_MOST, PUNCH_MAX};
 use crate::settings::Rendezvous;
 use crate::time::{MS, SEC, Time};
 use rand::RngExt;
@@ -32,8 +32,6 @@ const PROBES_MOST: usize = 32;
 const QUIET: u64 = 2 * SEC;
 /// After so many of these pings the rendezvous server is asked where it is.
 const MISSED: u64 = 3;
-/// What padding may add to a message at most, as the protocol has it.
-const PADDING_MOST: usize = 15;
 
 /// An address of a punch, while it is pinged.
 struct Probe {
@@ -304,8 +302,7 @@ impl Tunnel {
         let Some(place) = meeting.probes.iter().position(|p| p.addr == from) else {
             return false;
         };
-        let age = clock(&self.settings, now).clock.wrapping_sub(value);
-        if age >= 60_000 {
+        if since_ping(&self.settings, value, now).is_none() {
             return false;
         }
         meeting.probes.swap_remove(place);

@@ -5,11 +5,12 @@
 //! wait in `Waiting`, and the ping is all it gets. Pings and pongs themselves are in `inbound`.
 
 use super::waiting::Packet;
-use super::{Lane, RECENT, SEC, Tunnel, lane_key};
+use super::{Entry, Lane, RECENT, SEC, Tunnel, lane_key};
 use crate::message::Control;
 use crate::path::Path;
-use crate::segment::{HEADER, Header, Segments, ahead, cmd};
+use crate::segment::{FIRST_WINDOW, HEADER, Header, Segments, ahead, cmd};
 use crate::session::State;
+use crate::throttle::PerSecond;
 use crate::time::{MS, Time};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
@@ -37,15 +38,14 @@ const LATE_SPAN: u64 = 10 * SEC;
 /// Makes the timestamps of pings that prove an address: nobody who does not receive there can name them.
 pub(super) struct Cookies {
     secret: RandomState,
-    /// The second for which pings are counted, and how many there were.
-    asked: (Time, u32),
+    asked: PerSecond,
 }
 
 impl Default for Cookies {
     fn default() -> Self {
         Cookies {
             secret: RandomState::new(),
-            asked: (Time::ZERO, 0),
+            asked: PerSecond::default(),
         }
     }
 }
@@ -63,14 +63,6 @@ impl Cookies {
     pub(super) fn proves(&self, addr: SocketAddr, cookie: u32, now: Time) -> bool {
         let span = now.micros() / COOKIE_SPAN;
         cookie == self.at(addr, span) || (span > 0 && cookie == self.at(addr, span - 1))
-    }
-
-    fn may_ask(&mut self, now: Time) -> bool {
-        if now.since(self.asked.0) >= SEC {
-            self.asked = (now, 0);
-        }
-        self.asked.1 += 1;
-        self.asked.1 <= PROOFS_A_SECOND
     }
 }
 
@@ -259,7 +251,7 @@ impl Tunnel {
         let mut known = false;
         for (_, id) in self.live.range((conv, 0)..=(conv, u32::MAX)) {
             let entry = &self.sessions[*id as usize];
-            if let State::Reset { .. } | State::Gone = entry.session.state {
+            if entry.session.state.is_over() {
                 continue;
             }
             known = true;
@@ -272,7 +264,7 @@ impl Tunnel {
                     continue;
                 }
             }
-            let window = i32::from(self.settings.kcp.rcvwnd.max(128)) * 2;
+            let window = i32::from(self.settings.kcp.rcvwnd.max(FIRST_WINDOW)) * 2;
             let in_step = glance.ts.is_none_or(|ts| at.in_step(ts, now));
             let sent = entry.session.conversation.sent();
             if !in_step || !entry.trace.fits(packet, sent, window) {
@@ -402,7 +394,7 @@ impl Tunnel {
 
     /// Sends a ping that only who receives at this address can answer.
     pub(super) fn prove(&mut self, addr: SocketAddr, local: Option<IpAddr>, now: Time) {
-        if self.cookies.may_ask(now) {
+        if self.cookies.asked.admit(PROOFS_A_SECOND, now) {
             let cookie = self.cookies.now(addr, now);
             self.answer(addr, local, &Control::Ping(cookie).to_wire());
         }
@@ -461,9 +453,7 @@ impl Tunnel {
             self.probing.remove(&probe.addr);
         }
         let from = self.lanes[lane as usize].path.addr;
-        let moves = |e: &super::Entry| e.session.path == lane && e.session.state != State::Gone;
-        let ids = self.sessions.iter().filter(|(_, e)| moves(e));
-        let ids: Vec<u32> = ids.map(|(id, _)| id as u32).collect();
+        let ids = self.ids_of(|entry| entry.is_on(lane));
         log::info!("{from} is at {to} now, with {} sessions", ids.len());
         let homeless = self.lanes[lane as usize].at.homeless;
         if !homeless {
@@ -502,7 +492,7 @@ impl Tunnel {
         (l.local, l.heard_at) = (local, now);
         self.wheel.clear(lane_key(lane));
         for (_, entry) in self.sessions.iter_mut() {
-            if entry.session.path == lane && entry.session.state != State::Gone {
+            if entry.is_on(lane) {
                 entry.session.conversation.relocate(&mut old);
             }
         }
@@ -533,9 +523,7 @@ impl Tunnel {
             }
             None => true,
         };
-        let all = self.sessions.iter_mut();
-        let there = all.filter(|(_, e)| e.session.path == other && e.session.state != State::Gone);
-        let ids: Vec<u32> = there.map(|(id, _)| id as u32).collect();
+        let ids = self.ids_of(|entry| entry.is_on(other));
         self.addresses.remove(&addr);
         self.recent = [u32::MAX; RECENT];
         for id in &ids {
@@ -584,23 +572,25 @@ impl Tunnel {
             self.hello.asked = 0;
             self.ping(peer, now);
         }
-        let all = self.sessions.iter();
-        let live =
-            all.filter(|(_, e)| !matches!(e.session.state, State::Reset { .. } | State::Gone));
-        let ids: Vec<u32> = live.map(|(id, _)| id as u32).collect();
-        for id in ids {
+        for id in self.ids_of(|entry| !entry.session.state.is_over()) {
             self.stir(id, now);
         }
     }
 
     /// Shows the peer, whose NAT may have given us a new address unknown to us, where its sessions are: by a packet of one.
     pub(super) fn show_up(&mut self, peer: SocketAddr, now: Time) {
-        let alive =
-            |e: &super::Entry| matches!(e.session.state, State::Connected | State::Dialling);
+        let alive = |e: &Entry| matches!(e.session.state, State::Connected | State::Dialling);
         let mut all = self.sessions.iter();
         if let Some((id, _)) = all.find(|(_, e)| e.addr == peer && alive(e)) {
             self.stir(id as u32, now);
         }
+    }
+}
+
+impl Entry {
+    /// Whether it counts among the sessions of a path.
+    fn is_on(&self, lane: u32) -> bool {
+        self.session.path == lane && self.session.state != State::Gone
     }
 }
 

@@ -1,18 +1,16 @@
 //! What a tunnel has done and how it is, as plain data for whoever shows it. Nothing here changes the tunnel, and nothing
 //! is shown here.
 
-use super::{Counters, Lane, Tunnel};
+use super::{Counters, Lane, SILENCE, Tunnel};
 use crate::conversation::Blocked;
 use crate::path::{Counts, Path};
 use crate::session::State;
 use crate::settings::Settings;
-use crate::time::{SEC, Time};
+use crate::time::Time;
 use std::net::SocketAddr;
 
 /// The most paths that a snapshot tells of one by one.
 pub const PATHS: usize = 64;
-/// An end that was asked something and has said nothing for so long, microseconds, is silent.
-const SILENT: u64 = 5 * SEC;
 
 /// The tunnel at one moment.
 #[derive(Clone, Debug)]
@@ -146,7 +144,7 @@ impl Tunnel {
         let live = self
             .sessions
             .iter()
-            .filter(|(_, e)| !is_over(e.session.state));
+            .filter(|(_, e)| !e.session.state.is_over());
         let mut chosen: Vec<(u64, usize)> = live
             .map(|(id, e)| (e.session.bytes_in + e.session.bytes_out, id))
             .collect();
@@ -186,7 +184,7 @@ impl Tunnel {
                 State::Reset { .. } | State::Gone => &mut states.reset,
             };
             *count += 1;
-            if is_over(session.state) {
+            if session.state.is_over() {
                 continue;
             }
             let path = &self.lanes[session.path as usize].path;
@@ -253,18 +251,18 @@ fn silence(lane: &Lane, settings: &Settings, now: Time) -> Option<u64> {
     let path = &lane.path;
     let Some(heard_at) = heard_at(lane) else {
         let age = now.since(path.known_at);
-        return (asked(path, settings) && age > SILENT).then_some(age);
+        return (asked(path, settings) && age > SILENCE).then_some(age);
     };
     let since_heard = now.since(heard_at);
     let waits = path
         .rate
         .waits_since()
         .map(|since| now.since(since.max(heard_at)));
-    if waits.is_some_and(|span| span > SILENT) {
+    if waits.is_some_and(|span| span > SILENCE) {
         return Some(since_heard);
     }
     // one ping may get lost, two in a row hardly do
-    let quiet = settings.keepalive > 0 && since_heard > 2 * settings.keepalive + SILENT;
+    let quiet = settings.keepalive > 0 && since_heard > 2 * settings.keepalive + SILENCE;
     quiet.then_some(since_heard)
 }
 
@@ -282,10 +280,6 @@ fn path_stat(lane: &Lane, now: Time) -> PathStats {
         sessions: path.sessions,
         heard_before: heard_at(lane).map(|at| now.since(at)),
     }
-}
-
-fn is_over(state: State) -> bool {
-    matches!(state, State::Gone | State::Reset { .. })
 }
 
 /// Keeps the `most` greatest, the greatest first.

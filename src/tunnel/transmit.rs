@@ -4,7 +4,6 @@
 use super::inbound::CONTROL_MOST;
 use super::{Answer, DATAGRAM_MAX, Lane, Tunnel, clock, lane_key};
 use crate::conversation::Priority;
-use crate::session::State;
 use crate::time::{SEC, Time};
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,6 +25,17 @@ pub struct Train {
     pub segment: usize,
 }
 
+impl Train {
+    fn of_one(addr: SocketAddr, local: Option<IpAddr>, len: usize) -> Train {
+        Train {
+            addr,
+            local,
+            len,
+            segment: len,
+        }
+    }
+}
+
 /// What there is to send next, before it is sealed.
 struct Next {
     addr: SocketAddr,
@@ -33,6 +43,18 @@ struct Next {
     asked: Option<IpAddr>,
     len: usize,
     kind: Kind,
+}
+
+impl Next {
+    /// A packet of `len` bytes that answers nothing.
+    fn unasked((len, addr): (usize, SocketAddr), kind: Kind) -> Next {
+        Next {
+            addr,
+            asked: None,
+            len,
+            kind,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,19 +95,8 @@ impl Tunnel {
 
     fn transmit_first(&mut self, now: Time, out: &mut [u8]) -> Option<(Train, Next)> {
         if let Some((addr, len)) = self.show_new_key(now, out) {
-            let train = Train {
-                addr,
-                local: None,
-                len,
-                segment: len,
-            };
-            let next = Next {
-                addr,
-                asked: None,
-                len,
-                kind: Kind::Urgent,
-            };
-            return Some((train, next));
+            let next = Next::unasked((len, addr), Kind::Urgent);
+            return Some((Train::of_one(addr, None, len), next));
         }
         let next = self.next_packet(now, out)?;
         let (most, local) = match self.addresses.get(&next.addr) {
@@ -100,15 +111,8 @@ impl Tunnel {
             None => (next.len, next.asked),
         };
         let len = self.packets.close(next.addr, out, next.len, most);
-        self.counters.sent += 1;
-        self.counters.sent_bytes += len as u64;
-        let train = Train {
-            addr: next.addr,
-            local,
-            len,
-            segment: len,
-        };
-        Some((train, next))
+        self.count_sent(len);
+        Some((Train::of_one(next.addr, local, len), next))
     }
 
     /// One more datagram for a train that began with `first`: none if the next one is for somebody else, or longer than
@@ -134,9 +138,14 @@ impl Tunnel {
             Kind::Bulk(_) | Kind::Urgent => return None,
         };
         let len = self.packets.close(first.addr, out, len, most);
+        self.count_sent(len);
+        Some(len)
+    }
+
+    /// A datagram of `len` bytes leaves.
+    pub(super) fn count_sent(&mut self, len: usize) {
         self.counters.sent += 1;
         self.counters.sent_bytes += len as u64;
-        Some(len)
     }
 
     fn next_packet(&mut self, now: Time, out: &mut [u8]) -> Option<Next> {
@@ -145,13 +154,8 @@ impl Tunnel {
         }
         while let Some(id) = self.urgent.pop_front() {
             self.sessions[id as usize].session.in_urgent = false;
-            if let Some((len, addr)) = self.build(id, Priority::Urgent, now, out) {
-                return Some(Next {
-                    addr,
-                    asked: None,
-                    len,
-                    kind: Kind::Urgent,
-                });
+            if let Some(built) = self.build(id, Priority::Urgent, now, out) {
+                return Some(Next::unasked(built, Kind::Urgent));
             }
         }
         while let Some(lane) = self.active.pop_front() {
@@ -190,7 +194,7 @@ impl Tunnel {
     ) -> Option<(usize, SocketAddr)> {
         let entry = self.sessions.get_mut(id as usize)?;
         let session = &mut entry.session;
-        if let State::Reset { .. } | State::Gone = session.state {
+        if session.state.is_over() {
             self.release(id);
             return None;
         }
@@ -227,14 +231,9 @@ impl Tunnel {
             }
             let id = l.ready.pop_front()?;
             self.sessions[id as usize].session.in_ready = false;
-            if let Some((len, addr)) = self.build(id, Priority::Bulk, now, out) {
+            if let Some(built) = self.build(id, Priority::Bulk, now, out) {
                 self.wake(lane);
-                return Some(Next {
-                    addr,
-                    asked: None,
-                    len,
-                    kind: Kind::Bulk(lane),
-                });
+                return Some(Next::unasked(built, Kind::Bulk(lane)));
             }
         }
     }
