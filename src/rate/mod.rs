@@ -33,6 +33,7 @@
 mod contest;
 mod doubt;
 pub mod loss;
+mod near;
 pub mod pacer;
 mod round;
 
@@ -41,6 +42,7 @@ use crate::time::{MS, SEC, Time};
 use contest::Contest;
 use doubt::Doubt;
 use loss::Loss;
+use near::Near;
 use pacer::Pacer;
 use round::{Recent, Round};
 
@@ -163,6 +165,7 @@ pub struct Rate {
     recent: Recent,
     loss: Loss,
     doubt: Doubt,
+    near: Near,
     round: Round,
     /// The last round had idle time.
     was_idle: bool,
@@ -214,6 +217,7 @@ impl Rate {
             recent: Recent::default(),
             loss: Loss::default(),
             doubt: Doubt::new(now),
+            near: Near::default(),
             round: Round {
                 began_at: now,
                 ..Round::default()
@@ -307,7 +311,8 @@ impl Rate {
             _ => (self.base(), 10 * MS),
         };
         let path = self.capacity * (held + late) as f64 / SEC as f64;
-        (2.0 * path) as u64 + LEAST_WINDOW
+        let limit = (2.0 * path) as u64 + LEAST_WINDOW;
+        limit.min(self.near.limit(self.base()))
     }
 
     pub fn in_flight(&self) -> u64 {
@@ -317,7 +322,7 @@ impl Rate {
     /// When bulk may leave next: `NEVER` while too much is in flight (an acknowledgement has to come first).
     pub fn release(&mut self) -> Time {
         if self.in_flight >= self.in_flight_limit() {
-            self.full = true;
+            (self.full, self.round.full) = (true, true);
             return Time::NEVER;
         }
         self.pacer.release()
@@ -425,6 +430,7 @@ impl Rate {
         self.delivered += bytes as u64;
         self.delivered_at = now;
         self.round.packets += 1;
+        self.round.arrived += bytes as u64;
         if named && stamp.sent_at >= self.newest.sent_at {
             self.newest = *stamp;
             self.heard = true;
@@ -502,6 +508,7 @@ impl Rate {
     pub fn on_lost(&mut self, bytes: usize) {
         self.in_flight = self.in_flight.saturating_sub(bytes as u64);
         self.lost += bytes as u64;
+        self.round.lost += bytes as u64;
     }
 
     /// What became of a datagram; called in the order of sending. `rtt` is the least round trip of those sent just before it that
@@ -530,7 +537,10 @@ impl Rate {
 
     fn end_round(&mut self, now: Time) {
         let mut round = self.round;
-        let span = now.since(round.began_at).max(1) as f64;
+        let span = now.since(round.began_at).max(1);
+        self.near
+            .end_round(self.base(), span, round.arrived, round.lost, round.full);
+        let span = span as f64;
         let idle = round.idle as f64 > span * IDLE;
         round.limited = idle || self.was_idle;
         self.was_idle = idle;

@@ -19,8 +19,12 @@ pub struct Round {
     pub idle: u64,
     /// The senders, not the path, limited this round or the one in which its packets were sent.
     pub limited: bool,
-    /// Bytes sent.
+    /// Bytes sent, acknowledged, and given up.
     pub sent: u64,
+    pub arrived: u64,
+    pub lost: u64,
+    /// Bulk had to wait for acknowledgements.
+    pub full: bool,
     pub packets: u32,
 }
 

@@ -1,0 +1,105 @@
+//! How much may be in flight on a path so short that the queue is in the machines at its ends: in their sockets, while the
+//! process that reads them is not running. No rate that is paced tells of that queue, for it empties in clumps; what it
+//! holds is learned from losses. Which rounds there are, and what they carried, is told by `rate`.
+
+use super::PACKET;
+use crate::time::{MS, SEC};
+
+/// From this round trip on, microseconds, a path holds more than the machines do, and its rate is limit enough.
+const FAR: u64 = 10 * MS;
+/// In flight at first, bytes. On a veth pair anything from 0.3 to 1.2 MB carries as much and loses nothing; with 4 MB
+/// what is read has left the cache, and a sixth of it was lost before.
+const FIRST: f64 = 1024.0 * 1024.0;
+/// More than twice what the path holds, by so much, is never too much: a train.
+const SPARE: f64 = 48.0 * PACKET;
+/// A greater share lost in a round was too much at once.
+const LOST: f64 = 0.01;
+/// The limit after such a round (as cubic, RFC 9438), and after one without loss that it held back.
+const LESS: f64 = 0.7;
+const MORE: f64 = 1.0 + 1.0 / 32.0;
+
+/// The limit and what it rests on.
+#[derive(Clone, Copy, Debug)]
+pub struct Near {
+    limit: f64,
+    /// Bytes per second that arrived, smoothed.
+    carried: f64,
+}
+
+impl Default for Near {
+    fn default() -> Self {
+        Near {
+            limit: FIRST,
+            carried: 0.0,
+        }
+    }
+}
+
+impl Near {
+    /// The most bytes in flight where the base round trip is `base` microseconds.
+    pub fn limit(&self, base: u64) -> u64 {
+        if base >= FAR {
+            u64::MAX
+        } else {
+            self.limit as u64
+        }
+    }
+
+    /// A round of `span` microseconds is over: so many bytes have arrived and were lost, and whether the limit kept more from
+    /// being sent.
+    pub fn end_round(&mut self, base: u64, span: u64, arrived: u64, lost: u64, full: bool) {
+        let rate = arrived as f64 * SEC as f64 / span.max(1) as f64;
+        self.carried += (rate - self.carried) / 8.0;
+        // where nothing queues, this is twice what is in flight: loss by chance makes the limit no limit
+        let held = 2.0 * self.carried * base as f64 / SEC as f64;
+        if lost as f64 > LOST * (arrived + lost) as f64 {
+            self.limit *= LESS;
+        } else if full && self.limit < FIRST.max(2.0 * held) {
+            self.limit *= MORE;
+        }
+        self.limit = self.limit.max(held + SPARE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rounds of 5 ms over a path of 1 ms: `queue` bytes more than it holds are lost. Returns what was lost of all.
+    fn run(near: &mut Near, rate: f64, queue: f64, chance: f64, rounds: usize) -> f64 {
+        let (mut arrived, mut lost) = (0.0, 0.0);
+        for _ in 0..rounds {
+            let room = rate * 0.001 + queue;
+            let over = (near.limit as f64 - room).max(0.0);
+            let carried = (near.limit / 0.001).min(rate) * 0.005 * (1.0 - chance);
+            let gone = over + carried * chance;
+            near.end_round(MS, 5 * MS, carried as u64, gone as u64, true);
+            (arrived, lost) = (arrived + carried, lost + gone);
+        }
+        lost / (arrived + lost)
+    }
+
+    #[test]
+    fn what_the_sockets_hold_is_learned_from_losses() {
+        let mut near = Near::default();
+        run(&mut near, 100e6, 200e3, 0.0, 20);
+        let lost = run(&mut near, 100e6, 200e3, 0.0, 1000);
+        assert!(lost < LOST, "{lost}");
+        assert!((200e3..320e3).contains(&near.limit), "{}", near.limit);
+    }
+
+    #[test]
+    fn loss_by_chance_does_not_slow_a_path_down() {
+        let mut near = Near::default();
+        run(&mut near, 1e9, 50e6, 0.1, 1000);
+        assert!(near.limit > 1e9 * 0.001, "{}", near.limit);
+    }
+
+    #[test]
+    fn a_path_that_holds_more_is_filled_within_rounds() {
+        let mut near = Near::default();
+        run(&mut near, 5e9, 50e6, 0.0, 30);
+        assert!(near.limit > 5e9 * 0.001, "{}", near.limit);
+        assert_eq!(near.limit(FAR), u64::MAX);
+    }
+}
