@@ -16,6 +16,8 @@ pub fn headers(addr: &SocketAddr) -> usize {
     }
 }
 
+/// Paths that lose less than this get no copies, of segments or of acks.
+pub const LOSSY: f64 = 0.003;
 /// The share of the path's rate that copies of small messages may take.
 const COPIES: f64 = 0.03;
 
@@ -74,6 +76,8 @@ pub struct Path {
     pub rate: Rate,
     /// What gets lost on the way here, seen from gaps in the segments' numbers.
     inbound: Loss,
+    /// Segments that came again though nothing gets lost on the way here: acks of them were lost on the way there.
+    unheard: Loss,
     /// Spends the share of the rate that is there for copies.
     copies: Pacer,
     /// The operator's limit of what is received, bytes per second, and what it has been used for.
@@ -97,6 +101,7 @@ impl Path {
             addr,
             rate: Rate::new(limits, now),
             inbound: Loss::default(),
+            unheard: Loss::default(),
             copies: Pacer::new(SEC, now),
             down: limits.down,
             reads: Pacer::new(SEC, now),
@@ -115,8 +120,9 @@ impl Path {
     }
 
     /// Chance that a packet is lost: the worse of the two directions, since the acks of the one are at the mercy of the other.
+    /// One of which too little was seen is taken to be as the other: somebody who only sends, or only reads, learns of it.
     pub fn loss(&self) -> f64 {
-        self.rate.loss().share().max(self.inbound.share())
+        self.worse(Loss::share)
     }
 
     /// What was seen to be lost on the way there and on the way here, 0 to 1; None: too little was seen.
@@ -126,7 +132,19 @@ impl Path {
 
     /// Chance that a packet is lost when the one before it was.
     pub fn loss_after_loss(&self) -> f64 {
-        self.rate.loss().after_loss().max(self.inbound.after_loss())
+        self.worse(Loss::after_loss)
+    }
+
+    /// The same two chances for a datagram of acks, which may be all that goes there.
+    pub fn ack_loss(&self) -> (f64, f64) {
+        let unheard = self.unheard.seen().unwrap_or(0.0);
+        (self.loss().max(unheard), self.loss_after_loss())
+    }
+
+    fn worse(&self, of: impl Fn(&Loss) -> f64) -> f64 {
+        let both = [self.rate.loss(), &self.inbound];
+        let seen = both.into_iter().filter(|loss| loss.seen().is_some());
+        seen.map(&of).reduce(f64::max).unwrap_or(of(both[0]))
     }
 
     /// A new segment `sn` arrived where `expected` was next: what is between was lost or overtaken.
@@ -135,6 +153,14 @@ impl Path {
             self.inbound.record(true);
         }
         self.inbound.record(false);
+    }
+
+    /// A segment has arrived, with so many bytes; `known`: not for the first time.
+    pub fn on_received(&mut self, bytes: u32, known: bool) {
+        self.counts.on_received(bytes, known);
+        if self.inbound.share() < LOSSY {
+            self.unheard.record(known);
+        }
     }
 
     /// Whether a copy may be sent ahead of need; `bytes` of datagram are charged if so.

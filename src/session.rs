@@ -249,6 +249,12 @@ impl Session {
         self.conversation.wants(self.stream.len(), path, now)
     }
 
+    /// Whether all that is urgent now fits into a packet of `room` bytes.
+    pub fn urgent_fits(&self, room: usize, path: &Path, now: Time) -> bool {
+        self.conversation
+            .urgent_fits(room, self.stream.len(), path, now)
+    }
+
     /// When this session has to be looked at again.
     pub fn deadline(&self, path: &Path, settings: &Settings, now: Now) -> Time {
         let conversation = self.conversation.deadline(self.stream.len(), path, now);

@@ -1,6 +1,7 @@
 //! Which acks a conversation owes, when they go, and how often they are said again. A lost datagram of
 //! acks would look to the other end like as many lost segments. What is acknowledged is decided in `conversation`.
 
+use crate::path::LOSSY;
 use crate::segment::ahead;
 use crate::time::{MS, Time};
 use std::collections::VecDeque;
@@ -15,7 +16,7 @@ const ENOUGH: usize = 48;
 
 /// Loss from which acks are said twice, and three times. An ack is 24 bytes for a segment of 1,344: saying it costs 1.8 %
 /// of the traffic. At 5 % loss said twice, 0.25 % are lost; at 30 % said three times, 2.7 %.
-const TWICE: f64 = 0.003;
+const TWICE: f64 = LOSSY;
 const THRICE: f64 = 0.2;
 /// ln 0.2.
 const APART: f64 = -1.61;
@@ -53,12 +54,13 @@ impl Acks {
         self.fresh.push(ack);
     }
 
-    /// What was added goes within `delay` microseconds, for which it waits for company, or at once if it is enough.
+    /// What was added goes within `delay` microseconds, for which it waits for company, or at once if it is enough. All
+    /// sessions wait for the same moments, so that their datagrams leave together.
     pub fn schedule(&mut self, delay: u64, now: Time) {
         let at = if self.fresh.len() >= ENOUGH {
             now
         } else {
-            now.after(delay)
+            Time::from_micros((now.micros() / delay + 1) * delay)
         };
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
@@ -137,6 +139,11 @@ impl Acks {
         self.out.drain(..n)
     }
 
+    /// How many acks the next datagram has, with those that are due.
+    pub fn waiting(&self) -> usize {
+        self.out.len() + self.fresh.len()
+    }
+
     /// Nothing to say, now or later.
     pub fn is_idle(&self) -> bool {
         self.out.is_empty() && self.fresh.is_empty() && self.said.is_empty()
@@ -159,10 +166,10 @@ fn apart(after_loss: f64) -> u32 {
 /// The longest that an ack waits. Senders allow for it: see `rate`.
 pub const DELAY_MOST: u64 = 6 * MS;
 
-/// How long an ack may wait for company on a path of this round trip, microseconds: a fraction of what recovery and the
+/// How long an ack may wait for company on a path of this round trip, whole milliseconds in microseconds: a fraction of what recovery and the
 /// other end's measurement take anyway.
 pub fn delay(srtt: u64) -> u64 {
-    (srtt / 16).clamp(MS, DELAY_MOST)
+    (srtt / 16 / MS * MS).clamp(MS, DELAY_MOST)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ mod inbound;
 mod paced;
 mod window;
 
-use crate::path::Path;
+use crate::path::{LOSSY, Path};
 use crate::ring::{Ring, Spares};
 use crate::segment::{self, FIRST_WINDOW, HEADER, Header, Malformed, Segments, ahead, cmd};
 use crate::settings::{Flush, KcpSettings};
@@ -19,7 +19,7 @@ use crate::time::{MS, Time};
 pub use acks::DELAY_MOST;
 use engine::{Engine, Tap};
 use inbound::Inbound;
-use paced::{LOSSY, PROMPT, Paced, Packet, TELL_AGAIN, TELLS, WINDOW_ASK, Why};
+use paced::{PROMPT, Paced, Packet, TELL_AGAIN, TELLS, WINDOW_ASK, Why};
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::rc::Rc;
@@ -190,7 +190,7 @@ impl Conversation {
         for (header, _) in Segments::new(packet).flatten() {
             owes |= matches!(header.cmd, cmd::PUSH | cmd::WASK);
             if header.cmd == cmd::PUSH {
-                path.counts.on_received(header.len, false);
+                path.on_received(header.len, false);
                 self.order.note(header.sn, path);
             }
         }
@@ -222,7 +222,7 @@ impl Conversation {
                         paced.tell_again = None;
                     }
                     let known = paced.inbound.has(header.sn);
-                    path.counts.on_received(header.len, known);
+                    path.on_received(header.len, known);
                     let engine = &mut self.engine;
                     if paced.inbound.take(&header, segment, engine, tap) {
                         paced.acks.add((header.sn, header.ts));
@@ -326,6 +326,16 @@ impl Conversation {
             return Some(Priority::Urgent);
         }
         (paced.flight.has_lost() || paced.may_send_new(waiting)).then_some(Priority::Bulk)
+    }
+
+    /// Whether all that is urgent now fits into a packet of `room` bytes: small messages and acks do.
+    pub fn urgent_fits(&self, room: usize, waiting: usize, path: &Path, now: Time) -> bool {
+        let Driver::Paced(paced) = &self.driver else {
+            return false;
+        };
+        let new = paced.goes_ahead(waiting, self.engine.mss(), path, now);
+        let data = if new { HEADER + waiting } else { 0 };
+        paced.probe.is_none() && data + HEADER * paced.acks.waiting() <= room
     }
 
     /// Does what the clock has made due.
@@ -520,7 +530,7 @@ impl Conversation {
         };
         if new.is_some() || paced.acks.must_gather(now.time) {
             paced.acks.gather(
-                (path.loss(), path.loss_after_loss()),
+                path.ack_loss(),
                 paced.una,
                 acks::delay(path.rate.srtt()),
                 now.time,

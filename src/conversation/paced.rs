@@ -7,7 +7,7 @@ use super::engine::Tap;
 use super::flight::Flight;
 use super::inbound::Inbound;
 use super::window::Window;
-use crate::path::Path;
+use crate::path::{LOSSY, Path};
 use crate::segment::{HEADER, Header, ahead, cmd};
 use crate::time::{MS, Time};
 use std::cmp::Reverse;
@@ -18,8 +18,6 @@ const THIN_BYTES: usize = 4096;
 const THIN_SEGMENTS: usize = 32;
 /// The chance that all copies of a small message are lost is brought below this.
 const ALL_LOST: f64 = 0.003;
-/// Paths that lose less than this get no copies.
-pub(super) const LOSSY: f64 = 0.003;
 const MOST_COPIES: usize = 8;
 /// Small segments that ride along in a later datagram, together at most so many bytes.
 const ALONG_BYTES: usize = 600;

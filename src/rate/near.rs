@@ -70,7 +70,7 @@ mod tests {
         let (mut arrived, mut lost) = (0.0, 0.0);
         for _ in 0..rounds {
             let room = rate * 0.001 + queue;
-            let over = (near.limit as f64 - room).max(0.0);
+            let over = (near.limit - room).max(0.0);
             let carried = (near.limit / 0.001).min(rate) * 0.005 * (1.0 - chance);
             let gone = over + carried * chance;
             near.end_round(MS, 5 * MS, carried as u64, gone as u64, true);

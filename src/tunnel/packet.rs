@@ -152,12 +152,29 @@ impl Packets {
     /// Makes a datagram for `to` of the packet in `buf[..len]`, in place; `most` is the size of the path's largest packet.
     /// Returns the datagram's length.
     pub fn close(&mut self, to: SocketAddr, buf: &mut [u8], len: usize, most: usize) -> usize {
-        let place = match self.keys.len() {
-            0 => return len,
-            1 => 0,
-            _ => self.place_of(to),
-        };
-        self.close_with(place, buf, len, most)
+        match self.place_for(to) {
+            Some(place) => self.close_with(place, buf, len, most),
+            None => len,
+        }
+    }
+
+    /// As `close`, with the datagram as long as one of a packet of `most` bytes, if padding can make it so: one more for
+    /// a train.
+    pub fn close_to(&mut self, to: SocketAddr, buf: &mut [u8], len: usize, most: usize) -> usize {
+        let missing = most.saturating_sub(len);
+        match self.place_for(to) {
+            Some(place) if missing <= PADDING_MOST => self.seal(place, buf, len, missing),
+            Some(place) => self.close_with(place, buf, len, most),
+            None => len,
+        }
+    }
+
+    fn place_for(&self, to: SocketAddr) -> Option<usize> {
+        match self.keys.len() {
+            0 => None,
+            1 => Some(0),
+            _ => Some(self.place_of(to)),
+        }
     }
 
     /// As `close`, always with the newest key.
@@ -172,6 +189,10 @@ impl Packets {
         let room = most.saturating_sub(len).min(PADDING_MOST);
         // hides the exact size of short messages
         let padding = self.rng.random_range(0..=room);
+        self.seal(place, buf, len, padding)
+    }
+
+    fn seal(&mut self, place: usize, buf: &mut [u8], len: usize, padding: usize) -> usize {
         buf[len..len + padding].fill(padding as u8);
         self.keys[place].sealing.seal(buf, len + padding)
     }

@@ -135,9 +135,10 @@ impl Tunnel {
             Kind::Bulk(lane) if first.len == self.lanes[lane as usize].mtu => {
                 self.build_from(lane, now, out)?.len
             }
-            Kind::Bulk(_) | Kind::Urgent => return None,
+            Kind::Urgent => self.build_urgent_for(first.addr, most, now, out)?,
+            Kind::Bulk(_) => return None,
         };
-        let len = self.packets.close(first.addr, out, len, most);
+        let len = self.packets.close_to(first.addr, out, len, most);
         self.count_sent(len);
         Some(len)
     }
@@ -214,6 +215,26 @@ impl Tunnel {
         self.touch(id, now);
         self.release(id);
         (len > 0).then_some((len, addr))
+    }
+
+    /// The next urgent packet, if it is for `addr` and not longer than `most`.
+    fn build_urgent_for(
+        &mut self,
+        addr: SocketAddr,
+        most: usize,
+        now: Time,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let id = *self.urgent.front()?;
+        let entry = &self.sessions[id as usize];
+        let path = &self.lanes[entry.session.path as usize].path;
+        if entry.addr != addr || !entry.session.urgent_fits(most, path, now) {
+            return None;
+        }
+        self.urgent.pop_front();
+        self.sessions[id as usize].session.in_urgent = false;
+        let (len, _) = self.build(id, Priority::Urgent, now, &mut out[..most])?;
+        Some(len)
     }
 
     /// The next bulk packet of a path, if its rate allows one.
