@@ -76,8 +76,6 @@ pub struct Path {
     pub rate: Rate,
     /// What gets lost on the way here, seen from gaps in the segments' numbers.
     inbound: Loss,
-    /// Segments that came again though nothing gets lost on the way here: acks of them were lost on the way there.
-    unheard: Loss,
     /// Spends the share of the rate that is there for copies.
     copies: Pacer,
     /// The operator's limit of what is received, bytes per second, and what it has been used for.
@@ -101,7 +99,6 @@ impl Path {
             addr,
             rate: Rate::new(limits, now),
             inbound: Loss::default(),
-            unheard: Loss::default(),
             copies: Pacer::new(SEC, now),
             down: limits.down,
             reads: Pacer::new(SEC, now),
@@ -135,10 +132,12 @@ impl Path {
         self.worse(Loss::after_loss)
     }
 
-    /// The same two chances for a datagram of acks, which may be all that goes there.
+    /// The same two chances for acks of a transfer. What is not known of either way counts as well: acks that are said twice
+    /// tell the sender sooner what became of what it has sent, which is worth it beside others (`tests/sharing.rs`).
     pub fn ack_loss(&self) -> (f64, f64) {
-        let unheard = self.unheard.seen().unwrap_or(0.0);
-        (self.loss().max(unheard), self.loss_after_loss())
+        let [there, here] = [self.rate.loss(), &self.inbound];
+        let chance = there.share().max(here.share());
+        (chance, there.after_loss().max(here.after_loss()))
     }
 
     fn worse(&self, of: impl Fn(&Loss) -> f64) -> f64 {
@@ -153,14 +152,6 @@ impl Path {
             self.inbound.record(true);
         }
         self.inbound.record(false);
-    }
-
-    /// A segment has arrived, with so many bytes; `known`: not for the first time.
-    pub fn on_received(&mut self, bytes: u32, known: bool) {
-        self.counts.on_received(bytes, known);
-        if self.inbound.share() < LOSSY {
-            self.unheard.record(known);
-        }
     }
 
     /// Whether a copy may be sent ahead of need; `bytes` of datagram are charged if so.

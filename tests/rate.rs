@@ -5,7 +5,7 @@ mod sim;
 use kcptun::time::{MS, SEC};
 use sim::link::Shape;
 use sim::measure::{Bench, Bulk, Figures, Scenario, heading, line, line_rate, options};
-use sim::{Options, World};
+use sim::{Options, Role, World};
 
 /// What a row of the table asks for: the goal of the project. One run in here is one seed and four seconds a
 /// transfer, so it is given a margin of 2 % of the line, 0.02 of waste, and 5 % of a time.
@@ -345,6 +345,40 @@ fn a_path_next_door_is_filled() {
         let share = bulk.share(&mut world, SEC);
         println!("up: {up}, next door {share:.3}");
         assert!(share >= 0.90, "{share:.3} of the line, up: {up}");
+    }
+}
+
+/// Who only sends small messages learns from their acks that nothing gets lost, and who only reads them from what comes:
+/// each is sent once and acknowledged once.
+#[test]
+fn small_messages_are_sent_once_where_nothing_gets_lost() {
+    const SIZE: u64 = 100;
+    let mut world = World::new(options(Shape::path(60, 0.0, 50.0, 50), 1));
+    world.allowed = SIZE;
+    let sender = Role::Send {
+        bytes: u64::MAX / 2,
+        fin: false,
+    };
+    let reader = Role::Serve {
+        request: u64::MAX,
+        bytes: 0,
+        fin: false,
+    };
+    let (id, _) = world.connect(sender, reader);
+    let start = world.now;
+    for i in 1..1000 {
+        world.at(start.after(i * 20 * MS), 0, id, SIZE * (i + 1));
+    }
+    // so many are needed to know that the path loses less than copies cost
+    world.run_until(start.after(500 * 20 * MS));
+    let sent = |world: &World| [0, 1].map(|i| world.links[i].counts.offered);
+    let before = sent(&world);
+    world.run_until(start.after(1000 * 20 * MS));
+    let after = sent(&world);
+    for i in 0..2 {
+        let count = after[i] - before[i];
+        println!("end {i} sent {count} datagrams");
+        assert!((480..=515).contains(&count), "end {i} sent {count}");
     }
 }
 

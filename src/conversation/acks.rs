@@ -14,6 +14,9 @@ const MOST: usize = 65_536;
 /// So many acks fill most of a datagram: they go at once.
 const ENOUGH: usize = 48;
 
+/// So few belong to small messages now and then, and not to a transfer.
+const FEW: usize = 2;
+
 /// Loss from which acks are said twice, and three times. An ack is 24 bytes for a segment of 1,344: saying it costs 1.8 %
 /// of the traffic. At 5 % loss said twice, 0.25 % are lost; at 30 % said three times, 2.7 %.
 const TWICE: f64 = LOSSY;
@@ -37,6 +40,8 @@ pub struct Acks {
     fresh: Vec<Ack>,
     /// To go with the next datagram, new and repeated.
     out: VecDeque<Ack>,
+    /// How many were new when acks were last said.
+    lately: usize,
     /// Said before, and how many times still to say.
     said: VecDeque<Said>,
     /// When the oldest unsaid ack has to go, or the next repetition.
@@ -54,13 +59,15 @@ impl Acks {
         self.fresh.push(ack);
     }
 
-    /// What was added goes within `delay` microseconds, for which it waits for company, or at once if it is enough. All
-    /// sessions wait for the same moments, so that their datagrams leave together.
+    /// What was added goes within `delay` microseconds, for which it waits for company, or at once if it is enough. Where
+    /// there is no company sessions wait for the same moments, so that their datagrams leave together.
     pub fn schedule(&mut self, delay: u64, now: Time) {
         let at = if self.fresh.len() >= ENOUGH {
             now
-        } else {
+        } else if self.are_few() {
             Time::from_micros((now.micros() / delay + 1) * delay)
+        } else {
+            now.after(delay)
         };
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
@@ -106,6 +113,9 @@ impl Acks {
             }
             said.left > 0
         });
+        if !self.fresh.is_empty() {
+            self.lately = self.fresh.len();
+        }
         self.out.extend(&self.fresh);
         if repeats > 0 && !self.fresh.is_empty() {
             let mut kept = self.spare.pop().unwrap_or_default();
@@ -137,6 +147,11 @@ impl Acks {
     pub fn take(&mut self, most: usize) -> impl Iterator<Item = Ack> {
         let n = most.min(self.out.len());
         self.out.drain(..n)
+    }
+
+    /// Whether what is acknowledged is small messages, as far as the last acks tell.
+    pub fn are_few(&self) -> bool {
+        self.lately <= FEW
     }
 
     /// How many acks the next datagram has, with those that are due.

@@ -190,7 +190,7 @@ impl Conversation {
         for (header, _) in Segments::new(packet).flatten() {
             owes |= matches!(header.cmd, cmd::PUSH | cmd::WASK);
             if header.cmd == cmd::PUSH {
-                path.on_received(header.len, false);
+                path.counts.on_received(header.len, false);
                 self.order.note(header.sn, path);
             }
         }
@@ -222,7 +222,7 @@ impl Conversation {
                         paced.tell_again = None;
                     }
                     let known = paced.inbound.has(header.sn);
-                    path.on_received(header.len, known);
+                    path.counts.on_received(header.len, known);
                     let engine = &mut self.engine;
                     if paced.inbound.take(&header, segment, engine, tap) {
                         paced.acks.add((header.sn, header.ts));
@@ -529,12 +529,13 @@ impl Conversation {
             return;
         };
         if new.is_some() || paced.acks.must_gather(now.time) {
-            paced.acks.gather(
-                path.ack_loss(),
-                paced.una,
-                acks::delay(path.rate.srtt()),
-                now.time,
-            );
+            let loss = match paced.acks.are_few() {
+                true => (path.loss(), path.loss_after_loss()),
+                false => path.ack_loss(),
+            };
+            paced
+                .acks
+                .gather(loss, paced.una, acks::delay(path.rate.srtt()), now.time);
         }
         if let Some(sn) = new {
             paced.write(sn, self.conv, Why::Needed, path, now, packet);

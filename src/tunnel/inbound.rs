@@ -3,7 +3,7 @@
 use super::roam::{Glance, Owner};
 use super::waiting::Packet;
 use super::{
-    Answer, BEGIN_PACKETS, DATAGRAM_MAX, Entry, Lane, RECENT, Tunnel, begins_within, clock,
+    ALIVE, Answer, BEGIN_PACKETS, DATAGRAM_MAX, Entry, Lane, RECENT, Tunnel, begins_within, clock,
     since_ping,
 };
 use crate::crypto::Rejected;
@@ -69,8 +69,10 @@ impl Entry {
 impl Lane {
     /// A good datagram came to this address of the machine.
     pub(super) fn hear(&mut self, local: Option<IpAddr>, now: Time) {
-        self.local = local;
-        self.heard_at = now;
+        if now.since(self.heard_at) >= ALIVE {
+            self.alive_since = now;
+        }
+        (self.local, self.heard_at) = (local, now);
     }
 }
 

@@ -169,6 +169,8 @@ struct Lane {
     /// The address of this machine that the other end's last good datagram came to, and when that was.
     local: Option<IpAddr>,
     heard_at: Time,
+    /// When it was heard again after silence.
+    alive_since: Time,
     at: Whereabouts,
 }
 
@@ -430,6 +432,7 @@ impl Tunnel {
             mtu,
             local: None,
             heard_at: now,
+            alive_since: now,
             at: Whereabouts::default(),
         }) as u32;
         self.addresses.insert(addr, lane);
@@ -798,9 +801,11 @@ impl Tunnel {
             State::Gone => return,
             State::Reset { .. } => return self.tell_reset(id, now),
             State::Halfway => {
-                if now.since(self.lanes[session.path as usize].heard_at) >= ALIVE {
+                let lane = &self.lanes[session.path as usize];
+                if now.since(lane.heard_at) >= ALIVE {
                     entry.early_since = now;
                 }
+                entry.early_since = entry.early_since.max(lane.alive_since);
                 if now.since(entry.early_since) >= DIAL_WITHIN {
                     return self.abort(id, Cause::Broken, now);
                 }

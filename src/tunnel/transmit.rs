@@ -318,6 +318,7 @@ impl Tunnel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segment::HEADER;
     use crate::settings::Settings;
 
     const NOW: Time = Time::ZERO;
@@ -346,6 +347,28 @@ mod tests {
             assert_eq!((train.len, train.segment), expected);
         }
         assert_eq!(trains(), None);
+    }
+
+    #[test]
+    fn small_messages_of_many_sessions_leave_together() {
+        let (mut tunnel, peer) = tunnel();
+        for len in [50, 50, 20, 50, 60] {
+            let id = tunnel.open(NOW).expect("a session");
+            tunnel.input(id)[..len].fill(7);
+            tunnel.filled(NOW, id, len);
+        }
+        let mut out = [0; 10_000];
+        let mut lengths = Vec::new();
+        while let Some(train) = tunnel.transmit_train(NOW, &mut out) {
+            assert_eq!(train.addr, peer);
+            lengths.push((train.len, train.segment));
+        }
+        // each with a header of KCP, its dial and a header of its message
+        let [long, short, longest] = [50, 20, 60].map(|len| HEADER + 8 + len);
+        assert_eq!(
+            lengths,
+            [(2 * long + short, long), (long, long), (longest, longest)]
+        );
     }
 
     #[test]
