@@ -10,7 +10,7 @@ use kcptun::settings::Settings;
 use kcptun::time::{MS, SEC, Time};
 use kcptun::tunnel::{DATAGRAM_MAX, Event, Tunnel};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use sim::link::Shape;
+use sim::link::{Fate, Shape};
 use sim::{Options, Role, World};
 
 const METHOD: Method = Method::Chacha20Poly1305Ietf;
@@ -372,6 +372,46 @@ fn a_restarted_server_resets_old_sessions_within_a_second_and_takes_new_ones() {
         }
         assert!(world.tcp(0, new).unwrap().received > 0, "new ones work");
     }
+}
+
+#[test]
+fn what_only_the_server_before_the_restart_had_is_missed_at_once() {
+    for paced in [true, false] {
+        let mut world = World::new(Options {
+            seed: 6,
+            method: Some(METHOD),
+            tune: Some(Box::new(move |s| s.rate.control = paced)),
+            ..Options::default()
+        });
+        // the first datagram is lost, the others are acknowledged before the server ends
+        world.links[0].fates.push_back(Fate::Drop);
+        let (_, conv) = world.connect(send(40_000), Role::Echo);
+        world.run_for(21 * MS);
+        assert_eq!(world.ends[1].dials_seen, 0);
+        world.restart(1);
+        world.run_for(2 * SEC);
+        assert_eq!(world.tcp(0, conv).unwrap().closed, Some(true), "{paced}");
+        assert!(world.run_to_rest(60 * SEC));
+    }
+}
+
+#[test]
+fn who_moves_before_hearing_of_a_reset_does_not_begin_again() {
+    let mut world = world(7, Some(METHOD));
+    world.links[1].shape.dead = true;
+    let talk = Role::Send {
+        bytes: 1_000,
+        fin: false,
+    };
+    let (_, conv) = world.connect(talk, Role::Echo);
+    world.run_for(100 * MS);
+    let id = world.id(1, conv).unwrap();
+    world.reset(1, id);
+    world.move_to(0, "198.51.100.1:1");
+    world.links[1].shape.dead = false;
+    world.run_for(3 * SEC);
+    assert_eq!(world.ends[1].dials_seen, 1);
+    assert_eq!(world.tcp(0, conv).unwrap().closed, Some(true));
 }
 
 #[test]

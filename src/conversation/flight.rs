@@ -78,6 +78,11 @@ impl Flight {
         self.first.wrapping_add(self.segments.len() as u32)
     }
 
+    /// All before this number were acknowledged.
+    pub fn first(&self) -> u32 {
+        self.first
+    }
+
     /// Segments that the other end has not acknowledged.
     pub fn unacked(&self) -> usize {
         self.unacked

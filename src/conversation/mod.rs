@@ -7,6 +7,7 @@
 mod acks;
 pub mod engine;
 mod flight;
+mod heard;
 mod inbound;
 mod paced;
 mod window;
@@ -18,6 +19,7 @@ use crate::settings::{Flush, KcpSettings};
 use crate::time::{MS, Time};
 pub use acks::DELAY_MOST;
 use engine::{Engine, Tap};
+use heard::Heard;
 use inbound::Inbound;
 use paced::{PROMPT, Paced, Packet, TELL_AGAIN, TELLS, WINDOW_ASK, Why};
 use std::cell::RefCell;
@@ -69,6 +71,7 @@ pub struct Conversation {
     mtu: usize,
     driver: Driver,
     order: Order,
+    heard: Heard,
 }
 
 /// What the numbers of inbound segments tell.
@@ -151,6 +154,7 @@ impl Conversation {
             mtu,
             driver,
             order: Order::default(),
+            heard: Heard::default(),
         }
     }
 
@@ -186,9 +190,10 @@ impl Conversation {
     }
 
     fn input_plain(&mut self, packet: &mut [u8], path: &mut Path, now: Now) {
-        let mut owes = false;
+        let (mut owes, sent) = (false, self.sent());
         for (header, _) in Segments::new(packet).flatten() {
             owes |= matches!(header.cmd, cmd::PUSH | cmd::WASK);
+            self.heard.note(&header, sent);
             if header.cmd == cmd::PUSH {
                 path.counts.on_received(header.len, false);
                 self.order.note(header.sn, path);
@@ -240,6 +245,7 @@ impl Conversation {
             (last, rest) = (header, more);
         }
         // after the acks, which say more: they name the transmission that has arrived
+        self.heard.note(&last, paced.flight.next());
         paced.hear(&last, path, tap, now);
         paced.flight.detect(&mut path.rate);
         path.rate.measure(now.time);
@@ -420,6 +426,14 @@ impl Conversation {
         match &self.driver {
             Driver::Plain(_) => self.engine.waiting() == 0,
             Driver::Paced(paced) => paced.flight.is_empty(),
+        }
+    }
+
+    /// The other end lacks what was acknowledged: it is another process than the one that did.
+    pub fn is_contradicted(&self) -> bool {
+        match &self.driver {
+            Driver::Plain(plain) => self.engine.waiting() == 0 && self.heard.lacks(plain.sent),
+            Driver::Paced(paced) => self.heard.lacks(paced.flight.first()),
         }
     }
 

@@ -274,6 +274,15 @@ impl Tunnel {
                 &format!("its segments are malformed ({malformed:?})"),
             );
         }
+        if entry.session.conversation.is_contradicted() {
+            log::debug!(
+                "{:08x}: the other end lacks what was acknowledged",
+                entry.session.conv()
+            );
+            // what KCP put out must not leave as another's
+            self.take_packets(id, now);
+            return self.abort(id, Cause::Broken, now);
+        }
         entry.session.heard_at = now;
         lane.hear(local, now);
         let addr = entry.addr;
@@ -316,6 +325,10 @@ impl Tunnel {
             None => {}
         }
         if self.packets.sealed() {
+            if self.is_being_reset(conv) {
+                // its other end has moved before it was told, and would begin it again
+                return self.reset(from, local, conv, now);
+            }
             match self.owner(from, conv, packet, now) {
                 Owner::Session(id) => return self.on_moved(id, from, local, packet, now),
                 Owner::Doubtful => {
@@ -345,10 +358,24 @@ impl Tunnel {
         } else {
             self.counters.unknown += 1;
         }
+        log::debug!("{conv:08x}: {from} has a session that is not known here");
+        self.reset(from, local, conv, now);
+    }
+
+    /// Tells somebody that their session is not known, or over; not too often.
+    fn reset(&mut self, to: SocketAddr, local: Option<IpAddr>, conv: u32, now: Time) {
         if self.resets.admit(RESETS_A_SECOND, now) {
-            log::debug!("{conv:08x}: {from} has a session that is not known here");
-            self.answer(from, local, &Control::Reset(conv).to_wire());
+            self.answer(to, local, &Control::Reset(conv).to_wire());
         }
+    }
+
+    /// Whether the other end of a session of this number, whatever its address, is being told that it is over.
+    fn is_being_reset(&self, conv: u32) -> bool {
+        let mut all = self.live.range((conv, 0)..=(conv, u32::MAX));
+        all.any(|(_, id)| {
+            let session = self.sessions.get(*id as usize).map(|e| &e.session);
+            session.is_some_and(|s| matches!(s.state, State::Reset { .. }))
+        })
     }
 
     /// A session that ended in order gets packets that its other end still repeats: their acks were lost, or they are

@@ -5,7 +5,7 @@ use kcptun::time::{MS, SEC, Time};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::cell::Cell;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -64,6 +64,21 @@ impl Shape {
     }
 }
 
+/// What becomes of one datagram that a test has chosen, besides what the shape does. Spans are microseconds.
+#[derive(Clone, Copy, Debug)]
+pub enum Fate {
+    Pass,
+    Drop,
+    /// Held back by so long, so that others overtake it.
+    Delay(u64),
+    /// Arrives, and so much later again.
+    Repeat(u64),
+    /// Cut to at most so many bytes.
+    Truncate(usize),
+    /// This byte, counted round and round, is changed by these bits.
+    Corrupt(usize, u8),
+}
+
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Counts {
     pub offered: u64,
@@ -84,6 +99,8 @@ type OnTheWay = (Time, u64, Vec<u8>, Addressed);
 pub struct Link {
     pub shape: Shape,
     pub counts: Counts,
+    /// Those of the next datagrams, one each.
+    pub fates: VecDeque<Fate>,
     rng: SmallRng,
     in_burst: bool,
     /// When the bottleneck will have sent what it holds; links that share a bottleneck share this.
@@ -98,6 +115,7 @@ impl Link {
         Link {
             shape,
             counts: Counts::default(),
+            fates: VecDeque::new(),
             rng: SmallRng::seed_from_u64(seed),
             in_burst: false,
             line_free: Rc::default(),
@@ -123,6 +141,11 @@ impl Link {
         self.counts.offered += 1;
         self.counts.offered_bytes += size as u64;
         if self.shape.dead {
+            self.counts.lost += 1;
+            return;
+        }
+        let fate = self.fates.pop_front().unwrap_or(Fate::Pass);
+        if let Fate::Drop = fate {
             self.counts.lost += 1;
             return;
         }
@@ -157,6 +180,16 @@ impl Link {
         {
             let at = self.rng.random_range(0..datagram.len());
             datagram[at] ^= self.rng.random_range(1..=255u8);
+        }
+        match fate {
+            Fate::Delay(by) => due = due.after(by),
+            Fate::Repeat(after) => self.put(due.after(after), datagram.clone(), addressed),
+            Fate::Truncate(len) => datagram.truncate(len),
+            Fate::Corrupt(at, bits) if !datagram.is_empty() => {
+                let at = at % datagram.len();
+                datagram[at] ^= bits;
+            }
+            Fate::Pass | Fate::Drop | Fate::Corrupt(..) => {}
         }
         if self.shape.duplicate > 0.0 && self.rng.random_bool(self.shape.duplicate) {
             self.put(due, datagram.clone(), addressed);

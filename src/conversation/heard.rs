@@ -1,0 +1,63 @@
+//! What the other end says that it has, held against what it has acknowledged. Who acknowledges the last segment of several
+//! has all of them, and says so in the same packet; if not, those before were acknowledged by another process, which is gone
+//! with them.
+
+use crate::segment::{Header, ahead};
+
+#[derive(Default)]
+pub(super) struct Heard {
+    /// The furthest that everything was said to have arrived before, and the widest window that was told with it.
+    una: u32,
+    wnd: u16,
+}
+
+impl Heard {
+    /// Takes note of the last header of a packet. `next`: one more than the highest number that was sent.
+    pub(super) fn note(&mut self, header: &Header, next: u32) {
+        let news = ahead(header.una, self.una);
+        if news < 0 || ahead(header.una, next) > 0 {
+            return;
+        }
+        let before = if news == 0 { self.wnd } else { 0 };
+        (self.una, self.wnd) = (header.una, header.wnd.max(before));
+    }
+
+    /// Whether it lacks what was acknowledged: all before `first`. With a closed window it may keep back that it has it.
+    pub(super) fn lacks(&self, first: u32) -> bool {
+        self.wnd > 0 && ahead(first, self.una) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(all: &[(u32, u16)]) -> Heard {
+        let mut heard = Heard::default();
+        for (una, wnd) in all.iter().copied() {
+            let header = Header {
+                una,
+                wnd,
+                ..Header::default()
+            };
+            heard.note(&header, 10);
+        }
+        heard
+    }
+
+    #[test]
+    fn who_says_to_have_less_than_was_acknowledged_lacks_it() {
+        assert!(!told(&[]).lacks(0) && !told(&[]).lacks(9));
+        assert!(!told(&[(5, 100)]).lacks(5) && told(&[(5, 100)]).lacks(6));
+        // late packets, and numbers that were never sent
+        assert!(!told(&[(5, 100), (3, 100), (11, 100)]).lacks(5));
+        assert!(told(&[(5, 100), (11, 100)]).lacks(6));
+    }
+
+    #[test]
+    fn a_closed_window_says_nothing() {
+        assert!(!told(&[(5, 0)]).lacks(6));
+        assert!(!told(&[(3, 2), (5, 0)]).lacks(6));
+        assert!(told(&[(5, 7), (5, 0)]).lacks(6));
+    }
+}
