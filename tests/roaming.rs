@@ -415,6 +415,34 @@ fn who_moves_before_hearing_of_a_reset_does_not_begin_again() {
 }
 
 #[test]
+fn what_was_held_back_does_not_make_two_of_a_session() {
+    let (mut server, mut one) = (server(), Client::new("192.0.2.1:1"));
+    let at = |ms: u64| Time::from_millis(5_000 + ms);
+    let sealing = Some(Sealing::new(METHOD, &sim::key()));
+    sim::prove(&mut server, at(0), one.addr.parse().unwrap(), sealing);
+    one.push(&mut server, at(0), (77, 0, 1_000), &dial(b"one"));
+    // sent 20 s later, and held back for 15 s more
+    one.push(&mut server, at(35_000), (77, 1, 21_000), b"");
+    assert_eq!(dials(&mut server), 1);
+    // it has heard nothing, has moved, and sends its first packet again
+    one.addr = "192.0.2.3:3";
+    for n in 0..4 {
+        let ms = 46_000 + n * 1_000;
+        let ts = 1_000 + ms as u32;
+        one.push(&mut server, at(ms), (77, 0, ts), &dial(b"one"));
+        for (to, packet) in sent(&mut server, at(ms)) {
+            if let Some(Control::Ping(value)) = Control::read(&packet)
+                && to == one.addr
+            {
+                one.say(&mut server, at(ms), &Control::Pong(value).to_wire());
+            }
+        }
+    }
+    assert_eq!((dials(&mut server), server.sessions()), (0, 1));
+    assert!(server.path(one.addr.parse().unwrap()).is_some());
+}
+
+#[test]
 fn a_peer_with_the_key_that_never_dials_gets_little_memory() {
     let (mut server, mut one) = (server(), Client::new("192.0.2.1:1"));
     let now = Time::from_millis(10);

@@ -91,6 +91,8 @@ pub(super) struct Whereabouts {
     pub(super) homeless: bool,
     /// The newest timestamp that it has sent, and when that came.
     clock: Option<(u32, Time)>,
+    /// How far its clock was ahead of ours at most: what it has sent may have been held back on the way here.
+    lead: u32,
     probes: Vec<Probe>,
     /// At most how long the proof took, microseconds.
     pub(super) round_trip: Option<u64>,
@@ -101,12 +103,11 @@ pub(super) struct Whereabouts {
 impl Whereabouts {
     /// Whether a timestamp could be from the same clock: between what was heard last and now, a suspended clock being late.
     fn in_step(&self, ts: u32, now: Time) -> bool {
-        let Some((last, at)) = self.clock else {
+        let Some((last, _)) = self.clock else {
             return true;
         };
-        let elapsed = now.since(at) / MS;
-        let ahead = i64::from(ahead(ts, last));
-        ahead >= -i64::from(CLOCK_SLACK) && ahead <= elapsed as i64 + i64::from(CLOCK_SLACK)
+        let lead = ahead(lead(ts, now), self.lead);
+        ahead(ts, last) >= -CLOCK_SLACK && lead <= CLOCK_SLACK
     }
 
     fn is_late(&self, ts: u32) -> bool {
@@ -115,9 +116,14 @@ impl Whereabouts {
 
     pub(super) fn note_clock(&mut self, ts: u32, now: Time) {
         // a copy that was held back is late: it must not turn the clock back
-        if !self.is_late(ts) {
-            self.clock = Some((ts, now));
+        if self.is_late(ts) {
+            return;
         }
+        let lead = lead(ts, now);
+        if self.clock.is_none() || ahead(lead, self.lead) > 0 {
+            self.lead = lead;
+        }
+        self.clock = Some((ts, now));
     }
 
     /// The first session of a path begins: its other end may be another process than the one before.
@@ -129,6 +135,11 @@ impl Whereabouts {
         self.before
             .is_some_and(|(before, at)| before == addr && now.since(at) < LATE_SPAN)
     }
+}
+
+/// How far a clock that shows `ts` is ahead of ours, milliseconds; both wrap.
+fn lead(ts: u32, now: Time) -> u32 {
+    ts.wrapping_sub(now.millis() as u32)
 }
 
 /// What the last good packet of a session has told of the other end's state.
