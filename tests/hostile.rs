@@ -3,13 +3,16 @@
 mod sim;
 
 use kcptun::crypto::{Method, Sealing};
+use kcptun::message::{Control, Meeting};
 use kcptun::segment::{Header, cmd};
-use kcptun::settings::Settings;
+use kcptun::settings::{Rendezvous, Settings};
 use kcptun::time::{MS, SEC, Time};
 use kcptun::tunnel::{Counters, DATAGRAM_MAX, Event, Tunnel};
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
 use sim::link::Shape;
 use sim::{Options, Role, World};
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
 
 const METHODS: [Option<Method>; 3] = [
     None,
@@ -246,6 +249,217 @@ fn everything_that_was_recorded_and_comes_again_gets_no_answer() {
         }
         world.assert_clean(conv);
     }
+}
+
+#[test]
+fn real_datagrams_that_were_cut_or_changed_get_no_answer_no_session_and_no_memory() {
+    let mut rng = SmallRng::seed_from_u64(6);
+    for method in Method::ALL {
+        let mut world = World::new(Options {
+            method: Some(method),
+            ..Options::default()
+        });
+        world.sniffed = Some(Vec::new());
+        let talk = Role::Send {
+            bytes: 50_000,
+            fin: true,
+        };
+        world.connect(talk, Role::Echo);
+        assert!(world.run_to_rest(60 * SEC));
+        let sniffed = world.sniffed.take().unwrap();
+        // as after a restart: not one of the nonces is known
+        let mut tunnel = tunnel(Some(method), true);
+        let before = tunnel.holdings();
+        let now = Time::from_millis(5_000);
+        for (_, datagram) in &sniffed {
+            let mut changed = datagram.clone();
+            changed[rng.random_range(0..datagram.len())] ^= 1 << rng.random_range(0..8);
+            let cut = &datagram[..rng.random_range(0..datagram.len())];
+            let longer = [&datagram[..], &[0]].concat();
+            for odd in [&changed[..], cut, &longer] {
+                for from in ["192.0.2.1:1000", "198.51.100.1:5"] {
+                    assert_eq!(hand_in(&mut tunnel, now, from, odd), 0);
+                }
+            }
+        }
+        assert_eq!(tunnel.holdings(), before);
+        assert_eq!(tunnel.counters().bad_seal, 6 * sniffed.len() as u64);
+    }
+}
+
+/// One packet of every kind that anybody can send without a key, as short as it may be.
+fn kinds(n: u32) -> Vec<Vec<u8>> {
+    let own = "192.0.2.200:9".parse().unwrap();
+    let segment = |cmd, sn, una, data: &[u8]| {
+        let header = Header {
+            conv: 1_000 + n,
+            cmd,
+            sn,
+            una,
+            wnd: 128,
+            len: data.len() as u32,
+            ..Header::default()
+        };
+        [&header.to_wire()[..], data].concat()
+    };
+    let dial = [0, 0, 0, 4];
+    vec![
+        Control::Ping(n).to_wire().to_vec(),
+        [&Control::Ping(n).to_wire()[..], &[10; 10]].concat(),
+        Control::Pong(n).to_wire().to_vec(),
+        Control::Reset(n).to_wire().to_vec(),
+        Meeting::Listen { own, id: b"s" }.to_wire(),
+        Meeting::Connect { own, id: b"s" }.to_wire(),
+        Meeting::Connect {
+            own,
+            id: &[b's'; 60],
+        }
+        .to_wire(),
+        Meeting::Punch([own; 2]).to_wire(),
+        segment(cmd::PUSH, 0, 0, &dial),
+        segment(cmd::PUSH, 0, 0, &[]),
+        segment(cmd::PUSH, 1, 0, b"x"),
+        segment(cmd::PUSH, 500, 0, b"x"),
+        segment(cmd::PUSH, 0, 1, b"x"),
+        segment(cmd::ACK, 0, 0, &[]),
+        segment(cmd::WASK, 0, 0, &[]),
+        segment(cmd::WINS, 0, 0, &[]),
+        [
+            segment(cmd::WASK, 0, 0, &[]),
+            segment(cmd::PUSH, 0, 0, &dial),
+        ]
+        .concat(),
+        vec![0; 6],
+        vec![1; 3],
+        Vec::new(),
+    ]
+}
+
+#[test]
+fn without_a_key_no_source_gets_more_than_it_has_sent_whatever_that_is() {
+    for role in [Rendezvous::None, Rendezvous::Keeper] {
+        let settings = Settings {
+            accepts: role == Rendezvous::None,
+            rendezvous: role.clone(),
+            ..Settings::default()
+        };
+        let mut server = Tunnel::new(settings, Time::from_millis(1));
+        // what can be asked for is there
+        let (home, mut out) = ("192.0.2.200:9".parse().unwrap(), [0; DATAGRAM_MAX + 100]);
+        for id in [&b"s"[..], &[b's'; 60]] {
+            let now = Time::from_millis(2);
+            let listen = Meeting::Listen { own: home, id };
+            server.receive(now, home, None, &mut listen.to_wire());
+            while let Some((len, _)) = server.transmit(now, &mut out) {
+                if let Some(Control::Ping(token)) = Control::read(&out[..len]) {
+                    let mut pong = Control::Pong(token).to_wire();
+                    server.receive(now, home, None, &mut pong);
+                }
+            }
+        }
+        let registered = server.holdings().registrations;
+        assert_eq!(registered, if role == Rendezvous::Keeper { 2 } else { 0 });
+        let (mut asked, mut answered) = (HashMap::new(), HashMap::new());
+        for n in 0..500u32 {
+            let now = Time::from_millis(u64::from(10 + 20 * n));
+            for (kind, mut packet) in kinds(n).into_iter().enumerate() {
+                // every kind from a source of its own, and all of them from one
+                for host in [kind as u32 + 1, 100] {
+                    let from = SocketAddr::from((Ipv4Addr::from(0x0A00_0000 + host), 9));
+                    *asked.entry(from).or_insert(0) += packet.len();
+                    server.receive(now, from, None, &mut packet);
+                }
+            }
+            if server.deadline().is_some_and(|at| at <= now) {
+                server.advance(now);
+            }
+            while let Some(event) = server.event() {
+                assert!(!matches!(event, Event::Dial(_)), "dialled without a proof");
+            }
+            while let Some((len, to)) = server.transmit(now, &mut out) {
+                *answered.entry(to).or_insert(0) += len;
+            }
+        }
+        assert!(answered.len() > 5, "{answered:?}");
+        for (to, sent) in answered.iter().filter(|(to, _)| **to != home) {
+            assert!(*sent <= asked[to], "{to}: {sent} for {}", asked[to]);
+        }
+        assert_eq!(server.sessions(), 0);
+    }
+}
+
+#[test]
+fn a_source_with_many_halfway_sessions_does_not_keep_others_from_theirs() {
+    for method in [None, Some(Method::Chacha20Poly1305Ietf)] {
+        let mut sealing = method.map(|m| Sealing::new(m, &sim::key()));
+        let mut server = tunnel(method, true);
+        let now = Time::from_millis(10);
+        let mut push = |server: &mut Tunnel, from: &str, conv, sn| {
+            let header = Header {
+                conv,
+                cmd: cmd::PUSH,
+                sn,
+                wnd: 128,
+                len: 1_300,
+                ..Header::default()
+            };
+            let mut packet = [&header.to_wire()[..], &[0; 1_300], &[0; 40]].concat();
+            let len = packet.len() - 40;
+            let len = sealing.as_mut().map_or(len, |s| s.seal(&mut packet, len));
+            hand_in(server, now, from, &packet[..len]);
+        };
+        // from two ports of one address
+        sim::prove(
+            &mut server,
+            now,
+            "192.0.2.9:10".parse().unwrap(),
+            method.map(|m| Sealing::new(m, &sim::key())),
+        );
+        for conv in 1..=2_000 {
+            let from = ["192.0.2.9:9", "192.0.2.9:10"][conv as usize % 2];
+            (1..20).for_each(|sn| push(&mut server, from, conv, sn));
+        }
+        let held = server.holdings();
+        assert!(
+            held.halfway == 256 && held.halfway_bytes <= 2 << 20,
+            "{held:?}"
+        );
+        // another one's first segment is late, and what came before it is kept
+        push(&mut server, "192.0.2.1:1000", 9_999, 1);
+        assert_eq!(server.holdings().halfway, 257);
+        assert!(server.holdings().halfway_bytes > held.halfway_bytes);
+    }
+}
+
+#[test]
+fn a_source_without_a_key_leaves_a_quarter_of_the_table_to_others() {
+    let settings = Settings {
+        accepts: true,
+        max_sessions: 100,
+        ..Settings::default()
+    };
+    let now = Time::from_millis(10);
+    let mut server = Tunnel::new(settings, now);
+    let dial = |server: &mut Tunnel, from: &str, conv| {
+        let header = Header {
+            conv,
+            cmd: cmd::PUSH,
+            wnd: 128,
+            len: 4,
+            ..Header::default()
+        };
+        let packet = [&header.to_wire()[..], &[0, 0, 0, 4]].concat();
+        hand_in(server, now, from, &packet);
+    };
+    for port in 1..10 {
+        let from = format!("192.0.2.9:{port}");
+        sim::prove(&mut server, now, from.parse().unwrap(), None);
+        (0..20).for_each(|n| dial(&mut server, &from, 100 * port + n));
+    }
+    assert_eq!(server.sessions(), 75);
+    sim::prove(&mut server, now, "192.0.2.1:1".parse().unwrap(), None);
+    (1..50).for_each(|conv| dial(&mut server, "192.0.2.1:1", conv));
+    assert_eq!(server.sessions(), 100);
 }
 
 #[test]

@@ -53,9 +53,9 @@ impl Tunnel {
         let how = format_args!("{}: {}", session.state.when(), cause.text());
         session.log_end(level, entry.addr, how, now);
         if session.state == State::Halfway {
-            self.halfway -= 1;
-            self.halfway_bytes -= std::mem::take(&mut entry.halfway_bytes);
+            entry.settle(&mut self.sources);
         }
+        let session = &mut entry.session;
         session.discard(&mut self.spares);
         session
             .conversation
@@ -139,6 +139,9 @@ impl Tunnel {
             && !session.in_urgent
             && !session.in_ready
         {
+            if let Some(source) = entry.begun_by {
+                self.sources.end(source);
+            }
             self.sessions.remove(id as usize);
         }
     }

@@ -1,6 +1,7 @@
 //! What follows from a datagram that has arrived: to whom it belongs, and who is told what when it belongs to nobody.
 
 use super::roam::{Glance, Owner};
+use super::sources::{Sources, source};
 use super::waiting::Packet;
 use super::{
     ALIVE, Answer, BEGIN_PACKETS, DATAGRAM_MAX, Entry, Lane, RECENT, Tunnel, begins_within, clock,
@@ -19,10 +20,8 @@ use std::net::{IpAddr, SocketAddr};
 const RESET_PAUSE: u64 = 200 * MS;
 /// Packets of sessions that are not known are answered so many times a second at most.
 const RESETS_A_SECOND: u32 = 500;
-/// Sessions begun by other ends that have not dialled yet, at most, and the bytes of the packets that they were sent: what
-/// comes before a lost first segment has to be kept.
-const HALFWAY_MOST: usize = 1024;
-const HALFWAY_BYTES: usize = 8 << 20;
+/// Where there is no key one source leaves a place in so many of the table to others.
+const LEFT: usize = 4;
 /// Datagrams that wait to leave and answer something, at most; more would be somebody's flood.
 pub(super) const CONTROL_MOST: usize = 4096;
 
@@ -54,6 +53,13 @@ impl Complaints {
 }
 
 impl Entry {
+    /// It is not halfway any more.
+    pub(super) fn settle(&mut self, sources: &mut Sources) {
+        if let Some(source) = self.begun_by {
+            sources.settle(source, std::mem::take(&mut self.halfway_bytes));
+        }
+    }
+
     /// Whether a packet of a session that is halfway brings data beyond all that came before.
     fn goes_on(&mut self, packet: &[u8]) -> bool {
         let pushes = Segments::new(packet).flatten();
@@ -248,10 +254,12 @@ impl Tunnel {
             if entry.early >= BEGIN_PACKETS && !has_first(packet) {
                 return self.abort(id, Cause::Broken, now);
             }
-            if self.halfway_bytes + packet.len() > HALFWAY_BYTES && !has_first(packet) {
-                return;
+            if let Some(source) = entry.begun_by {
+                if !self.sources.has_room(source, packet.len()) && !has_first(packet) {
+                    return;
+                }
+                self.sources.keep(source, packet.len());
             }
-            self.halfway_bytes += packet.len();
             entry.halfway_bytes += packet.len();
         }
         if self.packets.sealed() {
@@ -348,10 +356,9 @@ impl Tunnel {
             return;
         }
         if begins {
-            let room = self.halfway < HALFWAY_MOST || has_dial(packet);
-            if self.sessions.len() < self.settings.max_sessions && room {
+            let room = self.sources.admits(source(from)) || has_dial(packet);
+            if room && self.has_place(from) {
                 let id = self.insert(from, conv, false, now);
-                self.halfway += 1;
                 return self.on_packet(id, local, packet, now);
             }
             self.complaints.say(now, from, "the session table is full");
@@ -360,6 +367,16 @@ impl Tunnel {
         }
         log::debug!("{conv:08x}: {from} has a session that is not known here");
         self.reset(from, local, conv, now);
+    }
+
+    /// Whether a source may begin one more session.
+    fn has_place(&self, from: SocketAddr) -> bool {
+        let most = self.settings.max_sessions;
+        let share = match self.packets.sealed() {
+            true => most,
+            false => most - most / LEFT,
+        };
+        self.sessions.len() < most && self.sources.sessions(source(from)) < share
     }
 
     /// Tells somebody that their session is not known, or over; not too often.

@@ -20,6 +20,7 @@ mod registry;
 mod reload;
 mod rendezvous;
 mod roam;
+mod sources;
 pub mod stats;
 mod transmit;
 mod waiting;
@@ -41,6 +42,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rendezvous::Meetings;
 use roam::{Cookies, Trace, Whereabouts};
 use slab::Slab;
+use sources::{Sources, source};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -188,6 +190,8 @@ struct Entry {
     addr: SocketAddr,
     tcp: Tcp,
     trace: Trace,
+    /// Who has begun it, if the other end has.
+    begun_by: Option<IpAddr>,
     /// While halfway: packets that went on with a beginning that has not come, since when, and the highest number of these;
     /// and the bytes of those that were kept.
     early: usize,
@@ -251,8 +255,7 @@ pub struct Tunnel {
     /// Lanes whose sessions may be able to send.
     active: VecDeque<u32>,
     rng: SmallRng,
-    halfway: usize,
-    halfway_bytes: usize,
+    sources: Sources,
     counters: Counters,
     /// What has gone over paths that are forgotten.
     past: Counts,
@@ -297,8 +300,7 @@ impl Tunnel {
             urgent: VecDeque::new(),
             active: VecDeque::new(),
             rng,
-            halfway: 0,
-            halfway_bytes: 0,
+            sources: Sources::default(),
             counters: Counters::default(),
             past: Counts::default(),
             complaints: Complaints::default(),
@@ -403,11 +405,15 @@ impl Tunnel {
             addr,
             tcp: Tcp::None,
             trace: Trace::default(),
+            begun_by: (!opener).then(|| source(addr)),
             early: 0,
             early_since: now,
             furthest: 0,
             halfway_bytes: 0,
         }) as u32;
+        if !opener {
+            self.sources.begin(source(addr));
+        }
         self.numbers.insert((addr, conv), id);
         self.live.insert((conv, id));
         id
@@ -608,8 +614,7 @@ impl Tunnel {
         if read.dial {
             entry.session.state = State::Dialling;
             entry.tcp = Tcp::Held;
-            self.halfway -= 1;
-            self.halfway_bytes -= std::mem::take(&mut entry.halfway_bytes);
+            entry.settle(&mut self.sources);
             entry.session.conversation.widen();
             log::debug!("{:08x}: accepted from {}", entry.session.conv(), entry.addr);
             self.events.push_back(Event::Dial(SessionId(id)));
@@ -848,8 +853,8 @@ impl Tunnel {
         let lanes = || self.lanes.iter().map(|(_, lane)| lane);
         Holdings {
             sessions: self.sessions.len(),
-            halfway: self.halfway,
-            halfway_bytes: self.halfway_bytes,
+            halfway: self.sources.halfway(),
+            halfway_bytes: self.sources.halfway_bytes(),
             ended: self.ended.len(),
             timers: self.wheel.len(),
             waiting: self.waiting.len(),
@@ -878,6 +883,7 @@ impl Tunnel {
         held == of_sessions
             && self.numbers.is_empty()
             && self.live.is_empty()
+            && self.sources.is_empty()
             && self.events.is_empty()
             && self.tap.borrow().is_empty()
             && self.lanes.iter().all(|(_, l)| l.path.sessions == 0)

@@ -1,9 +1,10 @@
 //! What a rendezvous server knows: which service is where. Bounded in all and for each source, since without a key
 //! anybody can register. Messages and their meaning are in `rendezvous`.
 
+use super::sources::source;
 use crate::time::{MS, SEC, Time};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 /// Services known at once, at most.
 const SERVICES_MOST: usize = 4096;
@@ -193,14 +194,6 @@ impl Registry {
         if source.services == 0 && (source.paid_at <= now || many) {
             self.sources.remove(&key);
         }
-    }
-}
-
-/// Whom an address belongs to, as well as one can tell: a network of IPv6 is one source.
-fn source(address: SocketAddr) -> IpAddr {
-    match address.ip() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-        four => four,
     }
 }
 

@@ -1,11 +1,12 @@
 //! Packets of addresses that have not proven yet that they receive: they wait a moment for the proof, few and not for long.
 //! They are opened already, so that a copy of them is a replay.
 
+use super::sources::source;
 use crate::time::{MS, SEC, Time};
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-/// The most packets that wait, and the most of one source address, whatever its port: 0.7 MB in all.
+/// The most packets that wait, and the most of one source, whatever its port: 0.7 MB in all.
 const MOST: usize = 512;
 const EACH: usize = 32;
 /// How long they wait, microseconds: the longest round trip that is worth it.
@@ -44,7 +45,7 @@ impl Waiting {
         self.expire(now);
         let from = packet.from;
         let fresh = (0, from, Time::ZERO);
-        let (count, asked, at) = self.sources.entry(from.ip()).or_insert(fresh);
+        let (count, asked, at) = self.sources.entry(source(from)).or_insert(fresh);
         let ask = *count == 0 || *asked != from || now.since(*at) >= ASK_AGAIN;
         if ask {
             (*asked, *at) = (from, now);
@@ -61,14 +62,14 @@ impl Waiting {
 
     /// Takes what waits from an address, in the order of its coming.
     pub(super) fn take(&mut self, from: SocketAddr) -> Vec<Packet> {
-        if !self.sources.contains_key(&from.ip()) {
+        if !self.sources.contains_key(&source(from)) {
             return Vec::new();
         }
         let (taken, left) = std::mem::take(&mut self.packets)
             .into_iter()
             .partition::<Vec<_>, _>(|p| p.from == from);
         self.packets = left.into();
-        taken.iter().for_each(|_| self.uncount(from.ip()));
+        taken.iter().for_each(|_| self.uncount(source(from)));
         taken
     }
 
@@ -85,7 +86,7 @@ impl Waiting {
 
     fn drop_oldest(&mut self) {
         if let Some(packet) = self.packets.pop_front() {
-            self.uncount(packet.from.ip());
+            self.uncount(source(packet.from));
         }
     }
 
