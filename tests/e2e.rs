@@ -48,7 +48,7 @@ fn ipv4_on_the_whole_way() {
 #[test]
 fn ipv6_on_the_whole_way() {
     if !has_ipv6() {
-        return println!("skipped: this machine has no IPv6");
+        return skipped("this machine has no IPv6");
     }
     let tunnel = Plan::on("[::1]", serve_at("::1", run_errands)).start();
     errand(tunnel.entry, 1, 100 * KB);
@@ -57,7 +57,7 @@ fn ipv6_on_the_whole_way() {
 #[test]
 fn answers_come_from_the_address_that_was_asked() {
     if UdpSocket::bind("127.0.0.2:0").is_err() {
-        return println!("skipped: this machine is not 127.0.0.2");
+        return skipped("this machine is not 127.0.0.2");
     }
     let families: &[&str] = if has_ipv6() {
         &["0.0.0.0", "[::]"]
@@ -80,7 +80,7 @@ fn answers_come_from_the_address_that_was_asked() {
 #[test]
 fn one_socket_takes_peers_and_one_port_clients_of_both_families() {
     if !has_ipv6() {
-        return println!("skipped: this machine has no IPv6");
+        return skipped("this machine has no IPv6");
     }
     let mut plan = Plan::to(serve(run_errands));
     let port = plan.udp().port();
@@ -180,7 +180,7 @@ fn idle_connections_cost_no_time() {
     }
     let daemons = [&tunnel.server, &tunnel.peer];
     let Some(_) = tunnel.peer.ticks() else {
-        return println!("skipped: this system does not say what a process uses");
+        return skipped("this system does not say what a process uses");
     };
     // what is left to acknowledge has its time
     thread::sleep(Duration::from_millis(500));
@@ -828,7 +828,7 @@ fn a_peer_without_descriptors_refuses_some_and_carries_on() {
 fn a_user_is_changed_to_for_good() {
     // SAFETY: the call takes no pointers and cannot fail.
     if unsafe { libc::geteuid() } != 0 {
-        return println!("skipped: only root can become somebody else");
+        return skipped("only root can become somebody else");
     }
     let plan = Plan::to(serve(run_errands));
     let config = Value::Object(plan.server.clone());

@@ -4,7 +4,7 @@
 #[path = "e2e/harness.rs"]
 mod harness;
 
-use harness::{PATIENCE, errand, eventually, run_errands};
+use harness::{PATIENCE, errand, eventually, run_errands, skipped};
 use kcptun::config::Config;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -115,7 +115,10 @@ fn every_pair_of_configurations_carries_connections_as_it_is() {
         if served {
             errand(entry.expect("an entry"), 1, 200 * 1024);
         } else {
-            println!("{}: no data, {service} cannot be bound", pair.display());
+            skipped(&format!(
+                "{}: no data, {service} cannot be bound",
+                pair.display()
+            ));
         }
     }
 }
@@ -127,14 +130,14 @@ fn tool(words: &[&str]) -> Option<bool> {
         .current_dir(root())
         .output();
     let Ok(output) = result else {
-        println!("skipped: there is no {}", words[0]);
+        skipped(&format!("there is no {}", words[0]));
         return None;
     };
     if !output.status.success() {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         if text.contains("unrecognized option") {
-            println!("skipped: this {} is too old: {text}", words[0]);
+            skipped(&format!("this {} is too old: {text}", words[0]));
             return None;
         }
         println!("{text}");

@@ -271,9 +271,7 @@ fn check_with_promtool(metrics: &str) {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut tool) = tool else {
-        println!(
-            "skipped: promtool is not installed (Debian: prometheus), /metrics is not checked by it"
-        );
+        skipped("promtool is not installed (Debian: prometheus), /metrics is not checked by it");
         return;
     };
     let mut input = tool.stdin.take().expect("a pipe");

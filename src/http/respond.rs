@@ -13,8 +13,8 @@ pub const SESSIONS: usize = 1000;
 
 /// Only the page's own script and style (by their SHA-256) and its own numbers; a test says what belongs here.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-ud0bN5lhqBnQX7MfK35lqfwltG0uPEATMCylhPb3dAw='; \
-    style-src 'sha256-12z8rysS2AbN99WLMPu19dnw7dBVySWRdu90KiT+5I4='; \
+    script-src 'sha256-7uA4Kn8TjEwpIApAFargT9GHlE36jSCamEgC6HlwZpc='; \
+    style-src 'sha256-qhjvQ8AQmn2wc8Om1JWPqmdVJCzEEcHfEihVuJPMEpI='; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const JSON: &str = "application/json";

@@ -45,6 +45,11 @@ pub fn has_ipv6() -> bool {
     UdpSocket::bind(("::1", 0)).is_ok()
 }
 
+/// Says that something was not tried, past the capture of the test's output, or nobody would see it.
+pub fn skipped(why: &str) {
+    let _ = writeln!(io::stderr(), "skipped: {why}");
+}
+
 /// Tries until it holds, or patience has run out.
 pub fn eventually(mut holds: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + PATIENCE;
