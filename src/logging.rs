@@ -133,6 +133,15 @@ fn priority(level: Level) -> u8 {
     }
 }
 
+/// What an error begins with that goes to standard error beside the log: the journal wants its priority, and knows the
+/// program's name.
+pub fn error_prefix() -> String {
+    match is_journal() {
+        true => format!("<{}>", priority(Level::Error)),
+        false => "kcptun: ".into(),
+    }
+}
+
 /// Whether standard error is the journal's: systemd says in JOURNAL_STREAM which one it made, and a program that was
 /// started further down may have another one (systemd.exec(5)).
 fn is_journal() -> bool {

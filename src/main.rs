@@ -166,6 +166,6 @@ fn print(text: &str) -> ExitCode {
 
 /// Errors go to standard error whatever the log's level: whoever started the program must see them.
 fn fail(status: u8, message: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "kcptun: {message}");
+    let _ = writeln!(io::stderr(), "{}{message}", logging::error_prefix());
     ExitCode::from(status)
 }

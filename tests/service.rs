@@ -7,7 +7,7 @@ mod harness;
 use harness::*;
 use serde_json::{Map, Value, json};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
@@ -150,21 +150,37 @@ fn whoever_starts_it_in_the_background_sees_why_it_cannot_run() {
     }
 }
 
+/// The program with its standard error in a pipe of which systemd says that it is the journal's, or another one is.
+fn journal(place: &Place, words: &[&str], is_ours: bool) -> (Killed, std::io::PipeReader) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let copy = writer.try_clone().expect("a copy");
+    let stream = fs::File::from(std::os::fd::OwnedFd::from(copy));
+    let stream = stream.metadata().expect("what it is");
+    let inode = stream.ino() + u64::from(!is_ours);
+    let child = place
+        .command(words)
+        .env("JOURNAL_STREAM", format!("{}:{inode}", stream.dev()))
+        .stderr(writer)
+        .spawn();
+    (Killed(child.expect("a process")), reader)
+}
+
+#[test]
+fn in_the_journal_an_error_has_its_priority() {
+    let place = Place::new(&json!({"timeout": 1}));
+    for (is_ours, prefix) in [(true, "<3>t.json: "), (false, "kcptun: t.json: ")] {
+        let (_child, mut reader) = journal(&place, &[], is_ours);
+        let mut error = String::new();
+        reader.read_to_string(&mut error).expect("text");
+        assert!(error.starts_with(prefix), "{error}");
+    }
+}
+
 #[test]
 fn in_the_journal_lines_have_a_priority_and_no_time() {
     for is_ours in [true, false] {
         let place = Place::new(&json!({}));
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        let copy = writer.try_clone().expect("a copy");
-        let stream = fs::File::from(std::os::fd::OwnedFd::from(copy));
-        let stream = stream.metadata().expect("what it is");
-        let inode = stream.ino() + u64::from(!is_ours);
-        let child = place
-            .command(&["-v"])
-            .env("JOURNAL_STREAM", format!("{}:{inode}", stream.dev()))
-            .stderr(writer)
-            .spawn();
-        let _child = Killed(child.expect("a process"));
+        let (_child, reader) = journal(&place, &["-v"], is_ours);
         let (sender, lines) = channel();
         thread::spawn(move || {
             let lines = BufReader::new(reader).lines().map_while(Result::ok);
