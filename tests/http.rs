@@ -8,11 +8,13 @@ use harness::*;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Instant;
 
 struct Answer {
     status: u16,
@@ -123,7 +125,12 @@ fn what_there_is_and_who_gets_it() {
     }
     let with_host = |host: &str| send(peer, &format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
     assert_eq!(with_host("localhost:1").status, 200);
-    assert_eq!(with_host("evil.example").status, 421);
+    assert_eq!(with_host("[::1]:8080").status, 200);
+    for host in ["evil.example", "evil.example:80", "[::1]evil.example"] {
+        assert_eq!(with_host(host).status, 421, "{host}");
+    }
+    let long = "a".repeat(9000);
+    assert_eq!(get_with(peer, "/", &format!("A: {long}\r\n")).status, 431);
     assert_eq!(get(peer, "/etc/passwd").status, 404);
     let post = send(
         peer,
@@ -288,6 +295,7 @@ fn check_with_promtool(metrics: &str) {
 
 #[test]
 fn whatever_is_done_to_it_sessions_go_on() {
+    many_files();
     let (plan, server, peer) = plan(serve(run_errands));
     let mut tunnel = plan.start();
     let errands = thread::spawn({
@@ -336,6 +344,55 @@ fn whatever_is_done_to_it_sessions_go_on() {
     assert!(eventually(
         || stats(server)["sessions"]["ended"]["in_order"] == 8
     ));
+}
+
+#[test]
+fn those_who_take_their_time_keep_nobody_out_for_long() {
+    many_files();
+    let (plan, server, _) = plan(serve(echo));
+    let tunnel = plan.start();
+    // so much to tell that it does not fit into a socket's buffers
+    let sessions: Vec<TcpStream> = (0..300).map(|_| connect(tunnel.entry)).collect();
+    for stream in &sessions {
+        ask(stream, b"hello").expect("an echo");
+    }
+    assert!(get(server, "/stats.json").body.len() > 50_000);
+    // as many as there are places
+    let slow: Vec<_> = (0..16).map(|_| slow_reader(server)).collect();
+    assert!(eventually(|| can_ask(server)));
+    // and whoever does not finish his request is not waited for
+    let mut half = connect(server);
+    half.write_all(b"GET /stats HTTP/1.1\r\nHo").expect("sent");
+    let began = Instant::now();
+    let mut rest = Vec::new();
+    let _ = half.read_to_end(&mut rest);
+    assert!(began.elapsed() < PATIENCE, "it still waits");
+    assert_eq!(rest, b"");
+    drop(slow);
+    for stream in &sessions {
+        ask(stream, b"and again").expect("an echo");
+    }
+}
+
+/// Asks for everything, and reads nothing of it.
+fn slow_reader(at: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(1).expect("an option");
+    // by this the other end chooses the size of its own buffer
+    socket.set_tcp_mss(536).expect("an option");
+    socket.connect(&at.into()).expect("a connection");
+    let request = b"GET /stats.json?history HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(socket.send(request).expect("sent"), request.len());
+    socket
+}
+
+fn can_ask(at: SocketAddr) -> bool {
+    let mut stream = connect(at);
+    let mut answer = String::new();
+    let asked = stream.write_all(b"GET /healthy HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    asked
+        .and_then(|()| stream.read_to_string(&mut answer))
+        .is_ok_and(|_| answer.starts_with("HTTP/1.1 200"))
 }
 
 #[test]

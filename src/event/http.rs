@@ -1,7 +1,8 @@
 //! The sockets of `http_listen`: a listener and at most 16 connections. What is asked and answered is decided in `http`.
 //!
 //! Nothing of this is there unless `http_listen` is set. In a turn of the loop it takes a bounded time, and nobody can keep
-//! others out by holding connections: a new one takes the place of the oldest that has not asked for anything yet.
+//! others out by holding connections: a new one takes the place of the oldest that has not asked for anything yet, or that
+//! does not read its answer.
 
 use super::listen::Listener;
 use super::report::reason;
@@ -10,7 +11,7 @@ use super::tcp::reset;
 use crate::config::Address;
 use crate::http::exchange::Exchange;
 use crate::http::{Monitor, Site, respond::respond};
-use crate::time::Time;
+use crate::time::{SEC, Time};
 use crate::tunnel::Tunnel;
 use log::{debug, warn};
 use mio::net::TcpStream;
@@ -23,6 +24,8 @@ const MOST: usize = 16;
 const ACCEPTS: usize = 8;
 /// The most listeners: as many addresses as a name like localhost has.
 pub const LISTENERS: usize = 4;
+/// An answer that has not left after so long gives way, microseconds. Who reads has it within some round trips.
+const PATIENCE: u64 = 2 * SEC;
 /// Bytes read from a connection, and written to it, in one turn.
 const READ_SHARE: usize = 8 * 1024;
 const WRITE_SHARE: usize = 64 * 1024;
@@ -119,7 +122,7 @@ impl Http {
                 let Some((stream, _)) = self.listeners[number].accept(now) else {
                     break;
                 };
-                let Some(place) = self.place() else {
+                let Some(place) = self.place(now) else {
                     reset(stream);
                     continue;
                 };
@@ -135,18 +138,21 @@ impl Http {
         }
     }
 
-    /// A free place, or that of the connection that has waited longest without an answer on its way.
-    fn place(&self) -> Option<usize> {
+    /// A free place, or that of the connection that has waited longest without an answer on its way, or with one that
+    /// it does not read.
+    fn place(&self, now: Time) -> Option<usize> {
         if let Some(free) = self.connections.iter().position(Option::is_none) {
             return Some(free);
         }
         let taken = self.connections.iter().enumerate();
         let idle = taken.filter_map(|(place, slot)| {
             let connection = slot.as_ref()?;
-            let idle = connection.exchange.reads();
-            idle.then_some((connection.since, place))
+            let (reads, since) = (connection.exchange.reads(), connection.since);
+            let gives_way = reads || now.since(since) >= PATIENCE;
+            // those without an answer first
+            gives_way.then_some((!reads, since, place))
         });
-        idle.min().map(|(_, place)| place)
+        idle.min().map(|(.., place)| place)
     }
 }
 

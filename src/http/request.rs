@@ -112,13 +112,16 @@ fn values<'a>(headers: &'a [Header], name: &'a str) -> impl Iterator<Item = &'a 
 
 /// Whether a Host is one that a browser can only have reached this end by.
 fn is_ours(named: &str, host: Option<&str>) -> bool {
-    let without_port = match named.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or("", |(ip, _)| ip),
-        None => named.split_once(':').map_or(named, |(name, _)| name),
+    let (name, port) = match named.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').unwrap_or_default(),
+        None => named.split_at(named.find(':').unwrap_or(named.len())),
     };
-    without_port.parse::<IpAddr>().is_ok()
-        || without_port.eq_ignore_ascii_case("localhost")
-        || host.is_some_and(|host| without_port.eq_ignore_ascii_case(host))
+    let digits = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
+    let is_port = port.is_empty() || port.strip_prefix(':').is_some_and(digits);
+    let is_name = name.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || host.is_some_and(|host| name.eq_ignore_ascii_case(host));
+    is_name && is_port
 }
 
 /// Prometheus names what it reads, the dearest first or with weights; whoever does not name OpenMetrics gets the older form.
@@ -189,7 +192,9 @@ mod tests {
             "192.0.2.1:80",
             "[::1]:8080",
             "[2001:db8::1]",
+            "[::ffff:192.0.2.1]:65535",
             "LocalHost:1",
+            "localhost:",
             "router.lan",
             "Router.LAN:8080",
         ] {
@@ -203,6 +208,15 @@ mod tests {
             "[::1",
             "",
             "router.lan.evil.example",
+            "[::1]evil.example",
+            "[::1]:8080.evil.example",
+            "[::1]8080",
+            "[evil.example]",
+            "::1",
+            "localhost:evil.example",
+            "127.0.0.1:80@evil.example",
+            "localhost:-1",
+            ":8080",
         ] {
             assert_eq!(with(&format!("Host: {host}\r\n")), Err(HOST), "{host}");
         }

@@ -5,6 +5,7 @@
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
 use socket2::SockRef;
 use std::fs;
@@ -48,6 +49,13 @@ pub fn has_ipv6() -> bool {
 /// Says that something was not tried, past the capture of the test's output, or nobody would see it.
 pub fn skipped(why: &str) {
     let _ = writeln!(io::stderr(), "skipped: {why}");
+}
+
+/// Lets this process open as many files as the system allows it: some tests hold a thousand connections.
+pub fn many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("a limit");
 }
 
 /// Tries until it holds, or patience has run out.
