@@ -343,6 +343,34 @@ fn a_connection_recorded_before_a_restart_opens_nothing_after_it() {
     assert_eq!(world.ends[1].dials_seen, 1, "the first connection's");
 }
 
+/// Not even from the address of a client that is there and answers, which somebody on the path can send from.
+#[test]
+fn a_recorded_connection_of_a_client_that_is_there_opens_nothing_after_a_restart() {
+    for method in [Method::Chacha20Poly1305Ietf, Method::Aes256Gcm] {
+        let mut world = world(5, Some(method));
+        world.sniffed = Some(Vec::new());
+        world.connect(send(1_000), Role::Echo);
+        assert!(world.run_to_rest(60 * SEC));
+        let sniffed = world.sniffed.take().unwrap();
+        // the client goes on: what was recorded is further behind than what the path may reorder
+        world.connect(send(300_000), Role::Echo);
+        assert!(world.run_to_rest(60 * SEC));
+        world.restart(1);
+        let from = world.ends[0].addr.to_string();
+        for round in 0..2 {
+            for (_, datagram) in sniffed.iter().filter(|(by, _)| *by == 0) {
+                world.inject(1, &from, datagram);
+                world.run_for(50 * MS);
+            }
+            assert_eq!(world.ends[1].dials_seen, 2 + round, "{method:?}");
+            // an honest one goes through, with the proof that is there by now
+            let (_, conv) = world.connect(send(1_000), Role::Echo);
+            assert!(world.run_to_rest(60 * SEC));
+            world.assert_clean(conv);
+        }
+    }
+}
+
 #[test]
 fn a_restarted_server_resets_old_sessions_within_a_second_and_takes_new_ones() {
     for (role, service) in [

@@ -84,6 +84,15 @@ impl Sealing {
         self.method.overhead()
     }
 
+    /// The number of a datagram among those of its sender, of 96 bits, where the method has senders count; it is only worth
+    /// something once the datagram has opened.
+    pub fn number(&self, datagram: &[u8]) -> Option<u128> {
+        match self.nonces {
+            Nonces::Counted { .. } => datagram.last_chunk::<12>().map(|nonce| count_of(nonce)),
+            Nonces::Random { .. } => None,
+        }
+    }
+
     /// Seals the packet `buf[..len]` in place, appends tag and nonce, and returns the datagram's
     /// length, `len` plus the overhead. Does not allocate.
     ///

@@ -105,6 +105,7 @@ impl Tunnel {
                 .complaints
                 .say(now, from, "it is not from the other end");
         }
+        self.number = self.packets.number(datagram);
         let packet = match self.packets.open(now, from, datagram) {
             Ok(packet) => packet,
             Err(Rejected::Replay) => {
@@ -349,8 +350,14 @@ impl Tunnel {
             }
         }
         let begins = self.settings.accepts && begins_session(packet);
+        if begins && self.is_from_before(from) {
+            self.counters.replayed += 1;
+            let what = "it was sent before its sender has last answered";
+            return self.complaints.say(now, from, what);
+        }
         if begins && !self.is_proven(from) {
-            if self.waiting.put(Packet::new(from, local, packet, now), now) {
+            let packet = Packet::new(from, local, packet, self.number, now);
+            if self.waiting.put(packet, now) {
                 self.prove(from, local, now);
             }
             return;

@@ -238,6 +238,8 @@ pub struct Tunnel {
     addresses: HashMap<SocketAddr, u32>,
     idle_lanes: VecDeque<u32>,
     cookies: Cookies,
+    /// The number of the datagram that is being looked at.
+    number: Option<u128>,
     /// Addresses that the other end of a path may have moved to.
     probing: HashMap<SocketAddr, u32>,
     waiting: Waiting,
@@ -288,6 +290,7 @@ impl Tunnel {
             addresses: HashMap::new(),
             idle_lanes: VecDeque::new(),
             cookies: Cookies::default(),
+            number: None,
             probing: HashMap::new(),
             waiting: Waiting::default(),
             peer: None,

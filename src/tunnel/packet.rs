@@ -204,6 +204,11 @@ impl Packets {
         serial.and_then(known).unwrap_or(0)
     }
 
+    /// The number of a datagram among those of its sender, if they are numbered.
+    pub fn number(&self, datagram: &[u8]) -> Option<u128> {
+        self.keys.last()?.sealing.number(datagram)
+    }
+
     /// The packet in a datagram.
     pub fn open<'a>(
         &mut self,

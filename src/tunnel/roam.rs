@@ -14,6 +14,7 @@ use crate::throttle::PerSecond;
 use crate::time::{MS, Time};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 /// How far a clock may be off, milliseconds: what a packet may take on its way, and what the other end's clock is corrected by.
 const CLOCK_SLACK: i32 = 10_000;
@@ -34,6 +35,10 @@ const COOKIE_SPAN: u64 = 60 * SEC;
 const PROOFS_A_SECOND: u32 = 500;
 /// How long late packets from an address that was left are still taken.
 const LATE_SPAN: u64 = 10 * SEC;
+
+/// A datagram may be overtaken by so many of its sender; one that is further behind a proof of its sender, but for what no
+/// process sends in its life, is from before it.
+const BEFORE: Range<u128> = 64..1 << 40;
 
 /// Makes the timestamps of pings that prove an address: nobody who does not receive there can name them.
 pub(super) struct Cookies {
@@ -94,6 +99,8 @@ pub(super) struct Whereabouts {
     /// How far its clock was ahead of ours at most: what it has sent may have been held back on the way here.
     lead: u32,
     probes: Vec<Probe>,
+    /// The number of the datagram that last proved that it receives there.
+    proof: Option<u128>,
     /// At most how long the proof took, microseconds.
     pub(super) round_trip: Option<u64>,
     /// The address that it left last, and when.
@@ -312,7 +319,7 @@ impl Tunnel {
         if Glance::of(packet).ts.is_some_and(|ts| at.is_late(ts)) {
             return;
         }
-        let new = Packet::new(from, local, packet, now);
+        let new = Packet::new(from, local, packet, self.number, now);
         self.waiting.put(new, now);
         self.probe(lane, from, PINGS_EACH, now);
         self.ask_probes(lane, Some((from, local)), now);
@@ -416,6 +423,17 @@ impl Tunnel {
         lane.is_some_and(|lane| self.lanes[*lane as usize].at.proven)
     }
 
+    /// Whether the datagram at hand was sent before the one that has proven its address: somebody has recorded it, even if it
+    /// comes from there. (Where senders do not count, or have begun to count anew, that is not known.)
+    pub(super) fn is_from_before(&self, addr: SocketAddr) -> bool {
+        let lane = self.addresses.get(&addr);
+        let proof = lane.and_then(|lane| self.lanes[*lane as usize].at.proof);
+        let (Some(proof), Some(number)) = (proof, self.number) else {
+            return false;
+        };
+        BEFORE.contains(&(proof.wrapping_sub(number) % (1 << 96)))
+    }
+
     /// A ping of `prove` was answered.
     pub(super) fn on_proof(&mut self, from: SocketAddr, local: Option<IpAddr>, now: Time) {
         if let Some(lane) = self.probing.get(&from).copied()
@@ -425,7 +443,8 @@ impl Tunnel {
         }
         if self.settings.accepts || self.addresses.contains_key(&from) {
             let lane = self.lane_of(from, now);
-            self.lanes[lane as usize].at.proven = true;
+            let at = &mut self.lanes[lane as usize].at;
+            (at.proven, at.proof) = (true, self.number);
             self.lanes[lane as usize].hear(local, now);
             self.rest_lane(lane);
         }
@@ -434,6 +453,7 @@ impl Tunnel {
             self.lanes[*lane as usize].at.round_trip = Some(now.since(first.came_at));
         }
         for mut packet in packets {
+            self.number = packet.number;
             self.on_session(from, packet.local, &mut packet.bytes, now);
         }
     }

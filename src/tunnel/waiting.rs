@@ -18,15 +18,24 @@ pub(super) struct Packet {
     from: SocketAddr,
     pub(super) local: Option<IpAddr>,
     pub(super) came_at: Time,
+    /// Its number among those of its sender.
+    pub(super) number: Option<u128>,
     pub(super) bytes: Vec<u8>,
 }
 
 impl Packet {
-    pub(super) fn new(from: SocketAddr, local: Option<IpAddr>, packet: &[u8], now: Time) -> Packet {
+    pub(super) fn new(
+        from: SocketAddr,
+        local: Option<IpAddr>,
+        packet: &[u8],
+        number: Option<u128>,
+        now: Time,
+    ) -> Packet {
         Packet {
             from,
             local,
             came_at: now,
+            number,
             bytes: packet.to_vec(),
         }
     }
@@ -106,7 +115,7 @@ mod tests {
 
     fn packet(from: &str) -> Packet {
         let now = Time::from_millis(5);
-        Packet::new(from.parse().unwrap(), None, &[0; 24], now)
+        Packet::new(from.parse().unwrap(), None, &[0; 24], None, now)
     }
 
     #[test]
