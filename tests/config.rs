@@ -463,7 +463,7 @@ const BAD_FILES: [(&str, &str); 49] = [
 
 /// A key and a value in a configuration that is good otherwise, and the message.
 #[rustfmt::skip]
-const BAD_VALUES: [(&str, &str, &str); 78] = [
+const BAD_VALUES: [(&str, &str, &str); 79] = [
     ("pasword", "\"x\"", "pasword: unknown key; did you mean password?"),
     ("Password", "\"x\"", "Password: unknown key; did you mean password?"),
     ("passwd", "\"x\"", "passwd: unknown key; did you mean password?"),
@@ -533,6 +533,7 @@ const BAD_VALUES: [(&str, &str, &str); 78] = [
     ("listen", "\":+80\"", "listen: \":+80\" has no valid port; it must be a number from 1 to 65535"),
     ("listen", "\"a:ssh\"", "listen: \"a:ssh\" has no valid port; it must be a number from 1 to 65535"),
     ("listen", "\"::1\"", "listen: \"::1\" is an IPv6 address without brackets and port; write \"[::1]:port\""),
+    ("listen", "\":::\\n\"", "listen: \":::\\n\" is an IPv6 address without brackets; write \"[::]:port\""),
     ("listen", "\"fe80::1:2:3:4:5:6:80\"", "listen: \"fe80::1:2:3:4:5:6:80\" is an IPv6 address without brackets; write \"[fe80:0:1:2:3:4:5:6]:80\""),
     ("listen", "\"a:b:80\"", "listen: \"a:b:80\" has more than one colon; it must be host:port or [IPv6]:port"),
     ("listen", "\"[::1]\"", "listen: \"[::1]\" has no port; it must be [IPv6]:port"),

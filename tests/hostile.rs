@@ -287,6 +287,34 @@ fn real_datagrams_that_were_cut_or_changed_get_no_answer_no_session_and_no_memor
     }
 }
 
+#[test]
+fn a_flood_from_unknown_addresses_is_not_opened_for_long_and_known_ones_are() {
+    let method = Method::Chacha20Poly1305Ietf;
+    let mut sealing = Sealing::new(method, &sim::key());
+    let mut server = tunnel(Some(method), true);
+    let mut ping = |server: &mut Tunnel, now, from| {
+        let mut packet = [&Control::Ping(7).to_wire()[..], &[0; 28]].concat();
+        sealing.seal(&mut packet, 10);
+        hand_in(server, now, from, &packet) > 0
+    };
+    let at = |us: u64| Time::from_micros(1_000_000 + us);
+    for us in 0..2_000 {
+        let garbage = [us as u8; 1_400];
+        assert_eq!(hand_in(&mut server, at(us), "198.51.100.1:5", &garbage), 0);
+    }
+    assert!(!ping(&mut server, at(2_000), "203.0.113.1:1"), "opened");
+    assert!(ping(&mut server, at(2_000), "192.0.2.9:9"));
+    assert_eq!(server.counters().bad_seal, 2_001);
+    // a newcomer is heard a moment later
+    assert!(ping(&mut server, at(10_000), "203.0.113.1:1"));
+    // garbage in the name of one who is known costs others nothing
+    for us in 20_000..22_000 {
+        let garbage = [us as u8; 1_400];
+        hand_in(&mut server, at(us), "192.0.2.9:9", &garbage);
+    }
+    assert!(ping(&mut server, at(22_000), "203.0.113.2:1"));
+}
+
 /// One packet of every kind that anybody can send without a key, as short as it may be.
 fn kinds(n: u32) -> Vec<Vec<u8>> {
     let own = "192.0.2.200:9".parse().unwrap();

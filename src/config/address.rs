@@ -103,7 +103,10 @@ fn split(text: &str) -> Result<(Option<String>, &str), String> {
     };
     if host.contains(':') {
         return Err(match host.parse::<Ipv6Addr>() {
-            Ok(ip) => format!("is an IPv6 address without brackets; write \"[{ip}]:{port}\""),
+            Ok(ip) => {
+                let port = parse_port(port).map_or("port".to_owned(), |port| port.to_string());
+                format!("is an IPv6 address without brackets; write \"[{ip}]:{port}\"")
+            }
             Err(_) => "has more than one colon; it must be host:port or [IPv6]:port".into(),
         });
     }

@@ -105,6 +105,12 @@ impl Tunnel {
                 .complaints
                 .say(now, from, "it is not from the other end");
         }
+        if self.flood.is_high(now) && !self.is_known(from) {
+            self.counters.bad_seal += 1;
+            let what = "too many of unknown addresses do not open with this key and method";
+            return self.complaints.say(now, from, what);
+        }
+        let len = datagram.len();
         self.number = self.packets.number(datagram);
         let packet = match self.packets.open(now, from, datagram) {
             Ok(packet) => packet,
@@ -114,6 +120,9 @@ impl Tunnel {
             }
             Err(_) => {
                 self.counters.bad_seal += 1;
+                if !self.is_known(from) {
+                    self.flood.note(len, now);
+                }
                 let what = "it does not open with this key and method";
                 return self.complaints.say(now, from, what);
             }
@@ -130,6 +139,11 @@ impl Tunnel {
             return self.on_control(from, local, packet, now);
         }
         self.on_session(from, local, packet, now);
+    }
+
+    /// Whether it is the address of somebody who has the key, as far as one can tell before a datagram is opened.
+    fn is_known(&self, from: SocketAddr) -> bool {
+        self.peer == Some(from) || self.addresses.contains_key(&from) || self.meeting.expects(from)
     }
 
     /// A packet of a session, known or not.

@@ -14,6 +14,7 @@
 //! Here is who holds what, and what follows from a packet or a timer; in `transmit`, which datagram leaves next.
 
 mod ending;
+mod flood;
 mod inbound;
 mod packet;
 mod registry;
@@ -36,6 +37,7 @@ use crate::settings::Settings;
 use crate::throttle::PerSecond;
 use crate::time::{MS, SEC, Time};
 use crate::timer::Wheel;
+use flood::Flood;
 use inbound::Complaints;
 use packet::Packets;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -124,7 +126,7 @@ pub struct Counters {
     /// Sessions that have ended in order, and before their time by `Cause`, in the order of `Cause::ALL`.
     pub ended_in_order: u64,
     pub ended: [u64; Cause::ALL.len()],
-    /// Datagrams that were dropped, and why.
+    /// Datagrams that were dropped, and why. Those of a flood that were not looked at count as the rest of it.
     pub bad_seal: u64,
     pub replayed: u64,
     pub malformed: u64,
@@ -262,6 +264,7 @@ pub struct Tunnel {
     /// What has gone over paths that are forgotten.
     past: Counts,
     complaints: Complaints,
+    flood: Flood,
     /// Sessions that were broken off by what came for them: others can cause it as often as they like.
     breaks: PerSecond,
     resets: PerSecond,
@@ -307,6 +310,7 @@ impl Tunnel {
             counters: Counters::default(),
             past: Counts::default(),
             complaints: Complaints::default(),
+            flood: Flood::default(),
             breaks: PerSecond::default(),
             resets: PerSecond::default(),
         }

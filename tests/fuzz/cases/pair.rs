@@ -19,6 +19,8 @@ struct Case {
     both: bool,
     convs: Vec<u32>,
     moves: usize,
+    /// Microseconds, of both ends.
+    slept: u64,
     /// Nothing has happened that may end a connection before its time.
     gentle: bool,
     /// An end was started anew: it may take a datagram for new that was held back since before, and then a connection's
@@ -75,6 +77,7 @@ impl Case {
             both,
             convs: Vec::new(),
             moves: 0,
+            slept: 0,
             gentle: true,
             restarted: false,
         }
@@ -108,6 +111,8 @@ impl Case {
             12 => {
                 let end = bytes.below(2);
                 let span = bytes.magnitude(26);
+                self.slept += span;
+                self.gentle &= self.slept < Settings::default().timeout / 2;
                 self.world.sleep(end, true);
                 self.run(span);
                 self.world.sleep(end, false);
