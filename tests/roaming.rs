@@ -353,7 +353,7 @@ fn a_recorded_connection_of_a_client_that_is_there_opens_nothing_after_a_restart
         assert!(world.run_to_rest(60 * SEC));
         let sniffed = world.sniffed.take().unwrap();
         // the client goes on: what was recorded is further behind than what the path may reorder
-        world.connect(send(300_000), Role::Echo);
+        world.connect(send(1_000_000), Role::Echo);
         assert!(world.run_to_rest(60 * SEC));
         world.restart(1);
         let from = world.ends[0].addr.to_string();

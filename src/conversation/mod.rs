@@ -190,10 +190,11 @@ impl Conversation {
     }
 
     fn input_plain(&mut self, packet: &mut [u8], path: &mut Path, now: Now) {
-        let (mut owes, sent) = (false, self.sent());
+        let mut owes = false;
         for (header, _) in Segments::new(packet).flatten() {
             owes |= matches!(header.cmd, cmd::PUSH | cmd::WASK);
-            self.heard.note(&header, sent);
+            // KCP may have sent what was not taken from it yet
+            self.heard.note(&header, header.una);
             if header.cmd == cmd::PUSH {
                 path.counts.on_received(header.len, false);
                 self.order.note(header.sn, path);

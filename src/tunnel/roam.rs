@@ -36,9 +36,9 @@ const PROOFS_A_SECOND: u32 = 500;
 /// How long late packets from an address that was left are still taken.
 const LATE_SPAN: u64 = 10 * SEC;
 
-/// A datagram may be overtaken by so many of its sender; one that is further behind a proof of its sender, but for what no
-/// process sends in its life, is from before it.
-const BEFORE: Range<u128> = 64..1 << 40;
+/// A datagram may be overtaken by so many of its sender: twice what KCP sends before it has heard of a window. One that is
+/// further behind a proof of its sender, but for what no process sends in its life, is from before it.
+const BEFORE: Range<u128> = 2 * FIRST_WINDOW as u128..1 << 40;
 
 /// Makes the timestamps of pings that prove an address: nobody who does not receive there can name them.
 pub(super) struct Cookies {
