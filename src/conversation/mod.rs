@@ -335,14 +335,16 @@ impl Conversation {
         (paced.flight.has_lost() || paced.may_send_new(waiting)).then_some(Priority::Bulk)
     }
 
-    /// Whether all that is urgent now fits into a packet of `room` bytes: small messages and acks do.
+    /// Whether all that is urgent now fits into a packet of `room` bytes: small messages and acks do. What concerns windows
+    /// gets a packet of its own; copies and acks that are repeated wait for the next if there is no room.
     pub fn urgent_fits(&self, room: usize, waiting: usize, path: &Path, now: Time) -> bool {
         let Driver::Paced(paced) = &self.driver else {
             return false;
         };
         let new = paced.goes_ahead(waiting, self.engine.mss(), path, now);
         let data = if new { HEADER + waiting } else { 0 };
-        paced.probe.is_none() && data + HEADER * paced.acks.waiting() <= room
+        let alone = paced.probe.is_some() || paced.speaks_of_windows(waiting, now);
+        !alone && data + HEADER * paced.acks.waiting() <= room
     }
 
     /// Does what the clock has made due.

@@ -115,13 +115,17 @@ impl Paced {
     }
 
     pub(super) fn urgent(&self, waiting: usize, now: Time) -> bool {
-        let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
-        self.tell_window
-            || due(self.tell_again.map(|(at, _)| at))
+        self.speaks_of_windows(waiting, now)
             || self.probe.is_some()
-            || due(self.acks.due())
-            || due(self.copies.peek().map(|Reverse((at, _))| *at))
-            || (waiting > 0 && self.closed() && due(self.ask_at))
+            || is_due(self.acks.due(), now)
+            || is_due(self.copies.peek().map(|Reverse((at, _))| *at), now)
+    }
+
+    /// Whether a window is to be told, or asked for.
+    pub(super) fn speaks_of_windows(&self, waiting: usize, now: Time) -> bool {
+        self.tell_window
+            || is_due(self.tell_again.map(|(at, _)| at), now)
+            || (waiting > 0 && self.closed() && is_due(self.ask_at, now))
     }
 
     /// Appends a segment to the packet if it fits.
@@ -283,6 +287,10 @@ impl Paced {
             self.copies.push(Reverse((now.after(4 * MS), sn)));
         }
     }
+}
+
+fn is_due(at: Option<Time>, now: Time) -> bool {
+    at.is_some_and(|at| at <= now)
 }
 
 /// A packet under construction.

@@ -59,6 +59,8 @@ impl Next {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    /// Nothing follows it in its train.
+    Alone,
     Control,
     Urgent,
     /// Of this lane.
@@ -95,8 +97,10 @@ impl Tunnel {
 
     fn transmit_first(&mut self, now: Time, out: &mut [u8]) -> Option<(Train, Next)> {
         if let Some((addr, len)) = self.show_new_key(now, out) {
-            let next = Next::unasked((len, addr), Kind::Urgent);
-            return Some((Train::of_one(addr, None, len), next));
+            let next = Next::unasked((len, addr), Kind::Alone);
+            let lane = self.addresses.get(&addr);
+            let local = lane.and_then(|lane| self.lanes[*lane as usize].local);
+            return Some((Train::of_one(addr, local, len), next));
         }
         let next = self.next_packet(now, out)?;
         let (most, local) = match self.addresses.get(&next.addr) {
@@ -136,7 +140,7 @@ impl Tunnel {
                 self.build_from(lane, now, out)?.len
             }
             Kind::Urgent => self.build_urgent_for(first.addr, most, now, out)?,
-            Kind::Bulk(_) => return None,
+            Kind::Bulk(_) | Kind::Alone => return None,
         };
         let len = self.packets.close_to(first.addr, out, len, most);
         self.count_sent(len);
