@@ -275,3 +275,25 @@ fn a_full_table_refuses_and_carries_on() {
     world.run_for(SEC);
     assert_eq!(world.tcp(0, first).unwrap().received, 10);
 }
+
+/// Keepalives of an end whose operator's limit lets it read only slowly come to one that has long said and had everything.
+#[test]
+fn a_rest_that_waits_for_the_limit_of_what_is_received_is_read_to_its_end() {
+    let all = |bytes| Role::Send { bytes, fin: true };
+    let mut world = World::new(Options {
+        method: Some(Method::Chacha20Poly1305Ietf),
+        shapes: [Shape::path(40, 0.0, 20.0, 50); 2],
+        adjust: |settings| {
+            settings.timeout = 60 * SEC;
+            settings.rate.down = Some(20_000.0);
+        },
+        ..Options::default()
+    });
+    let convs: Vec<u32> = (0..40)
+        .map(|_| world.connect(all(10), all(20_000)).1)
+        .collect();
+    world.run_for(110 * SEC);
+    for conv in convs {
+        world.assert_clean(conv);
+    }
+}

@@ -528,3 +528,57 @@ fn real_datagrams_that_were_changed_and_sealed_again_break_nothing() {
         assert!(tunnel.holdings().sessions < 100);
     }
 }
+
+fn pushed(conv: u32, sn: u32, data: &[u8]) -> Vec<u8> {
+    let header = Header {
+        conv,
+        cmd: cmd::PUSH,
+        sn,
+        wnd: 128,
+        len: data.len() as u32,
+        ..Header::default()
+    };
+    [&header.to_wire()[..], data].concat()
+}
+
+/// What looks like a dial, or like the first segment again, takes no more than what does not.
+#[test]
+fn sessions_that_only_seem_to_dial_are_bounded() {
+    const DIAL: [u8; 4] = [0, 0, 0, 4];
+    let (now, from) = (Time::from_millis(10), "192.0.2.9:9");
+    let mut tunnel = tunnel(None, true);
+    for conv in 1..=600 {
+        // of two segments of one number the first counts, and it is empty
+        let seems = [pushed(conv, 0, b""), pushed(conv, 0, &DIAL)].concat();
+        hand_in(&mut tunnel, now, from, &seems);
+    }
+    assert!(tunnel.holdings().halfway <= 256, "{:?}", tunnel.holdings());
+    for conv in 1..=256 {
+        for sn in 2..20 {
+            let again = [pushed(conv, 0, b""), pushed(conv, sn, &[7; 1300])].concat();
+            hand_in(&mut tunnel, now, from, &again);
+        }
+    }
+    let held = tunnel.holdings();
+    assert!(held.halfway_bytes <= 2 << 20, "{held:?}");
+}
+
+/// Who sends something now and then, but no dial, is not waited for beyond half a minute.
+#[test]
+fn a_session_that_never_dials_ends_however_it_pauses() {
+    let from = "192.0.2.9:9";
+    for pause in [500, 1_000, 3_100] {
+        let mut tunnel = tunnel(None, true);
+        for step in 0..60_000 / pause {
+            let now = Time::from_millis(10 + step * pause);
+            hand_in(
+                &mut tunnel,
+                now,
+                from,
+                &pushed(1, 1 + step as u32 % 2, b"x"),
+            );
+        }
+        let ended: u64 = tunnel.counters().ended.iter().sum();
+        assert!(ended >= 1, "pause {pause}: {:?}", tunnel.holdings());
+    }
+}

@@ -173,6 +173,11 @@ impl Conversation {
         self.engine.set_windows(send, receive);
     }
 
+    /// Size of the largest packet, bytes.
+    pub fn mtu(&self) -> usize {
+        self.mtu
+    }
+
     pub fn conv(&self) -> u32 {
         self.conv
     }

@@ -36,8 +36,6 @@ struct Connection {
     stream: TcpStream,
     readable: bool,
     writable: bool,
-    /// The end of the stream may be there, behind its data: whatever the poll has said before this is not known.
-    may_end: bool,
     /// The poll spoke of an error, or of both halves being closed.
     suspect: bool,
     /// The writing half was shut down.
@@ -66,7 +64,6 @@ impl Connections {
         };
         connection.readable |= event.is_readable() || event.is_read_closed();
         connection.writable |= event.is_writable();
-        connection.may_end |= event.is_read_closed();
         connection.suspect |=
             event.is_error() || (event.is_read_closed() && event.is_write_closed());
         self.mark(id);
@@ -142,7 +139,6 @@ impl Connection {
             stream,
             readable: true,
             writable: true,
-            may_end: true,
             suspect: false,
             shut: false,
             broken: false,
@@ -195,15 +191,12 @@ impl Connection {
             if room.is_empty() {
                 break;
             }
-            let (result, room) = (self.stream.read(room), room.len());
-            match result {
+            match self.stream.read(room) {
                 Ok(0) => {
                     self.readable = false;
                     tunnel.finished(now, id);
                 }
                 Ok(n) => {
-                    // less than there was room for: nothing is left, and what comes after is an event (epoll(7))
-                    self.readable = n == room || self.may_end;
                     moved.inward += n;
                     tunnel.filled(now, id, n);
                 }
@@ -211,7 +204,6 @@ impl Connection {
                     // the room that was not used is given back
                     tunnel.filled(now, id, 0);
                     self.readable = again(e)?;
-                    self.may_end &= self.readable;
                 }
             }
         }

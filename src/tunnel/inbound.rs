@@ -266,13 +266,15 @@ impl Tunnel {
             // what is repeated may be a copy that somebody held back
             let tells = entry.goes_on(packet) && now.since(entry.early_since) >= patience;
             entry.early += usize::from(tells);
-            if entry.early >= BEGIN_PACKETS && !has_first(packet) {
+            let begins = has_first(packet) && !entry.first_came;
+            if entry.early >= BEGIN_PACKETS && !begins {
                 return self.abort(id, Cause::Broken, now);
             }
             if let Some(source) = entry.begun_by {
-                if !self.sources.has_room(source, packet.len()) && !has_first(packet) {
+                if !self.sources.has_room(source, packet.len()) && !begins {
                     return;
                 }
+                entry.first_came |= begins;
                 self.sources.keep(source, packet.len());
             }
             entry.halfway_bytes += packet.len();
@@ -428,6 +430,11 @@ impl Tunnel {
         let mut acks = Vec::new();
         for (header, _) in Segments::new(packet).flatten() {
             if header.cmd == cmd::PUSH {
+                // who acknowledges a keepalive has it
+                let una = match ahead(header.sn, una) {
+                    0.. => header.sn.wrapping_add(1),
+                    _ => una,
+                };
                 let ack = Header {
                     cmd: cmd::ACK,
                     una,
@@ -473,7 +480,8 @@ fn has_first(packet: &[u8]) -> bool {
 /// Whether a packet holds the first segment of a session, and it dials.
 fn has_dial(packet: &[u8]) -> bool {
     let dial = message::header(message::Kind::Dial, 0);
-    Segments::new(packet)
-        .flatten()
-        .any(|(h, data)| h.cmd == cmd::PUSH && h.sn == 0 && data.starts_with(&dial))
+    let mut pushes = Segments::new(packet).flatten();
+    // of several of that number it is the first that counts
+    let first = pushes.find(|(h, _)| h.cmd == cmd::PUSH && h.sn == 0);
+    first.is_some_and(|(_, data)| data.starts_with(&dial))
 }

@@ -198,6 +198,9 @@ struct Entry {
     /// and the bytes of those that were kept.
     early: usize,
     early_since: Time,
+    /// Likewise: its first segment has come; and since when it waits for its dial while the path is not silent.
+    first_came: bool,
+    waits_since: Time,
     furthest: u32,
     halfway_bytes: usize,
 }
@@ -415,6 +418,8 @@ impl Tunnel {
             begun_by: (!opener).then(|| source(addr)),
             early: 0,
             early_since: now,
+            first_came: false,
+            waits_since: now,
             furthest: 0,
             halfway_bytes: 0,
         }) as u32;
@@ -815,10 +820,11 @@ impl Tunnel {
             State::Halfway => {
                 let lane = &self.lanes[session.path as usize];
                 if now.since(lane.heard_at) >= ALIVE {
-                    entry.early_since = now;
+                    (entry.early_since, entry.waits_since) = (now, now);
                 }
-                entry.early_since = entry.early_since.max(lane.alive_since);
-                if now.since(entry.early_since) >= DIAL_WITHIN {
+                let waits_since = &mut entry.waits_since;
+                *waits_since = (*waits_since).max(lane.alive_since);
+                if now.since(*waits_since) >= DIAL_WITHIN {
                     return self.abort(id, Cause::Broken, now);
                 }
             }

@@ -520,6 +520,7 @@ impl Tunnel {
         let fresh = Path::new(to, self.packets.overhead(), limits, now);
         let mut old = std::mem::replace(&mut l.path, fresh);
         (l.path.sessions, l.path.counts) = (old.sessions, old.counts);
+        l.mtu = self.settings.kcp.mtu as usize - l.path.overhead;
         l.hear(local, now);
         self.wheel.clear(lane_key(lane));
         for (_, entry) in self.sessions.iter_mut() {

@@ -137,6 +137,12 @@ impl Tunnel {
             }
             // the next may be as long as a packet of this path can be
             Kind::Bulk(lane) if first.len == self.lanes[lane as usize].mtu => {
+                // a session that was at an address of the other family may have longer ones
+                let next = *self.lanes[lane as usize].ready.front()?;
+                let session = &self.sessions[next as usize].session;
+                if session.conversation.mtu() > most {
+                    return None;
+                }
                 self.build_from(lane, now, out)?.len
             }
             Kind::Urgent => self.build_urgent_for(first.addr, most, now, out)?,
