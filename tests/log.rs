@@ -83,3 +83,17 @@ fn a_peer_that_falls_silent_is_told_of_and_so_is_its_return() {
         1
     );
 }
+
+/// Somebody who connects at once keeps the tunnel busy, and is the one who wants to know.
+#[test]
+fn a_server_that_never_answers_is_told_of_while_a_program_waits() {
+    let mut plan = Plan::to(serve(echo));
+    // nobody is there
+    let nowhere = free_port();
+    plan.peer
+        .insert("udp_connect".into(), json!(format!("127.0.0.1:{nowhere}")));
+    let tunnel = plan.start();
+    let mut client = connect(tunnel.entry);
+    client.write_all(b"hello?").expect("sent");
+    tunnel.peer.wait_for_log(" does not answer: ");
+}

@@ -218,7 +218,8 @@ enum Tcp {
 struct Hello {
     heard: bool,
     asked: u32,
-    /// When the log says (again) that nothing answers.
+    /// When the log says (again) that nothing answers, and how often it has.
+    missed: u32,
     warn_at: Time,
     /// The first ping since it was heard last, and when that was.
     unanswered: Option<Time>,
@@ -779,12 +780,12 @@ impl Tunnel {
             && let Some(peer) = self.peer
         {
             self.hello.asked += 1;
-            self.miss(peer, now);
             self.ping(peer, now);
             self.show_up(peer, now);
         }
         self.advance_meeting(now);
         self.tell_silence(now);
+        self.miss(now);
     }
 
     /// Says so when a peer that was heard is silent now.
@@ -799,11 +800,21 @@ impl Tunnel {
     }
 
     /// Says so when the peer has never answered, after some seconds and then ever more rarely.
-    fn miss(&mut self, peer: SocketAddr, now: Time) {
-        if self.hello.heard || now < self.hello.warn_at {
+    fn miss(&mut self, now: Time) {
+        let Some(peer) = self.peer.filter(|_| !self.hello.heard) else {
+            return;
+        };
+        // pings wait while sessions send, and those go unanswered as well
+        let lane = self
+            .addresses
+            .get(&peer)
+            .map(|lane| &self.lanes[*lane as usize]);
+        let owes = lane.is_some_and(|lane| lane.path.rate.waits_since().is_some());
+        if now < self.hello.warn_at || !(owes || self.hello.unanswered.is_some()) {
             return;
         }
-        self.hello.warn_at = now.after(SILENCE << self.hello.asked.min(8));
+        self.hello.missed += 1;
+        self.hello.warn_at = now.after(SILENCE << self.hello.missed.min(8));
         log::warn!(
             "{peer} does not answer: is udp_connect right, does the server run, is its UDP port open, and are key and method the same at both ends? kcptun ping -c FILE tells which"
         );
