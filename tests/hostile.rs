@@ -215,21 +215,24 @@ fn the_other_end_may_say_anything_about_a_transfer() {
     }
 }
 
+/// A connection of so many bytes each way, from its beginning to its end: the world, its number, and every datagram with
+/// the end that has sent it.
+fn talked(method: Method, bytes: u64) -> (World, u32, Vec<(usize, Vec<u8>)>) {
+    let mut world = World::new(Options {
+        method: Some(method),
+        ..Options::default()
+    });
+    world.sniffed = Some(Vec::new());
+    let (_, conv) = world.connect(Role::Send { bytes, fin: true }, Role::Echo);
+    assert!(world.run_to_rest(60 * SEC));
+    let sniffed = world.sniffed.take().unwrap();
+    (world, conv, sniffed)
+}
+
 #[test]
 fn everything_that_was_recorded_and_comes_again_gets_no_answer() {
     for method in Method::ALL {
-        let mut world = World::new(Options {
-            method: Some(method),
-            ..Options::default()
-        });
-        world.sniffed = Some(Vec::new());
-        let talk = Role::Send {
-            bytes: 100_000,
-            fin: true,
-        };
-        let (_, conv) = world.connect(talk, Role::Echo);
-        assert!(world.run_to_rest(60 * SEC));
-        let sniffed = world.sniffed.take().unwrap();
+        let (mut world, conv, sniffed) = talked(method, 100_000);
         let now = world.now;
         for (by, datagram) in &sniffed {
             for end in 0..2 {
@@ -255,18 +258,7 @@ fn everything_that_was_recorded_and_comes_again_gets_no_answer() {
 fn real_datagrams_that_were_cut_or_changed_get_no_answer_no_session_and_no_memory() {
     let mut rng = SmallRng::seed_from_u64(6);
     for method in Method::ALL {
-        let mut world = World::new(Options {
-            method: Some(method),
-            ..Options::default()
-        });
-        world.sniffed = Some(Vec::new());
-        let talk = Role::Send {
-            bytes: 50_000,
-            fin: true,
-        };
-        world.connect(talk, Role::Echo);
-        assert!(world.run_to_rest(60 * SEC));
-        let sniffed = world.sniffed.take().unwrap();
+        let (_, _, sniffed) = talked(method, 50_000);
         // as after a restart: not one of the nonces is known
         let mut tunnel = tunnel(Some(method), true);
         let before = tunnel.holdings();

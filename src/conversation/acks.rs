@@ -181,8 +181,8 @@ fn apart(after_loss: f64) -> u32 {
 /// The longest that an ack waits. Senders allow for it: see `rate`.
 pub const DELAY_MOST: u64 = 6 * MS;
 
-/// How long an ack may wait for company on a path of this round trip, whole milliseconds in microseconds: a fraction of what recovery and the
-/// other end's measurement take anyway.
+/// How long an ack may wait for company on a path of this round trip, whole milliseconds in microseconds: a fraction of
+/// what recovery and the other end's measurement take anyway.
 pub fn delay(srtt: u64) -> u64 {
     (srtt / 16 / MS * MS).clamp(MS, DELAY_MOST)
 }

@@ -1,6 +1,6 @@
-//! What the other end says that it has, held against what it has acknowledged. Who acknowledges the last segment of several
-//! has all of them, and says so in the same packet; if not, those before were acknowledged by another process, which is gone
-//! with them.
+//! What the other end says that it has, held against what it has acknowledged. Who acknowledges the last segment that was
+//! missing has all before it, and says so in the same packet; if not, those were acknowledged by another process, which is
+//! gone with them.
 
 use crate::segment::{Header, ahead};
 
@@ -12,7 +12,7 @@ pub(super) struct Heard {
 }
 
 impl Heard {
-    /// Takes note of the last header of a packet. `next`: one more than the highest number that was sent.
+    /// Takes note of a header, the last of its packet or each. `next`: one more than the highest number that was sent.
     pub(super) fn note(&mut self, header: &Header, next: u32) {
         // who claims to have more than was sent has that, as `flight` takes it
         let una = if ahead(header.una, next) > 0 {

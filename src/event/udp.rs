@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// So many datagrams received, or sent, and the others have their turn.
 const SHARE: usize = 256;
-/// The most bytes of a train.
+/// Room for a train, bytes; how long one may be, `tunnel` says.
 const TRAIN: usize = 65_536;
 /// The most errors in one turn before the socket is left alone until something new happens to it.
 const MAX_ERRORS: usize = 16;

@@ -231,19 +231,6 @@ impl Tunnel {
         }
     }
 
-    /// Something good came from an address. True if it is the peer's, which had never been heard.
-    fn hear_peer(&mut self, from: SocketAddr, now: Time) -> bool {
-        if self.peer != Some(from) {
-            return false;
-        }
-        self.hello.unanswered = None;
-        self.hello.heard_at = now;
-        if std::mem::take(&mut self.hello.silence_told) {
-            log::info!("{from} answers again");
-        }
-        !std::mem::replace(&mut self.hello.heard, true)
-    }
-
     /// A packet of a session that is in the table.
     pub(super) fn on_packet(
         &mut self,

@@ -15,6 +15,7 @@
 
 mod ending;
 mod flood;
+mod hello;
 mod inbound;
 mod packet;
 mod registry;
@@ -29,7 +30,6 @@ mod waiting;
 use crate::conversation::engine::Tap;
 use crate::conversation::{Conversation, Now};
 use crate::ended::Ended;
-use crate::message::Control;
 use crate::path::{Counts, Path};
 use crate::ring::Spares;
 use crate::session::{Cause, DIAL_WITHIN, Session, State};
@@ -38,6 +38,7 @@ use crate::throttle::PerSecond;
 use crate::time::{MS, SEC, Time};
 use crate::timer::Wheel;
 use flood::Flood;
+use hello::Hello;
 use inbound::Complaints;
 use packet::Packets;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -56,18 +57,12 @@ pub use transmit::Train;
 
 /// A session that is overdue and in a queue is looked at again after so long, microseconds.
 const QUEUED_AGAIN: u64 = 2 * MS;
-/// A peer that has not answered for so long is worth a line in the log.
-const SILENCE: u64 = 5 * SEC;
 /// Places for sessions that are found without hashing.
 const RECENT: usize = 256;
-/// Nothing from the peer for so long after it was asked: its address may be another one by now.
-const SILENT: u64 = 3 * SEC;
 /// A pong that takes longer, milliseconds, answers nothing that was asked here.
 const PING_LIVES: u32 = 60_000;
 /// A path that was heard from within this is alive.
 const ALIVE: u64 = 5 * SEC;
-/// A peer that owes an answer is pinged after so long.
-const DOUBT: u64 = SEC;
 /// A session that another end goes on with, and that is not known here, has not begun here: its first segment never comes.
 /// So many packets that come without it, this long after the first and so many round trips, say so.
 const BEGINS_WITHIN: u64 = 700 * MS;
@@ -213,21 +208,6 @@ enum Tcp {
     Closing,
 }
 
-/// Whether the peer has ever answered, and what was done about it until then.
-#[derive(Default)]
-struct Hello {
-    heard: bool,
-    asked: u32,
-    /// When the log says (again) that nothing answers, and how often it has.
-    missed: u32,
-    warn_at: Time,
-    /// The first ping since it was heard last, and when that was.
-    unanswered: Option<Time>,
-    heard_at: Time,
-    /// The log has said that it has fallen silent.
-    silence_told: bool,
-}
-
 pub struct Tunnel {
     settings: Settings,
     packets: Packets,
@@ -336,11 +316,7 @@ impl Tunnel {
             }
         }
         self.peer = Some(peer);
-        self.hello = Hello {
-            warn_at: now.after(SILENCE),
-            heard_at: now,
-            ..Hello::default()
-        };
+        self.hello = Hello::new(now);
         self.lane_of(peer, now);
         if self.settings.keepalive > 0 {
             self.ping(peer, now);
@@ -596,22 +572,6 @@ impl Tunnel {
         ended
     }
 
-    fn ping(&mut self, to: SocketAddr, now: Time) {
-        let clock = clock(&self.settings, now).clock;
-        let mut ping = Control::Ping(clock).to_wire().to_vec();
-        if self.peer == Some(to) && !self.hello.heard && !self.packets.sealed() {
-            // pays for the ping by which the other end has our address proven before the first session
-            ping.resize(2 * ping.len(), ping.len() as u8);
-        }
-        self.answer(to, None, &ping);
-        if self.peer == Some(to) {
-            self.hello.unanswered.get_or_insert(now);
-        }
-        if let Some(lane) = self.addresses.get(&to) {
-            self.lanes[*lane as usize].path.sent_at = now;
-        }
-    }
-
     /// Moves what has arrived for a session towards its TCP connection.
     fn read(&mut self, id: u32, now: Time) {
         let entry = &mut self.sessions[id as usize];
@@ -729,35 +689,6 @@ impl Tunnel {
         .min()
     }
 
-    fn ping_at(&self) -> Option<Time> {
-        let peer = self.peer?;
-        let lane = self.addresses.get(&peer)?;
-        // until it has answered once: after 1, 2, 4 s and so on
-        let wait = match self.hello.heard {
-            _ if self.settings.keepalive == 0 => u64::MAX,
-            true => self.settings.keepalive,
-            false => self.settings.keepalive.min(SEC << self.hello.asked.min(5)),
-        };
-        let lane = &self.lanes[*lane as usize];
-        let idle = lane.path.sent_at.after(wait);
-        // what is in flight should have been heard of
-        let owes = lane.path.rate.waits_since();
-        let owes = owes.filter(|_| self.hello.unanswered.is_none());
-        let doubt = owes.map(|since| since.max(lane.heard_at).after(DOUBT));
-        Some(idle.min(doubt.unwrap_or(Time::NEVER))).filter(|at| *at < Time::NEVER)
-    }
-
-    /// From when on the peer counts as silent: it was asked, and has not answered for some seconds. Worth a new look at its
-    /// name, and at our own address. None: nothing was asked that is not answered.
-    pub fn peer_silent_at(&self) -> Option<Time> {
-        self.hello.unanswered.map(|asked| asked.after(SILENT))
-    }
-
-    /// The address where the peer is taken to be: not always what `set_peer` was told last.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.peer
-    }
-
     /// Does what the clock has made due.
     pub fn advance(&mut self, now: Time) {
         let mut due = std::mem::take(&mut self.due);
@@ -776,48 +707,10 @@ impl Tunnel {
         while let Some((_, lane)) = self.next_probe().filter(|(at, _)| *at <= now) {
             self.ask_probes(lane, None, now);
         }
-        if self.ping_at().is_some_and(|at| at <= now)
-            && let Some(peer) = self.peer
-        {
-            self.hello.asked += 1;
-            self.ping(peer, now);
-            self.show_up(peer, now);
-        }
+        self.ping_if_due(now);
         self.advance_meeting(now);
         self.tell_silence(now);
-        self.miss(now);
-    }
-
-    /// Says so when a peer that was heard is silent now.
-    fn tell_silence(&mut self, now: Time) {
-        let asked = self.hello.unanswered.filter(|_| self.hello.heard);
-        let silent = asked.is_some_and(|asked| now.since(asked) >= SILENCE);
-        if let (true, false, Some(peer)) = (silent, self.hello.silence_told, self.peer) {
-            self.hello.silence_told = true;
-            let seconds = now.since(self.hello.heard_at) / SEC;
-            log::warn!("{peer} has been silent for {seconds} s");
-        }
-    }
-
-    /// Says so when the peer has never answered, after some seconds and then ever more rarely.
-    fn miss(&mut self, now: Time) {
-        let Some(peer) = self.peer.filter(|_| !self.hello.heard) else {
-            return;
-        };
-        // pings wait while sessions send, and those go unanswered as well
-        let lane = self
-            .addresses
-            .get(&peer)
-            .map(|lane| &self.lanes[*lane as usize]);
-        let owes = lane.is_some_and(|lane| lane.path.rate.waits_since().is_some());
-        if now < self.hello.warn_at || !(owes || self.hello.unanswered.is_some()) {
-            return;
-        }
-        self.hello.missed += 1;
-        self.hello.warn_at = now.after(SILENCE << self.hello.missed.min(8));
-        log::warn!(
-            "{peer} does not answer: is udp_connect right, does the server run, is its UDP port open, and are key and method the same at both ends? kcptun ping -c FILE tells which"
-        );
+        self.tell_no_answer(now);
     }
 
     fn on_session_timer(&mut self, id: u32, now: Time) {

@@ -41,18 +41,10 @@ const LATE_SPAN: u64 = 10 * SEC;
 const BEFORE: Range<u128> = 2 * FIRST_WINDOW as u128..1 << 40;
 
 /// Makes the timestamps of pings that prove an address: nobody who does not receive there can name them.
+#[derive(Default)]
 pub(super) struct Cookies {
     secret: RandomState,
     asked: PerSecond,
-}
-
-impl Default for Cookies {
-    fn default() -> Self {
-        Cookies {
-            secret: RandomState::new(),
-            asked: PerSecond::default(),
-        }
-    }
 }
 
 impl Cookies {

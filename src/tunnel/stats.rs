@@ -1,7 +1,8 @@
 //! What a tunnel has done and how it is, as plain data for whoever shows it. Nothing here changes the tunnel, and nothing
 //! is shown here.
 
-use super::{Counters, Lane, SILENCE, Tunnel};
+use super::hello::SILENCE;
+use super::{Counters, Lane, Tunnel};
 use crate::conversation::Blocked;
 use crate::path::{Counts, Path};
 use crate::session::State;

@@ -2,7 +2,7 @@
 //! addresses, sealed or not, while its TCP side does this and that. Nothing stops it or fills it; whoever has not shown that
 //! they receive opens nothing and gets no more than they sent; without the key there is no answer at all.
 
-use super::{Bytes, address};
+use super::{Bytes, Play, address, play};
 use crate::sim;
 use kcptun::crypto::{Method, Sealing};
 use kcptun::message::{Control, Meeting};
@@ -49,15 +49,87 @@ struct Case {
 
 pub fn run(bytes: &[u8]) {
     let mut bytes = Bytes(bytes);
-    let mut case = Case::new(&mut bytes);
-    for _ in 0..STEPS {
-        if bytes.is_empty() {
-            break;
+    let case = Case::new(&mut bytes);
+    play(case, &mut bytes, STEPS);
+}
+
+impl Play for Case {
+    fn step(&mut self, bytes: &mut Bytes) {
+        let from = address(bytes.below(ADDRESSES));
+        match bytes.below(12) {
+            0 => {
+                let len = usize::from(bytes.short()) % 2_000;
+                let garbage = bytes.take(len).to_vec();
+                self.garbage(from, garbage);
+            }
+            1 => {
+                let len = bytes.below(64);
+                let packet = bytes.take(len).to_vec();
+                self.say(from, packet);
+            }
+            2 | 3 => {
+                let packet = odd(bytes);
+                self.say(from, packet);
+            }
+            4 | 5 => self.stream(from, bytes),
+            6 => self.control(from, bytes),
+            7 => self.pong(from),
+            8 => {
+                self.now = self.now.after(bytes.magnitude(23));
+                self.advance();
+            }
+            9 => self.again(from, bytes),
+            10 => self.program(bytes),
+            _ => {
+                if let Ok(id) = self.tunnel.open(self.now) {
+                    self.held.push(id);
+                }
+                self.settle();
+            }
         }
-        case.step(&mut bytes);
-        case.check();
     }
-    case.end();
+
+    fn check(&mut self) {
+        let held = self.tunnel.holdings();
+        assert!(held.sessions <= 64 && held.paths <= ADDRESSES, "{held:?}");
+        assert!(held.waiting <= 128 && held.packets == 0, "{held:?}");
+        assert!(
+            held.timers <= held.sessions + held.paths && held.registrations <= ADDRESSES,
+            "{held:?}"
+        );
+        for (addr, source) in self.sources.iter().filter(|(_, s)| !s.proven) {
+            if !self.asked_only {
+                continue;
+            }
+            assert!(
+                self.method.is_some() || source.answered <= source.asked,
+                "{addr} was sent {} for {}",
+                source.answered,
+                source.asked
+            );
+            let sessions = self.tunnel.path(*addr).map_or(0, |path| path.sessions);
+            assert!(!self.accepts || sessions == 0, "{addr} has not answered");
+        }
+    }
+
+    /// All of it ends by itself when nothing more comes.
+    fn end(mut self) {
+        let end = self.now.after(120 * SEC);
+        for steps in 0.. {
+            let Some(at) = self.tunnel.deadline().filter(|at| *at < end) else {
+                break;
+            };
+            if self.tunnel.is_quiet() && self.tunnel.holdings().ended == 0 {
+                break;
+            }
+            assert!(steps < 200_000, "it does not come to rest");
+            self.now = self.now.max(at).after(MS / 10);
+            self.advance();
+        }
+        let held = self.tunnel.holdings();
+        assert!(self.tunnel.is_quiet() && held.ended == 0, "{held:?}");
+        assert!(self.dials.is_empty() && self.held.is_empty());
+    }
 }
 
 impl Case {
@@ -116,41 +188,6 @@ impl Case {
         };
         case.settle();
         case
-    }
-
-    fn step(&mut self, bytes: &mut Bytes) {
-        let from = address(bytes.below(ADDRESSES));
-        match bytes.below(12) {
-            0 => {
-                let len = usize::from(bytes.short()) % 2_000;
-                let garbage = bytes.take(len).to_vec();
-                self.garbage(from, garbage);
-            }
-            1 => {
-                let len = bytes.below(64);
-                let packet = bytes.take(len).to_vec();
-                self.say(from, packet);
-            }
-            2 | 3 => {
-                let packet = odd(bytes);
-                self.say(from, packet);
-            }
-            4 | 5 => self.stream(from, bytes),
-            6 => self.control(from, bytes),
-            7 => self.pong(from),
-            8 => {
-                self.now = self.now.after(bytes.magnitude(23));
-                self.advance();
-            }
-            9 => self.again(from, bytes),
-            10 => self.program(bytes),
-            _ => {
-                if let Ok(id) = self.tunnel.open(self.now) {
-                    self.held.push(id);
-                }
-                self.settle();
-            }
-        }
     }
 
     /// From somebody without the key, if there is one.
@@ -334,48 +371,6 @@ impl Case {
             assert!(packet.len() >= HEADER, "{packet:?}");
         }
         Some(())
-    }
-
-    fn check(&mut self) {
-        let held = self.tunnel.holdings();
-        assert!(held.sessions <= 64 && held.paths <= ADDRESSES, "{held:?}");
-        assert!(held.waiting <= 128 && held.packets == 0, "{held:?}");
-        assert!(
-            held.timers <= held.sessions + held.paths && held.registrations <= ADDRESSES,
-            "{held:?}"
-        );
-        for (addr, source) in self.sources.iter().filter(|(_, s)| !s.proven) {
-            if !self.asked_only {
-                continue;
-            }
-            assert!(
-                self.method.is_some() || source.answered <= source.asked,
-                "{addr} was sent {} for {}",
-                source.answered,
-                source.asked
-            );
-            let sessions = self.tunnel.path(*addr).map_or(0, |path| path.sessions);
-            assert!(!self.accepts || sessions == 0, "{addr} has not answered");
-        }
-    }
-
-    /// All of it ends by itself when nothing more comes.
-    fn end(&mut self) {
-        let end = self.now.after(120 * SEC);
-        for steps in 0.. {
-            let Some(at) = self.tunnel.deadline().filter(|at| *at < end) else {
-                break;
-            };
-            if self.tunnel.is_quiet() && self.tunnel.holdings().ended == 0 {
-                break;
-            }
-            assert!(steps < 200_000, "it does not come to rest");
-            self.now = self.now.max(at).after(MS / 10);
-            self.advance();
-        }
-        let held = self.tunnel.holdings();
-        assert!(self.tunnel.is_quiet() && held.ended == 0, "{held:?}");
-        assert!(self.dials.is_empty() && self.held.is_empty());
     }
 }
 

@@ -71,6 +71,27 @@ impl<'a> Bytes<'a> {
     }
 }
 
+/// A case that is played step by step.
+trait Play {
+    fn step(&mut self, bytes: &mut Bytes);
+    /// Panics if a promise is broken already.
+    fn check(&mut self);
+    /// Goes on until nothing moves, and panics if a promise is broken then.
+    fn end(self);
+}
+
+/// Plays up to so many steps, as far as the bytes go.
+fn play(mut case: impl Play, bytes: &mut Bytes, steps: usize) {
+    for _ in 0..steps {
+        if bytes.is_empty() {
+            break;
+        }
+        case.step(bytes);
+        case.check();
+    }
+    case.end();
+}
+
 /// The address of one of a few other ends; some share a host.
 pub fn address(n: usize) -> SocketAddr {
     let host = [1, 1, 2, 3][n % 4];

@@ -2,7 +2,7 @@
 //! records and plays again. Whatever it is, what arrives is right and nothing stays behind; and where neither end was
 //! restarted, every connection ends in order. (The simulator looks at every byte that is read.)
 
-use super::Bytes;
+use super::{Bytes, Play, play};
 use crate::sim::link::{Fate, Shape};
 use crate::sim::{Options, Role, World};
 use kcptun::crypto::Method;
@@ -30,59 +30,11 @@ struct Case {
 
 pub fn run(bytes: &[u8]) {
     let mut bytes = Bytes(bytes);
-    let mut case = Case::new(&mut bytes);
-    for _ in 0..STEPS {
-        if bytes.is_empty() {
-            break;
-        }
-        case.step(&mut bytes);
-        case.check();
-    }
-    case.end();
+    let case = Case::new(&mut bytes);
+    play(case, &mut bytes, STEPS);
 }
 
-impl Case {
-    fn new(bytes: &mut Bytes) -> Case {
-        let method = bytes.pick(&[
-            Some(Method::Chacha20Poly1305Ietf),
-            Some(Method::Xchacha20Poly1305Ietf),
-            None,
-        ]);
-        let flags = bytes.byte();
-        let (paced, both) = (flags & 1 == 0, flags & 2 != 0);
-        let flush = bytes.pick(&[Flush::AfterSend, Flush::AcksToo, Flush::Interval]);
-        let mtu = 300 + 10 * u16::from(bytes.byte()) % 1_200;
-        let mut world = World::new(Options {
-            method,
-            shapes: [Shape {
-                delay: bytes.magnitude(18),
-                ..Shape::default()
-            }; 2],
-            clock_offset: bytes.pick(&[0, 77, 0x7FFF_F800, 0xFFFF_F000]),
-            both,
-            met: flags & 4 == 0,
-            tune: Some(Box::new(move |settings: &mut Settings| {
-                settings.kcp.flush = flush;
-                settings.kcp.mtu = mtu;
-                settings.rate.control = paced;
-                settings.linger = 600 * SEC;
-            })),
-            ..Options::default()
-        });
-        world.sniffed = Some(Vec::new());
-        world.dial_delay = bytes.magnitude(21);
-        Case {
-            world,
-            sealed: method.is_some(),
-            both,
-            convs: Vec::new(),
-            moves: 0,
-            slept: 0,
-            gentle: true,
-            restarted: false,
-        }
-    }
-
+impl Play for Case {
     fn step(&mut self, bytes: &mut Bytes) {
         let what = bytes.byte();
         log::debug!("{:?} step {}", self.world.now, what % 16);
@@ -126,6 +78,103 @@ impl Case {
             }
             15 => self.harm(bytes),
             _ => {}
+        }
+    }
+
+    fn check(&mut self) {
+        if !self.restarted {
+            self.world.check();
+        }
+        for end in &self.world.ends {
+            let held = end.tunnel.holdings();
+            let most = 2 * (self.convs.len() + self.moves + 1);
+            assert!(
+                held.sessions <= self.convs.len() && held.paths <= most,
+                "{held:?}"
+            );
+            assert!(
+                held.timers <= 2 * most && held.waiting <= 32 * most,
+                "{held:?}"
+            );
+            assert!(held.packets == 0 && held.queued <= 2 * most, "{held:?}");
+        }
+    }
+
+    fn end(mut self) {
+        for link in &mut self.world.links {
+            link.fates.clear();
+        }
+        for conv in self.convs.clone() {
+            (0..2).for_each(|end| self.world.stall(end, conv, false));
+        }
+        // what was held back the longest has arrived
+        self.run(10 * SEC);
+        let rests = |world: &World| {
+            let mut ends = world.ends.iter();
+            ends.all(|end| end.tunnel.is_quiet() && end.tcp.is_empty())
+        };
+        for _ in 0..3_000 {
+            if rests(&self.world) {
+                break;
+            }
+            self.run(SEC);
+        }
+        self.check();
+        let left = |i: usize| {
+            let end = &self.world.ends[i];
+            format!("{i}: {:?} {:?}", end.tunnel.holdings(), end.tcp)
+        };
+        assert!(rests(&self.world), "{}\n{}", left(0), left(1));
+        for conv in self.convs.iter().filter(|_| self.gentle) {
+            self.world.assert_clean(*conv);
+        }
+        // and once more for a packet that had to wait for its sender's proof
+        self.world.run_for(2 * Settings::default().time_wait);
+        for end in &self.world.ends {
+            assert_eq!(end.tunnel.holdings().ended, 0);
+        }
+    }
+}
+
+impl Case {
+    fn new(bytes: &mut Bytes) -> Case {
+        let method = bytes.pick(&[
+            Some(Method::Chacha20Poly1305Ietf),
+            Some(Method::Xchacha20Poly1305Ietf),
+            None,
+        ]);
+        let flags = bytes.byte();
+        let (paced, both) = (flags & 1 == 0, flags & 2 != 0);
+        let flush = bytes.pick(&[Flush::AfterSend, Flush::AcksToo, Flush::Interval]);
+        let mtu = 300 + 10 * u16::from(bytes.byte()) % 1_200;
+        let mut world = World::new(Options {
+            method,
+            shapes: [Shape {
+                delay: bytes.magnitude(18),
+                ..Shape::default()
+            }; 2],
+            clock_offset: bytes.pick(&[0, 77, 0x7FFF_F800, 0xFFFF_F000]),
+            both,
+            met: flags & 4 == 0,
+            tune: Some(Box::new(move |settings: &mut Settings| {
+                settings.kcp.flush = flush;
+                settings.kcp.mtu = mtu;
+                settings.rate.control = paced;
+                settings.linger = 600 * SEC;
+            })),
+            ..Options::default()
+        });
+        world.sniffed = Some(Vec::new());
+        world.dial_delay = bytes.magnitude(21);
+        Case {
+            world,
+            sealed: method.is_some(),
+            both,
+            convs: Vec::new(),
+            moves: 0,
+            slept: 0,
+            gentle: true,
+            restarted: false,
         }
     }
 
@@ -205,60 +254,6 @@ impl Case {
             let step = self.world.now.after(SEC).min(end);
             self.world.run_until(step);
             self.world.resolve();
-        }
-    }
-
-    fn check(&self) {
-        if !self.restarted {
-            self.world.check();
-        }
-        for end in &self.world.ends {
-            let held = end.tunnel.holdings();
-            let most = 2 * (self.convs.len() + self.moves + 1);
-            assert!(
-                held.sessions <= self.convs.len() && held.paths <= most,
-                "{held:?}"
-            );
-            assert!(
-                held.timers <= 2 * most && held.waiting <= 32 * most,
-                "{held:?}"
-            );
-            assert!(held.packets == 0 && held.queued <= 2 * most, "{held:?}");
-        }
-    }
-
-    fn end(&mut self) {
-        for link in &mut self.world.links {
-            link.fates.clear();
-        }
-        for conv in self.convs.clone() {
-            (0..2).for_each(|end| self.world.stall(end, conv, false));
-        }
-        // what was held back the longest has arrived
-        self.run(10 * SEC);
-        let rests = |world: &World| {
-            let mut ends = world.ends.iter();
-            ends.all(|end| end.tunnel.is_quiet() && end.tcp.is_empty())
-        };
-        for _ in 0..3_000 {
-            if rests(&self.world) {
-                break;
-            }
-            self.run(SEC);
-        }
-        self.check();
-        let left = |i: usize| {
-            let end = &self.world.ends[i];
-            format!("{i}: {:?} {:?}", end.tunnel.holdings(), end.tcp)
-        };
-        assert!(rests(&self.world), "{}\n{}", left(0), left(1));
-        for conv in self.convs.iter().filter(|_| self.gentle) {
-            self.world.assert_clean(*conv);
-        }
-        // and once more for a packet that had to wait for its sender's proof
-        self.world.run_for(2 * Settings::default().time_wait);
-        for end in &self.world.ends {
-            assert_eq!(end.tunnel.holdings().ended, 0);
         }
     }
 }
