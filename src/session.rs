@@ -77,17 +77,23 @@ pub enum Cause {
     Timeout,
     /// What came is not a session's byte stream.
     Broken,
+    /// One end knows of what the other does not: that was another process.
+    Restarted,
+    /// The other end has begun it, and its dial has not come.
+    NoDial,
     /// The daemon stops.
     Shutdown,
 }
 
 impl Cause {
-    pub const ALL: [Cause; 6] = [
+    pub const ALL: [Cause; 8] = [
         Cause::ResetByPeer,
         Cause::TcpFailed,
         Cause::DialFailed,
         Cause::Timeout,
         Cause::Broken,
+        Cause::Restarted,
+        Cause::NoDial,
         Cause::Shutdown,
     ];
 
@@ -99,6 +105,8 @@ impl Cause {
             Cause::DialFailed => "dial_failed",
             Cause::Timeout => "timeout",
             Cause::Broken => "broken",
+            Cause::Restarted => "restarted",
+            Cause::NoDial => "no_dial",
             Cause::Shutdown => "shutdown",
         }
     }
@@ -110,6 +118,8 @@ impl Cause {
             Cause::DialFailed => "the service could not be dialled",
             Cause::Timeout => "the other end has been silent for too long",
             Cause::Broken => "the other end does not speak the protocol",
+            Cause::Restarted => "one of its ends was restarted meanwhile",
+            Cause::NoDial => "its dial has not come",
             Cause::Shutdown => "the tunnel is stopping",
         }
     }
@@ -154,6 +164,8 @@ pub struct Session {
     end_told: bool,
     /// What has arrived is not read before this, for the operator's limit.
     held_until: Time,
+    /// Since when the other end is known to have forgotten it, while what has arrived is still being read.
+    forgotten_at: Option<Time>,
     /// `input` had no room: say so when it has.
     starved: bool,
     pub bytes_in: u64,
@@ -208,6 +220,7 @@ impl Session {
             remote_finished: false,
             end_told: false,
             held_until: Time::NEVER,
+            forgotten_at: None,
             starved: false,
             bytes_in: 0,
             bytes_out: 0,
@@ -268,13 +281,37 @@ impl Session {
     }
 
     /// Nothing is wanted of the other end for now: all of ours has arrived there, and what came from there waits for
-    /// TCP's reader. Its end of stream may be part of that, and then it has forgotten the session with good reason.
+    /// TCP's reader or the operator's limit. Its end of stream may be part of that, and then it has forgotten the session
+    /// with good reason.
     pub fn waits_for_reader(&self) -> bool {
-        self.finished && self.is_delivered() && !self.output.is_empty()
+        self.finished && self.is_delivered() && self.has_rest()
     }
 
-    /// When the other end has been silent for too long.
+    /// Whether something has arrived that TCP has not taken.
+    fn has_rest(&self) -> bool {
+        !self.output.is_empty() || self.conversation.peek().is_some()
+    }
+
+    /// The other end says that it knows nothing of the session. True if that is no reason to end it: first the rest is read,
+    /// which tells whether the stream is complete.
+    pub fn outlives_reset(&mut self, now: Time) -> bool {
+        let waits = self.waits_for_reader();
+        if waits {
+            self.forgotten_at.get_or_insert(now);
+        }
+        waits
+    }
+
+    /// The other end has forgotten it, and its stream stops before its end.
+    pub fn is_cut_off(&self) -> bool {
+        self.forgotten_at.is_some() && !self.has_rest() && !self.remote_finished
+    }
+
+    /// When the other end has been silent for too long, or nobody reads what one has left that is gone.
     pub fn silent_at(&self, settings: &Settings) -> Time {
+        if let Some(at) = self.forgotten_at {
+            return at.max(self.read_at).after(settings.timeout);
+        }
         if self.waits_for_reader() {
             return Time::NEVER;
         }
@@ -458,7 +495,7 @@ impl Session {
             };
             self.take(&scratch[..n], &mut read, spares)?;
         }
-        if any {
+        if any && self.forgotten_at.is_none() {
             self.conversation.after_reading(now);
         }
         Ok(read)

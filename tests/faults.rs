@@ -297,3 +297,48 @@ fn a_rest_that_waits_for_the_limit_of_what_is_received_is_read_to_its_end() {
         world.assert_clean(conv);
     }
 }
+
+/// The other end has said all and forgets the session after `time_wait`, while a limit lets this end read for longer.
+#[test]
+fn a_rest_that_takes_longer_than_the_other_end_remembers_is_read_to_its_end() {
+    for paced in [false, true] {
+        let mut world = World::new(Options {
+            tune: Some(Box::new(move |settings| {
+                settings.rate.control = paced;
+                settings.rate.down = Some(5_000.0);
+            })),
+            ..Options::default()
+        });
+        let all = |bytes| Role::Send { bytes, fin: true };
+        let (_, conv) = world.connect(all(10), all(1_000_000));
+        world.run_for(190 * SEC);
+        assert!(world.tcp(0, conv).unwrap().closed.is_none());
+        world.run_for(30 * SEC);
+        world.assert_clean(conv);
+    }
+}
+
+/// Who is cut off has what came before, and then no end of stream; who does not read it is not waited for.
+#[test]
+fn a_rest_that_was_cut_off_is_read_and_ends_with_a_reset() {
+    for reads in [true, false] {
+        let mut world = World::new(Options {
+            adjust: |settings| settings.timeout = 60 * SEC,
+            ..Options::default()
+        });
+        let all = |bytes, fin| Role::Send { bytes, fin };
+        let (_, conv) = world.connect(all(10, true), all(300_000, false));
+        world.stall(0, conv, true);
+        world.run_for(5 * SEC);
+        let there = world.id(1, conv).unwrap();
+        world.reset(1, there);
+        world.run_for(50 * SEC);
+        assert!(world.tcp(0, conv).unwrap().closed.is_none());
+        world.stall(0, conv, !reads);
+        world.run_for(20 * SEC);
+        let tcp = world.tcp(0, conv).unwrap();
+        assert_eq!(tcp.closed, Some(true), "{tcp:?}");
+        assert_eq!(tcp.received, if reads { 300_000 } else { 0 });
+        assert!(!tcp.fin_received);
+    }
+}

@@ -2,7 +2,8 @@
 
 use super::{Answer, Event, SessionId, Tcp, Tunnel, session_key};
 use crate::ended::Ending;
-use crate::message::Control;
+use crate::message::{CONTROL_LEN, Control};
+use crate::segment::HEADER;
 use crate::session::{Cause, State};
 use crate::time::{MS, Time};
 
@@ -41,7 +42,9 @@ impl Tunnel {
         }
         let session = &mut entry.session;
         let news = match cause {
-            Cause::Broken | Cause::ResetByPeer => self.breaks.admit(BREAKS_A_SECOND, now),
+            Cause::Broken | Cause::Restarted | Cause::NoDial | Cause::ResetByPeer => {
+                self.breaks.admit(BREAKS_A_SECOND, now)
+            }
             _ => true,
         };
         let level = if news {
@@ -86,10 +89,23 @@ impl Tunnel {
                 packet: Control::Reset(conv).to_wire().to_vec(),
             });
         }
-        match RESET_AGAIN.get(told as usize) {
+        let again = RESET_AGAIN.get(told as usize);
+        match again.filter(|_| self.may_tell_again(id)) {
             Some(pause) => self.wheel.set(session_key(id), now.after(*pause)),
             None => self.retire(id, Ending::Reset, now),
         }
+    }
+
+    /// Where there is no key, anybody can begin a session in the name of a source that is proven: what that is sent for it must
+    /// not be more than came. The first time is due to every source, and the others to one whose data is worth them, and an
+    /// ack that was said twice.
+    fn may_tell_again(&self, id: u32) -> bool {
+        let session = &self.sessions[id as usize].session;
+        let State::Reset { told } = session.state else {
+            return false;
+        };
+        let cost = HEADER + CONTROL_LEN * (usize::from(told) + 1);
+        session.opener || self.packets.sealed() || cost as u64 <= session.bytes_in
     }
 
     pub(super) fn retire_cleanly(&mut self, id: u32, now: Time) {

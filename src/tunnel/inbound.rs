@@ -220,7 +220,7 @@ impl Tunnel {
             }
             Some(Control::Reset(conv)) => {
                 if let Some(id) = self.numbers.get(&(from, conv)).copied() {
-                    self.abort(id, Cause::ResetByPeer, now);
+                    self.on_reset(id, now);
                 }
             }
             None => {
@@ -229,6 +229,14 @@ impl Tunnel {
                     .say(now, from, "it is no message that is known");
             }
         }
+    }
+
+    fn on_reset(&mut self, id: u32, now: Time) {
+        let session = &mut self.sessions[id as usize].session;
+        if session.outlives_reset(now) {
+            return self.touch(id, now);
+        }
+        self.abort(id, Cause::ResetByPeer, now);
     }
 
     /// A packet of a session that is in the table.
@@ -255,7 +263,7 @@ impl Tunnel {
             entry.early += usize::from(tells);
             let begins = has_first(packet) && !entry.first_came;
             if entry.early >= BEGIN_PACKETS && !begins {
-                return self.abort(id, Cause::Broken, now);
+                return self.abort(id, Cause::Restarted, now);
             }
             if let Some(source) = entry.begun_by {
                 if !self.sources.has_room(source, packet.len()) && !begins {
@@ -293,7 +301,7 @@ impl Tunnel {
             );
             // what KCP put out must not leave as another's
             self.take_packets(id, now);
-            return self.abort(id, Cause::Broken, now);
+            return self.abort(id, Cause::Restarted, now);
         }
         entry.session.heard_at = now;
         lane.hear(local, now);
@@ -365,13 +373,20 @@ impl Tunnel {
             }
             return;
         }
+        if begins && !has_dial(packet) && !self.sources.admits(source(from)) {
+            // without a word, which would end it: its dial may still come
+            self.counters.unknown += 1;
+            let what = "too many sessions wait for their dial";
+            return self.complaints.say(now, from, what);
+        }
         if begins {
-            let room = self.sources.admits(source(from)) || has_dial(packet);
-            if room && self.has_place(from) {
-                let id = self.insert(from, conv, false, now);
-                return self.on_packet(id, local, packet, now);
+            match self.refusal(from) {
+                None => {
+                    let id = self.insert(from, conv, false, now);
+                    return self.on_packet(id, local, packet, now);
+                }
+                Some(why) => self.complaints.say(now, from, why),
             }
-            self.complaints.say(now, from, "the session table is full");
         } else {
             self.counters.unknown += 1;
         }
@@ -379,14 +394,15 @@ impl Tunnel {
         self.reset(from, local, conv, now);
     }
 
-    /// Whether a source may begin one more session.
-    fn has_place(&self, from: SocketAddr) -> bool {
+    /// Why a source may not begin one more session.
+    fn refusal(&self, from: SocketAddr) -> Option<&'static str> {
         let most = self.settings.max_sessions;
-        let share = match self.packets.sealed() {
-            true => most,
-            false => most - most / LEFT,
-        };
-        self.sessions.len() < most && self.sources.sessions(source(from)) < share
+        let share = most - most / LEFT;
+        if self.sessions.len() >= most {
+            return Some("the session table is full");
+        }
+        let greedy = !self.packets.sealed() && self.sources.sessions(source(from)) >= share;
+        greedy.then_some("its source has as many sessions as one may have without a key")
     }
 
     /// Tells somebody that their session is not known, or over; not too often.

@@ -612,6 +612,9 @@ impl Tunnel {
         if entry.session.state.is_over() {
             return;
         }
+        if entry.session.is_cut_off() {
+            return self.abort(id, Cause::ResetByPeer, now);
+        }
         let both = clock(&self.settings, now);
         entry.session.feed(&mut self.spares, both);
         self.take_packets(id, now);
@@ -728,8 +731,9 @@ impl Tunnel {
                 }
                 let waits_since = &mut entry.waits_since;
                 *waits_since = (*waits_since).max(lane.alive_since);
-                if now.since(*waits_since) >= DIAL_WITHIN {
-                    return self.abort(id, Cause::Broken, now);
+                let too_long = now.since(session.opened_at) >= self.settings.timeout;
+                if too_long || now.since(*waits_since) >= DIAL_WITHIN {
+                    return self.abort(id, Cause::NoDial, now);
                 }
             }
             State::Lingering if now >= session.until => return self.abort(id, Cause::Timeout, now),
