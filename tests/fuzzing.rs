@@ -126,3 +126,27 @@ fn the_corpus() {
         }
     }
 }
+
+/// A target is a file for the fuzzer, a program of its crate, a folder of the corpus, and a case here.
+#[test]
+fn targets_are_the_same_everywhere() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
+    let names = |folder: &str| -> Vec<String> {
+        let entries = fs::read_dir(here.join(folder)).expect(folder);
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        let stem = |path: PathBuf| path.file_stem().map(|s| s.to_string_lossy().into_owned());
+        let mut names: Vec<_> = paths.filter_map(stem).collect();
+        names.sort();
+        names
+    };
+    let mut targets: Vec<_> = TARGETS.iter().map(|(name, _)| name.to_string()).collect();
+    targets.sort();
+    assert_eq!(targets, names("fuzz_targets"));
+    assert_eq!(targets, names("corpus"));
+    let manifest = fs::read_to_string(here.join("Cargo.toml")).expect("its manifest");
+    for name in &targets {
+        let path = format!("name = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"");
+        assert!(manifest.contains(&path), "{name}");
+    }
+    assert_eq!(manifest.matches("[[bin]]").count(), targets.len());
+}
