@@ -75,7 +75,7 @@ const NUMBERS: [Number; 17] = [
     ("udp.sndbuf", 0, 1048576, 1073741824, " (bytes)", |c| {
         c.udp.sndbuf.into()
     }),
-    ("udp.rcvbuf", 0, 1048576, 1073741824, " (bytes)", |c| {
+    ("udp.rcvbuf", 0, 4194304, 1073741824, " (bytes)", |c| {
         c.udp.rcvbuf.into()
     }),
     ("timeout", 60, 600, 86400, " (seconds)", |c| {

@@ -269,7 +269,7 @@ impl Default for Draft {
             udp: UdpOptions {
                 reuseport: false,
                 sndbuf: 1 << 20,
-                rcvbuf: 1 << 20,
+                rcvbuf: 4 << 20,
             },
             rate: Rate {
                 up: None,

@@ -56,7 +56,7 @@ impl Tunnel {
         let how = format_args!("{}: {}", session.state.when(), cause.text());
         session.log_end(level, entry.addr, how, now);
         if session.state == State::Halfway {
-            entry.settle(&mut self.sources);
+            entry.leave_halfway(&mut self.sources);
         }
         let session = &mut entry.session;
         session.discard(&mut self.spares);

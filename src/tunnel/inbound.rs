@@ -54,7 +54,7 @@ impl Complaints {
 
 impl Entry {
     /// It is not halfway any more.
-    pub(super) fn settle(&mut self, sources: &mut Sources) {
+    pub(super) fn leave_halfway(&mut self, sources: &mut Sources) {
         if let Some(source) = self.begun_by {
             sources.settle(source, std::mem::take(&mut self.halfway_bytes));
         }

@@ -587,7 +587,7 @@ impl Tunnel {
         if read.dial {
             entry.session.state = State::Dialling;
             entry.tcp = Tcp::Held;
-            entry.settle(&mut self.sources);
+            entry.leave_halfway(&mut self.sources);
             entry.session.conversation.widen();
             log::debug!("{:08x}: accepted from {}", entry.session.conv(), entry.addr);
             self.events.push_back(Event::Dial(SessionId(id)));

@@ -158,7 +158,8 @@ pub(super) struct Glance {
     /// The sender's clock; acks echo ours instead.
     pub(super) ts: Option<u32>,
     next: Option<u32>,
-    begins: bool,
+    /// The first segment of a session is in it, from an end that has heard nothing yet.
+    has_first: bool,
 }
 
 impl Glance {
@@ -167,7 +168,7 @@ impl Glance {
             una: 0,
             ts: None,
             next: None,
-            begins: false,
+            has_first: false,
         };
         let mut rest = packet;
         while let Some(head) = rest.first_chunk::<HEADER>() {
@@ -190,7 +191,7 @@ impl Glance {
         }
         if header.cmd == cmd::PUSH {
             self.next = Some(header.sn.wrapping_add(1));
-            self.begins |= header.sn == 0 && header.una == 0;
+            self.has_first |= header.sn == 0 && header.una == 0;
         }
     }
 }
@@ -266,7 +267,7 @@ impl Tunnel {
             }
             known = true;
             let at = &self.lanes[entry.session.path as usize].at;
-            if glance.begins && entry.trace.next > 0 {
+            if glance.has_first && entry.trace.next > 0 {
                 let ts = glance.ts.unwrap_or_default();
                 let own = entry.trace.may_have_begun_at(ts, at, now);
                 copy |= own && !at.in_step(ts, now);
@@ -288,7 +289,7 @@ impl Tunnel {
         log::trace!("{conv:08x}: a packet from {from}, which has no such session");
         match owner {
             // a reset could end the session that there is
-            Owner::Nobody if copy || (known && !glance.begins) => Owner::Doubtful,
+            Owner::Nobody if copy || (known && !glance.has_first) => Owner::Doubtful,
             owner => owner,
         }
     }

@@ -5,9 +5,21 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Sessions that have not dialled yet, at most, and the bytes of the packets that they were sent: what comes before a lost
-/// first segment has to be kept. The first of each is for all together, the second for one source.
-const HALFWAY_MOST: [usize; 2] = [1024, 256];
-const HALFWAY_BYTES: [usize; 2] = [8 << 20, 2 << 20];
+/// first segment has to be kept.
+struct Halfway {
+    sessions: usize,
+    bytes: usize,
+}
+
+/// For all together, and for one source.
+const ALL: Halfway = Halfway {
+    sessions: 1024,
+    bytes: 8 << 20,
+};
+const EACH: Halfway = Halfway {
+    sessions: 256,
+    bytes: 2 << 20,
+};
 
 /// Whom an address belongs to, as well as one can tell: a network of IPv6 is one source.
 pub(super) fn source(address: SocketAddr) -> IpAddr {
@@ -50,14 +62,13 @@ impl Sources {
 
     /// Whether a source may begin a session without its dial.
     pub(super) fn admits(&self, source: IpAddr) -> bool {
-        let [all, each] = HALFWAY_MOST;
-        self.all.halfway < all && self.of(source).halfway < each
+        self.all.halfway < ALL.sessions && self.of(source).halfway < EACH.sessions
     }
 
     /// Whether so many more bytes may be kept for the sessions of a source that have not dialled.
     pub(super) fn has_room(&self, source: IpAddr, bytes: usize) -> bool {
-        let [all, each] = HALFWAY_BYTES;
-        self.all.halfway_bytes + bytes <= all && self.of(source).halfway_bytes + bytes <= each
+        let fits = |counts: Counts, most: Halfway| counts.halfway_bytes + bytes <= most.bytes;
+        fits(self.all, ALL) && fits(self.of(source), EACH)
     }
 
     fn change(&mut self, source: IpAddr, change: impl Fn(&mut Counts)) {
@@ -116,23 +127,23 @@ mod tests {
     fn one_source_leaves_room_for_others() {
         let mut sources = Sources::default();
         let at = |host: u32| IpAddr::from(host.to_be_bytes());
-        for _ in 0..HALFWAY_MOST[1] {
+        for _ in 0..EACH.sessions {
             assert!(sources.admits(at(1)));
             sources.begin(at(1));
         }
         assert!(!sources.admits(at(1)) && sources.admits(at(2)));
-        sources.keep(at(1), HALFWAY_BYTES[1]);
+        sources.keep(at(1), EACH.bytes);
         assert!(!sources.has_room(at(1), 1) && sources.has_room(at(2), 1));
         for host in 2..10 {
             while sources.admits(at(host)) {
                 sources.begin(at(host));
             }
         }
-        assert_eq!(sources.halfway(), HALFWAY_MOST[0]);
-        sources.settle(at(1), HALFWAY_BYTES[1]);
+        assert_eq!(sources.halfway(), ALL.sessions);
+        sources.settle(at(1), EACH.bytes);
         assert!(sources.admits(at(1)) && sources.halfway_bytes() == 0);
-        assert_eq!(sources.sessions(at(1)), HALFWAY_MOST[1]);
-        for _ in 0..HALFWAY_MOST[1] {
+        assert_eq!(sources.sessions(at(1)), EACH.sessions);
+        for _ in 0..EACH.sessions {
             sources.end(at(1));
         }
         assert_eq!(sources.sessions(at(1)), 0);
