@@ -57,8 +57,8 @@ impl Contest {
         most(&self.carried)
     }
 
-    /// A round is over, with this least round trip. Whether nobody keeps the queue any more.
-    pub fn is_over(&mut self, rtt: u64, empty: bool) -> bool {
+    /// A round is over, with this least round trip, and its queue was empty or not. True if nobody keeps it any more.
+    pub fn end_round(&mut self, rtt: u64, empty: bool) -> bool {
         self.least[self.rounds % MEMORY] = rtt;
         self.rounds += 1;
         self.empty = if empty { self.empty + 1 } else { 0 };
@@ -75,11 +75,11 @@ mod tests {
         let mut contest = Contest::new(9e6, 100);
         for _ in 0..MEMORY - 1 {
             assert_eq!(contest.learn(5e6, false), 9e6);
-            contest.is_over(150, false);
+            contest.end_round(150, false);
         }
         assert_eq!(contest.learn(5e6, false), 5e6);
         // a round in which little was to be sent forgets nothing
-        contest.is_over(150, false);
+        contest.end_round(150, false);
         assert_eq!(contest.learn(1e6, true), 5e6);
     }
 
@@ -93,10 +93,10 @@ mod tests {
     fn it_is_over_when_the_queue_stays_empty() {
         let mut contest = Contest::new(1e6, 100);
         for _ in 0..2 {
-            assert!((1..EMPTY).all(|_| !contest.is_over(100, true)));
-            assert!(!contest.is_over(110, false));
+            assert!((1..EMPTY).all(|_| !contest.end_round(100, true)));
+            assert!(!contest.end_round(110, false));
         }
-        assert!((1..EMPTY).all(|_| !contest.is_over(100, true)));
-        assert!(contest.is_over(100, true));
+        assert!((1..EMPTY).all(|_| !contest.end_round(100, true)));
+        assert!(contest.end_round(100, true));
     }
 }

@@ -16,6 +16,7 @@
 mod ending;
 mod flood;
 mod hello;
+mod holdings;
 mod inbound;
 mod packet;
 mod registry;
@@ -52,6 +53,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use waiting::Waiting;
 
+pub use holdings::{Counters, Holdings};
 pub use packet::DATAGRAM_MAX;
 pub use transmit::Train;
 
@@ -100,59 +102,6 @@ pub enum Refused {
     Full,
     /// The other end's address is not known (yet).
     NoPeer,
-}
-
-/// What a tunnel has done, in numbers that only grow.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Counters {
-    /// Datagrams, and their bytes without headers of IP and UDP.
-    pub received: u64,
-    pub received_bytes: u64,
-    pub sent: u64,
-    pub sent_bytes: u64,
-    /// Received datagrams that were sealed and have opened.
-    pub opened: u64,
-    /// Bytes from TCP, and to TCP.
-    pub taken: u64,
-    pub given: u64,
-    /// Sessions that began here, and at the other end.
-    pub begun_here: u64,
-    pub begun_there: u64,
-    /// Sessions that have ended in order, and before their time by `Cause`, in the order of `Cause::ALL`.
-    pub ended_in_order: u64,
-    pub ended: [u64; Cause::ALL.len()],
-    /// Datagrams that were dropped, and why. Those of a flood that were not looked at count as the rest of it.
-    pub bad_seal: u64,
-    pub replayed: u64,
-    pub malformed: u64,
-    pub unknown: u64,
-}
-
-/// How much of everything a tunnel holds: for its log, and to see that nothing stays behind.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Holdings {
-    /// Places in the table, those of sessions that are being reset or let go included.
-    pub sessions: usize,
-    /// Begun by other ends, not dialled yet.
-    pub halfway: usize,
-    /// Bytes of packets that were kept for these.
-    pub halfway_bytes: usize,
-    /// Numbers of ended sessions that are remembered.
-    pub ended: usize,
-    pub timers: usize,
-    /// Packets of addresses that have not proven yet that they receive.
-    pub waiting: usize,
-    /// Packets that wait to leave.
-    pub packets: usize,
-    /// Sessions and paths in queues.
-    pub queued: usize,
-    pub paths: usize,
-    /// Entries in the list of paths without a session.
-    pub idle_paths: usize,
-    /// Servers that can be found here, if it is a rendezvous server.
-    pub registrations: usize,
-    /// Bytes sent and not heard of.
-    pub in_flight: u64,
 }
 
 /// A path and the sessions on it that wait for its rate.
@@ -760,58 +709,6 @@ impl Tunnel {
         for id in self.ids_of(|_| true) {
             self.abort(id, Cause::Shutdown, now);
         }
-    }
-
-    /// Sessions in the table that are not yet over.
-    pub fn sessions(&self) -> usize {
-        let counters = &self.counters;
-        let ended = counters.ended_in_order + counters.ended.iter().sum::<u64>();
-        (counters.begun_here + counters.begun_there - ended) as usize
-    }
-
-    /// How much of everything is held.
-    pub fn holdings(&self) -> Holdings {
-        let lanes = || self.lanes.iter().map(|(_, lane)| lane);
-        Holdings {
-            sessions: self.sessions.len(),
-            halfway: self.sources.halfway(),
-            halfway_bytes: self.sources.halfway_bytes(),
-            ended: self.ended.len(),
-            timers: self.wheel.len(),
-            waiting: self.waiting.len(),
-            packets: self.control.len() + self.tap.borrow().packets.len(),
-            queued: self.urgent.len()
-                + self.active.len()
-                + lanes().map(|lane| lane.ready.len()).sum::<usize>(),
-            paths: self.lanes.len(),
-            idle_paths: self.idle_lanes.len(),
-            registrations: self.meeting.registrations(),
-            in_flight: lanes().map(|lane| lane.path.rate.in_flight()).sum(),
-        }
-    }
-
-    /// True when nothing is left of any session but the numbers that are remembered for `time_wait`.
-    pub fn is_quiet(&self) -> bool {
-        let held = self.holdings();
-        let of_sessions = Holdings {
-            ended: held.ended,
-            waiting: held.waiting,
-            paths: held.paths,
-            idle_paths: held.idle_paths,
-            registrations: held.registrations,
-            ..Holdings::default()
-        };
-        held == of_sessions
-            && self.numbers.is_empty()
-            && self.live.is_empty()
-            && self.sources.is_empty()
-            && self.events.is_empty()
-            && self.tap.borrow().is_empty()
-            && self.lanes.iter().all(|(_, l)| l.path.sessions == 0)
-    }
-
-    pub fn counters(&self) -> Counters {
-        self.counters
     }
 
     /// What is known of the way to an address.

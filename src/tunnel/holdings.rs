@@ -1,0 +1,112 @@
+//! What a tunnel has done and what it holds, in numbers: for its log and its statistics (`stats`), and to see in tests that
+//! nothing stays behind.
+
+use super::Tunnel;
+use crate::session::Cause;
+
+/// What a tunnel has done, in numbers that only grow.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams, and their bytes without headers of IP and UDP.
+    pub received: u64,
+    pub received_bytes: u64,
+    pub sent: u64,
+    pub sent_bytes: u64,
+    /// Received datagrams that were sealed and have opened.
+    pub opened: u64,
+    /// Bytes from TCP, and to TCP.
+    pub taken: u64,
+    pub given: u64,
+    /// Sessions that began here, and at the other end.
+    pub begun_here: u64,
+    pub begun_there: u64,
+    /// Sessions that have ended in order, and before their time by `Cause`, in the order of `Cause::ALL`.
+    pub ended_in_order: u64,
+    pub ended: [u64; Cause::ALL.len()],
+    /// Datagrams that were dropped, and why. Those of a flood that were not looked at count as the rest of it.
+    pub bad_seal: u64,
+    pub replayed: u64,
+    pub malformed: u64,
+    pub unknown: u64,
+}
+
+/// How much of everything a tunnel holds: for its log, and to see that nothing stays behind.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Holdings {
+    /// Places in the table, those of sessions that are being reset or let go included.
+    pub sessions: usize,
+    /// Begun by other ends, not dialled yet.
+    pub halfway: usize,
+    /// Bytes of packets that were kept for these.
+    pub halfway_bytes: usize,
+    /// Numbers of ended sessions that are remembered.
+    pub ended: usize,
+    pub timers: usize,
+    /// Packets of addresses that have not proven yet that they receive.
+    pub waiting: usize,
+    /// Packets that wait to leave.
+    pub packets: usize,
+    /// Sessions and paths in queues.
+    pub queued: usize,
+    pub paths: usize,
+    /// Entries in the list of paths without a session.
+    pub idle_paths: usize,
+    /// Servers that can be found here, if it is a rendezvous server.
+    pub registrations: usize,
+    /// Bytes sent and not heard of.
+    pub in_flight: u64,
+}
+
+impl Tunnel {
+    /// Sessions in the table that are not yet over.
+    pub fn sessions(&self) -> usize {
+        let counters = &self.counters;
+        let ended = counters.ended_in_order + counters.ended.iter().sum::<u64>();
+        (counters.begun_here + counters.begun_there - ended) as usize
+    }
+
+    /// How much of everything is held.
+    pub fn holdings(&self) -> Holdings {
+        let lanes = || self.lanes.iter().map(|(_, lane)| lane);
+        Holdings {
+            sessions: self.sessions.len(),
+            halfway: self.sources.halfway(),
+            halfway_bytes: self.sources.halfway_bytes(),
+            ended: self.ended.len(),
+            timers: self.wheel.len(),
+            waiting: self.waiting.len(),
+            packets: self.control.len() + self.tap.borrow().packets.len(),
+            queued: self.urgent.len()
+                + self.active.len()
+                + lanes().map(|lane| lane.ready.len()).sum::<usize>(),
+            paths: self.lanes.len(),
+            idle_paths: self.idle_lanes.len(),
+            registrations: self.meeting.registrations(),
+            in_flight: lanes().map(|lane| lane.path.rate.in_flight()).sum(),
+        }
+    }
+
+    /// True when nothing is left of any session but the numbers that are remembered for `time_wait`.
+    pub fn is_quiet(&self) -> bool {
+        let held = self.holdings();
+        let of_sessions = Holdings {
+            ended: held.ended,
+            waiting: held.waiting,
+            paths: held.paths,
+            idle_paths: held.idle_paths,
+            registrations: held.registrations,
+            ..Holdings::default()
+        };
+        held == of_sessions
+            && self.numbers.is_empty()
+            && self.live.is_empty()
+            && self.sources.is_empty()
+            && self.events.is_empty()
+            && self.tap.borrow().is_empty()
+            && self.lanes.iter().all(|(_, l)| l.path.sessions == 0)
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+}
