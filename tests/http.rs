@@ -215,6 +215,8 @@ fn health_follows_the_other_end() {
         "{}",
         answer.body
     );
+    let limit = &stats(peer)["limit"];
+    assert_eq!(limit["by"], "silent", "{limit}");
     let server = plan.start_server();
     assert!(eventually(|| get(peer, "/healthy").status == 200));
     drop(server);

@@ -2,11 +2,13 @@
 
 mod sim;
 
-use kcptun::config::Role as End;
+use kcptun::config::{DEFAULT_METHOD, Role as End};
+use kcptun::crypto::{Key, Sealing};
 use kcptun::http::limit::{Direction, Limit};
 use kcptun::http::{Monitor, Site};
 use kcptun::settings::Settings;
-use kcptun::time::{MS, SEC};
+use kcptun::time::{MS, SEC, Time};
+use kcptun::tunnel::Tunnel;
 use sim::link::Shape;
 use sim::measure::{Bulk, options};
 use sim::{Role, World};
@@ -23,13 +25,19 @@ fn site(role: End) -> Site {
         role,
         method: "none",
         host: None,
+        meets: false,
     }
 }
 
 impl Watched {
     fn new(shape: Shape, adjust: fn(&mut Settings)) -> Watched {
+        Watched::with(shape, adjust, true)
+    }
+
+    /// `met`: the ends have pinged each other before.
+    fn with(shape: Shape, adjust: fn(&mut Settings), met: bool) -> Watched {
         let mut options = options(shape, 1);
-        options.adjust = adjust;
+        (options.adjust, options.met) = (adjust, met);
         let world = World::new(options);
         let monitors = [End::Peer, End::Server].map(|role| Monitor::new(site(role), world.now));
         Watched { world, monitors }
@@ -215,6 +223,89 @@ fn an_end_that_is_silent_and_back_again() {
     // a server waits for others, and that is no fault of its
     let server = w.monitors[1].view(&w.world.ends[1].tunnel, w.world.now);
     assert!(server.health.good, "{}", server.health.why);
+}
+
+#[test]
+fn an_end_that_never_answered_and_a_server_that_nobody_has_found() {
+    let dead = Shape {
+        dead: true,
+        ..line()
+    };
+    let mut w = Watched::with(dead, |_| {}, false);
+    w.run(SEC);
+    w.expect(0, Limit::Silent, Direction::Sending, "has not answered yet");
+    w.expect(1, Limit::Idle, Direction::Sending, "nobody has found this");
+    w.run(9 * SEC);
+    w.expect(0, Limit::Silent, Direction::Sending, "it never has, for 1");
+    w.expect(1, Limit::Idle, Direction::Sending, "nobody has found this");
+    w.world.set_shape(line());
+    w.run(20 * SEC);
+    let nothing = "Nothing to carry: no sessions.";
+    w.expect(0, Limit::Idle, Direction::Sending, nothing);
+    w.expect(1, Limit::Idle, Direction::Sending, nothing);
+    // without pings nothing was asked yet, and so nothing is missing
+    let mut w = Watched::with(dead, |settings| settings.keepalive = 0, false);
+    w.run(9 * SEC);
+    w.expect(0, Limit::Idle, Direction::Sending, nothing);
+}
+
+#[test]
+fn datagrams_without_the_key_and_an_end_without_an_address_are_told_of() {
+    let key = Key::generate();
+    let said = |role, meets, datagrams: u8| {
+        let keyed = Settings {
+            sealing: Some(Sealing::new(DEFAULT_METHOD, &key)),
+            accepts: true,
+            ..Settings::default()
+        };
+        let mut tunnel = Tunnel::new(keyed, Time::ZERO);
+        for n in 0..datagrams {
+            let from = ([192, 0, 2, 1], 9).into();
+            tunnel.receive(Time::ZERO, from, None, &mut [n; 100]);
+        }
+        let site = Site {
+            meets,
+            ..site(role)
+        };
+        let monitor = Monitor::new(site, Time::ZERO);
+        let view = monitor.view(&tunnel, Time::from_micros(SEC));
+        (view.limit, view.health.good, view.sentence)
+    };
+    for (role, meets, datagrams, limit, words) in [
+        (
+            End::Server,
+            false,
+            0,
+            Limit::Idle,
+            "nobody has found this end",
+        ),
+        (End::Server, false, 3, Limit::Idle, "do not open: 3"),
+        (
+            End::Server,
+            true,
+            0,
+            Limit::Idle,
+            "rendezvous server has not answered",
+        ),
+        (
+            End::Peer,
+            true,
+            0,
+            Limit::Silent,
+            "the rendezvous server knows of none",
+        ),
+        (
+            End::Peer,
+            false,
+            0,
+            Limit::Silent,
+            "its name cannot be resolved",
+        ),
+    ] {
+        let (by, good, sentence) = said(role, meets, datagrams);
+        assert_eq!((by, good), (limit, limit == Limit::Idle), "{sentence}");
+        assert!(sentence.contains(words), "{sentence}");
+    }
 }
 
 #[test]

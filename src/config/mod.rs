@@ -217,6 +217,7 @@ impl Config {
             role: self.role(),
             method: self.seal.as_ref().map_or("none", |seal| seal.method.name()),
             host: listen.host.clone().filter(|_| is_name),
+            meets: self.rendezvous_server.is_some(),
         }
     }
 

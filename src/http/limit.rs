@@ -32,7 +32,7 @@ pub enum Limit {
     /// The program that receives takes no more, here or at the other end.
     ReaderHere,
     ReaderThere,
-    /// The other end does not answer.
+    /// The other end does not answer, or is not even known.
     Silent,
 }
 
@@ -151,6 +151,36 @@ pub fn most_frequent(seen: impl Iterator<Item = Limit> + Clone) -> Limit {
         .unwrap_or(Limit::Idle)
 }
 
+/// What is known of whether the other end is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Contact {
+    /// It answers, or was asked nothing yet. At one that others come to: somebody has come.
+    Good,
+    /// It has answered before; microseconds.
+    SilentFor(u64),
+    /// It was asked and never answered, for so many microseconds; None: for some seconds at most.
+    Unanswered(Option<u64>),
+    /// The rendezvous server has not told where it is.
+    NotFound,
+    /// Its name is not resolved.
+    Unresolved,
+    /// Others come to here, and nobody has yet; datagrams that do not open.
+    Nobody(u64),
+    /// Others find this one through a rendezvous server, which has not answered yet.
+    NoRendezvous,
+}
+
+impl Contact {
+    /// Whether this end wants an answer and gets none.
+    pub fn is_missed(self) -> bool {
+        match self {
+            Contact::SilentFor(_) | Contact::Unanswered(_) => true,
+            Contact::NotFound | Contact::Unresolved => true,
+            Contact::Good | Contact::Nobody(_) | Contact::NoRendezvous => false,
+        }
+    }
+}
+
 /// What a sentence about a limit needs to know. Rates in bytes per second.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
@@ -162,8 +192,7 @@ pub struct Facts {
     pub line: f64,
     /// 0 to 1.
     pub loss: f64,
-    /// Microseconds.
-    pub silent_for: u64,
+    pub contact: Contact,
     pub sessions: usize,
 }
 
@@ -178,11 +207,8 @@ pub fn sentence(limit: Limit, facts: &Facts) -> String {
     let from = if up { here } else { there };
     let does = if up { "Sending" } else { "Receiving" };
     let what = match limit {
-        Limit::Silent => {
-            let span = number::span(facts.silent_for);
-            return format!("The other end does not answer: silent for {span}.");
-        }
-        Limit::Idle if facts.sessions == 0 => return "Nothing to carry: no sessions.".into(),
+        Limit::Silent => return missed(facts.contact),
+        Limit::Idle if facts.sessions == 0 => return format!("Nothing to carry: {}.", alone(facts.contact)),
         Limit::Idle => {
             return "Nothing to carry: the programs at both ends have next to nothing to send.".into();
         }
@@ -209,6 +235,42 @@ pub fn sentence(limit: Limit, facts: &Facts) -> String {
         Limit::ReaderThere => format!("{there} limits it: it takes data more slowly than it comes"),
     };
     format!("{does} {}; {what}.", number::rate(facts.rate))
+}
+
+/// Why nothing can be carried.
+fn missed(contact: Contact) -> String {
+    match contact {
+        Contact::Unanswered(Some(span)) => format!(
+            "The other end does not answer: it never has, for {}; kcptun ping says what is likely.",
+            number::span(span)
+        ),
+        Contact::Unanswered(None) => "The other end has not answered yet.".into(),
+        Contact::NotFound => {
+            "The other end was not found yet: the rendezvous server knows of none.".into()
+        }
+        Contact::Unresolved => {
+            "The other end was not found yet: its name cannot be resolved.".into()
+        }
+        Contact::SilentFor(span) => format!(
+            "The other end does not answer: silent for {}.",
+            number::span(span)
+        ),
+        Contact::Good | Contact::Nobody(_) | Contact::NoRendezvous => {
+            "The other end does not answer.".into()
+        }
+    }
+}
+
+/// Why there are no sessions, where nothing is missed.
+fn alone(contact: Contact) -> String {
+    match contact {
+        Contact::Nobody(0) => "nobody has found this end yet".into(),
+        Contact::Nobody(strange) => format!(
+            "nobody with its key has found this end yet; dropped datagrams that do not open: {strange}"
+        ),
+        Contact::NoRendezvous => "the rendezvous server has not answered yet".into(),
+        _ => "no sessions".into(),
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! The last minutes of the tunnel, and what is said of it now: rates, the limit, health. It is told the tunnel's state some
 //! times a second; who is told what is in `respond`.
 
-use super::limit::{self, Direction, Facts, Limit, Moment};
+use super::limit::{self, Contact, Direction, Facts, Limit, Moment};
 use super::number;
 use crate::config::Role;
 use crate::time::{MS, SEC, Time};
 use crate::tunnel::Tunnel;
-use crate::tunnel::stats::{PathStats, Snapshot};
+use crate::tunnel::stats::Snapshot;
 use std::collections::VecDeque;
 
 /// From one look at the tunnel to the next, microseconds: with sessions, and without any.
@@ -30,6 +30,8 @@ pub struct Site {
     pub method: &'static str,
     /// The name in http_listen, if it is a name.
     pub host: Option<String>,
+    /// Whether the ends meet through a rendezvous server.
+    pub meets: bool,
 }
 
 impl Site {
@@ -260,21 +262,20 @@ impl Monitor {
         let rates = self.rates();
         let sending = limit::most_frequent(self.looks.iter().map(|look| look.sending));
         let receiving = limit::most_frequent(self.looks.iter().map(|look| look.receiving));
-        let silent_for = snapshot.peer.and_then(|peer| peer.silent_for);
+        let contact = contact(&self.site, &snapshot);
         let (limit, direction) = match (sending, receiving) {
-            _ if silent_for.is_some() => (Limit::Silent, Direction::Sending),
+            _ if contact.is_missed() => (Limit::Silent, Direction::Sending),
             (Limit::Idle, other) if other != Limit::Idle => (other, Direction::Receiving),
             (other, Limit::Idle) => (other, Direction::Sending),
             (_, other) if rates.given > rates.taken => (other, Direction::Receiving),
             (other, _) => (other, Direction::Sending),
         };
-        let path = snapshot.paths.first();
-        let sentence = limit::sentence(limit, &self.facts(&snapshot, path, direction, rates));
+        let sentence = limit::sentence(limit, &self.facts(&snapshot, contact, direction, rates));
         View {
             site: &self.site,
             now,
             uptime: now.since(self.started),
-            health: health(&self.site, &snapshot),
+            health: health(&self.site, &snapshot, contact),
             rates,
             limit,
             direction,
@@ -290,10 +291,11 @@ impl Monitor {
     fn facts(
         &self,
         snapshot: &Snapshot,
-        path: Option<&PathStats>,
+        contact: Contact,
         direction: Direction,
         rates: Rates,
     ) -> Facts {
+        let path = snapshot.paths.first();
         let (rate, way) = match direction {
             Direction::Sending => (rates.taken, 0),
             Direction::Receiving => (rates.given, 1),
@@ -304,41 +306,71 @@ impl Monitor {
             rate,
             line: path.and_then(|p| p.rate).unwrap_or_default(),
             loss: path.and_then(|p| p.loss[way]).unwrap_or_default(),
-            silent_for: snapshot.peer.and_then(|p| p.silent_for).unwrap_or_default(),
+            contact,
             sessions: snapshot.sessions.live(),
         }
     }
 }
 
-fn health(site: &Site, snapshot: &Snapshot) -> Health {
-    let sessions = number_of(snapshot.sessions.live(), "session");
-    if snapshot.peer.is_none() && matches!(site.role, Role::Peer | Role::Both) {
-        let why = "the other end was not found yet: the rendezvous server knows of none".into();
-        return Health { good: false, why };
-    }
-    let Some(peer) = snapshot.peer else {
-        let paths = snapshot.paths.iter().filter(|p| p.sessions > 0).count();
-        let others = number_of(paths + snapshot.paths_left_out, "address");
-        let why = match snapshot.sessions.live() {
-            _ if site.role == Role::Rendezvous => "rendezvous: brings others together".into(),
-            0 => format!("{}: waits for sessions", site.role_name()),
-            _ => format!("{}: {sessions} from {others}", site.role_name()),
-        };
-        return Health { good: true, why };
+fn contact(site: &Site, snapshot: &Snapshot) -> Contact {
+    let counters = &snapshot.counters;
+    let dropped = counters.bad_seal + counters.replayed + counters.malformed + counters.unknown;
+    let good = match snapshot.sealed {
+        true => counters.opened,
+        false => counters.received.saturating_sub(dropped),
     };
-    let (good, why) = match (peer.silent_for, peer.heard) {
-        (Some(span), true) => (false, format!("silent for {}", number::span(span))),
-        (Some(span), false) => (
-            false,
-            format!("has never answered, for {}", number::span(span)),
-        ),
-        (None, true) => (true, format!("answers; {sessions}")),
-        (None, false) if peer.asked => (false, "has not answered yet".into()),
-        (None, false) => (true, "was not sent anything yet".into()),
+    match (snapshot.peer, site.role) {
+        (Some(peer), _) => match (peer.silent_for, peer.heard) {
+            (Some(span), true) => Contact::SilentFor(span),
+            (Some(span), false) => Contact::Unanswered(Some(span)),
+            (None, false) if peer.asked => Contact::Unanswered(None),
+            (None, _) => Contact::Good,
+        },
+        (None, Role::Peer | Role::Both) if site.meets => Contact::NotFound,
+        (None, Role::Peer | Role::Both) => Contact::Unresolved,
+        (None, Role::Server) if good == 0 && site.meets => Contact::NoRendezvous,
+        (None, Role::Server) if good == 0 => Contact::Nobody(counters.bad_seal),
+        (None, Role::Server | Role::Rendezvous) => Contact::Good,
+    }
+}
+
+fn health(site: &Site, snapshot: &Snapshot, contact: Contact) -> Health {
+    let sessions = number_of(snapshot.sessions.live(), "session");
+    let why = match (contact, snapshot.peer) {
+        (Contact::NotFound, _) => {
+            "the other end was not found yet: the rendezvous server knows of none".into()
+        }
+        (Contact::Unresolved, _) => {
+            "the other end was not found yet: its name cannot be resolved".into()
+        }
+        (_, Some(peer)) => {
+            let does = match contact {
+                Contact::SilentFor(span) => format!("silent for {}", number::span(span)),
+                Contact::Unanswered(Some(span)) => {
+                    format!("has never answered, for {}", number::span(span))
+                }
+                Contact::Unanswered(None) => "has not answered yet".into(),
+                _ if peer.heard => format!("answers; {sessions}"),
+                _ => "was not sent anything yet".into(),
+            };
+            format!("the other end, {}, {does}", peer.addr)
+        }
+        (_, None) => waits(site, snapshot, &sessions),
     };
     Health {
-        good,
-        why: format!("the other end, {}, {why}", peer.addr),
+        good: !contact.is_missed(),
+        why,
+    }
+}
+
+/// Of an end that others come to.
+fn waits(site: &Site, snapshot: &Snapshot, sessions: &str) -> String {
+    let paths = snapshot.paths.iter().filter(|p| p.sessions > 0).count();
+    let others = number_of(paths + snapshot.paths_left_out, "address");
+    match snapshot.sessions.live() {
+        _ if site.role == Role::Rendezvous => "rendezvous: brings others together".into(),
+        0 => format!("{}: waits for sessions", site.role_name()),
+        _ => format!("{}: {sessions} from {others}", site.role_name()),
     }
 }
 
