@@ -174,7 +174,7 @@ fn rates_take_fractions_and_have_limits() {
 #[test]
 fn text_keys_reach_the_configuration() {
     let config = parse(
-        r#"{"listen": ":1", "connect": "[::1]:2", "kcp_bind": "0.0.0.0:3", "kcp_connect": "a.example:4",
+        r#"{"listen": ":1", "connect": "[::1]:2", "kcp_bind": "0.0.0.0:3", "kcp_connect": "a.lan:4",
             "user": "nobody:nogroup", "password": "hunter2", "method": "aes256gcm"}"#,
     )
     .unwrap();
@@ -185,7 +185,7 @@ fn text_keys_reach_the_configuration() {
         &config.udp_connect,
     ];
     let shown = addresses.map(|address| address.as_ref().unwrap().to_string());
-    assert_eq!(shown, [":1", "[::1]:2", "0.0.0.0:3", "a.example:4"]);
+    assert_eq!(shown, [":1", "[::1]:2", "0.0.0.0:3", "a.lan:4"]);
     assert_eq!(config.user.as_ref().unwrap().to_string(), "nobody:nogroup");
     assert_eq!(config.seal.as_ref().unwrap().method.name(), "aes256gcm");
     assert_eq!(config.role(), Role::Both);
@@ -209,7 +209,7 @@ fn the_tunnel_gets_what_was_configured() {
 #[test]
 fn the_three_roles_of_rendezvous_mode_reach_the_tunnel() {
     use kcptun::settings::Rendezvous;
-    let there = r#""rendezvous_server": "r.example:1", "service_id": "home ssh""#;
+    let there = r#""rendezvous_server": "r.lan:1", "service_id": "home ssh""#;
     for (text, expected, said) in [
         (
             r#""udp_bind": ":3""#.to_owned(),
@@ -219,12 +219,12 @@ fn the_three_roles_of_rendezvous_mode_reach_the_tunnel() {
         (
             format!(r#""connect": "a:2", {there}"#),
             Rendezvous::Service(b"home ssh".into()),
-            "the other end finds this one as \"home ssh\" through r.example:1",
+            "the other end finds this one as \"home ssh\" through r.lan:1",
         ),
         (
             format!(r#""listen": ":2", {there}"#),
             Rendezvous::Client(b"home ssh".into()),
-            "the other end is found as \"home ssh\" through r.example:1",
+            "the other end is found as \"home ssh\" through r.lan:1",
         ),
         (
             r#""listen": ":2", "udp_connect": "b:1""#.to_owned(),
@@ -399,29 +399,91 @@ fn a_psk_must_be_a_key() {
         (&PSK[1..], "psk: has 43 characters instead of 44"),
         ("hunter2!", "psk: has 8 characters instead of 44"),
         ("aHVudGVyMg==", "psk: holds 7 bytes"),
+        (" hunter2", "psk: has 8 characters instead of 44"),
     ] {
         let error = message(parse(&format!(
             r#"{{"listen": ":1", "udp_connect": "b:2", "psk": "{psk}"}}"#
         )));
         assert_eq!(error, format!("{what}; {right}"));
     }
+    for (psk, expected) in [
+        (
+            "YOUR KEY".to_owned(),
+            "psk: \"YOUR KEY\" is a placeholder; kcptun --genpsk makes a key to put there",
+        ),
+        (format!(" {PSK}"), SURROUNDED),
+        (format!("{PSK}\\n"), SURROUNDED),
+        (format!("{PSK} "), SURROUNDED),
+    ] {
+        let error = message(parse(&format!(
+            r#"{{"listen": ":1", "udp_connect": "b:2", "psk": "{psk}"}}"#
+        )));
+        assert_eq!(error, expected, "{psk:?}");
+    }
+}
+
+const SURROUNDED: &str =
+    "psk: a space or the end of a line stands before or after the key; take it out";
+
+#[test]
+fn a_name_that_stands_for_another_is_warned_of() {
+    let warnings = |key: &str, host: &str| {
+        let other = match key {
+            "udp_connect" => r#""listen": ":1""#,
+            "connect" => r#""udp_bind": ":1""#,
+            _ => r#""listen": ":1", "service_id": "s""#,
+        };
+        let text = format!(r#"{{"{key}": "{host}:2", {other}, "psk": "{PSK}"}}"#);
+        parse(&text).expect("allowed").warnings
+    };
+    for host in [
+        "vps.example.net",
+        "example.com",
+        "a.b.EXAMPLE.org.",
+        "vps.example",
+        "vps.invalid",
+    ] {
+        for key in ["udp_connect", "connect", "rendezvous_server"] {
+            let expected = format!(
+                "t.json: {key}: {host} is a placeholder; put the name or address of your own machine there"
+            );
+            assert_eq!(warnings(key, host), [expected]);
+        }
+    }
+    for host in ["myexample.net", "example.net.de", "localhost", "192.0.2.1"] {
+        assert_eq!(warnings("udp_connect", host), [""; 0]);
+    }
 }
 
 /// A whole file, and the message that it gets.
 #[rustfmt::skip]
-const BAD_FILES: [(&str, &str); 49] = [
+const BAD_FILES: [(&str, &str); 63] = [
     ("", "is empty; it must hold a JSON object: {\"key\": value, ...}"),
     (" \n\t", "is empty; it must hold a JSON object: {\"key\": value, ...}"),
     ("[]", "holds an array; it must be an object: {\"key\": value, ...}"),
     ("null", "holds null; it must be an object: {\"key\": value, ...}"),
     ("\"hunter2\"", "holds text; it must be an object: {\"key\": value, ...}"),
     ("12", "holds a number; it must be an object: {\"key\": value, ...}"),
-    ("{", "line 1, column 1: not valid JSON: EOF while parsing an object"),
-    ("{\n  \"listen\": \":1\",\n}", "line 3, column 1: not valid JSON: trailing comma"),
-    ("{\"listen\" \":1\"}", "line 1, column 11: not valid JSON: expected `:`"),
+    ("{", "line 1, column 1: not valid JSON: EOF while parsing an object; the file ends too soon: a closing bracket is missing"),
+    ("{\n  \"listen\": \":1\",\n}", "line 3, column 1: not valid JSON: trailing comma; take out the comma at the end of line 2"),
+    ("{\"listen\" \":1\"}", "line 1, column 11: not valid JSON: expected `:`; between a key and its value stands a colon"),
     ("{} {}", "line 1, column 4: not valid JSON: trailing characters"),
     ("{\"timeout\": 1e999}", "line 1, column 17: not valid JSON: number out of range"),
     ("{\n  // why\n}", "line 2, column 3: not valid JSON: key must be a string; write a comment as a key that begins with //: \"// why\": \"text\""),
+    ("{\"timeout\": 60, \"linger\": 5,}", "line 1, column 29: not valid JSON: trailing comma; take out the comma before it"),
+    ("{\n\"listen\": \":1\"\n\n\"timeout\": 60}", "line 4, column 1: not valid JSON: expected `,` or `}`; a comma is missing at the end of line 2"),
+    ("{\"timeout\": 60 \"linger\": 5}", "line 1, column 16: not valid JSON: expected `,` or `}`; a comma is missing before it"),
+    ("{\n\"listen: \":1\"}", "line 2, column 13: not valid JSON: expected `,` or `}`; a quote, or a comma, is missing or too many on this line"),
+    ("{\"timeout\": 60;}", "line 1, column 15: not valid JSON: expected `,` or `}`; entries are separated by commas"),
+    ("{\n\"listen\": \":1,\n\"timeout\": 60}", "line 2, column 15: not valid JSON: control character (\\u0000-\\u001F) found while parsing a string; text ends on the line that it begins on: a closing quote is missing"),
+    ("{\"listen\": \":1", "line 1, column 14: not valid JSON: EOF while parsing a string; a closing quote is missing"),
+    ("{\n\"timeout\": 60\n", "line 2, column 14: not valid JSON: EOF while parsing an object; the file ends too soon: a closing bracket is missing"),
+    ("{listen: \":1\"}", "line 1, column 2: not valid JSON: key must be a string; a key stands in quotes: \"key\""),
+    ("{'listen': \":1\"}", "line 1, column 2: not valid JSON: key must be a string; quotes are plain double ones: \"text\""),
+    ("{\"listen\": “:1”}", "line 1, column 12: not valid JSON: expected value; quotes are plain double ones: \"text\""),
+    ("{\"timeout\": 60,, \"linger\": 5}", "line 1, column 16: not valid JSON: key must be a string; a comma is too many"),
+    ("{\"tcp\": {\"nodelay\": True}}", "line 1, column 21: not valid JSON: expected value; text stands in quotes, and true and false are in lower case"),
+    ("{\n\"timeout\": 60, // why\n\"linger\": 5}", "line 2, column 16: not valid JSON: key must be a string; write a comment as a key that begins with //: \"// why\": \"text\""),
     ("{}", "no address at all; a server needs udp_bind and connect, a peer needs udp_connect and listen"),
     (r#"{"password": "hunter2"}"#, "no address at all; a server needs udp_bind and connect, a peer needs udp_connect and listen"),
     (r#"{"listen": ":1"}"#, r#"listen: ":1" needs udp_connect, too, the other end to carry to"#),

@@ -79,7 +79,7 @@ fn every_enabled_tunnel_is_run_with_its_own_configuration() {
 config tunnel 'home'
 	option enabled '1'
 	option listen '192.168.1.1:2222'
-	option udp_connect 'vps.example.net:27290'
+	option udp_connect 'vps.lan:27290'
 	option password 'a \"strange\" \\ one'
 	option method 'aes256gcm'
 	option timeout '90'
@@ -128,7 +128,7 @@ config tunnel 'whole'
         let listen = address(config.listen);
         assert_eq!(listen.as_deref(), Some("192.168.1.1:2222"));
         let there = address(config.udp_connect);
-        assert_eq!(there.as_deref(), Some("vps.example.net:27290"));
+        assert_eq!(there.as_deref(), Some("vps.lan:27290"));
         let text = fs::read_to_string(&home).expect("a file");
         for part in [
             r#""password": "a \"strange\" \\ one""#,

@@ -86,6 +86,10 @@ fn the_examples_of_configurations_are_right() {
         let error = Config::parse("README.md", json).expect_err("no key yet");
         assert!(error.to_string().contains("psk: "), "{error}");
         let json = json.replace("YOUR KEY", &Key::generate().to_base64());
+        let named = Config::parse("README.md", &json).expect("allowed");
+        let stands = json.contains("example.net");
+        assert_eq!(named.warnings.len(), usize::from(stands), "{json}");
+        let json = json.replace("vps.example.net", "192.0.2.1");
         let config = Config::parse("README.md", &json).expect("right");
         assert_eq!(config.warnings, [""; 0]);
         count += 1;

@@ -26,8 +26,44 @@ pub fn finish(draft: Draft) -> Result<Config, String> {
             "http_listen: whoever reaches {listen} sees addresses and sessions, without a password and open to eavesdroppers"
         ));
     }
+    warnings.extend(placeholders(&config));
     config.warnings = warnings;
     Ok(config)
+}
+
+/// Endings of names that stand for others in examples (RFC 2606) and never resolve to a server of one's own.
+const PLACEHOLDERS: [&str; 5] = [
+    "example.net",
+    "example.com",
+    "example.org",
+    "example",
+    "invalid",
+];
+
+/// Warnings of other machines whose names nobody has replaced yet.
+fn placeholders(config: &Config) -> Vec<String> {
+    let places = [
+        ("connect", &config.connect),
+        ("udp_connect", &config.udp_connect),
+        ("rendezvous_server", &config.rendezvous_server),
+    ];
+    let named = places.into_iter().filter_map(|(key, address)| {
+        let host = address.as_ref()?.host.as_deref()?;
+        is_placeholder(host).then(|| {
+            format!(
+                "{key}: {host} is a placeholder; put the name or address of your own machine there"
+            )
+        })
+    });
+    named.collect()
+}
+
+fn is_placeholder(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    PLACEHOLDERS.iter().any(|ending| {
+        host.strip_suffix(ending)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
 }
 
 fn is_loopback(address: &Address) -> bool {
@@ -188,9 +224,21 @@ fn choose_key(draft: &Draft, warnings: &mut Vec<String>) -> Result<Option<Seal>,
 /// Characters of 32 bytes in base64, padding included.
 const KEY_CHARACTERS: usize = 44;
 
+/// What stands for a psk in the README and in the examples.
+const PSK_PLACEHOLDER: &str = "YOUR KEY";
+
 /// Says what is wrong with a psk and nothing that is in it.
 fn psk_error(psk: &str, error: KeyError) -> String {
     let right = "it must be 32 bytes in base64, which is 44 characters; kcptun --genpsk makes one";
+    if psk.trim() == PSK_PLACEHOLDER {
+        return format!(
+            "psk: \"{PSK_PLACEHOLDER}\" is a placeholder; kcptun --genpsk makes a key to put there"
+        );
+    }
+    if psk.trim() != psk && Key::from_base64(psk.trim()).is_ok() {
+        return "psk: a space or the end of a line stands before or after the key; take it out"
+            .into();
+    }
     match error {
         KeyError::NotBase64 => match psk.chars().count() {
             KEY_CHARACTERS => {

@@ -1,6 +1,7 @@
 //! JSON as a tree that keeps what `serde_json::Value` loses: keys that are given twice, and their order.
 //! What the keys mean is in `keys`.
 
+use super::hint;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 use zeroize::Zeroizing;
@@ -57,32 +58,16 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// Parses the whole of `text`; the error names the line and the column.
+/// Parses the whole of `text`; the error names the line and the column, and what is likely.
 pub fn parse(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| {
-        let position = format!(" at line {} column {}", error.line(), error.column());
-        let what = error.to_string().replace(&position, "");
-        let hint = comment_hint(text, error.line());
-        format!(
-            "line {}, column {}: not valid JSON: {what}{hint}",
-            error.line(),
-            error.column()
-        )
+        let (line, column) = (error.line(), error.column());
+        let suffix = format!(" at line {line} column {column}");
+        let what = error.to_string().replace(&suffix, "");
+        let hint = hint::likely(text, &what, line, column);
+        let (line, column) = hint::position(text, line, column);
+        format!("line {line}, column {column}: not valid JSON: {what}{hint}")
     })
-}
-
-/// Comments of other languages are the most frequent reason why a hand-written file is not JSON.
-fn comment_hint(text: &str, line: usize) -> &'static str {
-    let line = text
-        .lines()
-        .nth(line.saturating_sub(1))
-        .unwrap_or("")
-        .trim_start();
-    if ["//", "/*", "#"].iter().any(|mark| line.starts_with(mark)) {
-        "; write a comment as a key that begins with //: \"// why\": \"text\""
-    } else {
-        ""
-    }
 }
 
 impl<'de> Deserialize<'de> for Value {

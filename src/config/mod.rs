@@ -5,6 +5,7 @@ mod address;
 mod change;
 mod check;
 mod describe;
+mod hint;
 mod json;
 mod keys;
 mod log;
