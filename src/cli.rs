@@ -264,6 +264,9 @@ fn one_line(error: &clap::Error) -> String {
             "unexpected argument '{word}' found; is it the configuration? kcptun -c {word}"
         );
     }
+    if let Some(missing) = missing(error) {
+        return missing;
+    }
     let file = error
         .get(ContextKind::InvalidArg)
         .map(|word| word.to_string())
@@ -274,6 +277,25 @@ fn one_line(error: &clap::Error) -> String {
         }
         _ => format!("{line}; kcptun --help says more"),
     }
+}
+
+/// Of a subcommand without its configuration: clap's message names it in further lines only.
+fn missing(error: &clap::Error) -> Option<String> {
+    if error.kind() != ErrorKind::MissingRequiredArgument {
+        return None;
+    }
+    let usage = error.get(ContextKind::Usage)?.to_string();
+    let definition = command();
+    let task = definition
+        .get_subcommands()
+        .find(|task| usage.split_whitespace().any(|word| word == task.get_name()))?;
+    let config = task.get_arguments().find(|a| a.get_id() == "config")?;
+    let (name, help) = (task.get_name(), config.get_help()?.to_string());
+    let (first, rest) = help.split_at_checked(1)?;
+    let help = first.to_lowercase() + rest;
+    Some(format!(
+        "{name}: -c FILE is missing: {help}; kcptun {name} --help says more"
+    ))
 }
 
 #[cfg(test)]
@@ -379,6 +401,14 @@ mod tests {
             (
                 "-c a -u a:b:c",
                 "invalid value 'a:b:c' for '--user <USER[:GROUP]>': it must be USER or USER:GROUP; kcptun --help says more",
+            ),
+            (
+                "stats",
+                "stats: -c FILE is missing: the configuration of the daemon; kcptun stats --help says more",
+            ),
+            (
+                "ping -n 3",
+                "ping: -c FILE is missing: the configuration of this end; kcptun ping --help says more",
             ),
             (
                 "ping -c a -i 0.1",
