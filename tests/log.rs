@@ -97,3 +97,21 @@ fn a_server_that_never_answers_is_told_of_while_a_program_waits() {
     client.write_all(b"hello?").expect("sent");
     tunnel.peer.wait_for_log(" does not answer: ");
 }
+
+#[test]
+fn two_servers_wait_for_each_other_and_say_so() {
+    let waits = "waits for the other end, whose udp_connect has to be this one";
+    let plan = Plan::to(serve(echo));
+    let mut second = plan.server.clone();
+    let at = format!("127.0.0.1:{}", free_port());
+    second.insert("udp_bind".into(), at.into());
+    for daemon in [plan.start_server(), Daemon::start(&second.into())] {
+        daemon.wait_for_log(waits);
+        assert_eq!(daemon.log().matches(waits).count(), 1);
+    }
+    let peer = plan.start_peer();
+    let server = plan.start_server();
+    server.wait_for_log(waits);
+    peer.wait_for_log(" answers after ");
+    assert!(!peer.log().contains("waits for"), "{}", peer.log());
+}

@@ -37,7 +37,7 @@ use clock::Clock;
 use dial::{Around, Dialler};
 use http::Http;
 use listen::Listener;
-use log::{debug, info, warn};
+use log::{Level, debug, info, log, warn};
 use mio::net::TcpStream;
 use mio::{Events, Poll, Token, Waker};
 use network::Network;
@@ -50,7 +50,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use target::{RENDEZVOUS, Target};
+use target::Target;
 use tcp::{Connections, register, reset};
 use udp::Udp;
 
@@ -107,8 +107,8 @@ const ANSWERS: Token = Token(1);
 const UDP: Token = Token(2);
 const FIRST_LISTENER: usize = 3;
 const FIRST_SESSION: usize = 64;
-/// With fewer files the limit of open files is met before that of sessions.
-const MANY_FILES: u64 = 65_536;
+/// With fewer files a tunnel of many users may meet the limit: each session takes one.
+const MANY_FILES: u64 = 8192;
 /// The most events taken from one poll; the rest come with the next.
 const MAX_EVENTS: usize = 1024;
 /// The most connections accepted from a listener in one turn.
@@ -134,6 +134,19 @@ pub fn run(options: Options, ready: impl FnOnce() -> io::Result<()>) -> Result<(
     this.notify.ready();
     while this.turn()? {}
     this.farewell()
+}
+
+/// What to say of the number of files that the system lets be open.
+fn open_files(limit: u64) -> (Level, String) {
+    match limit < MANY_FILES {
+        true => (
+            Level::Info,
+            format!(
+                "the system allows {limit} open files, so fewer sessions than that (LimitNOFILE or ulimit -n sets the limit)"
+            ),
+        ),
+        false => (Level::Debug, format!("up to {limit} open files")),
+    }
 }
 
 /// Everything that the process holds.
@@ -170,19 +183,17 @@ impl Loop {
     fn start(options: Options) -> Result<Loop, RunError> {
         match system::raise_file_limit() {
             Ok(limit) => {
-                debug!("up to {limit} open files");
-                // each session takes one
-                if limit < MANY_FILES {
-                    info!(
-                        "at most {limit} open files, so fewer sessions than that (LimitNOFILE or ulimit -n sets the limit)"
-                    );
-                }
+                let (level, line) = open_files(limit);
+                log!(level, "{line}");
             }
             Err(e) => warn!("the limit of open files stays as it is: {}", reason(&e)),
         }
         let known = start::service(&options);
         let mut listeners = start::listeners(&options)?;
         let (mut udp, peer) = start::udp(&options)?;
+        let (key, name) = start::target(&options);
+        let comes = options.connect.is_some() && name.is_none();
+        let target = Target::new(key, name, peer.is_some());
         let http_listeners = start::http_listeners(&options)?;
         if let Some(user) = &options.user {
             system::drop_privileges(user)
@@ -212,11 +223,6 @@ impl Loop {
             http.register(registry).map_err(no_poll)?;
         }
         let meets = options.rendezvous_server.is_some();
-        let (key, name) = match &options.rendezvous_server {
-            Some(server) => (RENDEZVOUS, Some(server)),
-            None => ("udp_connect", options.udp_connect.as_ref()),
-        };
-        let target = Target::new(key, name, peer.is_some());
         let sealed = options.settings.sealing.is_some();
         let mut this = Loop {
             events: Events::with_capacity(MAX_EVENTS),
@@ -246,6 +252,9 @@ impl Loop {
             Some(server) if meets => this.meet_through(Time::ZERO, server),
             Some(peer) => this.tunnel.set_peer(Time::ZERO, peer),
             None => {}
+        }
+        if comes {
+            info!("waits for the other end, whose udp_connect has to be this one");
         }
         Ok(this)
     }
@@ -475,5 +484,24 @@ impl Loop {
 
     fn now(&self) -> Time {
         Time::from_micros(self.epoch.elapsed().as_micros() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_open_files_is_worth_a_line_where_it_is_low() {
+        for (limit, expected) in [
+            (1024, Level::Info),
+            (MANY_FILES - 1, Level::Info),
+            (MANY_FILES, Level::Debug),
+            (1 << 20, Level::Debug),
+        ] {
+            let (level, line) = open_files(limit);
+            assert_eq!(level, expected, "{line}");
+            assert!(line.contains(&limit.to_string()), "{line}");
+        }
     }
 }

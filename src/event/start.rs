@@ -67,13 +67,18 @@ fn bind_all(
     Ok(listeners)
 }
 
+/// Whom this end sends to first, and the key that says so. None: others come to it.
+pub fn target(options: &Options) -> (&'static str, Option<&Address>) {
+    match &options.rendezvous_server {
+        Some(server) => (RENDEZVOUS, Some(server)),
+        None => ("udp_connect", options.udp_connect.as_ref()),
+    }
+}
+
 /// The UDP socket that `udp_bind` and `udp_connect` or `rendezvous_server` ask for, and the address of the latter two if
 /// there is one. Of the addresses that names stand for, the first ones are taken that can reach each other.
 pub fn udp(options: &Options) -> Result<(Udp, Option<SocketAddr>), RunError> {
-    let (target_key, target) = match &options.rendezvous_server {
-        Some(server) => (RENDEZVOUS, Some(server)),
-        None => ("udp_connect", options.udp_connect.as_ref()),
-    };
+    let (target_key, target) = target(options);
     let peers = match target {
         Some(address) => lookup_or_wait(options, target_key, address),
         None => Vec::new(),
