@@ -41,7 +41,7 @@ pub fn run(file: &Path, watch: bool) -> Result<(), StatsError> {
         Config::load(file).map_err(|error| StatsError::Configuration(error.to_string()))?;
     let address = config.http_listen.ok_or_else(|| {
         StatsError::Configuration(format!(
-            "{}: http_listen is not set; with \"http_listen\": 8080 the daemon shows its statistics to this machine",
+            "{}: http_listen is not set; with \"http_listen\": 27281 the daemon shows its statistics to this machine, once it was restarted",
             file.display()
         ))
     })?;

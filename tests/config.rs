@@ -352,7 +352,7 @@ fn a_key_that_everybody_can_read_is_warned_of() {
     let sealed = format!(r#"{{"listen": ":1", "udp_connect": "b:2", "psk": "{PSK}"}}"#);
     let name = path.display();
     let expected = format!(
-        "{name}: everybody on this machine can read it, and so the key in it; chmod o-r {name}"
+        "{name}: everybody on this machine can read it, and so the key in it; chmod 600 {name}"
     );
     assert_eq!(warnings(&sealed, 0o644), [expected]);
     assert_eq!(warnings(&sealed, 0o640), [""; 0]);

@@ -445,7 +445,9 @@ fn the_command_shows_the_same() {
     let (status, _, error) = output(&Value::Object(other));
     assert_eq!(status, Some(2));
     assert!(
-        error.contains("http_listen is not set") && error.matches('\n').count() == 1,
+        error.contains("http_listen is not set")
+            && error.contains("restarted")
+            && error.matches('\n').count() == 1,
         "{error}"
     );
 }

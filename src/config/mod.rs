@@ -178,7 +178,7 @@ impl Config {
             let everybody = "everybody on this machine can read it, and so the key in it";
             config
                 .warnings
-                .push(format!("{name}: {everybody}; chmod o-r {name}"));
+                .push(format!("{name}: {everybody}; chmod 600 {name}"));
         }
         Ok(config)
     }
