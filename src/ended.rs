@@ -28,7 +28,8 @@ pub struct Ended {
     records: HashMap<(SocketAddr, u32), Record>,
     /// How many records a number has, whatever the address, and the address of the latest.
     numbers: HashMap<u32, (u32, SocketAddr)>,
-    /// In the order of their end, which is that of their expiry.
+    /// In the order of their end. That is the order of their expiry but after `time_wait` was made shorter: then what ended
+    /// before it keeps what comes after it until it goes.
     order: VecDeque<(SocketAddr, u32, Time)>,
 }
 

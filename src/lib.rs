@@ -1,6 +1,6 @@
 //! kcptun: TCP connections over KCP, a reliable protocol on UDP.
 //!
-//! The logic has no I/O: `tunnel` takes bytes and a time and gives bytes and a next deadline. Only `event` touches
+//! The logic has no I/O: `tunnel` takes bytes and a time and gives bytes and a next deadline. Only `event` (and the log) touches
 //! sockets and the clock.
 
 pub mod cli;
@@ -20,7 +20,6 @@ pub mod ring;
 pub mod segment;
 pub mod session;
 pub mod settings;
-pub mod stats_command;
 pub mod throttle;
 pub mod time;
 pub mod timer;

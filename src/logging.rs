@@ -42,7 +42,7 @@ fn filters() -> Option<String> {
 }
 
 /// Starts logging what `loglevel`, 0 to 6, asks for. RUST_LOG, where it is set, decides instead. Fails if the file
-/// cannot be opened. A system's log that is not there is told of in `Started`, and looked for again with every line.
+/// cannot be opened. A system's log that is not there is told of on standard error, and looked for again with every line.
 pub fn init(log: &Log, loglevel: u8) -> io::Result<()> {
     let mut builder = Builder::new();
     let style = match log {

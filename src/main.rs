@@ -4,7 +4,7 @@ use kcptun::cli::{self, Command, Options};
 use kcptun::config::{Config, Log};
 use kcptun::crypto::Key;
 use kcptun::daemon::{PidFile, Starting, detach};
-use kcptun::stats_command::{self, StatsError};
+use kcptun::event::stats::{self, StatsError};
 use kcptun::{event, logging};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         ),
         Ok(Command::Check(options)) => check(options),
         Ok(Command::Run(options)) => run(options),
-        Ok(Command::Stats { file, watch }) => match stats_command::run(&file, watch) {
+        Ok(Command::Stats { file, watch }) => match stats::run(&file, watch) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error @ StatsError::Configuration(_)) => fail(WRONG_INPUT, &error.to_string()),
             Err(error) => fail(CANNOT_RUN, &error.to_string()),
@@ -51,7 +51,9 @@ fn ping(file: &Path, count: Option<u64>, interval: Duration) -> ExitCode {
         let file = file.display();
         return fail(
             WRONG_INPUT,
-            &format!("{file}: has no udp_connect to ping: ping from the end that has one"),
+            &format!(
+                "{file}: has no udp_connect or rendezvous_server to ping: ping from the end that has one"
+            ),
         );
     };
     match event::ping::run(options, &mut io::stdout().lock()) {

@@ -267,7 +267,7 @@ fn run(plan: &Plan) {
         both: plan.both,
         tune: Some(Box::new(move |s: &mut Settings| {
             s.kcp = kcp.clone();
-            s.rate.control = paced;
+            s.rate.control = paced && s.kcp.nc;
             (s.linger, s.timeout) = (linger, timeout);
         })),
         ..Options::default()

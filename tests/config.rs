@@ -94,6 +94,26 @@ const NUMBERS: [Number; 17] = [
 ];
 
 #[test]
+fn a_limit_that_nothing_keeps_to_is_not_promised() {
+    for (rate, kcp, why) in [
+        (r#", "control": "off""#, "", "rate.control is off"),
+        ("", r#", "kcp": {"nc": 0}"#, "kcp.nc is 0"),
+    ] {
+        let config = parse(&format!(
+            r#"{{"udp_bind": ":2900", "connect": "localhost:80", "psk": "{PSK}", "rate": {{"up": 5, "down": 7{rate}}}{kcp}}}"#
+        ))
+        .expect("allowed");
+        let said = config.headline();
+        let told = "control off, up no limit, down at most 7 Mbit/s";
+        assert!(said.contains(told), "{said}");
+        let right = format!(
+            "t.json: rate.up: nothing keeps to it where the rate is not controlled, and {why}"
+        );
+        assert_eq!(config.warnings, [right]);
+    }
+}
+
+#[test]
 fn every_number_has_its_default_and_its_limits() {
     for (key, min, default, max, unit, get) in NUMBERS {
         assert_eq!(with("//", "0").map(|c| get(&c)), Ok(default), "{key}");

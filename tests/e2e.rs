@@ -467,7 +467,7 @@ fn a_peer_that_is_stopped_resets_the_connections_at_both_ends() {
 }
 
 #[test]
-fn with_a_wrong_key_nothing_passes_and_the_log_says_so_once_a_second() {
+fn with_a_wrong_key_nothing_passes_and_the_log_says_so_in_few_lines() {
     let dials = Arc::new(AtomicUsize::new(0));
     let counter = dials.clone();
     let service = serve(move |mut stream: TcpStream| {

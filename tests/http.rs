@@ -205,6 +205,18 @@ fn a_transfer_in_progress_and_after_it() {
 }
 
 #[test]
+fn a_method_that_has_changed_is_shown() {
+    let (plan, server, _) = plan(serve(echo));
+    let tunnel = plan.start();
+    assert_eq!(stats(server)["method"], "chacha20poly1305_ietf");
+    let mut config = plan.server.clone();
+    config.insert("method".into(), json!("aes256gcm"));
+    let text = Value::from(config).to_string();
+    tunnel.server.reload(&text, "method: ");
+    assert_eq!(stats(server)["method"], "aes256gcm");
+}
+
+#[test]
 fn health_follows_the_other_end() {
     let (plan, _, peer) = plan(serve(echo));
     let _alone = plan.start_peer();

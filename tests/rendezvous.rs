@@ -60,6 +60,26 @@ fn works(net: &mut Net, span: u64) -> bool {
     })
 }
 
+/// How long a registration holds is `timeout`, also where that has changed.
+#[test]
+fn a_shorter_timeout_holds_for_registrations() {
+    for (timeout, left) in [(600, 1), (120, 0)] {
+        let mut net = three(2, SEALED, [b"home"; 2]);
+        assert!(works(&mut net, 2 * SEC));
+        let now = net.now;
+        let changed = Settings {
+            timeout: timeout * SEC,
+            ..settings(Rendezvous::Keeper)
+        };
+        net.nodes[0].tunnel.reload(now, changed);
+        net.run_for(30 * SEC);
+        // the server is gone
+        net.dead.insert(0);
+        net.run_for(250 * SEC);
+        assert_eq!(net.nodes[0].tunnel.holdings().registrations, left);
+    }
+}
+
 #[test]
 fn two_ends_behind_nat_find_each_other() {
     for method in [SEALED, Some(Method::Xsalsa20Poly1305), None] {

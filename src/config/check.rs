@@ -26,6 +26,15 @@ pub fn finish(draft: Draft) -> Result<Config, String> {
             "http_listen: whoever reaches {listen} sees addresses and sessions, without a password and open to eavesdroppers"
         ));
     }
+    if config.rate.up.is_some() && !config.is_paced() {
+        let off = match config.rate.control {
+            true => "kcp.nc is 0",
+            false => "rate.control is off",
+        };
+        warnings.push(format!(
+            "rate.up: nothing keeps to it where the rate is not controlled, and {off}"
+        ));
+    }
     warnings.extend(placeholders(&config));
     config.warnings = warnings;
     Ok(config)

@@ -165,10 +165,13 @@ fn rate(config: &Config) -> String {
     let rate = &config.rate;
     let limit =
         |rate: Option<f64>| rate.map_or("no limit".into(), |rate| format!("at most {rate} Mbit/s"));
-    let control = if rate.control { "on" } else { "off" };
+    let paced = config.is_paced();
+    let control = if paced { "on" } else { "off" };
+    // plain KCP keeps to none
+    let up = rate.up.filter(|_| paced);
     format!(
         "control {control}, up {}, down {}",
-        limit(rate.up),
+        limit(up),
         limit(rate.down)
     )
 }

@@ -222,6 +222,11 @@ impl Config {
         }
     }
 
+    /// Whether the rate is controlled: plain KCP, or KCP's own congestion control, is the other choice.
+    pub fn is_paced(&self) -> bool {
+        self.rate.control && self.kcp.nc
+    }
+
     /// What the tunnel has to know, with a clock offset and a seed that nobody can guess.
     pub fn settings(&self) -> Settings {
         let span = |seconds: u32| u64::from(seconds) * SEC;
@@ -229,7 +234,7 @@ impl Config {
         Settings {
             kcp: self.kcp.clone(),
             rate: RateSettings {
-                control: self.rate.control,
+                control: self.is_paced(),
                 up: self.rate.up.map(bytes),
                 down: self.rate.down.map(bytes),
             },

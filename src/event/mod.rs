@@ -1,10 +1,10 @@
-//! The event loop: the only part of the program that touches sockets and the clock. It moves bytes between sockets
+//! The event loop: the only part of the program, but for its log, that touches sockets and the clock. It moves bytes between sockets
 //! and the `Tunnel`, which decides everything; `Loop::turn` is the order in which that happens.
 //!
 //! One file a source of events: `listen` and `tcp` (the local side), `dial` (towards the service), `udp` and `batch` (the
 //! other end), `http` (statistics), `resolve` (names), `signal`. `start` binds what is configured, `reload` changes it, `network` and `target`
 //! follow what changes around; `clock`, `socket`, `system` and `report` help them; `notify` tells systemd. Apart
-//! from the loop: `ping`.
+//! from the loop: `ping` and `stats`, the commands.
 
 mod batch;
 mod clock;
@@ -20,6 +20,7 @@ mod resolve;
 mod signal;
 mod socket;
 mod start;
+pub mod stats;
 mod system;
 mod target;
 mod tcp;
@@ -29,7 +30,7 @@ pub use reload::Reread;
 pub use report::RunError;
 pub use resolve::Lookup;
 
-use crate::config::{Address, Config, TcpOptions, UdpOptions};
+use crate::config::{Address, Config, TcpOptions, UdpOptions, User};
 use crate::settings::Settings;
 use crate::time::{MS, SEC, Time};
 use crate::tunnel::{Event, Refused, SessionId, Tunnel};
@@ -61,7 +62,7 @@ pub struct Options {
     pub listen: Option<Address>,
     /// TCP that the other end accepted is carried to here.
     pub connect: Option<Address>,
-    /// UDP is received here; at least one of this and `udp_connect` is needed.
+    /// UDP is received here; at least one of this, `udp_connect` and `rendezvous_server` is needed.
     pub udp_bind: Option<Address>,
     /// The other end's UDP address.
     pub udp_connect: Option<Address>,
@@ -69,8 +70,8 @@ pub struct Options {
     pub rendezvous_server: Option<Address>,
     pub tcp: TcpOptions,
     pub udp: UdpOptions,
-    /// USER[:GROUP] to become after the sockets are bound.
-    pub user: Option<String>,
+    /// Whom to become after the sockets are bound.
+    pub user: Option<User>,
     /// Where HTTP is answered, if it is.
     pub http: Option<http::Options>,
     pub settings: Settings,
@@ -90,7 +91,7 @@ impl From<&Config> for Options {
             rendezvous_server: config.rendezvous_server.clone(),
             tcp: config.tcp.clone(),
             udp: config.udp.clone(),
-            user: config.user.as_ref().map(ToString::to_string),
+            user: config.user.clone(),
             http: config.http_listen.as_ref().map(|listen| http::Options {
                 listen: listen.clone(),
                 site: config.site(listen),

@@ -4,14 +4,14 @@
 //! Nobody tells this process when the network changes, so it looks: which address does the route to the peer give? To ask
 //! the system sends nothing.
 
-use super::socket::canonical;
+use super::socket::{any_of, canonical};
 use super::target::RENDEZVOUS;
 use super::udp::Udp;
 use super::{Loop, UDP};
 use crate::time::{MS, SEC, Time};
 use log::{debug, info, warn};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// How often the own address is looked at, microseconds: while packets come or came just now; while there is no way to the
@@ -254,12 +254,11 @@ impl Loop {
 
 /// The address of this machine on the way to `goal`, for a socket that is bound to `local`. None: there is no way.
 fn own_address(local: SocketAddr, goal: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = match goal {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
     let local = canonical(local).ip();
-    let from = if local.is_unspecified() { any } else { local };
+    let from = match local.is_unspecified() {
+        true => any_of(&goal),
+        false => local,
+    };
     let route = || {
         let socket = UdpSocket::bind((from, 0))?;
         // sends nothing, and chooses the address that the route has

@@ -4,7 +4,7 @@
 use super::report::{RunError, reason};
 use super::resolve::resolve;
 use super::signal::{Signal, Signals};
-use super::socket::{self, canonical};
+use super::socket::{self, any_of, canonical};
 use crate::config::{Address, Config};
 use crate::ping::{DATAGRAM, Fault, Ping, Settings};
 use crate::time::Time;
@@ -12,7 +12,7 @@ use mio::net::{TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Protocol, Type};
 use std::io::{self, ErrorKind, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Other TCP ports at which most machines on the Internet answer or refuse: remote login and the web.
@@ -114,12 +114,8 @@ fn connect(
         .map_err(|e| RunError::new(format!("{key}: cannot resolve {address}: {}", reason(&e))))?;
     let mut without = None;
     for at in places.into_iter().map(canonical) {
-        let any: IpAddr = match at {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
         let from = options.from.filter(|ip| ip.is_ipv4() == at.is_ipv4());
-        let local = SocketAddr::new(from.unwrap_or(any), 0);
+        let local = SocketAddr::new(from.unwrap_or(any_of(&at)), 0);
         let bound = || {
             let socket = socket::new(local, Type::DGRAM, Protocol::UDP)?;
             socket.bind(&local.into())?;

@@ -48,6 +48,9 @@ impl Loop {
         for listener in &self.listeners {
             listener.reload(&config.tcp);
         }
+        if let (Some(http), Some(listen)) = (&mut self.http, &config.http_listen) {
+            http.set_site(config.site(listen));
+        }
         logging::set_level(config.loglevel);
     }
 }

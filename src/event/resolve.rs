@@ -39,7 +39,7 @@ pub fn literal(address: &Address) -> Option<Vec<SocketAddr>> {
             at(Ipv4Addr::LOCALHOST.into()),
             at(Ipv6Addr::LOCALHOST.into()),
         ]),
-        Some(host) => host.parse().ok().map(|ip| vec![at(ip)]),
+        Some(_) => address.literal().map(|literal| vec![literal]),
     }
 }
 

@@ -4,7 +4,7 @@ use super::system;
 use log::warn;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A socket that does not block, of the family of `address`. One for every IPv6 address takes IPv4, too, whatever
 /// the system's default is.
@@ -59,6 +59,14 @@ pub fn lacks_ipv6(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::EADDRNOTAVAIL)
     )
+}
+
+/// The address that stands for every one of its family.
+pub fn any_of(family: &SocketAddr) -> IpAddr {
+    match family {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
 }
 
 /// A socket's buffers, in bytes; 0: the system's.

@@ -6,7 +6,7 @@ use super::http::LISTENERS;
 use super::listen::Listener;
 use super::report::{RunError, reason};
 use super::resolve::resolve;
-use super::socket::{canonical, lacks_ipv6};
+use super::socket::{any_of, canonical, lacks_ipv6};
 use super::target::{RENDEZVOUS, unresolved};
 use super::udp::Udp;
 use crate::config::{Address, TcpOptions};
@@ -89,7 +89,7 @@ pub fn udp(options: &Options) -> Result<(Udp, Option<SocketAddr>), RunError> {
         (None, Some(address)) => (target_key, address, any_ports(&peers)),
         (None, None) => {
             return Err(RunError::new(
-                "neither udp_bind nor udp_connect is set: nothing to carry",
+                "none of udp_bind, udp_connect and rendezvous_server is set: nothing to carry",
             ));
         }
     };
@@ -154,15 +154,8 @@ fn any_ports(peers: &[SocketAddr]) -> Vec<SocketAddr> {
         let both: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
         return both.map(|ip| SocketAddr::new(ip, 0)).into();
     }
+    let any_port = |peer| SocketAddr::new(any_of(peer), 0);
     peers.iter().map(any_port).collect()
-}
-
-/// Any address and port of the peer's family.
-fn any_port(peer: &SocketAddr) -> SocketAddr {
-    match peer {
-        SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
-        SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
-    }
 }
 
 /// As `lookup`; none of a name that does not resolve: it may later.

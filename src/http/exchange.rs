@@ -59,11 +59,6 @@ impl Exchange {
         self.step == Step::Over
     }
 
-    /// No request has come yet.
-    pub fn is_waiting(&self) -> bool {
-        self.step == Step::Request
-    }
-
     /// Whether bytes from the connection are of use. While the answer leaves they are not.
     pub fn reads(&self) -> bool {
         matches!(self.step, Step::Request | Step::Ending)
@@ -144,7 +139,7 @@ mod tests {
         let at = |ms| Time::from_millis(ms);
         let mut exchange = Exchange::new(at(0));
         exchange.received(b"GET / HTTP/1.1\r\nHost: loc", None, at(1), none);
-        assert!(exchange.is_waiting() && exchange.unsent().is_empty());
+        assert!(exchange.step == Step::Request && exchange.unsent().is_empty());
         exchange.received(b"alhost\r\n\r\nmore", None, at(2), |request| {
             assert!(request.is_ok());
             b"answer".to_vec()

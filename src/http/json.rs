@@ -3,8 +3,8 @@
 
 use super::limit::{Direction, Limit};
 use super::monitor::{Point, View};
+use super::number::seconds;
 use crate::session::Cause;
-use crate::time::SEC;
 use crate::tunnel::stats::{PathStats, SessionStats};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use serde_json::{Map, Value, json};
@@ -89,10 +89,6 @@ pub fn render(view: &View, sessions: &(Vec<SessionStats>, usize), history: bool)
         text.push('}');
     }
     text
-}
-
-fn seconds(us: u64) -> f64 {
-    us as f64 / SEC as f64
 }
 
 fn path(path: &PathStats) -> Value {

@@ -171,6 +171,14 @@ pub enum Contact {
 }
 
 impl Contact {
+    /// Of an end whose address is not known, what follows its name in a sentence.
+    pub fn why_not_found(self) -> &'static str {
+        match self {
+            Contact::NotFound => "was not found yet: the rendezvous server knows of none",
+            _ => "was not found yet: its name cannot be resolved",
+        }
+    }
+
     /// Whether this end wants an answer and gets none.
     pub fn is_missed(self) -> bool {
         match self {
@@ -245,11 +253,8 @@ fn missed(contact: Contact) -> String {
             number::span(span)
         ),
         Contact::Unanswered(None) => "The other end has not answered yet.".into(),
-        Contact::NotFound => {
-            "The other end was not found yet: the rendezvous server knows of none.".into()
-        }
-        Contact::Unresolved => {
-            "The other end was not found yet: its name cannot be resolved.".into()
+        Contact::NotFound | Contact::Unresolved => {
+            format!("The other end {}.", contact.why_not_found())
         }
         Contact::SilentFor(span) => format!(
             "The other end does not answer: silent for {}.",

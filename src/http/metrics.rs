@@ -4,8 +4,9 @@
 
 use super::limit::Limit;
 use super::monitor::{CLASSES, View};
+use super::number::seconds;
 use crate::session::Cause;
-use crate::time::SEC;
+
 use std::fmt::{Display, Write};
 
 /// What a family of metrics is.
@@ -100,10 +101,6 @@ pub fn render(view: &View, open: bool) -> String {
     text.text
 }
 
-fn seconds(us: u64) -> f64 {
-    us as f64 / SEC as f64
-}
-
 fn daemon(text: &mut Text, view: &View) {
     text.family(
         "build",
@@ -128,7 +125,7 @@ fn daemon(text: &mut Text, view: &View) {
         "healthy",
         Kind::Gauge,
         "",
-        "1 if /healthy says 200; 0 where the configured other end is silent.",
+        "1 if /healthy says 200; 0 where the configured other end is not found, or does not answer.",
         u8::from(view.health.good),
     );
     text.family(

@@ -21,7 +21,7 @@ pub const CLASSES: [f64; 8] = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.
 /// The longest turn is that of the last one to two such spans, microseconds.
 const LONGEST_SPAN: u64 = 30 * SEC;
 
-/// What does not change while the daemon runs.
+/// What the configuration says of the daemon.
 #[derive(Clone, Debug)]
 pub struct Site {
     pub version: &'static str,
@@ -171,6 +171,11 @@ impl Monitor {
             history: VecDeque::new(),
             turns: Turns::default(),
         }
+    }
+
+    /// The configuration was read again.
+    pub fn set_site(&mut self, site: Site) {
+        self.site = site;
     }
 
     pub fn site(&self) -> &Site {
@@ -337,11 +342,8 @@ fn contact(site: &Site, snapshot: &Snapshot) -> Contact {
 fn health(site: &Site, snapshot: &Snapshot, contact: Contact) -> Health {
     let sessions = number_of(snapshot.sessions.live(), "session");
     let why = match (contact, snapshot.peer) {
-        (Contact::NotFound, _) => {
-            "the other end was not found yet: the rendezvous server knows of none".into()
-        }
-        (Contact::Unresolved, _) => {
-            "the other end was not found yet: its name cannot be resolved".into()
+        (Contact::NotFound | Contact::Unresolved, _) => {
+            format!("the other end {}", contact.why_not_found())
         }
         (_, Some(peer)) => {
             let does = match contact {

@@ -2,6 +2,11 @@
 
 use crate::time::SEC;
 
+/// Microseconds as seconds, for programs.
+pub fn seconds(us: u64) -> f64 {
+    us as f64 / SEC as f64
+}
+
 /// A rate in bytes per second, as `41.2 Mbit/s`.
 pub fn rate(bytes_per_second: f64) -> String {
     let bits = bytes_per_second * 8.0;

@@ -247,33 +247,15 @@ impl Tunnel {
         packet: &mut [u8],
         now: Time,
     ) {
-        let entry = &mut self.sessions[id as usize];
-        let lane = &mut self.lanes[entry.session.path as usize];
+        let entry = &self.sessions[id as usize];
         if let State::Reset { .. } = entry.session.state {
             return;
         }
-        if entry.session.state == State::Halfway {
-            let patience = begins_within(lane);
-            if now.since(entry.session.heard_at) >= patience {
-                // the path was silent, and its other end begins again with the first
-                (entry.early, entry.early_since) = (0, now);
-            }
-            // what is repeated may be a copy that somebody held back
-            let tells = entry.goes_on(packet) && now.since(entry.early_since) >= patience;
-            entry.early += usize::from(tells);
-            let begins = has_first(packet) && !entry.first_came;
-            if entry.early >= BEGIN_PACKETS && !begins {
-                return self.abort(id, Cause::Restarted, now);
-            }
-            if let Some(source) = entry.begun_by {
-                if !self.sources.has_room(source, packet.len()) && !begins {
-                    return;
-                }
-                entry.first_came |= begins;
-                self.sources.keep(source, packet.len());
-            }
-            entry.halfway_bytes += packet.len();
+        if entry.session.state == State::Halfway && !self.keeps_early(id, packet, now) {
+            return;
         }
+        let entry = &mut self.sessions[id as usize];
+        let lane = &mut self.lanes[entry.session.path as usize];
         if self.packets.sealed() {
             let glance = Glance::of(packet);
             entry.trace.note(&glance);
@@ -315,6 +297,33 @@ impl Tunnel {
         if let Some(lane) = lane {
             self.wake(lane);
         }
+    }
+
+    /// Whether a packet of a session that has not dialled yet is taken. One whose beginning should have come by now ends.
+    fn keeps_early(&mut self, id: u32, packet: &[u8], now: Time) -> bool {
+        let entry = &mut self.sessions[id as usize];
+        let patience = begins_within(&self.lanes[entry.session.path as usize]);
+        if now.since(entry.session.heard_at) >= patience {
+            // the path was silent, and its other end begins again with the first
+            (entry.early, entry.early_since) = (0, now);
+        }
+        // what is repeated may be a copy that somebody held back
+        let tells = entry.goes_on(packet) && now.since(entry.early_since) >= patience;
+        entry.early += usize::from(tells);
+        let begins = has_first(packet) && !entry.first_came;
+        if entry.early >= BEGIN_PACKETS && !begins {
+            self.abort(id, Cause::Restarted, now);
+            return false;
+        }
+        if let Some(source) = entry.begun_by {
+            if !self.sources.has_room(source, packet.len()) && !begins {
+                return false;
+            }
+            entry.first_came |= begins;
+            self.sources.keep(source, packet.len());
+        }
+        entry.halfway_bytes += packet.len();
+        true
     }
 
     /// A packet of a session that is not (or no longer) in the table.
@@ -360,38 +369,47 @@ impl Tunnel {
                 Owner::Nobody => {}
             }
         }
-        let begins = self.settings.accepts && begins_session(packet);
-        if begins && self.is_from_before(from) {
+        if self.settings.accepts && begins_session(packet) {
+            return self.on_beginning(from, local, conv, packet, now);
+        }
+        self.counters.unknown += 1;
+        log::debug!("{conv:08x}: {from} has a session that is not known here");
+        self.reset(from, local, conv, now);
+    }
+
+    /// A packet that another end may begin a session with: it does if its sender has proven their address and has room.
+    fn on_beginning(
+        &mut self,
+        from: SocketAddr,
+        local: Option<IpAddr>,
+        conv: u32,
+        packet: &mut [u8],
+        now: Time,
+    ) {
+        if self.is_from_before(from) {
             self.counters.replayed += 1;
             let what = "it was sent before its sender has last answered";
             return self.complaints.say(now, from, what);
         }
-        if begins && !self.is_proven(from) {
+        if !self.is_proven(from) {
             let packet = Packet::new(from, local, packet, self.number, now);
             if self.waiting.put(packet, now) {
                 self.prove(from, local, now);
             }
             return;
         }
-        if begins && !has_dial(packet) && !self.sources.admits(source(from)) {
+        if !has_dial(packet) && !self.sources.admits(source(from)) {
             // without a word, which would end it: its dial may still come
             self.counters.unknown += 1;
             let what = "too many sessions wait for their dial";
             return self.complaints.say(now, from, what);
         }
-        if begins {
-            match self.refusal(from) {
-                None => {
-                    let id = self.insert(from, conv, false, now);
-                    return self.on_packet(id, local, packet, now);
-                }
-                Some(why) => self.complaints.say(now, from, why),
-            }
-        } else {
-            self.counters.unknown += 1;
+        if let Some(why) = self.refusal(from) {
+            self.complaints.say(now, from, why);
+            return self.reset(from, local, conv, now);
         }
-        log::debug!("{conv:08x}: {from} has a session that is not known here");
-        self.reset(from, local, conv, now);
+        let id = self.insert(from, conv, false, now);
+        self.on_packet(id, local, packet, now);
     }
 
     /// Why a source may not begin one more session.

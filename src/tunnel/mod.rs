@@ -142,11 +142,11 @@ struct Entry {
     /// and the bytes of those that were kept.
     early: usize,
     early_since: Time,
+    furthest: u32,
+    halfway_bytes: usize,
     /// Likewise: its first segment has come; and since when it waits for its dial while the path is not silent.
     first_came: bool,
     waits_since: Time,
-    furthest: u32,
-    halfway_bytes: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -323,7 +323,7 @@ impl Tunnel {
             }
         }
         l.path.sessions += 1;
-        let paced = self.settings.rate.control && self.settings.kcp.nc;
+        let paced = self.settings.rate.control;
         let mut conversation = Conversation::new(
             conv,
             &self.settings.kcp,

@@ -82,6 +82,11 @@ impl Registry {
         }
     }
 
+    /// How long a registration holds from its next refresh on, microseconds.
+    pub fn set_lasts(&mut self, lasts: u64) {
+        self.lasts = lasts;
+    }
+
     pub fn len(&self) -> usize {
         self.services.len()
     }

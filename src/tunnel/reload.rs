@@ -12,6 +12,7 @@ impl Tunnel {
     /// Old keys are accepted for `timeout` more.
     pub fn reload(&mut self, now: Time, settings: Settings) {
         self.settings.timeout = settings.timeout;
+        self.meeting.set_lasts(settings.timeout);
         self.settings.linger = settings.linger;
         self.settings.keepalive = settings.keepalive;
         self.settings.time_wait = settings.time_wait;

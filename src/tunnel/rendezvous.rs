@@ -82,6 +82,13 @@ impl Meetings {
         }
     }
 
+    /// How long a registration holds from now on, microseconds.
+    pub fn set_lasts(&mut self, lasts: u64) {
+        if let Some(registry) = &mut self.registry {
+            registry.set_lasts(lasts);
+        }
+    }
+
     pub fn registrations(&self) -> usize {
         self.registry.as_ref().map_or(0, |registry| registry.len())
     }
@@ -317,7 +324,8 @@ impl Tunnel {
         false
     }
 
-    /// Whether the rendezvous server has left some messages in a row without an answer.
+    /// Whether the rendezvous server has left some messages in a row without an answer. To a server it never answers once that
+    /// is registered: its name is looked up now and then for that.
     pub fn rendezvous_is_silent(&self) -> bool {
         self.meeting.through.is_some() && self.meeting.asked >= MISSED as u32
     }

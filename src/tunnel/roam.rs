@@ -141,7 +141,7 @@ fn lead(ts: u32, now: Time) -> u32 {
     ts.wrapping_sub(now.millis() as u32)
 }
 
-/// What the last good packet of a session has told of the other end's state.
+/// What a session's packets have told of the other end's state so far.
 #[derive(Default)]
 pub(super) struct Trace {
     /// The first timestamp, and the first that came after the other end had something of ours.
