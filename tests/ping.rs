@@ -303,7 +303,11 @@ fn an_interrupt_ends_with_the_summary() {
 #[test]
 fn what_cannot_be_pinged_has_its_message() {
     for (config, status, part) in [
-        (plan().server, 2, "has no udp_connect or rendezvous_server to ping"),
+        (
+            plan().server,
+            2,
+            "has no udp_connect or rendezvous_server to ping",
+        ),
         (Map::new(), 2, "no address at all"),
         (
             {

@@ -181,6 +181,17 @@ fn apart(after_loss: f64) -> u32 {
 /// The longest that an ack waits. Senders allow for it: see `rate`.
 pub const DELAY_MOST: u64 = 6 * MS;
 
+/// After a gap acks wait only this long, microseconds: the sender learns of a loss from them.
+const PROMPT: u64 = MS;
+
+/// How long the acks of a packet may wait, microseconds. `gap`: it came after a number was left out.
+pub fn delay_after(gap: bool, srtt: u64) -> u64 {
+    match gap {
+        true => PROMPT.min(delay(srtt)),
+        false => delay(srtt),
+    }
+}
+
 /// How long an ack may wait for company on a path of this round trip, whole milliseconds in microseconds: a fraction of
 /// what recovery and the other end's measurement take anyway.
 pub fn delay(srtt: u64) -> u64 {

@@ -21,7 +21,7 @@ pub use acks::DELAY_MOST;
 use engine::{Engine, Tap};
 use heard::Heard;
 use inbound::Inbound;
-use paced::{PROMPT, Paced, Packet, TELL_AGAIN, TELLS, WINDOW_ASK, Why};
+use paced::{Paced, Packet, TELL_AGAIN, TELLS, WINDOW_ASK, Why};
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::rc::Rc;
@@ -261,9 +261,8 @@ impl Conversation {
             paced.read_since_told = 0;
         }
         if owes {
-            let usual = acks::delay(path.rate.srtt());
             let gap = std::mem::take(&mut self.order.gap);
-            let delay = if gap { PROMPT.min(usual) } else { usual };
+            let delay = acks::delay_after(gap, path.rate.srtt());
             paced.acks.schedule(delay, now.time);
         }
     }

@@ -22,8 +22,6 @@ const MOST_COPIES: usize = 8;
 /// Small segments that ride along in a later datagram, together at most so many bytes.
 const ALONG_BYTES: usize = 600;
 const ALONG_SEGMENT: usize = 300;
-/// After a gap acks wait only this long, microseconds: the sender learns of a loss from them.
-pub(super) const PROMPT: u64 = MS;
 /// How often to ask for a window that stays closed, at first and at most.
 pub(super) const WINDOW_ASK: u64 = 200 * MS;
 const WINDOW_ASK_MOST: u64 = 5_000 * MS;
