@@ -131,6 +131,8 @@ pub struct Read {
     pub dial: bool,
     /// `output` has more, or its end.
     pub deliver: bool,
+    /// A keepalive wants an answer.
+    asked: bool,
 }
 
 pub struct Session {
@@ -495,6 +497,10 @@ impl Session {
             };
             self.take(&scratch[..n], &mut read, spares)?;
         }
+        // who has said more since does not wait for the answer, and may have forgotten the session by now
+        if read.asked && !self.remote_finished && self.conversation.peek().is_none() {
+            self.keepalive(spares);
+        }
         if any && self.forgotten_at.is_none() {
             self.conversation.after_reading(now);
         }
@@ -548,8 +554,7 @@ impl Session {
                     self.remote_finished = true;
                     read.deliver = true;
                 }
-                Item::Keepalive if !self.opener => self.keepalive(spares),
-                Item::Keepalive => {}
+                Item::Keepalive => read.asked = !self.opener,
             }
         }
         Ok(())

@@ -342,3 +342,26 @@ fn a_rest_that_was_cut_off_is_read_and_ends_with_a_reset() {
         assert!(!tcp.fin_received);
     }
 }
+
+/// A keepalive in the middle of such a rest is read when the other end has long said more, and forgotten the session.
+#[test]
+fn a_keepalive_in_a_rest_does_not_cut_it_off() {
+    for paced in [true, false] {
+        let mut world = World::new(Options {
+            method: Some(Method::Chacha20Poly1305Ietf),
+            tune: Some(Box::new(move |settings| {
+                settings.timeout = 60 * SEC;
+                settings.time_wait = 5 * SEC;
+                settings.rate.control = paced;
+                settings.rate.down = Some(12_500.0);
+            })),
+            ..Options::default()
+        });
+        let all = |bytes| Role::Send { bytes, fin: true };
+        world.allowed = 600_000;
+        let (id, conv) = world.connect(all(700_000), all(10));
+        world.at(world.now.after(25 * SEC), 0, id, u64::MAX);
+        world.run_for(100 * SEC);
+        world.assert_clean(conv);
+    }
+}

@@ -4,10 +4,10 @@ mod sim;
 
 use kcptun::crypto::{Method, Sealing};
 use kcptun::message::{CONTROL_LEN, Control, Meeting};
-use kcptun::segment::{HEADER, Header, cmd};
+use kcptun::segment::{HEADER, Header, Segments, cmd};
 use kcptun::settings::{Rendezvous, Settings};
 use kcptun::time::{MS, SEC, Time};
-use kcptun::tunnel::{Counters, DATAGRAM_MAX, Event, Tunnel};
+use kcptun::tunnel::{Counters, DATAGRAM_MAX, Event, SessionId, Tunnel};
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
 use sim::link::Shape;
 use sim::{Options, Role, World};
@@ -467,6 +467,130 @@ fn without_a_key_a_session_that_fails_costs_its_source_no_more_than_it_has_sent_
             }
         }
     }
+}
+
+/// Sends to a server without a key in the name of somebody who has proven that address a day ago, and is gone.
+struct Forger {
+    server: Tunnel,
+    now: Time,
+    came: usize,
+    went: usize,
+    /// Of the segments that were sent there.
+    highest: u32,
+    services: Vec<SessionId>,
+}
+
+impl Forger {
+    const VICTIM: &str = "192.0.2.9:9";
+
+    fn new() -> Forger {
+        Forger {
+            server: tunnel(None, true),
+            now: Time::from_millis(86_400_000),
+            came: 0,
+            went: 0,
+            highest: 0,
+            services: Vec::new(),
+        }
+    }
+
+    fn say(&mut self, packet: &[u8]) {
+        self.came += packet.len();
+        let from = Forger::VICTIM.parse().unwrap();
+        self.server
+            .receive(self.now, from, None, &mut packet.to_vec());
+    }
+
+    /// Until `end`, with a service that has said `most` bytes by then.
+    fn run(&mut self, end: Time, most: usize) {
+        let (mut said, mut out) = (0, [0; DATAGRAM_MAX + 100]);
+        loop {
+            while let Some(event) = self.server.event() {
+                if let Event::Dial(id) = event {
+                    self.server.dialled(self.now, id);
+                    self.services.push(id);
+                }
+            }
+            for id in &self.services {
+                loop {
+                    let n = self.server.input(*id).len().min(most - said);
+                    self.server.filled(self.now, *id, n);
+                    said += n;
+                    if n == 0 {
+                        break;
+                    }
+                }
+            }
+            while let Some((len, _)) = self.server.transmit(self.now, &mut out) {
+                self.went += len;
+                let pushes = Segments::new(&out[..len]).flatten();
+                let pushes = pushes.filter(|(h, _)| h.cmd == cmd::PUSH);
+                self.highest = pushes.map(|(h, _)| h.sn).fold(self.highest, u32::max);
+            }
+            let Some(at) = self.server.deadline().filter(|at| *at <= end) else {
+                self.now = end;
+                return;
+            };
+            self.now = self.now.max(at);
+            self.server.advance(self.now);
+        }
+    }
+}
+
+#[test]
+fn without_a_key_a_forged_connection_sends_its_source_a_banner_some_times() {
+    for banner in [0, 40, 1_000] {
+        let mut forger = Forger::new();
+        forger.say(&pushed(1, 0, &[0, 0, 0, 4]));
+        let end = forger.now.after(1_000 * SEC);
+        forger.run(end, banner);
+        assert_eq!(forger.server.sessions(), 0);
+        let (went, most) = (forger.went, 25 * (HEADER + 4 + banner));
+        assert!(went <= most, "{banner}: {went} bytes");
+    }
+}
+
+/// Nor does a transfer go on that somebody else acknowledges, who may see at the service how far it is.
+#[test]
+fn without_a_key_who_was_there_once_is_not_flooded() {
+    let mut forger = Forger::new();
+    forger.say(&pushed(1, 0, &[0, 0, 0, 4]));
+    for _ in 0..500 {
+        let end = forger.now.after(20 * MS);
+        forger.run(end, 10_000_000);
+        let header = Header {
+            conv: 1,
+            cmd: cmd::WINS,
+            una: forger.highest.saturating_sub(20),
+            wnd: u16::MAX,
+            ..Header::default()
+        };
+        forger.say(&header.to_wire());
+    }
+    assert!(forger.went <= 300_000, "{} bytes", forger.went);
+    // its owner is back, and it goes on
+    let (now, before) = (forger.now, forger.went);
+    let owner = Forger::VICTIM.parse().unwrap();
+    sim::prove(&mut forger.server, now, owner, None);
+    forger.run(now.after(SEC), 0);
+    assert!(forger.went > before + 50_000, "{} bytes", forger.went);
+}
+
+/// A NAT gives the client another port between its dial and a copy of that: two sessions of one number would be one stream
+/// at the client.
+#[test]
+fn without_a_key_a_number_is_not_begun_from_two_ports_of_a_source() {
+    let mut server = tunnel(None, true);
+    let now = Time::from_millis(10);
+    sim::prove(&mut server, now, "192.0.2.9:10".parse().unwrap(), None);
+    let dial = pushed(7, 0, &[0, 0, 0, 4]);
+    hand_in(&mut server, now, "192.0.2.9:9", &dial);
+    // told that it is not known
+    assert_eq!(hand_in(&mut server, now, "192.0.2.9:10", &dial), 1);
+    assert_eq!(server.counters().begun_there, 1);
+    // another client may have that number
+    hand_in(&mut server, now, "192.0.2.1:1000", &dial);
+    assert_eq!(server.counters().begun_there, 2);
 }
 
 /// There is no room for what comes before a lost dial; the dial itself is repeated, and has its place.

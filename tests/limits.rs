@@ -352,3 +352,20 @@ fn counters_add_up_at_both_ends() {
     assert!(peer.counters.sent_bytes > server.counters.received_bytes);
     assert!(server.counts.received <= peer.counts.sent && server.counts.received > 1500);
 }
+
+/// At an end that opens and accepts, the other end's first session comes when its own are over.
+#[test]
+fn counters_only_grow() {
+    let mut world = World::new(sim::Options {
+        both: true,
+        ..sim::Options::default()
+    });
+    let all = |bytes| Role::Send { bytes, fin: true };
+    world.connect_at(0, all(1_000_000), all(1_000_000));
+    assert!(world.run_to_rest(100 * SEC));
+    let before = world.ends[0].tunnel.snapshot(world.now).counts;
+    world.connect_at(1, all(10), all(10));
+    assert!(world.run_to_rest(100 * SEC));
+    let after = world.ends[0].tunnel.snapshot(world.now).counts;
+    assert!(after.received >= before.received && after.sent >= before.sent);
+}

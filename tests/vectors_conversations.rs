@@ -475,7 +475,10 @@ fn a_recorded_client_gets_its_dialogue_from_our_server() {
         // the recorded client has not acknowledged the eof that its own server never said
         let gave_up = Control::Reset(conversation.conv());
         let mut answers = ours.controls();
-        answers.retain(|control| *control != gave_up);
+        // without a key it is asked whether it is still there, and in a recording it does not answer
+        let asks = |control: &Control| matches!(control, Control::Ping(_));
+        assert!(answers.iter().filter(|control| asks(control)).count() < 20);
+        answers.retain(|control| *control != gave_up && !asks(control));
         assert_eq!(answers, recorded, "{name}: pongs");
         let conv = conversation.conv();
         for packet in ours.sent.iter().filter(|p| Control::read(p).is_none()) {

@@ -12,6 +12,9 @@ use std::collections::VecDeque;
 /// The longest wait between two attempts on a path that is silent: how soon its return is noticed.
 const LONGEST_WAIT: u64 = 400 * MS;
 
+/// The longest wait to an end that may not be there.
+const WARY_WAIT: u64 = 60_000 * MS;
+
 /// Datagrams that took longer were held back by somebody, or by a machine that slept: they say nothing of the path.
 const LONGEST_RTT: u64 = 10_000 * MS;
 /// The longest first wait, whatever round trips such datagrams have feigned.
@@ -70,9 +73,15 @@ pub struct Flight {
     neighbours: [u32; 4],
     /// Timeouts in a row without an ack.
     timeouts: u32,
+    /// The other end may not be there at all: before anything of ours has arrived, attempts become ever rarer.
+    wary: bool,
 }
 
 impl Flight {
+    pub fn be_wary(&mut self) {
+        self.wary = true;
+    }
+
     /// The number that the next new segment gets.
     pub fn next(&self) -> u32 {
         self.first.wrapping_add(self.segments.len() as u32)
@@ -327,7 +336,10 @@ impl Flight {
             return (!self.log.is_empty()).then(|| self.last_sent.after(rate.timeout()));
         }
         // a crowd that tried every 400 ms could fill a slow line with nothing but that
-        let longest = LONGEST_WAIT * (1 + sessions as u64 / 8).min(25);
+        let longest = match self.wary && !self.has_arrived() {
+            true => WARY_WAIT,
+            false => LONGEST_WAIT * (1 + sessions as u64 / 8).min(25),
+        };
         let timeout = rate.timeout().min(LONGEST_TIMEOUT);
         let wait = timeout << self.timeouts.min(8);
         Some(self.last_sent.after(wait.min(longest.max(timeout))))

@@ -173,6 +173,13 @@ impl Conversation {
         self.engine.set_windows(send, receive);
     }
 
+    /// Anybody may have begun it in another's name: until something of ours has arrived it is not repeated for long.
+    pub fn be_wary(&mut self) {
+        if let Driver::Paced(paced) = &mut self.driver {
+            paced.flight.be_wary();
+        }
+    }
+
     /// Size of the largest packet, bytes.
     pub fn mtu(&self) -> usize {
         self.mtu

@@ -193,7 +193,7 @@ impl Tunnel {
                 self.answer(from, local, &Control::Pong(ts).to_wire());
                 // whoever pings may dial soon: the proof shall be there by then. Nobody gets more than they sent
                 let paid = self.packets.sealed() || packet.len() >= 2 * CONTROL_LEN;
-                if self.settings.accepts && paid && !self.is_proven(from) {
+                if self.settings.accepts && paid && !self.is_proven_enough(from) {
                     self.prove(from, local, now);
                 }
             }
@@ -287,7 +287,8 @@ impl Tunnel {
         }
         entry.session.heard_at = now;
         lane.hear(local, now);
-        let addr = entry.addr;
+        let (addr, lane) = (entry.addr, entry.session.path);
+        self.ask_for_credit(lane, now);
         self.hear_peer(addr, now);
         // before reading, which may end the session: what KCP put out must not leave as another's
         self.take_packets(id, now);
@@ -343,6 +344,12 @@ impl Tunnel {
             true => self.ended.address(from, conv),
             false => from,
         };
+        if at != from && has_dial(packet) {
+            // a late copy, which nobody waits for; or somebody has drawn the same number, and must not be told that it arrived
+            self.counters.replayed += 1;
+            let what = "it may be of a session that has ended at another address";
+            return self.complaints.say(now, from, what);
+        }
         match self.ended.answer(at, conv, RESET_PAUSE, now) {
             Some(Ending::Clean { una }) => {
                 return self.acknowledge_again(from, local, una, packet);
@@ -386,6 +393,10 @@ impl Tunnel {
         packet: &mut [u8],
         now: Time,
     ) {
+        if !self.packets.sealed() && self.has_begun_elsewhere(from, conv) {
+            // its sender's port is another one now: two of a number would become one stream there
+            return self.reset(from, local, conv, now);
+        }
         if self.is_from_before(from) {
             self.counters.replayed += 1;
             let what = "it was sent before its sender has last answered";
@@ -410,6 +421,15 @@ impl Tunnel {
         }
         let id = self.insert(from, conv, false, now);
         self.on_packet(id, local, packet, now);
+    }
+
+    /// Whether a source has a session of this number at another of its ports.
+    fn has_begun_elsewhere(&self, from: SocketAddr, conv: u32) -> bool {
+        let mut all = self.live.range((conv, 0)..=(conv, u32::MAX));
+        all.any(|(_, id)| {
+            let entry = self.sessions.get(*id as usize);
+            entry.is_some_and(|e| e.begun_by == Some(source(from)))
+        })
     }
 
     /// Why a source may not begin one more session.

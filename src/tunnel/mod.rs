@@ -13,6 +13,7 @@
 //!
 //! Here is who holds what, and what follows from a packet or a timer; in `transmit`, which datagram leaves next.
 
+mod credit;
 mod ending;
 mod flood;
 mod hello;
@@ -38,6 +39,7 @@ use crate::settings::Settings;
 use crate::throttle::PerSecond;
 use crate::time::{MS, SEC, Time};
 use crate::timer::Wheel;
+use credit::Credit;
 use flood::Flood;
 use hello::Hello;
 use inbound::Complaints;
@@ -120,6 +122,7 @@ struct Lane {
     /// When it was heard again after silence.
     alive_since: Time,
     at: Whereabouts,
+    credit: Credit,
 }
 
 /// A packet that is ready to leave.
@@ -316,7 +319,7 @@ impl Tunnel {
         let l = &mut self.lanes[lane as usize];
         if l.path.sessions == 0 {
             l.at.forget_clock();
-            if !opener && !std::mem::replace(&mut l.at.used, true) {
+            if !opener && !std::mem::replace(&mut l.at.used, true) && !l.path.rate.has_delivered() {
                 // it was proven a while ago, and that pause says nothing
                 let limits = self.settings.rate.limits();
                 l.path = Path::new(addr, self.packets.overhead(), limits, now);
@@ -334,6 +337,8 @@ impl Tunnel {
         );
         if opener {
             conversation.widen();
+        } else if !self.packets.sealed() {
+            conversation.be_wary();
         }
         let session = Session::new(conversation, lane, opener, &mut self.spares, now);
         let id = self.sessions.insert(Entry {
@@ -378,6 +383,7 @@ impl Tunnel {
             heard_at: now,
             alive_since: now,
             at: Whereabouts::default(),
+            credit: Credit::default(),
         }) as u32;
         self.addresses.insert(addr, lane);
         lane

@@ -403,6 +403,34 @@ impl Tunnel {
         due.min()
     }
 
+    /// Notes what a session sends to an address that others could speak for, and has its owner show anew that it is there.
+    pub(super) fn charge(&mut self, lane: u32, bytes: usize, now: Time) {
+        let l = &mut self.lanes[lane as usize];
+        if self.packets.sealed() || self.peer == Some(l.path.addr) {
+            return;
+        }
+        l.credit.charge(bytes);
+        self.ask_for_credit(lane, now);
+    }
+
+    /// Asks for a new proof, if it is time.
+    pub(super) fn ask_for_credit(&mut self, lane: u32, now: Time) {
+        let l = &mut self.lanes[lane as usize];
+        if l.credit.asks(l.path.rate.srtt(), now) {
+            let addr = l.path.addr;
+            let cookie = self.cookies.now(addr, now);
+            self.answer(addr, None, &Control::Ping(cookie).to_wire());
+        }
+    }
+
+    /// The sessions of a path have waited for a proof.
+    fn go_on(&mut self, lane: u32, now: Time) {
+        for id in self.ids_of(|entry| entry.is_on(lane)) {
+            self.touch(id, now);
+        }
+        self.wake(lane);
+    }
+
     /// Sends a ping that only who receives at this address can answer.
     pub(super) fn prove(&mut self, addr: SocketAddr, local: Option<IpAddr>, now: Time) {
         if self.cookies.asked.admit(PROOFS_A_SECOND, now) {
@@ -414,6 +442,13 @@ impl Tunnel {
     pub(super) fn is_proven(&self, addr: SocketAddr) -> bool {
         let lane = self.addresses.get(&addr);
         lane.is_some_and(|lane| self.lanes[*lane as usize].at.proven)
+    }
+
+    /// Whether it is, and sessions there do not wait for another proof.
+    pub(super) fn is_proven_enough(&self, addr: SocketAddr) -> bool {
+        let lane = self.addresses.get(&addr);
+        let lane = lane.map(|lane| &self.lanes[*lane as usize]);
+        lane.is_some_and(|lane| lane.at.proven && !lane.credit.is_spent())
     }
 
     /// Whether the datagram at hand was sent before the one that has proven its address: somebody has recorded it, even if it
@@ -439,6 +474,9 @@ impl Tunnel {
             let at = &mut self.lanes[lane as usize].at;
             (at.proven, at.proof) = (true, self.number);
             self.lanes[lane as usize].hear(local, now);
+            if self.lanes[lane as usize].credit.renew(now) {
+                self.go_on(lane, now);
+            }
             self.rest_lane(lane);
         }
         let packets = self.waiting.take(from);
@@ -622,6 +660,6 @@ impl Entry {
 impl Lane {
     /// Whether sessions may send to its address.
     pub(super) fn reaches(&self) -> bool {
-        !self.at.homeless
+        !self.at.homeless && !self.credit.is_spent()
     }
 }

@@ -137,13 +137,7 @@ impl Tunnel {
             }
             // the next may be as long as a packet of this path can be
             Kind::Bulk(lane) if first.len == self.lanes[lane as usize].mtu => {
-                // a session that was at an address of the other family may have longer ones
-                let next = *self.lanes[lane as usize].ready.front()?;
-                let session = &self.sessions[next as usize].session;
-                if session.conversation.mtu() > most {
-                    return None;
-                }
-                self.build_from(lane, now, out)?.len
+                self.build_from(lane, most, now, out)?.len
             }
             Kind::Urgent => self.build_urgent_for(first.addr, most, now, out)?,
             Kind::Bulk(_) | Kind::Alone => return None,
@@ -171,7 +165,7 @@ impl Tunnel {
         }
         while let Some(lane) = self.active.pop_front() {
             self.lanes[lane as usize].active = false;
-            if let Some(next) = self.build_from(lane, now, out) {
+            if let Some(next) = self.build_from(lane, usize::MAX, now, out) {
                 return Some(next);
             }
         }
@@ -222,6 +216,8 @@ impl Tunnel {
             clock(&self.settings, now),
             out,
         );
+        let lane = session.path;
+        self.charge(lane, len, now);
         self.touch(id, now);
         self.release(id);
         (len > 0).then_some((len, addr))
@@ -247,8 +243,9 @@ impl Tunnel {
         Some(len)
     }
 
-    /// The next bulk packet of a path, if its rate allows one.
-    fn build_from(&mut self, lane: u32, now: Time, out: &mut [u8]) -> Option<Next> {
+    /// The next bulk packet of a path, if its rate allows one and it is no longer than `most`: a session that was at an address
+    /// of the other family may have longer ones.
+    fn build_from(&mut self, lane: u32, most: usize, now: Time, out: &mut [u8]) -> Option<Next> {
         loop {
             let l = &mut self.lanes[lane as usize];
             if l.ready.is_empty() || !l.reaches() {
@@ -260,8 +257,13 @@ impl Tunnel {
                 self.wheel.set(lane_key(lane), release);
                 return None;
             }
-            let id = l.ready.pop_front()?;
-            self.sessions[id as usize].session.in_ready = false;
+            let id = *l.ready.front()?;
+            let session = &mut self.sessions[id as usize].session;
+            if !session.state.is_over() && session.conversation.mtu() > most {
+                return None;
+            }
+            l.ready.pop_front();
+            session.in_ready = false;
             if let Some(built) = self.build(id, Priority::Bulk, now, out) {
                 self.wake(lane);
                 return Some(Next::unasked(built, Kind::Bulk(lane)));
@@ -309,19 +311,22 @@ impl Tunnel {
         if packets.is_empty() {
             return;
         }
-        let lane: &mut Lane = &mut self.lanes[entry.session.path as usize];
+        let (path, addr) = (entry.session.path, entry.addr);
+        let lane: &mut Lane = &mut self.lanes[path as usize];
         lane.path.sent_at = now;
         // KCP repeats what finds no room
         let room = match lane.reaches() {
             true => CONTROL_MOST.saturating_sub(self.control.len()),
             false => 0,
         };
-        self.control
-            .extend(packets.into_iter().take(room).map(|packet| Answer {
-                addr: entry.addr,
+        for packet in packets.into_iter().take(room) {
+            self.charge(path, packet.len(), now);
+            self.control.push_back(Answer {
+                addr,
                 asked: None,
                 packet,
-            }));
+            });
+        }
     }
 }
 

@@ -1,0 +1,102 @@
+//! Without a key: how much is sent to an address whose owner has not shown anew that it receives there. Whoever is there
+//! shows it again and again while a transfer lasts; somebody who was there once is not flooded in answer to datagrams that
+//! others forge in that name. When to ask is said here, how is in `roam`.
+
+use crate::time::{MS, SEC, Time};
+
+/// Bytes at least, and after a pause of so many microseconds at most: six times what leaves in a first round trip.
+const LEAST: u64 = 256 * 1024;
+const PAUSE: u64 = 60 * SEC;
+/// A transfer at most doubles what it sends from one round trip to the next; a pong may be lost.
+const GROWTH: u64 = 4;
+/// Less is not worth a question.
+const ASK_FROM: u64 = 16 * 1024;
+/// From one question to the next at least, microseconds, if the round trip is not longer; twice as long after each that was
+/// not answered, so many times at most.
+const ASK_PAUSE: u64 = 100 * MS;
+const DOUBLINGS: u32 = 6;
+
+/// Bytes that were sent since the last proof, and what it is good for.
+#[derive(Debug, Default)]
+pub(super) struct Credit {
+    sent: u64,
+    /// What had been sent when the last proof came, since the one before it.
+    carried: u64,
+    proven_at: Time,
+    asked_at: Time,
+    /// Questions since the last proof.
+    asked: u32,
+}
+
+impl Credit {
+    pub(super) fn charge(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    /// Nothing more may be sent before the next proof.
+    pub(super) fn is_spent(&self) -> bool {
+        self.sent >= LEAST.max(GROWTH * self.carried)
+    }
+
+    /// Whether a proof is to be asked for; then it counts as asked for. `rtt`: of the path, microseconds.
+    pub(super) fn asks(&mut self, rtt: u64, now: Time) -> bool {
+        if self.sent > 0 && now.since(self.proven_at) >= PAUSE {
+            self.carried = 0;
+        }
+        let wait = rtt.max(ASK_PAUSE) << self.asked.saturating_sub(1).min(DOUBLINGS);
+        let asks = self.sent >= ASK_FROM && now.since(self.asked_at) >= wait;
+        if asks {
+            (self.asked, self.asked_at) = (self.asked + 1, now);
+        }
+        asks
+    }
+
+    /// The address was proven. True if something may have waited for that.
+    pub(super) fn renew(&mut self, now: Time) -> bool {
+        let spent = self.is_spent();
+        (self.carried, self.sent) = (self.sent, 0);
+        (self.asked, self.proven_at) = (0, now);
+        spent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_asked_and_answers_can_be_sent_ever_more() {
+        let mut credit = Credit::default();
+        let mut now = Time::from_millis(1_000);
+        for round in 0..12 {
+            let mut left = 44_000u64 << round;
+            while left > 0 {
+                credit.charge(1_400);
+                left = left.saturating_sub(1_400);
+                assert!(!credit.is_spent(), "round {round}");
+            }
+            assert!(credit.asks(0, now));
+            assert!(!credit.asks(0, now));
+            now = now.after(100 * MS);
+            assert!(!credit.renew(now));
+        }
+    }
+
+    #[test]
+    fn who_does_not_answer_is_sent_little() {
+        let mut credit = Credit::default();
+        let now = Time::from_millis(1_000);
+        credit.charge(100_000_000);
+        assert!(credit.renew(now));
+        // what a transfer had reached is forgotten after a while
+        let late = now.after(PAUSE);
+        credit.charge(20_000);
+        assert!(credit.asks(0, late) && !credit.is_spent());
+        credit.charge(LEAST as usize);
+        assert!(credit.is_spent());
+        // and asked ever more rarely
+        let asked = (0..10_000).filter(|ms| credit.asks(0, late.after(ms * MS)));
+        assert_eq!(asked.count(), 6);
+        assert!(credit.renew(late));
+    }
+}
