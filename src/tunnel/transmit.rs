@@ -248,7 +248,11 @@ impl Tunnel {
     fn build_from(&mut self, lane: u32, most: usize, now: Time, out: &mut [u8]) -> Option<Next> {
         loop {
             let l = &mut self.lanes[lane as usize];
-            if l.ready.is_empty() || !l.reaches() {
+            if !l.reaches() {
+                self.empty(lane);
+                return None;
+            }
+            if l.ready.is_empty() {
                 return None;
             }
             let release = l.path.rate.release();
@@ -268,6 +272,14 @@ impl Tunnel {
                 self.wake(lane);
                 return Some(Next::unasked(built, Kind::Bulk(lane)));
             }
+        }
+    }
+
+    /// Nothing can be sent to a path's address: its sessions leave the queue until something can.
+    fn empty(&mut self, lane: u32) {
+        while let Some(id) = self.lanes[lane as usize].ready.pop_front() {
+            self.sessions[id as usize].session.in_ready = false;
+            self.release(id);
         }
     }
 
@@ -298,7 +310,7 @@ impl Tunnel {
         let Some(l) = self.lanes.get_mut(lane as usize) else {
             return;
         };
-        if !l.active && !l.ready.is_empty() && l.reaches() {
+        if !l.active && !l.ready.is_empty() {
             l.active = true;
             self.active.push_back(lane);
         }
