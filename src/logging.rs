@@ -52,7 +52,10 @@ pub fn init(log: &Log, loglevel: u8) -> io::Result<()> {
             let (syslog, connected) = Syslog::open();
             if let Err(error) = connected {
                 // Whoever starts the program in the foreground can do something about it.
-                let _ = writeln!(io::stderr(), "kcptun: log: no system's log yet: {error}");
+                let _ = writeln!(
+                    io::stderr(),
+                    "kcptun: log: no system's log yet ({error}): until there is one nothing is logged; with \"log\": \"/path/of/a/file\" it goes there"
+                );
             }
             builder.target(Target::Pipe(Box::new(syslog)));
             Style::Syslog

@@ -414,7 +414,7 @@ fn no_message_shows_a_secret() {
 /// A wrong psk, and what the message says of it.
 #[test]
 fn a_psk_must_be_a_key() {
-    let right = "it must be 32 bytes in base64, which is 44 characters; kcptun --genpsk makes one";
+    let right = "it must be 32 bytes in base64, which is 44 characters; copy it anew from the other end, or make one for both with kcptun --genpsk";
     for (psk, what) in [
         (&PSK[1..], "psk: has 43 characters instead of 44"),
         ("hunter2!", "psk: has 8 characters instead of 44"),

@@ -1031,6 +1031,7 @@ fn three_daemons_meet_at_a_rendezvous_server() {
         let rendezvous = Daemon::start(&keeper);
         let server = Daemon::start(&server);
         let peer = Daemon::start(&peer);
+        server.wait_for_log("answers, and registers this end");
         peer.wait_for_log(&format!("the server is at 127.0.0.1:{}", server.udp_port()));
         errand(entry, 1, 100 * KB);
         // the third is not needed any more

@@ -292,7 +292,7 @@ fn datagrams_without_the_key_and_an_end_without_an_address_are_told_of() {
             true,
             0,
             Limit::Silent,
-            "the rendezvous server knows of none",
+            "the rendezvous server does not answer, or knows of none",
         ),
         (
             End::Peer,

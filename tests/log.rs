@@ -5,7 +5,7 @@ mod harness;
 
 use harness::*;
 use serde_json::json;
-use std::io::Write;
+use std::io::{Read, Write};
 
 #[test]
 fn the_log_tells_the_story() {
@@ -96,6 +96,19 @@ fn a_server_that_never_answers_is_told_of_while_a_program_waits() {
     let mut client = connect(tunnel.entry);
     client.write_all(b"hello?").expect("sent");
     tunnel.peer.wait_for_log(" does not answer: ");
+    // it comes, and the first that is heard of it is the connection's own
+    plan.server
+        .insert("udp_bind".into(), json!(format!("127.0.0.1:{nowhere}")));
+    let server = plan.start_server();
+    tunnel.peer.wait_for_log(" answers");
+    let mut answer = [0; 6];
+    client.read_exact(&mut answer).expect("an answer");
+    server.signal(libc::SIGSTOP);
+    client.write_all(b"still there?").expect("sent");
+    tunnel.peer.wait_for_log(" has been silent for ");
+    let missed = tunnel.peer.log().matches(" does not answer: ").count();
+    assert_eq!(missed, 1, "{}", tunnel.peer.log());
+    server.signal(libc::SIGCONT);
 }
 
 #[test]

@@ -238,7 +238,7 @@ const PSK_PLACEHOLDER: &str = "YOUR KEY";
 
 /// Says what is wrong with a psk and nothing that is in it.
 fn psk_error(psk: &str, error: KeyError) -> String {
-    let right = "it must be 32 bytes in base64, which is 44 characters; kcptun --genpsk makes one";
+    let right = "it must be 32 bytes in base64, which is 44 characters; copy it anew from the other end, or make one for both with kcptun --genpsk";
     if psk.trim() == PSK_PLACEHOLDER {
         return format!(
             "psk: \"{PSK_PLACEHOLDER}\" is a placeholder; kcptun --genpsk makes a key to put there"
@@ -265,8 +265,7 @@ mod tests {
 
     #[test]
     fn a_wrong_psk_is_not_repeated() {
-        let right =
-            "it must be 32 bytes in base64, which is 44 characters; kcptun --genpsk makes one";
+        let right = "it must be 32 bytes in base64, which is 44 characters; copy it anew from the other end, or make one for both with kcptun --genpsk";
         assert_eq!(
             psk_error("hünter2", KeyError::NotBase64),
             format!("psk: has 7 characters instead of 44; {right}")

@@ -350,7 +350,7 @@ fn read_error(error: &std::io::Error) -> String {
         ErrorKind::NotFound => "no such file; it must be a configuration in JSON".into(),
         ErrorKind::IsADirectory => "is a directory; it must be a file".into(),
         ErrorKind::PermissionDenied => {
-            "permission denied; it must be readable for the user who starts kcptun".into()
+            "permission denied; it must be readable for the user that kcptun runs as".into()
         }
         _ => format!("cannot be read: {error}"),
     }

@@ -5,6 +5,7 @@ use super::report::{RunError, reason};
 use super::resolve::resolve;
 use super::signal::{Signal, Signals};
 use super::socket::{self, any_of, canonical};
+use super::target::RENDEZVOUS;
 use crate::config::{Address, Config};
 use crate::ping::{DATAGRAM, Fault, Ping, Settings};
 use crate::time::Time;
@@ -45,7 +46,7 @@ impl Options {
     pub fn new(config: &Config, count: Option<u64>, interval: Duration) -> Option<Options> {
         let (key, address) = match (&config.udp_connect, &config.rendezvous_server) {
             (Some(other), _) => ("udp_connect", other),
-            (None, Some(server)) => ("rendezvous_server", server),
+            (None, Some(server)) => (RENDEZVOUS, server),
             (None, None) => return None,
         };
         let bind = config.udp_bind.as_ref().and_then(Address::literal);
@@ -69,6 +70,7 @@ pub fn run(options: Options, out: &mut dyn Write) -> Result<bool, RunError> {
     let settings = Settings {
         name: options.address.to_string(),
         at,
+        meets: options.key == RENDEZVOUS,
         seal: options.seal,
         count: options.count,
         interval: options.interval.as_micros() as u64,

@@ -19,7 +19,8 @@ pub struct Reread {
 impl Loop {
     pub(super) fn reload(&mut self, now: Time) {
         if let Err(e) = logging::reopen() {
-            warn!("log: cannot be opened anew: {}", reason(&e));
+            let lost = "what is logged goes on to the file that was open";
+            warn!("log: cannot be opened anew: {}; {lost}", reason(&e));
         }
         let Some(reread) = &mut self.reread else {
             return warn!("SIGHUP: there is no configuration to read again");
@@ -27,7 +28,13 @@ impl Loop {
         let outcome = (reread.read)().and_then(|new| reread.present.changed_to(&new));
         let outcome = match outcome {
             Ok(outcome) => outcome,
-            Err(e) => return error!("SIGHUP: {e}; nothing is changed"),
+            Err(e) => {
+                let became = match &reread.present.user {
+                    Some(user) => format!(" (kcptun runs as {user} now)"),
+                    None => String::new(),
+                };
+                return error!("SIGHUP: {e}{became}; nothing is changed");
+            }
         };
         info!("SIGHUP: the configuration is read again");
         let known = std::mem::replace(&mut reread.present, outcome.config).warnings;

@@ -174,7 +174,9 @@ impl Contact {
     /// Of an end whose address is not known, what follows its name in a sentence.
     pub fn why_not_found(self) -> &'static str {
         match self {
-            Contact::NotFound => "was not found yet: the rendezvous server knows of none",
+            Contact::NotFound => {
+                "was not found yet: the rendezvous server does not answer, or knows of none"
+            }
             _ => "was not found yet: its name cannot be resolved",
         }
     }

@@ -36,6 +36,8 @@ pub struct Settings {
     /// The other end as the configuration writes it.
     pub name: String,
     pub at: SocketAddr,
+    /// It is not the other end, but the rendezvous server by which that is found.
+    pub meets: bool,
     pub seal: Option<(Method, Key)>,
     /// None: until `stop`.
     pub count: Option<u64>,
@@ -137,7 +139,12 @@ impl Ping {
         };
         Ping {
             rng: SmallRng::seed_from_u64(settings.seed),
-            lines: VecDeque::from([format!("pings to {place}, {seal}")]),
+            lines: VecDeque::from([match settings.meets {
+                false => format!("pings to {place}, {seal}"),
+                true => format!(
+                    "pings to the rendezvous server {place}, {seal}; whether the other end is registered there they do not tell"
+                ),
+            }]),
             settings,
             ways,
             began: now,

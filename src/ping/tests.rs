@@ -4,6 +4,7 @@ fn settings(seal: Option<(Method, Key)>, count: Option<u64>) -> Settings {
     Settings {
         name: "example.org:7".into(),
         at: "192.0.2.1:7".parse().expect("an address"),
+        meets: false,
         seal,
         count,
         interval: SEC,

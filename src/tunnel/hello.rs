@@ -96,17 +96,26 @@ impl Tunnel {
         }
     }
 
-    /// Something good came from an address. True if it is the peer's, which had never been heard.
-    pub(super) fn hear_peer(&mut self, from: SocketAddr, now: Time) -> bool {
+    /// Something good came from an address. `rtt`: how long it took if it answers a ping, ms.
+    pub(super) fn hear_peer(&mut self, from: SocketAddr, rtt: Option<u32>, now: Time) {
         if self.peer != Some(from) {
-            return false;
+            return;
         }
         self.hello.unanswered = None;
         self.hello.heard_at = now;
         if std::mem::take(&mut self.hello.silence_told) {
             log::info!("{from} answers again");
         }
-        !std::mem::replace(&mut self.hello.heard, true)
+        let first = !std::mem::replace(&mut self.hello.heard, true);
+        let level = match first {
+            true => log::Level::Info,
+            false => log::Level::Debug,
+        };
+        match rtt {
+            Some(rtt) => log::log!(level, "{from} answers after {rtt} ms"),
+            None if first => log::info!("{from} answers"),
+            None => {}
+        }
     }
 
     /// Says so when a peer that was heard is silent now.

@@ -198,9 +198,7 @@ impl Tunnel {
                 }
             }
             Some(Control::Pong(cookie)) if self.cookies.proves(from, cookie, now) => {
-                if self.hear_peer(from, now) {
-                    log::info!("{from} answers");
-                }
+                self.hear_peer(from, None, now);
                 self.on_proof(from, local, now);
             }
             Some(Control::Pong(ts)) => {
@@ -209,13 +207,7 @@ impl Tunnel {
                 {
                     let path = &mut self.lanes[*lane as usize].path;
                     path.rate.on_rtt(u64::from(rtt) * MS, now);
-                    let first = self.hear_peer(from, now);
-                    let level = if first {
-                        log::Level::Info
-                    } else {
-                        log::Level::Debug
-                    };
-                    log::log!(level, "{from} answers after {rtt} ms");
+                    self.hear_peer(from, Some(rtt), now);
                 }
             }
             Some(Control::Reset(conv)) => {
@@ -289,7 +281,7 @@ impl Tunnel {
         lane.hear(local, now);
         let (addr, lane) = (entry.addr, entry.session.path);
         self.ask_for_credit(lane, now);
-        self.hear_peer(addr, now);
+        self.hear_peer(addr, None, now);
         // before reading, which may end the session: what KCP put out must not leave as another's
         self.take_packets(id, now);
         self.read(id, now);

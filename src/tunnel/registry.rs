@@ -58,6 +58,13 @@ pub enum Registered {
     Full,
 }
 
+/// Why a client is not told where a server is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotFound {
+    Unknown,
+    TooOften,
+}
+
 /// Services and their servers.
 pub struct Registry {
     services: HashMap<Box<[u8]>, Service>,
@@ -148,15 +155,17 @@ impl Registry {
 
     /// Where the server of a service is, to be told of somebody who looks for it. None: it is not known, or its source
     /// was told too often lately.
-    pub fn find(&mut self, id: &[u8], now: Time) -> Option<Place> {
-        let place = self.services.get(id).filter(|s| s.expires > now)?.place;
-        let source = self.sources.get_mut(&source(place.seen))?;
+    pub fn find(&mut self, id: &[u8], now: Time) -> Result<Place, NotFound> {
+        let service = self.services.get(id).filter(|s| s.expires > now);
+        let place = service.ok_or(NotFound::Unknown)?.place;
+        let source = self.sources.get_mut(&source(place.seen));
+        let source = source.ok_or(NotFound::Unknown)?;
         let paid = source.paid_at.max(now).after(PUNCH_EVERY);
         if paid.since(now) > PUNCHES_AHEAD * PUNCH_EVERY {
-            return None;
+            return Err(NotFound::TooOften);
         }
         source.paid_at = paid;
-        Some(place)
+        Ok(place)
     }
 
     /// When `expire` has to be called next.
@@ -237,11 +246,11 @@ mod tests {
         assert!(!registry.prove(one.seen, token, now));
         assert!(!registry.prove(two.seen, token ^ 1 << 20, now));
         assert!(!registry.prove(two.seen, token ^ 1, now));
-        assert_eq!(registry.find(b"x", now), Some(one));
+        assert_eq!(registry.find(b"x", now), Ok(one));
         assert!(registry.prove(two.seen, token, now));
         assert!(!registry.prove(two.seen, token, now));
-        assert_eq!(registry.find(b"x", now), Some(two));
-        assert_eq!(registry.find(b"y", now), None);
+        assert_eq!(registry.find(b"x", now), Ok(two));
+        assert_eq!(registry.find(b"y", now), Err(NotFound::Unknown));
         registry.expire(now.after(61 * SEC));
         assert_eq!((registry.len(), registry.sources.len()), (1, 1));
     }
@@ -256,8 +265,8 @@ mod tests {
             Registered::Refreshed
         );
         registry.expire(start.after(700 * SEC));
-        assert!(registry.find(b"x", start.after(700 * SEC)).is_some());
-        assert!(registry.find(b"x", start.after(1000 * SEC)).is_none());
+        assert!(registry.find(b"x", start.after(700 * SEC)).is_ok());
+        assert!(registry.find(b"x", start.after(1000 * SEC)).is_err());
         registry.expire(start.after(1010 * SEC));
         assert_eq!((registry.len(), registry.sources.len()), (0, 0));
         assert_eq!(registry.deadline(), None);
@@ -271,7 +280,7 @@ mod tests {
         }
         let told = |registry: &mut Registry, now| {
             (0..90)
-                .filter(|i| registry.find(&[i % 9], now).is_some())
+                .filter(|i| registry.find(&[i % 9], now).is_ok())
                 .count()
         };
         assert_eq!(told(&mut registry, now), 8);

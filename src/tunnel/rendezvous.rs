@@ -3,7 +3,7 @@
 //! the rendezvous server (`registry` is its memory) tells each the other's addresses in a `punch`; then both ping these,
 //! which opens both NATs. The form of the messages is in `message`.
 
-use super::registry::{Place, Registered, Registry};
+use super::registry::{NotFound, Place, Registered, Registry};
 use super::{Tunnel, since_ping};
 use crate::message::{Control, Meeting, PADDING_MOST, PUNCH_MAX};
 use crate::settings::Rendezvous;
@@ -56,6 +56,8 @@ pub(super) struct Meetings {
     next: Time,
     /// How often one was sent since there was last an answer.
     asked: u32,
+    /// The rendezvous server has taken this service's registration.
+    answered: bool,
     probes: Vec<Probe>,
     /// When the client's server was last heard.
     heard_at: Time,
@@ -76,6 +78,7 @@ impl Meetings {
             through: None,
             next: Time::NEVER,
             asked: 0,
+            answered: false,
             probes: Vec::new(),
             heard_at: now,
             owing: None,
@@ -246,9 +249,17 @@ impl Tunnel {
         let Some(registry) = &mut self.meeting.registry else {
             return;
         };
-        let Some(server) = registry.find(id, now) else {
-            let what = "it asks for a service that is not registered, or too often";
-            return self.complaints.say(now, client.seen, what);
+        let server = match registry.find(id, now) {
+            Ok(server) => server,
+            Err(why) => {
+                let name = String::from_utf8_lossy(id);
+                log::debug!("{} asks for the service {name:?}: {why:?}", client.seen);
+                let what = match why {
+                    NotFound::Unknown => "it asks for a service that is not registered",
+                    NotFound::TooOften => "it asks for a service, whose server is told too often",
+                };
+                return self.complaints.say(now, client.seen, what);
+            }
         };
         let punch = |place: Place| Meeting::Punch([place.own, place.seen]).to_wire();
         let (to_client, to_server) = (punch(server), punch(client));
@@ -288,6 +299,9 @@ impl Tunnel {
         if asks_for_proof && matches!(meeting.role, Rendezvous::Service(_)) {
             meeting.next = meeting.next.min(now.after(PROOF_AGAIN));
             meeting.asked = 1;
+            if !std::mem::replace(&mut meeting.answered, true) {
+                log::info!("the rendezvous server {from} answers, and registers this end");
+            }
         }
         let near = meeting.probes.iter().any(|p| p.addr.ip() == from.ip());
         let new = meeting.probes.iter().all(|p| p.addr != from);
