@@ -173,7 +173,7 @@ impl Conversation {
         self.engine.set_windows(send, receive);
     }
 
-    /// Anybody may have begun it in another's name: until something of ours has arrived it is not repeated for long.
+    /// Anybody may have begun it in another's name: until something of ours has arrived, it is repeated ever more rarely.
     pub fn be_wary(&mut self) {
         if let Driver::Paced(paced) = &mut self.driver {
             paced.flight.be_wary();

@@ -96,9 +96,9 @@ impl Tunnel {
         }
     }
 
-    /// Where there is no key, anybody can begin a session in the name of a source that is proven: what that is sent for it must
-    /// not be more than came. The first time is due to every source, and the others to one whose data is worth them, and an
-    /// ack that was said twice.
+    /// Whether a reset may be said once more. Where there is no key, anybody can begin a session in the name of a source that
+    /// is proven, and what is sent there for it must not be more than came: every session is worth one reset, and further
+    /// ones if as many bytes of data have come for these and an ack that was said twice.
     fn may_tell_again(&self, id: u32) -> bool {
         let session = &self.sessions[id as usize].session;
         let State::Reset { told } = session.state else {
