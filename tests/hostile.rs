@@ -576,6 +576,31 @@ fn without_a_key_who_was_there_once_is_not_flooded() {
     assert!(forger.went > before + 50_000, "{} bytes", forger.went);
 }
 
+/// Who is there is asked again and again, and answers, where half of that gets lost: a transfer never waits for it for long.
+#[test]
+fn without_a_key_an_honest_client_does_not_wait() {
+    for seed in 1..=3 {
+        for (role, service) in [(3, u64::MAX), (u64::MAX, 3)] {
+            let send = |bytes| Role::Send { bytes, fin: false };
+            let mut world = World::new(Options {
+                seed,
+                shapes: [Shape::path(100, 30.0, 100.0, 50); 2],
+                ..Options::default()
+            });
+            let (_, conv) = world.connect(send(role), send(service));
+            let end = if role == 3 { 0 } else { 1 };
+            let received = |w: &World| w.tcp(end, conv).map_or(0, |t| t.received);
+            world.run_for(3 * SEC);
+            for _ in 0..10 {
+                let before = received(&world);
+                world.run_for(2 * SEC);
+                let mbit = (received(&world) - before) as f64 * 8.0 / 2e6;
+                assert!(mbit > 20.0, "seed {seed}: {mbit} Mbit/s at {:?}", world.now);
+            }
+        }
+    }
+}
+
 /// A NAT gives the client another port between its dial and a copy of that: two sessions of one number would be one stream
 /// at the client.
 #[test]

@@ -655,7 +655,7 @@ impl Tunnel {
             if key.is_multiple_of(2) {
                 self.on_session_timer(key / 2, now);
             } else {
-                self.wake(key / 2);
+                self.on_lane_timer(key / 2, now);
             }
         }
         self.due = due;

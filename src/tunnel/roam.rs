@@ -413,6 +413,14 @@ impl Tunnel {
         self.ask_for_credit(lane, now);
     }
 
+    /// The clock has something for a path: the rate allows more, or its owner is to be asked again.
+    pub(super) fn on_lane_timer(&mut self, lane: u32, now: Time) {
+        if self.lanes.contains(lane as usize) {
+            self.ask_for_credit(lane, now);
+            self.wake(lane);
+        }
+    }
+
     /// Asks for a new proof, if it is time.
     pub(super) fn ask_for_credit(&mut self, lane: u32, now: Time) {
         let l = &mut self.lanes[lane as usize];
@@ -420,6 +428,12 @@ impl Tunnel {
             let addr = l.path.addr;
             let cookie = self.cookies.now(addr, now);
             self.answer(addr, None, &Control::Ping(cookie).to_wire());
+        }
+        let l = &self.lanes[lane as usize];
+        if l.credit.is_spent() && l.path.sessions > 0 {
+            // nothing else may remind of it
+            let at = l.credit.asks_at(l.path.rate.srtt());
+            self.wheel.set(lane_key(lane), at);
         }
     }
 
