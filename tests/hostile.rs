@@ -545,7 +545,7 @@ fn without_a_key_a_forged_connection_sends_its_source_a_banner_some_times() {
         let end = forger.now.after(1_000 * SEC);
         forger.run(end, banner);
         assert_eq!(forger.server.sessions(), 0);
-        let (went, most) = (forger.went, 25 * (HEADER + 4 + banner));
+        let (went, most) = (forger.went, 90 * (HEADER + 4 + banner));
         assert!(went <= most, "{banner}: {went} bytes");
     }
 }
@@ -576,27 +576,39 @@ fn without_a_key_who_was_there_once_is_not_flooded() {
     assert!(forger.went > before + 50_000, "{} bytes", forger.went);
 }
 
-/// Who is there is asked again and again, and answers, where half of that gets lost: a transfer never waits for it for long.
+/// Who is there is asked again and again, and answers: a transfer never waits for it for long, neither where half of that
+/// gets lost nor where much is sent between a question and its answer.
 #[test]
 fn without_a_key_an_honest_client_does_not_wait() {
-    for seed in 1..=3 {
-        for (role, service) in [(3, u64::MAX), (u64::MAX, 3)] {
-            let send = |bytes| Role::Send { bytes, fin: false };
-            let mut world = World::new(Options {
-                seed,
-                shapes: [Shape::path(100, 30.0, 100.0, 50); 2],
-                ..Options::default()
-            });
-            let (_, conv) = world.connect(send(role), send(service));
-            let end = if role == 3 { 0 } else { 1 };
-            let received = |w: &World| w.tcp(end, conv).map_or(0, |t| t.received);
-            world.run_for(3 * SEC);
-            for _ in 0..10 {
-                let before = received(&world);
-                world.run_for(2 * SEC);
-                let mbit = (received(&world) - before) as f64 * 8.0 / 2e6;
-                assert!(mbit > 20.0, "seed {seed}: {mbit} Mbit/s at {:?}", world.now);
-            }
+    let lossy = Shape::path(100, 30.0, 100.0, 50);
+    let short = Shape::path(2, 0.0, 1000.0, 20);
+    // down; Mbit/s at least, over each 2 s, or over the first 300 ms
+    for (shape, seed, down, least) in [
+        (lossy, 1, true, 20.0),
+        (lossy, 2, true, 20.0),
+        (lossy, 3, true, 20.0),
+        (lossy, 1, false, 20.0),
+        (short, 1, true, 500.0),
+    ] {
+        let send = |bytes| Role::Send { bytes, fin: false };
+        let mut world = World::new(Options {
+            seed,
+            shapes: [shape; 2],
+            ..Options::default()
+        });
+        let (role, service) = if down { (3, u64::MAX) } else { (u64::MAX, 3) };
+        let (_, conv) = world.connect(send(role), send(service));
+        let received = |w: &World| w.tcp(usize::from(!down), conv).map_or(0, |t| t.received);
+        let (warm, span, spans) = match shape.delay == MS {
+            true => (0, 300 * MS, 1),
+            false => (2 * SEC, 2 * SEC, 10),
+        };
+        world.run_for(warm);
+        for _ in 0..spans {
+            let before = received(&world);
+            world.run_for(span);
+            let mbit = (received(&world) - before) as f64 * 8.0 / span as f64;
+            assert!(mbit > least, "{down} {seed}: {mbit} at {:?}", world.now);
         }
     }
 }

@@ -12,8 +12,9 @@ use std::collections::VecDeque;
 /// The longest wait between two attempts on a path that is silent: how soon its return is noticed.
 const LONGEST_WAIT: u64 = 400 * MS;
 
-/// The longest wait to an end that may not be there.
-const WARY_WAIT: u64 = 60_000 * MS;
+/// To an end that may not be there: so many attempts as to any other, and the longest wait after these.
+const WARY_AFTER: u32 = 12;
+const WARY_WAIT: u64 = 10_000 * MS;
 
 /// Datagrams that took longer were held back by somebody, or by a machine that slept: they say nothing of the path.
 const LONGEST_RTT: u64 = 10_000 * MS;
@@ -336,10 +337,11 @@ impl Flight {
             return (!self.log.is_empty()).then(|| self.last_sent.after(rate.timeout()));
         }
         // a crowd that tried every 400 ms could fill a slow line with nothing but that
-        let longest = match self.wary && !self.has_arrived() {
-            true => WARY_WAIT,
-            false => LONGEST_WAIT * (1 + sessions as u64 / 8).min(25),
-        };
+        let mut longest = LONGEST_WAIT * (1 + sessions as u64 / 8).min(25);
+        if self.wary && !self.has_arrived() {
+            let doublings = self.timeouts.saturating_sub(WARY_AFTER).min(8);
+            longest = (longest << doublings).min(WARY_WAIT);
+        }
         let timeout = rate.timeout().min(LONGEST_TIMEOUT);
         let wait = timeout << self.timeouts.min(8);
         Some(self.last_sent.after(wait.min(longest.max(timeout))))

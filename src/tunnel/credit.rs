@@ -12,9 +12,9 @@ const PAUSE: u64 = 60 * SEC;
 const GROWTH: u64 = 16;
 /// Less is not worth a question.
 const ASK_FROM: u64 = 16 * 1024;
-/// From one question to the next at least, microseconds, if the round trip is not longer. After so many without an answer
-/// twice as long from each to the next, so many times at most.
-const ASK_PAUSE: u64 = 100 * MS;
+/// From one question to the next, microseconds: a round trip within these bounds, or less if twice as much has been sent
+/// since. After so many without an answer twice as long from each to the next, so many times at most.
+const ASK_PAUSE: [u64; 2] = [100 * MS, SEC];
 const OFTEN: u32 = 20;
 const DOUBLINGS: u32 = 6;
 
@@ -26,8 +26,9 @@ pub(super) struct Credit {
     carried: u64,
     proven_at: Time,
     asked_at: Time,
-    /// Questions since the last proof.
+    /// Questions since the last proof, and what had been sent at the latest.
     asked: u32,
+    asked_sent: u64,
 }
 
 impl Credit {
@@ -42,27 +43,35 @@ impl Credit {
 
     /// Whether a proof is to be asked for; then it counts as asked for. `rtt`: of the path, microseconds.
     pub(super) fn asks(&mut self, rtt: u64, now: Time) -> bool {
-        if self.sent > 0 && now.since(self.proven_at) >= PAUSE {
+        let stale = now.since(self.proven_at) >= PAUSE;
+        if stale {
             self.carried = 0;
         }
-        let asks = self.sent >= ASK_FROM && self.asks_at(rtt) <= now;
+        let worth = self.sent >= ASK_FROM || (stale && self.sent > 0);
+        let doubled = self.sent >= 2 * self.asked_sent.max(ASK_FROM);
+        let asks = worth && (doubled || self.asks_at(rtt) <= now);
         if asks {
             (self.asked, self.asked_at) = (self.asked + 1, now);
+            self.asked_sent = self.sent;
         }
         asks
     }
 
     /// When it is time for the next question.
     pub(super) fn asks_at(&self, rtt: u64) -> Time {
+        if self.asked == 0 {
+            return Time::ZERO;
+        }
+        let [least, most] = ASK_PAUSE;
         let doublings = self.asked.saturating_sub(OFTEN).min(DOUBLINGS);
-        self.asked_at.after(rtt.max(ASK_PAUSE) << doublings)
+        self.asked_at.after(rtt.clamp(least, most) << doublings)
     }
 
     /// The address was proven. True if something may have waited for that.
     pub(super) fn renew(&mut self, now: Time) -> bool {
         let spent = self.is_spent();
         (self.carried, self.sent) = (self.sent, 0);
-        (self.asked, self.proven_at) = (0, now);
+        (self.asked, self.asked_sent, self.proven_at) = (0, 0, now);
         spent
     }
 }

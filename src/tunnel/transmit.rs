@@ -332,7 +332,6 @@ impl Tunnel {
             false => 0,
         };
         for packet in packets.into_iter().take(room) {
-            self.charge(path, packet.len(), now);
             self.control.push_back(Answer {
                 addr,
                 asked: None,
