@@ -3,7 +3,7 @@
 mod sim;
 
 use kcptun::crypto::{Method, Sealing};
-use kcptun::message::{CONTROL_LEN, Control, Meeting};
+use kcptun::message::{self, CONTROL_LEN, Control, Kind, Meeting};
 use kcptun::segment::{HEADER, Header, Segments, cmd};
 use kcptun::settings::{Rendezvous, Settings};
 use kcptun::time::{MS, SEC, Time};
@@ -19,6 +19,9 @@ const METHODS: [Option<Method>; 3] = [
     Some(Method::Chacha20Poly1305Ietf),
     Some(Method::Xsalsa20Poly1305),
 ];
+
+/// A dial among a session's messages.
+const DIAL: [u8; 4] = [0, 0, 0, 4];
 
 fn tunnel(method: Option<Method>, paced: bool) -> Tunnel {
     let mut settings = Settings {
@@ -322,7 +325,6 @@ fn kinds(n: u32) -> Vec<Vec<u8>> {
         };
         [&header.to_wire()[..], data].concat()
     };
-    let dial = [0, 0, 0, 4];
     vec![
         Control::Ping(n).to_wire().to_vec(),
         [&Control::Ping(n).to_wire()[..], &[10; 10]].concat(),
@@ -336,7 +338,7 @@ fn kinds(n: u32) -> Vec<Vec<u8>> {
         }
         .to_wire(),
         Meeting::Punch([own; 2]).to_wire(),
-        segment(cmd::PUSH, 0, 0, &dial),
+        segment(cmd::PUSH, 0, 0, &DIAL),
         segment(cmd::PUSH, 0, 0, &[]),
         segment(cmd::PUSH, 1, 0, b"x"),
         segment(cmd::PUSH, 500, 0, b"x"),
@@ -346,7 +348,7 @@ fn kinds(n: u32) -> Vec<Vec<u8>> {
         segment(cmd::WINS, 0, 0, &[]),
         [
             segment(cmd::WASK, 0, 0, &[]),
-            segment(cmd::PUSH, 0, 0, &dial),
+            segment(cmd::PUSH, 0, 0, &DIAL),
         ]
         .concat(),
         vec![0; 6],
@@ -408,50 +410,26 @@ fn without_a_key_no_source_gets_more_than_it_has_sent_whatever_that_is() {
     }
 }
 
-/// What one datagram in the name of somebody who has proven their address makes the tunnel send there.
+/// What a datagram that dials, in the name of somebody who has just proven that address, makes the tunnel send there, if the
+/// service fails after so long.
 fn answered_to_a_dial(data: usize, dialled: bool, delay: u64) -> usize {
-    let (mut server, from) = (tunnel(None, true), "192.0.2.9:9");
-    let mut stream = vec![0, 0, 0, 4];
+    let mut forger = Forger::new(Time::from_millis(10));
+    let mut stream = DIAL.to_vec();
     if data > 0 {
-        stream.extend(
-            [
-                &[0, 1][..],
-                &(data as u16 + 4).to_be_bytes(),
-                &vec![7; data],
-            ]
-            .concat(),
-        );
+        stream.extend(message::header(Kind::Push, data));
+        stream.resize(stream.len() + data, 7);
     }
-    let mut now = Time::from_millis(10);
-    let packet = &mut pushed(1, 0, &stream)[..];
-    server.receive(now, from.parse().unwrap(), None, packet);
-    let (mut sent, mut out) = (0, [0; DATAGRAM_MAX + 100]);
+    forger.say(&pushed(1, 0, &stream));
+    forger.run(forger.now.after(delay), None);
+    let (now, id) = (forger.now, forger.services[0]);
+    match dialled {
+        true => forger.server.broken(now, id),
+        false => forger.server.dial_failed(now, id),
+    }
     // beyond the last time that a reset is said again, not as far as a ping of its own
-    let end = now.after(10 * SEC);
-    let mut fails = None;
-    loop {
-        while let Some(event) = server.event() {
-            if let Event::Dial(id) = event {
-                fails = Some((now.after(delay), id));
-            }
-        }
-        if let Some((_, id)) = fails.take_if(|(at, _)| *at <= now) {
-            match dialled {
-                true => server.broken(now, id),
-                false => server.dial_failed(now, id),
-            }
-        }
-        while let Some((len, _)) = server.transmit(now, &mut out) {
-            sent += len;
-        }
-        let due = [server.deadline(), fails.map(|(at, _)| at)];
-        let Some(at) = due.into_iter().flatten().min().filter(|at| *at < end) else {
-            assert_eq!(server.sessions(), 0);
-            return sent;
-        };
-        now = now.max(at);
-        server.advance(now);
-    }
+    forger.run(now.after(10 * SEC), None);
+    assert_eq!(forger.server.sessions(), 0);
+    forger.went
 }
 
 #[test]
@@ -469,25 +447,26 @@ fn without_a_key_a_session_that_fails_costs_its_source_no_more_than_it_has_sent_
     }
 }
 
-/// Sends to a server without a key in the name of somebody who has proven that address a day ago, and is gone.
+/// Sends to a server without a key in the name of somebody who has proven that address, at 1 ms, and is gone.
 struct Forger {
     server: Tunnel,
     now: Time,
-    came: usize,
     went: usize,
     /// Of the segments that were sent there.
     highest: u32,
     services: Vec<SessionId>,
 }
 
+/// Long after the proof.
+const A_DAY: Time = Time::from_millis(86_400_000);
+
 impl Forger {
     const VICTIM: &str = "192.0.2.9:9";
 
-    fn new() -> Forger {
+    fn new(now: Time) -> Forger {
         Forger {
             server: tunnel(None, true),
-            now: Time::from_millis(86_400_000),
-            came: 0,
+            now,
             went: 0,
             highest: 0,
             services: Vec::new(),
@@ -495,25 +474,27 @@ impl Forger {
     }
 
     fn say(&mut self, packet: &[u8]) {
-        self.came += packet.len();
         let from = Forger::VICTIM.parse().unwrap();
         self.server
             .receive(self.now, from, None, &mut packet.to_vec());
     }
 
-    /// Until `end`, with a service that has said `most` bytes by then.
-    fn run(&mut self, end: Time, most: usize) {
+    /// Until `end`, with a service that has said so many bytes by then. None: its dial is not answered.
+    fn run(&mut self, end: Time, says: Option<usize>) {
         let (mut said, mut out) = (0, [0; DATAGRAM_MAX + 100]);
         loop {
             while let Some(event) = self.server.event() {
                 if let Event::Dial(id) = event {
-                    self.server.dialled(self.now, id);
                     self.services.push(id);
+                    if says.is_some() {
+                        self.server.dialled(self.now, id);
+                    }
                 }
             }
             for id in &self.services {
                 loop {
-                    let n = self.server.input(*id).len().min(most - said);
+                    let left = says.unwrap_or_default() - said;
+                    let n = self.server.input(*id).len().min(left);
                     self.server.filled(self.now, *id, n);
                     said += n;
                     if n == 0 {
@@ -540,10 +521,10 @@ impl Forger {
 #[test]
 fn without_a_key_a_forged_connection_sends_its_source_a_banner_some_times() {
     for banner in [0, 40, 1_000] {
-        let mut forger = Forger::new();
-        forger.say(&pushed(1, 0, &[0, 0, 0, 4]));
+        let mut forger = Forger::new(A_DAY);
+        forger.say(&pushed(1, 0, &DIAL));
         let end = forger.now.after(1_000 * SEC);
-        forger.run(end, banner);
+        forger.run(end, Some(banner));
         assert_eq!(forger.server.sessions(), 0);
         let (went, most) = (forger.went, 90 * (HEADER + 4 + banner));
         assert!(went <= most, "{banner}: {went} bytes");
@@ -553,11 +534,11 @@ fn without_a_key_a_forged_connection_sends_its_source_a_banner_some_times() {
 /// Nor does a transfer go on that somebody else acknowledges, who may see at the service how far it is.
 #[test]
 fn without_a_key_who_was_there_once_is_not_flooded() {
-    let mut forger = Forger::new();
-    forger.say(&pushed(1, 0, &[0, 0, 0, 4]));
+    let mut forger = Forger::new(A_DAY);
+    forger.say(&pushed(1, 0, &DIAL));
     for _ in 0..500 {
         let end = forger.now.after(20 * MS);
-        forger.run(end, 10_000_000);
+        forger.run(end, Some(10_000_000));
         let header = Header {
             conv: 1,
             cmd: cmd::WINS,
@@ -572,7 +553,7 @@ fn without_a_key_who_was_there_once_is_not_flooded() {
     let (now, before) = (forger.now, forger.went);
     let owner = Forger::VICTIM.parse().unwrap();
     sim::prove(&mut forger.server, now, owner, None);
-    forger.run(now.after(SEC), 0);
+    forger.run(now.after(SEC), Some(0));
     assert!(forger.went > before + 50_000, "{} bytes", forger.went);
 }
 
@@ -620,7 +601,7 @@ fn without_a_key_a_number_is_not_begun_from_two_ports_of_a_source() {
     let mut server = tunnel(None, true);
     let now = Time::from_millis(10);
     sim::prove(&mut server, now, "192.0.2.9:10".parse().unwrap(), None);
-    let dial = pushed(7, 0, &[0, 0, 0, 4]);
+    let dial = pushed(7, 0, &DIAL);
     hand_in(&mut server, now, "192.0.2.9:9", &dial);
     // told that it is not known
     assert_eq!(hand_in(&mut server, now, "192.0.2.9:10", &dial), 1);
@@ -641,7 +622,7 @@ fn a_session_that_cannot_wait_for_its_dial_is_not_reset() {
     let before = server.counters();
     let late = hand_in(&mut server, now, from, &pushed(1_000, 1, b"x"));
     assert_eq!((late, server.counters().unknown), (0, before.unknown + 1));
-    let dial = pushed(1_000, 0, &[0, 0, 0, 4]);
+    let dial = pushed(1_000, 0, &DIAL);
     hand_in(&mut server, now, from, &dial);
     assert_eq!(server.counters().begun_there, before.begun_there + 1);
 }
@@ -706,7 +687,7 @@ fn a_source_without_a_key_leaves_a_quarter_of_the_table_to_others() {
             len: 4,
             ..Header::default()
         };
-        let packet = [&header.to_wire()[..], &[0, 0, 0, 4]].concat();
+        let packet = [&header.to_wire()[..], &DIAL].concat();
         hand_in(server, now, from, &packet);
     };
     for port in 1..10 {
@@ -774,7 +755,6 @@ fn pushed(conv: u32, sn: u32, data: &[u8]) -> Vec<u8> {
 /// What looks like a dial, or like the first segment again, takes no more than what does not.
 #[test]
 fn sessions_that_only_seem_to_dial_are_bounded() {
-    const DIAL: [u8; 4] = [0, 0, 0, 4];
     let (now, from) = (Time::from_millis(10), "192.0.2.9:9");
     let mut tunnel = tunnel(None, true);
     for conv in 1..=600 {

@@ -1,5 +1,5 @@
-//! The event loop: the only part of the program, but for its log, that touches sockets and the clock. It moves bytes between sockets
-//! and the `Tunnel`, which decides everything; `Loop::turn` is the order in which that happens.
+//! The event loop: the only part of the program, but for its log, that touches sockets and the clock. It moves bytes
+//! between sockets and the `Tunnel`, which decides everything; `Loop::turn` is the order in which that happens.
 //!
 //! One file a source of events: `listen` and `tcp` (the local side), `dial` (towards the service), `udp` and `batch` (the
 //! other end), `http` (statistics), `resolve` (names), `signal`. `start` binds what is configured, `reload` changes it, `network` and `target`

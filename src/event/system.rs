@@ -11,18 +11,27 @@ use std::os::fd::AsRawFd;
 
 /// Raises the number of files that this process may open (RLIMIT_NOFILE) to its hard limit, and returns it.
 pub fn raise_file_limit() -> io::Result<u64> {
+    let mut limit = file_limit()?;
+    limit.rlim_cur = limit.rlim_max;
+    set_file_limit(&limit)?;
+    // Not everywhere it is a u64.
+    #[allow(clippy::unnecessary_cast)]
+    Ok(limit.rlim_cur as u64)
+}
+
+fn file_limit() -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: the pointer is to a live rlimit, which the call fills.
     check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
-    limit.rlim_cur = limit.rlim_max;
+    Ok(limit)
+}
+
+fn set_file_limit(limit: &libc::rlimit) -> io::Result<()> {
     // SAFETY: the pointer is to a live rlimit, which the call only reads.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
-    // Not everywhere it is a u64.
-    #[allow(clippy::unnecessary_cast)]
-    Ok(limit.rlim_cur as u64)
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, limit) })
 }
 
 /// What `force_buffer` sets; None where the system has no such option.
@@ -259,24 +268,14 @@ mod tests {
 
     #[test]
     fn the_file_limit_is_raised() {
-        let limits = || {
-            let mut limit = libc::rlimit {
-                rlim_cur: 0,
-                rlim_max: 0,
-            };
-            // SAFETY: the pointer is to a live rlimit, which the call fills.
-            check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }).expect("limits");
-            limit
-        };
-        let before = limits();
+        let before = file_limit().expect("limits");
         let lower = libc::rlimit {
             rlim_cur: before.rlim_max - 1,
             ..before
         };
-        // SAFETY: the pointer is to a live rlimit, which the call only reads.
-        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &lower) }).expect("lower");
+        set_file_limit(&lower).expect("lower");
         let limit = raise_file_limit().expect("limit");
-        assert_eq!(limits().rlim_cur, before.rlim_max);
+        assert_eq!(file_limit().expect("limits").rlim_cur, before.rlim_max);
         #[allow(clippy::unnecessary_cast)]
         let hard = before.rlim_max as u64;
         assert_eq!(limit, hard);
@@ -308,5 +307,11 @@ mod tests {
             let error = identity(&spec.parse().expect(spec)).expect_err(spec);
             assert!(error.contains(message), "{spec:?}: {error}");
         }
+        let odd = User {
+            user: "ro\0ot".into(),
+            group: None,
+        };
+        let error = identity(&odd).expect_err("a NUL");
+        assert!(error.contains("no such user"), "{error}");
     }
 }

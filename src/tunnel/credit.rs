@@ -70,8 +70,11 @@ impl Credit {
     /// The address was proven. True if something may have waited for that.
     pub(super) fn renew(&mut self, now: Time) -> bool {
         let spent = self.is_spent();
-        (self.carried, self.sent) = (self.sent, 0);
-        (self.asked, self.asked_sent, self.proven_at) = (0, 0, now);
+        *self = Credit {
+            carried: self.sent,
+            proven_at: now,
+            ..Credit::default()
+        };
         spent
     }
 }

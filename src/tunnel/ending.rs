@@ -90,21 +90,18 @@ impl Tunnel {
             });
         }
         let again = RESET_AGAIN.get(told as usize);
-        match again.filter(|_| self.may_tell_again(id)) {
+        match again.filter(|_| self.is_worth(id, usize::from(told) + 2)) {
             Some(pause) => self.wheel.set(session_key(id), now.after(*pause)),
             None => self.retire(id, Ending::Reset, now),
         }
     }
 
-    /// Whether a reset may be said once more. Where there is no key, anybody can begin a session in the name of a source that
+    /// Whether a session is worth so many resets. Where there is no key, anybody can begin a session in the name of a source that
     /// is proven, and what is sent there for it must not be more than came: every session is worth one reset, and further
     /// ones if as many bytes of data have come for these and an ack that was said twice.
-    fn may_tell_again(&self, id: u32) -> bool {
+    fn is_worth(&self, id: u32, resets: usize) -> bool {
         let session = &self.sessions[id as usize].session;
-        let State::Reset { told } = session.state else {
-            return false;
-        };
-        let cost = HEADER + CONTROL_LEN * (usize::from(told) + 1);
+        let cost = HEADER + CONTROL_LEN * resets;
         session.opener || self.packets.sealed() || cost as u64 <= session.bytes_in
     }
 

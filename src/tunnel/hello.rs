@@ -57,15 +57,13 @@ impl Tunnel {
     }
 
     pub(super) fn ping_at(&self) -> Option<Time> {
-        let peer = self.peer?;
-        let lane = self.addresses.get(&peer)?;
+        let lane = self.lane_to(self.peer?)?;
         // until it has answered once: after 1, 2, 4 s and so on
         let wait = match self.hello.heard {
             _ if self.settings.keepalive == 0 => u64::MAX,
             true => self.settings.keepalive,
             false => self.settings.keepalive.min(SEC << self.hello.asked.min(5)),
         };
-        let lane = &self.lanes[*lane as usize];
         let idle = lane.path.sent_at.after(wait);
         // what is in flight should have been heard of
         let owes = lane.path.rate.waits_since();
@@ -135,10 +133,7 @@ impl Tunnel {
             return;
         };
         // pings wait while sessions send, and those go unanswered as well
-        let lane = self
-            .addresses
-            .get(&peer)
-            .map(|lane| &self.lanes[*lane as usize]);
+        let lane = self.lane_to(peer);
         let owes = lane.is_some_and(|lane| lane.path.rate.waits_since().is_some());
         if now < self.hello.warn_at || !(owes || self.hello.unanswered.is_some()) {
             return;

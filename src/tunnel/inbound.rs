@@ -280,7 +280,9 @@ impl Tunnel {
         entry.session.heard_at = now;
         lane.hear(local, now);
         let (addr, lane) = (entry.addr, entry.session.path);
-        self.ask_for_credit(lane, now);
+        if !self.packets.sealed() {
+            self.ask_for_credit(lane, now);
+        }
         self.hear_peer(addr, None, now);
         // before reading, which may end the session: what KCP put out must not leave as another's
         self.take_packets(id, now);
@@ -417,11 +419,8 @@ impl Tunnel {
 
     /// Whether a source has a session of this number at another of its ports.
     fn has_begun_elsewhere(&self, from: SocketAddr, conv: u32) -> bool {
-        let mut all = self.live.range((conv, 0)..=(conv, u32::MAX));
-        all.any(|(_, id)| {
-            let entry = self.sessions.get(*id as usize);
-            entry.is_some_and(|e| e.begun_by == Some(source(from)))
-        })
+        self.numbered(conv)
+            .any(|(_, entry)| entry.begun_by == Some(source(from)))
     }
 
     /// Why a source may not begin one more session.
@@ -444,11 +443,8 @@ impl Tunnel {
 
     /// Whether the other end of a session of this number, whatever its address, is being told that it is over.
     fn is_being_reset(&self, conv: u32) -> bool {
-        let mut all = self.live.range((conv, 0)..=(conv, u32::MAX));
-        all.any(|(_, id)| {
-            let session = self.sessions.get(*id as usize).map(|e| &e.session);
-            session.is_some_and(|s| matches!(s.state, State::Reset { .. }))
-        })
+        self.numbered(conv)
+            .any(|(_, entry)| matches!(entry.session.state, State::Reset { .. }))
     }
 
     /// A session that ended in order gets packets that its other end still repeats: their acks were lost, or they are

@@ -260,8 +260,7 @@ impl Tunnel {
         let glance = Glance::of(packet);
         let (mut owner, mut copy) = (Owner::Nobody, false);
         let mut known = false;
-        for (_, id) in self.live.range((conv, 0)..=(conv, u32::MAX)) {
-            let entry = &self.sessions[*id as usize];
+        for (id, entry) in self.numbered(conv) {
             if entry.session.state.is_over() {
                 continue;
             }
@@ -282,7 +281,7 @@ impl Tunnel {
                 continue;
             }
             owner = match owner {
-                Owner::Nobody => Owner::Session(*id),
+                Owner::Nobody => Owner::Session(id),
                 _ => Owner::Doubtful,
             };
         }
@@ -426,8 +425,7 @@ impl Tunnel {
         let l = &mut self.lanes[lane as usize];
         if l.credit.asks(l.path.rate.srtt(), now) {
             let addr = l.path.addr;
-            let cookie = self.cookies.now(addr, now);
-            self.answer(addr, None, &Control::Ping(cookie).to_wire());
+            self.send_cookie(addr, None, now);
         }
         let l = &self.lanes[lane as usize];
         if l.credit.is_spent() && l.path.sessions > 0 {
@@ -448,28 +446,29 @@ impl Tunnel {
     /// Sends a ping that only who receives at this address can answer.
     pub(super) fn prove(&mut self, addr: SocketAddr, local: Option<IpAddr>, now: Time) {
         if self.cookies.asked.admit(PROOFS_A_SECOND, now) {
-            let cookie = self.cookies.now(addr, now);
-            self.answer(addr, local, &Control::Ping(cookie).to_wire());
+            self.send_cookie(addr, local, now);
         }
     }
 
+    fn send_cookie(&mut self, addr: SocketAddr, local: Option<IpAddr>, now: Time) {
+        let cookie = self.cookies.now(addr, now);
+        self.answer(addr, local, &Control::Ping(cookie).to_wire());
+    }
+
     pub(super) fn is_proven(&self, addr: SocketAddr) -> bool {
-        let lane = self.addresses.get(&addr);
-        lane.is_some_and(|lane| self.lanes[*lane as usize].at.proven)
+        self.lane_to(addr).is_some_and(|lane| lane.at.proven)
     }
 
     /// Whether it is, and sessions there do not wait for another proof.
     pub(super) fn is_proven_enough(&self, addr: SocketAddr) -> bool {
-        let lane = self.addresses.get(&addr);
-        let lane = lane.map(|lane| &self.lanes[*lane as usize]);
-        lane.is_some_and(|lane| lane.at.proven && !lane.credit.is_spent())
+        self.lane_to(addr)
+            .is_some_and(|lane| lane.at.proven && !lane.credit.is_spent())
     }
 
     /// Whether the datagram at hand was sent before the one that has proven its address: somebody has recorded it, even if it
     /// comes from there. (Where senders do not count, or have begun to count anew, that is not known.)
     pub(super) fn is_from_before(&self, addr: SocketAddr) -> bool {
-        let lane = self.addresses.get(&addr);
-        let proof = lane.and_then(|lane| self.lanes[*lane as usize].at.proof);
+        let proof = self.lane_to(addr).and_then(|lane| lane.at.proof);
         let (Some(proof), Some(number)) = (proof, self.number) else {
             return false;
         };

@@ -98,8 +98,7 @@ impl Tunnel {
     fn transmit_first(&mut self, now: Time, out: &mut [u8]) -> Option<(Train, Next)> {
         if let Some((addr, len)) = self.show_new_key(now, out) {
             let next = Next::unasked((len, addr), Kind::Alone);
-            let lane = self.addresses.get(&addr);
-            let local = lane.and_then(|lane| self.lanes[*lane as usize].local);
+            let local = self.lane_to(addr).and_then(|lane| lane.local);
             return Some((Train::of_one(addr, local, len), next));
         }
         let next = self.next_packet(now, out)?;
@@ -323,21 +322,19 @@ impl Tunnel {
         if packets.is_empty() {
             return;
         }
-        let (path, addr) = (entry.session.path, entry.addr);
-        let lane: &mut Lane = &mut self.lanes[path as usize];
+        let lane: &mut Lane = &mut self.lanes[entry.session.path as usize];
         lane.path.sent_at = now;
         // KCP repeats what finds no room
         let room = match lane.reaches() {
             true => CONTROL_MOST.saturating_sub(self.control.len()),
             false => 0,
         };
-        for packet in packets.into_iter().take(room) {
-            self.control.push_back(Answer {
-                addr,
+        self.control
+            .extend(packets.into_iter().take(room).map(|packet| Answer {
+                addr: entry.addr,
                 asked: None,
                 packet,
-            });
-        }
+            }));
     }
 }
 

@@ -1,0 +1,187 @@
+//! The local side of a session: what the caller of a `Tunnel` says of its TCP socket, gives and takes, and is told to do.
+//! When each is called is in the first lines of `tunnel`; what follows for the other end is decided in `session`.
+
+use super::{Entry, Event, Refused, SessionId, Tcp, Tunnel, clock};
+use crate::ring::Spares;
+use crate::session::{Cause, Session, State};
+use crate::time::Time;
+use std::net::SocketAddr;
+
+impl Tunnel {
+    /// A TCP connection was accepted: opens a session to the peer. Its dial leaves with its first data or, if none
+    /// is there by then, with the next `transmit`.
+    pub fn open(&mut self, now: Time) -> Result<SessionId, Refused> {
+        let peer = self.peer.ok_or(Refused::NoPeer)?;
+        if self.sessions.len() >= self.settings.max_sessions {
+            return Err(Refused::Full);
+        }
+        let conv = self.free_number(peer);
+        let id = self.insert(peer, conv, true, now);
+        self.sessions[id as usize].tcp = Tcp::Held;
+        log::debug!("{conv:08x}: opened to {peer}");
+        self.touch(id, now);
+        Ok(SessionId(id))
+    }
+
+    /// Notes where the TCP connection of a session that was opened here came from, for the log.
+    pub fn set_client(&mut self, id: SessionId, client: SocketAddr) {
+        if let Some(entry) = self.sessions.get_mut(id.0 as usize) {
+            entry.session.client = Some(client);
+        }
+    }
+
+    /// The session's number for logs, eight hex digits when shown with {:08x}.
+    pub fn conv(&self, id: SessionId) -> Option<u32> {
+        self.held(id).map(|e| e.session.conv())
+    }
+
+    fn held(&self, id: SessionId) -> Option<&Entry> {
+        self.sessions
+            .get(id.0 as usize)
+            .filter(|e| e.tcp == Tcp::Held)
+    }
+
+    /// A session whose TCP socket the caller holds, and the buffers that it may take from.
+    fn held_mut(&mut self, id: SessionId) -> Option<(&mut Session, &mut Spares)> {
+        let entry = self.sessions.get_mut(id.0 as usize);
+        let entry = entry.filter(|e| e.tcp == Tcp::Held)?;
+        Some((&mut entry.session, &mut self.spares))
+    }
+
+    /// The service is connected.
+    pub fn dialled(&mut self, now: Time, id: SessionId) {
+        let Some((session, _)) = self.held_mut(id) else {
+            return;
+        };
+        if session.state == State::Dialling {
+            session.state = State::Connected;
+            self.deliver(id.0);
+            self.touch(id.0, now);
+        }
+    }
+
+    /// The service could not be connected.
+    pub fn dial_failed(&mut self, now: Time, id: SessionId) {
+        if self.held(id).is_some() {
+            self.abort(id.0, Cause::DialFailed, now);
+        }
+    }
+
+    /// Free room for bytes from TCP. Empty: do not read (backpressure, or the session is gone or past its end of stream);
+    /// `Event::Accept` says when to go on.
+    pub fn input(&mut self, id: SessionId) -> &mut [u8] {
+        match self.held_mut(id) {
+            Some((session, spares)) => session.input(spares),
+            None => &mut [],
+        }
+    }
+
+    /// The first `n` bytes of `input` were filled from TCP. To be called after every `input` that was not empty, with 0
+    /// if nothing was read.
+    pub fn filled(&mut self, now: Time, id: SessionId, n: usize) {
+        if let Some((session, spares)) = self.held_mut(id) {
+            session.filled(n, spares);
+            if n > 0 {
+                self.counters.taken += n as u64;
+                self.touch(id.0, now);
+            }
+        }
+    }
+
+    /// TCP's end of stream was read.
+    pub fn finished(&mut self, now: Time, id: SessionId) {
+        if let Some((session, spares)) = self.held_mut(id) {
+            session.finish(spares);
+            self.touch(id.0, now);
+        }
+    }
+
+    /// The TCP socket failed or was reset: the other end's TCP connection is reset, too. A `Close` follows.
+    pub fn broken(&mut self, now: Time, id: SessionId) {
+        if self.held(id).is_some() {
+            self.abort(id.0, Cause::TcpFailed, now);
+        }
+    }
+
+    /// Bytes to write to TCP.
+    pub fn output(&self, id: SessionId) -> &[u8] {
+        self.held(id)
+            .filter(|e| e.session.state == State::Connected)
+            .map_or(&[], |e| e.session.output())
+    }
+
+    /// The first `n` bytes of `output` were written to TCP. May be called in a loop until `output` is empty: more may appear.
+    pub fn consumed(&mut self, now: Time, id: SessionId, n: usize) {
+        let Some((session, spares)) = self.held_mut(id) else {
+            return;
+        };
+        session.consumed(n, spares, now);
+        self.counters.given += n as u64;
+        self.read(id.0, now);
+        self.touch(id.0, now);
+    }
+
+    /// True once, when the other end's stream is complete and all of it was consumed: shut down TCP's writing half.
+    pub fn output_ended(&mut self, now: Time, id: SessionId) -> bool {
+        let Some((session, _)) = self.held_mut(id) else {
+            return false;
+        };
+        let ended = session.state == State::Connected && session.take_end();
+        if ended {
+            self.touch(id.0, now);
+        }
+        ended
+    }
+
+    /// Moves what has arrived for a session towards its TCP connection.
+    pub(super) fn read(&mut self, id: u32, now: Time) {
+        let entry = &mut self.sessions[id as usize];
+        let path = &mut self.lanes[entry.session.path as usize].path;
+        let both = clock(&self.settings, now);
+        let read = match entry
+            .session
+            .read(path, &mut self.spares, &mut self.scratch, both)
+        {
+            Ok(read) => read,
+            Err(cause) => return self.abort(id, cause, now),
+        };
+        if read.dial {
+            entry.session.state = State::Dialling;
+            entry.tcp = Tcp::Held;
+            entry.leave_halfway(&mut self.sources);
+            entry.session.conversation.widen();
+            log::debug!("{:08x}: accepted from {}", entry.session.conv(), entry.addr);
+            self.events.push_back(Event::Dial(SessionId(id)));
+        }
+        if read.deliver {
+            self.deliver(id);
+        }
+    }
+
+    pub(super) fn deliver(&mut self, id: u32) {
+        let entry = &mut self.sessions[id as usize];
+        if entry.tcp == Tcp::Held && entry.session.must_deliver() {
+            self.events.push_back(Event::Deliver(SessionId(id)));
+        }
+    }
+
+    /// What the caller has to do next.
+    pub fn event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        match event {
+            Event::Deliver(id) => {
+                if let Some(entry) = self.sessions.get_mut(id.0 as usize) {
+                    entry.session.deliver_said = false;
+                }
+            }
+            Event::Close { id, .. } => {
+                if let Some(entry) = self.sessions.get_mut(id.0 as usize) {
+                    entry.tcp = Tcp::None;
+                }
+                self.release(id.0);
+            }
+            Event::Dial(_) | Event::Accept(_) => {}
+        }
+        Some(event)
+    }
+}
