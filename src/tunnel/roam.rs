@@ -152,7 +152,7 @@ pub(super) struct Trace {
     next: u32,
 }
 
-/// What the headers of a packet tell.
+/// What the headers of a packet tell, if it is one that `segment::check` has accepted.
 pub(super) struct Glance {
     una: u32,
     /// The sender's clock; acks echo ours instead.
@@ -173,13 +173,14 @@ impl Glance {
         let mut rest = packet;
         while let Some(head) = rest.first_chunk::<HEADER>() {
             let len = u32::from_be_bytes([head[20], head[21], head[22], head[23]]) as usize;
-            let last = rest.len() < HEADER + len + HEADER;
+            let more = rest[HEADER..].get(len..).unwrap_or_default();
+            let last = more.len() < HEADER;
             if (head[4] != cmd::ACK || last)
                 && let Some(header) = Header::read(rest)
             {
                 glance.take(&header);
             }
-            rest = rest.get(HEADER + len..).unwrap_or_default();
+            rest = more;
         }
         glance
     }
