@@ -301,7 +301,7 @@ impl Tunnel {
             if !opener && !std::mem::replace(&mut l.at.used, true) && !l.path.rate.has_delivered() {
                 // it was proven a while ago, and that pause says nothing
                 let limits = self.settings.rate.limits();
-                l.path = Path::new(addr, self.packets.overhead(), limits, now);
+                l.path.renew(addr, self.packets.overhead(), limits, now);
             }
         }
         l.path.sessions += 1;

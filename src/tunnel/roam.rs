@@ -7,7 +7,6 @@
 use super::waiting::Packet;
 use super::{Entry, Lane, RECENT, SEC, Tunnel, lane_key};
 use crate::message::Control;
-use crate::path::Path;
 use crate::segment::{FIRST_WINDOW, HEADER, Header, Segments, ahead, cmd};
 use crate::session::State;
 use crate::throttle::PerSecond;
@@ -562,9 +561,7 @@ impl Tunnel {
     fn refresh_lane(&mut self, lane: u32, to: SocketAddr, local: Option<IpAddr>, now: Time) {
         let limits = self.settings.rate.limits();
         let l = &mut self.lanes[lane as usize];
-        let fresh = Path::new(to, self.packets.overhead(), limits, now);
-        let mut old = std::mem::replace(&mut l.path, fresh);
-        (l.path.sessions, l.path.counts) = (old.sessions, old.counts);
+        let mut old = l.path.renew(to, self.packets.overhead(), limits, now);
         l.mtu = self.settings.kcp.mtu as usize - l.path.overhead;
         l.hear(local, now);
         self.wheel.clear(lane_key(lane));
