@@ -11,7 +11,7 @@ use kcptun::time::SEC;
 use serde_json::json;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
@@ -207,4 +207,30 @@ fn a_service_at_one_of_its_addresses_is_no_warning() {
     let all =
         format!("cannot connect to {nobody}: connection refused; {other}: connection refused");
     assert_eq!(logged("WARN", &all), 1);
+}
+
+#[test]
+fn addresses_that_take_turns_are_told_of_once() {
+    let bound = || UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let (first, second) = (bound(), bound());
+    let [a, b] = [&first, &second].map(|s| s.local_addr().expect("an address"));
+    names("turns.example", &[a, b]);
+    let mut plan = Plan::to(a);
+    plan.peer
+        .insert("udp_connect".into(), json!("turns.example:7"));
+    run(plan.peer.clone().into(), 1);
+    // nobody answers: the second, the first again, the second again
+    for socket in [&first, &second, &first, &second] {
+        let mut buffer = [0; 1500];
+        socket.set_nonblocking(true).expect("an option");
+        while socket.recv(&mut buffer).is_ok() {}
+        socket.set_nonblocking(false).expect("an option");
+        socket.set_read_timeout(Some(PATIENCE)).expect("an option");
+        socket.recv(&mut buffer).expect("a ping");
+    }
+    for address in [a, b] {
+        let line = format!("its name stands for {address} now");
+        assert!(logged("INFO", &line) <= 1);
+        assert!(logged("", &line) >= 1, "{address} had its turn");
+    }
 }

@@ -78,6 +78,11 @@ impl Tunnel {
         self.hello.unanswered.map(|asked| asked.after(LOOK_ANEW))
     }
 
+    /// Whether the peer has been heard where it is taken to be, and owes no answer.
+    pub fn peer_answers(&self) -> bool {
+        self.hello.heard && self.hello.unanswered.is_none()
+    }
+
     /// The address where the peer is taken to be: not always what `set_peer` was told last.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
