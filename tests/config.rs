@@ -260,6 +260,77 @@ fn the_three_roles_of_rendezvous_mode_reach_the_tunnel() {
     }
 }
 
+/// What comes with kcptun-libev, 2.0 and 2.3.5: a server's and a client's file.
+const OF_LIBEV: [(&str, &str, u8); 2] = [
+    (
+        r#"{"connect": "[::1]:5201", "udp_bind": ":5555", "#,
+        r#""kcp": {"mtu": 1400, "sndwnd": 256, "rcvwnd": 256, "nodelay": 0, "interval": 10, "resend": 3, "nc": 1},
+            "udp": {"sndbuf": 1048576, "rcvbuf": 1048576},
+            "method": "xchacha20poly1305_ietf", "password": "k", "loglevel": 2}"#,
+        2,
+    ),
+    (
+        r#"{"kcp_bind": ":5555", "connect": "127.0.0.1:5201", "#,
+        r#""kcp": {"mtu": 1492, "sndwnd": 256, "rcvwnd": 256, "nodelay": 1, "interval": 100, "resend": 0, "nc": 1},
+            "udp": {"sndbuf": 1048576, "rcvbuf": 1048576},
+            "method": "xchacha20poly1305_ietf", "password": "k", "loglevel": 6}"#,
+        1,
+    ),
+];
+
+#[test]
+fn the_files_that_come_with_kcptun_libev_are_read_as_it_reads_them() {
+    for (server, rest, loglevel) in OF_LIBEV {
+        let client = match server.contains("kcp_bind") {
+            true => r#"{"listen": ":5202", "kcp_connect": "127.0.0.1:5555", "#,
+            false => r#"{"listen": ":5202", "udp_connect": "[::1]:5555", "#,
+        };
+        for (text, role) in [(server, Role::Server), (client, Role::Peer)] {
+            let config = parse(&format!("{text}{rest}")).expect("it is right");
+            assert_eq!((config.role(), config.loglevel), (role, loglevel), "{text}");
+            assert_eq!(config.kcp.sndwnd, 256);
+            assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        }
+    }
+}
+
+#[test]
+fn the_scale_of_the_log_is_that_of_the_names() {
+    // silence, fatal, error, warning, notice, info, debug, verbose, very verbose
+    let later = [6, 5, 4, 3, 2, 2, 1, 0, 0];
+    for name in ["kcp_bind", "kcp_connect"] {
+        let addresses = format!(r#""{name}": "b:1", "connect": "a:2", "password": "x""#);
+        for (theirs, ours) in later.into_iter().enumerate() {
+            let level = format!(r#""loglevel": {theirs}"#);
+            // whichever comes first
+            for text in [
+                format!("{{{addresses}, {level}}}"),
+                format!("{{{level}, {addresses}}}"),
+            ] {
+                let config = parse(&text).expect("it is right");
+                assert_eq!(config.loglevel, ours, "{text}");
+                let said = config.describe().to_string();
+                let told = format!("; loglevel {theirs} is one of kcptun-libev 2.1 and later");
+                assert!(said.contains(&told), "{said}");
+            }
+        }
+        let wrong = parse(&format!(r#"{{{addresses}, "loglevel": 9}}"#));
+        assert_eq!(
+            message(wrong),
+            "loglevel: 9 is out of range; it must be 0 to 8 (0 says nothing, 8 most, as in kcptun-libev 2.1 and later: the file has kcp_bind or kcp_connect)"
+        );
+        let config = parse(&format!("{{{addresses}}}")).expect("it is right");
+        assert_eq!(config.loglevel, 2);
+        assert!(!config.describe().to_string().contains("loglevel"));
+        let windows = r#""kcp": {"sndwnd": 65536, "rcvwnd": 65536}"#;
+        let config = parse(&format!("{{{addresses}, {windows}}}")).expect("it is right");
+        assert_eq!((config.kcp.sndwnd, config.kcp.rcvwnd), (65535, 65535));
+    }
+    let config = with("loglevel", "4").expect("it is right");
+    assert_eq!(config.loglevel, 4);
+    assert!(!config.describe().to_string().contains("libev"));
+}
+
 #[test]
 fn comments_and_a_byte_order_mark_are_skipped() {
     let text = "\u{feff}{\"//\": 1, \"//\": [2], \"// x\": {\"y\": null}, \"listen\": \":1\",

@@ -143,7 +143,14 @@ static RULES: &[Rule] = &[
     fixed!("user", optional, user),
     fixed!("log", optional, log),
     fixed!("pidfile", path, pidfile),
-    live!("loglevel", plain, loglevel),
+    Rule {
+        key: "loglevel",
+        show: |c| plain(&c.later_loglevel.unwrap_or(c.loglevel)),
+        take: |old, new| {
+            (old.loglevel, old.later_loglevel) = (new.loglevel, new.later_loglevel);
+            Ok(())
+        },
+    },
 ];
 
 fn plain(value: &impl Display) -> String {

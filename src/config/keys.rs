@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 pub struct Key {
     /// Its full name; what stands before a dot is the object that it is in.
     pub name: &'static str,
-    /// Another name, of older configurations.
+    /// Another name: that of kcptun-libev 2.1 and later.
     pub alias: Option<&'static str>,
     kind: Kind,
 }
@@ -33,6 +33,9 @@ enum Kind {
     Log,
     Path(Place<Option<PathBuf>>),
     Switch(Place<bool>),
+    /// Packets.
+    Window(fn(&mut Draft, u16)),
+    Loglevel,
     /// "on" or "off".
     OnOff(Place<bool>),
     Integer {
@@ -48,6 +51,12 @@ enum Kind {
         place: Place<Option<f64>>,
     },
 }
+
+/// What loglevel is here by its number in kcptun-libev 2.1 and later: silence, fatal, error, warning, notice, info, debug,
+/// verbose, very verbose.
+const LATER_LEVELS: [u8; 9] = [6, 5, 4, 3, 2, 2, 1, 0, 0];
+/// The widest window of kcptun-libev, one more than KCP's header can tell of.
+const LATER_WINDOW: i128 = 65_536;
 
 /// The most that a socket buffer may be: beyond it the kernel's own arithmetic cuts.
 const BUFFER: u32 = 1 << 30;
@@ -78,12 +87,8 @@ pub static KEYS: &[Key] = &[
     integer("kcp.mtu", 300, 1500, "bytes", |d, n| {
         d.config.kcp.mtu = n as u16
     }),
-    integer("kcp.sndwnd", 16, 65535, "packets", |d, n| {
-        d.config.kcp.sndwnd = n as u16
-    }),
-    integer("kcp.rcvwnd", 16, 65535, "packets", |d, n| {
-        d.config.kcp.rcvwnd = n as u16
-    }),
+    key("kcp.sndwnd", Kind::Window(|d, n| d.config.kcp.sndwnd = n)),
+    key("kcp.rcvwnd", Kind::Window(|d, n| d.config.kcp.rcvwnd = n)),
     integer("kcp.nodelay", 0, 2, "", |d, n| {
         d.config.kcp.nodelay = n as u8
     }),
@@ -137,9 +142,7 @@ pub static KEYS: &[Key] = &[
     key("user", Kind::User),
     key("log", Kind::Log),
     key("pidfile", Kind::Path(|d| &mut d.config.pidfile)),
-    integer("loglevel", 0, 6, "0 says most, 6 nothing", |d, n| {
-        d.config.loglevel = n as u8
-    }),
+    key("loglevel", Kind::Loglevel),
 ];
 
 const fn key(name: &'static str, kind: Kind) -> Key {
@@ -187,7 +190,11 @@ const fn rate(name: &'static str, place: Place<Option<f64>>) -> Key {
 /// Reads every key of the file into `draft`; the error begins with the key that is wrong.
 pub fn read(draft: &mut Draft, file: Value) -> Result<(), String> {
     match file {
-        Value::Object(entries) => read_object(draft, "", entries),
+        Value::Object(entries) => {
+            let is_later = |name: &str| KEYS.iter().any(|key| key.alias == Some(name));
+            draft.is_later = entries.iter().any(|(name, _)| is_later(name));
+            read_object(draft, "", entries)
+        }
         other => Err(format!(
             "holds {}; it must be an object: {{\"key\": value, ...}}",
             other.kind()
@@ -310,6 +317,15 @@ impl Key {
                     ));
                 }
             },
+            Kind::Window(set) => {
+                let most = u16::MAX;
+                let n = match value {
+                    Value::Integer(LATER_WINDOW) if draft.is_later => most.into(),
+                    value => integer_of(&value, 16, most.into(), "packets")?,
+                };
+                set(draft, u16::try_from(n).unwrap_or(most));
+            }
+            Kind::Loglevel => read_loglevel(draft, &value)?,
             Kind::OnOff(place) => {
                 let right = "it must be \"on\" or \"off\"";
                 *place(draft) = match text(&value, right)? {
@@ -335,6 +351,20 @@ impl Key {
         }
         Ok(())
     }
+}
+
+/// kcptun-libev has turned its scale around when it called two of its keys otherwise.
+fn read_loglevel(draft: &mut Draft, value: &Value) -> Result<(), String> {
+    if !draft.is_later {
+        let n = integer_of(value, 0, 6, "0 says most, 6 nothing")?;
+        draft.config.loglevel = n as u8;
+        return Ok(());
+    }
+    let unit = "0 says nothing, 8 most, as in kcptun-libev 2.1 and later: the file has kcp_bind or kcp_connect";
+    let n = integer_of(value, 0, 8, unit)?;
+    draft.config.loglevel = LATER_LEVELS[n as usize];
+    draft.config.later_loglevel = Some(n as u8);
+    Ok(())
 }
 
 /// Where statistics are shown is nobody else's affair unless that is said: a port alone is one of the loopback interface.

@@ -80,6 +80,8 @@ pub struct Config {
     pub pidfile: Option<PathBuf>,
     /// 0 to 6: trace, debug, info, warn, error, error, off.
     pub loglevel: u8,
+    /// That number as the file has it, where it has the scale of kcptun-libev 2.1 and later.
+    pub later_loglevel: Option<u8>,
     /// What is allowed but perhaps not meant, a line each. For the log, whose level is known only now.
     pub warnings: Vec<String>,
 }
@@ -163,6 +165,8 @@ struct Draft {
     psk: Option<Zeroizing<String>>,
     password: Option<Zeroizing<String>>,
     method: Option<Method>,
+    /// The file has names of keys that kcptun-libev has from 2.1 on.
+    is_later: bool,
 }
 
 impl Config {
@@ -292,6 +296,7 @@ impl Default for Draft {
             log: None,
             pidfile: None,
             loglevel: 2,
+            later_loglevel: None,
             warnings: Vec::new(),
         };
         Draft {
@@ -299,6 +304,7 @@ impl Default for Draft {
             psk: None,
             password: None,
             method: None,
+            is_later: false,
         }
     }
 }
