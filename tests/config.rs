@@ -7,7 +7,8 @@ use std::path::Path;
 const PSK: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
 fn parse(text: &str) -> Result<Config, String> {
-    Config::parse("t.json", text).map_err(|error| error.to_string())
+    let first = |lines: Vec<&str>| lines[0].to_owned();
+    Config::parse("t.json", text).map_err(|error| first(error.lines().collect()))
 }
 
 /// A server's configuration with one more key, nested as its dots say.
@@ -329,6 +330,66 @@ fn the_scale_of_the_log_is_that_of_the_names() {
     let config = with("loglevel", "4").expect("it is right");
     assert_eq!(config.loglevel, 4);
     assert!(!config.describe().to_string().contains("libev"));
+}
+
+/// Everything that is wrong with a file, without its name.
+fn wrong(text: &str) -> Vec<String> {
+    let error = Config::parse("t.json", text).expect_err("it is wrong");
+    let lines: Vec<&str> = error.lines().collect();
+    let first = error.to_string();
+    match lines.len() {
+        1 => assert_eq!(first, lines[0]),
+        n => assert!(
+            first.starts_with(lines[0]) && first.contains(&format!("({} more", n - 1)),
+            "{first}"
+        ),
+    }
+    let short = lines.iter().map(|line| line.strip_prefix("t.json: "));
+    short.map(|line| line.expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn all_that_is_wrong_is_named() {
+    let go = r#"{"localaddr": ":12948", "remoteaddr": "vps:29900", "key": "it's a secrect", "crypt": "aes",
+        "mode": "fast3", "mtu": 1350, "datashard": 10, "quiet": false}"#;
+    assert_eq!(
+        wrong(go),
+        [
+            "localaddr: is a key of Go's kcptun; here it is listen",
+            "remoteaddr: is a key of Go's kcptun; here it is udp_connect",
+            "key: is a key of Go's kcptun; here it is psk or password",
+            "crypt: is a key of Go's kcptun; here it is method",
+            "mode: is a key of Go's kcptun, which kcptun does not have; take it out",
+            "mtu: unknown key here; did you mean kcp.mtu? Write \"kcp\": {\"mtu\": ...}",
+            "datashard: is a key of Go's kcptun, which kcptun does not have; take it out",
+            "quiet: is a key of Go's kcptun; here it is loglevel",
+        ]
+    );
+    // between keys, too
+    assert_eq!(
+        wrong(
+            r#"{"listen": ":1", "http_listen": "x", "psk": "x", "timeout": 5, "timeout": 6, "kcp": {"mtu": 1, "nc": 2}, "tcp": 1}"#
+        ),
+        [
+            "http_listen: \"x\" has no port; it must be host:port",
+            "timeout: 5 is out of range; it must be 60 to 86400 (seconds)",
+            "timeout: is given twice; keep one of them",
+            "kcp.mtu: 1 is out of range; it must be 300 to 1500 (bytes)",
+            "kcp.nc: 2 is out of range; it must be 0 to 1",
+            "tcp: 1 is not an object; write \"tcp\": {\"nodelay\": ...}",
+            "listen: \":1\" needs udp_connect, too, the other end to carry to",
+            "psk: has 1 characters instead of 44; it must be 32 bytes in base64, which is 44 characters; copy it anew from the other end, or make one for both with kcptun --genpsk",
+        ]
+    );
+    assert_eq!(
+        wrong(r#"{"rendezvous_server": "r:1", "udp_connect": "b:1", "udp_bind": "r:1"}"#).len(),
+        4
+    );
+    // what is missing is not known where an address may have been meant
+    assert_eq!(wrong(r#"{"lisen": ":1", "udp_connect": "b:1"}"#).len(), 1);
+    assert_eq!(wrong(r#"{"listen": "x", "udp_connect": "b:1"}"#).len(), 1);
+    let many: String = (0..5000).map(|n| format!("\"k{n}\": 1,")).collect();
+    assert_eq!(wrong(&format!("{{{many} \"z\": 1}}")).len(), 100);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Every key of the configuration, in one table: its name, what it may hold, and where that goes.
 //! Reading, error messages and suggestions all follow it. What holds between keys is in `check`.
 
-use super::Draft;
 use super::address::{self, Address, Purpose};
 use super::json::{Value, quoted};
 use super::suggest;
+use super::{Draft, Faults};
 use crate::crypto::Method;
 use crate::message::SERVICE_ID_MAX;
 use crate::settings::Flush;
@@ -187,27 +187,33 @@ const fn rate(name: &'static str, place: Place<Option<f64>>) -> Key {
     )
 }
 
-/// Reads every key of the file into `draft`; the error begins with the key that is wrong.
-pub fn read(draft: &mut Draft, file: Value) -> Result<(), String> {
+/// Reads every key of the file into `draft`; each of the faults begins with the key that is wrong.
+pub fn read(draft: &mut Draft, file: Value, faults: &mut Faults) {
     match file {
         Value::Object(entries) => {
             let is_later = |name: &str| KEYS.iter().any(|key| key.alias == Some(name));
             draft.is_later = entries.iter().any(|(name, _)| is_later(name));
-            read_object(draft, "", entries)
+            read_object(draft, "", entries, faults);
         }
-        other => Err(format!(
-            "holds {}; it must be an object: {{\"key\": value, ...}}",
-            other.kind()
-        )),
+        other => {
+            faults.doubtful = true;
+            faults.add(format!(
+                "holds {}; it must be an object: {{\"key\": value, ...}}",
+                other.kind()
+            ));
+        }
     }
 }
 
 /// `path` is what stands before the names of the keys: nothing, or the object's name and a dot.
-fn read_object(draft: &mut Draft, path: &str, entries: Vec<(String, Value)>) -> Result<(), String> {
+fn read_object(draft: &mut Draft, path: &str, entries: Vec<(String, Value)>, faults: &mut Faults) {
     let mut given: Vec<(&str, String)> = Vec::new();
     for (name, value) in entries {
         if name.starts_with("//") {
             continue;
+        }
+        if faults.are_many() {
+            return;
         }
         let full = format!("{path}{name}");
         // A dot in the name itself would look like an object in the full name.
@@ -217,40 +223,45 @@ fn read_object(draft: &mut Draft, path: &str, entries: Vec<(String, Value)>) -> 
             .iter()
             .find(|key| known(key.name) || key.alias.is_some_and(known));
         let Some(meant) = group.or(key.map(|key| key.name)) else {
-            return Err(suggest::unknown(path, &name));
+            faults.doubtful = true;
+            faults.add(suggest::unknown(path, &name));
+            continue;
         };
         if let Some((_, earlier)) = given.iter().find(|(earlier, _)| *earlier == meant) {
-            return Err(if *earlier == full {
+            faults.add(if *earlier == full {
                 format!("{full}: is given twice; keep one of them")
             } else {
                 format!(
                     "{full}: is the same key as {earlier}, which is given, too; keep one of them"
                 )
             });
+            continue;
         }
         given.push((meant, full.clone()));
         match key {
-            Some(key) => key
-                .read(draft, value)
-                .map_err(|error| format!("{full}: {error}"))?,
-            None => read_group(draft, &full, value)?,
+            Some(key) => {
+                if let Err(error) = key.read(draft, value) {
+                    faults.doubtful |= matches!(key.kind, Kind::Address(..) | Kind::ServiceId);
+                    faults.add(format!("{full}: {error}"));
+                }
+            }
+            None => read_group(draft, &full, value, faults),
         }
     }
-    Ok(())
 }
 
-fn read_group(draft: &mut Draft, name: &str, value: Value) -> Result<(), String> {
+fn read_group(draft: &mut Draft, name: &str, value: Value, faults: &mut Faults) {
     let Value::Object(entries) = value else {
         let path = format!("{name}.");
         let example = KEYS
             .iter()
             .find_map(|key| key.name.strip_prefix(&path))
             .unwrap_or_default();
-        return Err(format!(
+        return faults.add(format!(
             "{name}: {value} is not an object; write \"{name}\": {{\"{example}\": ...}}"
         ));
     };
-    read_object(draft, &format!("{name}."), entries)
+    read_object(draft, &format!("{name}."), entries, faults);
 }
 
 impl Key {
