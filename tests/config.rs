@@ -393,6 +393,39 @@ fn all_that_is_wrong_is_named() {
 }
 
 #[test]
+fn a_service_is_told_who_connects_where_that_is_asked_for() {
+    use kcptun::proxy::Version;
+    let get = |value| with("tcp.proxy_protocol", value).map(|c| c.tcp.proxy_protocol);
+    assert_eq!(with("//", "0").map(|c| c.tcp.proxy_protocol), Ok(None));
+    assert_eq!(get("\"off\""), Ok(None));
+    assert_eq!(get("\"v1\""), Ok(Some(Version::V1)));
+    assert_eq!(get("\"v2\""), Ok(Some(Version::V2)));
+    let right = "it must be \"off\", \"v1\" or \"v2\"";
+    for (wrong, what) in [
+        ("\"v3\"", "a version"),
+        ("1", "text in quotes"),
+        ("true", "text in quotes"),
+    ] {
+        assert_eq!(
+            message(with("tcp.proxy_protocol", wrong)),
+            format!("tcp.proxy_protocol: {wrong} is not {what}; {right}")
+        );
+    }
+    let config = with("tcp.proxy_protocol", "\"v2\"").expect("it is right");
+    let said = config.describe().to_string();
+    assert!(
+        said.contains("tells localhost:80 first who connects, by the PROXY protocol v2"),
+        "{said}"
+    );
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let peer = parse(
+        r#"{"listen": ":1", "udp_connect": "b:2", "password": "x", "tcp": {"proxy_protocol": "v1"}}"#,
+    )
+    .expect("allowed");
+    assert!(peer.warnings[0].contains("has no effect without connect"));
+}
+
+#[test]
 fn comments_and_a_byte_order_mark_are_skipped() {
     let text = "\u{feff}{\"//\": 1, \"//\": [2], \"// x\": {\"y\": null}, \"listen\": \":1\",
         \"udp_connect\": \"b:2\", \"kcp\": {\"//mtu\": \"why\", \"mtu\": 500}}\n";

@@ -41,6 +41,12 @@ pub fn finish(draft: Draft, mut faults: Faults) -> Result<Config, Faults> {
             "rate.up: nothing keeps to it where the rate is not controlled, and {off}"
         ));
     }
+    if config.tcp.proxy_protocol.is_some() && config.connect.is_none() {
+        warnings.push(
+            "tcp.proxy_protocol: has no effect without connect: it belongs to the end of the service"
+                .into(),
+        );
+    }
     warnings.extend(placeholders(&config));
     config.warnings = warnings;
     Ok(config)

@@ -210,6 +210,12 @@ fn sockets(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
         buffer(tcp.sndbuf),
         buffer(tcp.rcvbuf)
     )?;
+    if let (Some(version), Some(connect)) = (tcp.proxy_protocol, &config.connect) {
+        writeln!(
+            f,
+            "proxy:     tells {connect} first who connects, by the PROXY protocol {version}"
+        )?;
+    }
     let reuseport = if udp.reuseport { "reuseport; " } else { "" };
     writeln!(
         f,

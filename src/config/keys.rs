@@ -7,6 +7,7 @@ use super::suggest;
 use super::{Draft, Faults};
 use crate::crypto::Method;
 use crate::message::SERVICE_ID_MAX;
+use crate::proxy::Version;
 use crate::settings::Flush;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -33,6 +34,7 @@ enum Kind {
     Log,
     Path(Place<Option<PathBuf>>),
     Switch(Place<bool>),
+    ProxyProtocol,
     /// Packets.
     Window(fn(&mut Draft, u16)),
     Loglevel,
@@ -117,6 +119,7 @@ pub static KEYS: &[Key] = &[
     integer("tcp.rcvbuf", 0, BUFFER, "bytes", |d, n| {
         d.config.tcp.rcvbuf = n
     }),
+    key("tcp.proxy_protocol", Kind::ProxyProtocol),
     key(
         "udp.reuseport",
         Kind::Switch(|d| &mut d.config.udp.reuseport),
@@ -328,6 +331,15 @@ impl Key {
                     ));
                 }
             },
+            Kind::ProxyProtocol => {
+                let right = "it must be \"off\", \"v1\" or \"v2\"";
+                draft.config.tcp.proxy_protocol = match text(&value, right)? {
+                    "off" => None,
+                    "v1" => Some(Version::V1),
+                    "v2" => Some(Version::V2),
+                    _ => return Err(format!("{value} is not a version; {right}")),
+                };
+            }
             Kind::Window(set) => {
                 let most = u16::MAX;
                 let n = match value {

@@ -20,6 +20,7 @@ pub use user::User;
 
 use crate::crypto::{Key, Method, Sealing};
 use crate::http::Site;
+use crate::proxy::Version;
 use crate::settings::{KcpSettings, RateSettings, Rendezvous, Settings};
 use crate::time::SEC;
 use std::fmt;
@@ -111,6 +112,8 @@ pub struct TcpOptions {
     pub sndbuf: u32,
     /// Bytes; 0: the system's.
     pub rcvbuf: u32,
+    /// What a service is told first of a connection that is made for the other end. None: nothing.
+    pub proxy_protocol: Option<Version>,
 }
 
 /// Options of the UDP socket.
@@ -338,6 +341,7 @@ impl Default for Draft {
                 reuseport: false,
                 sndbuf: 0,
                 rcvbuf: 0,
+                proxy_protocol: None,
             },
             udp: UdpOptions {
                 reuseport: false,

@@ -14,6 +14,7 @@ use super::socket;
 use super::tcp::{Connections, is_connected, register};
 use crate::config::Address;
 use crate::config::TcpOptions;
+use crate::proxy;
 use crate::time::{MS, SEC, Time};
 use crate::tunnel::{SessionId, Tunnel};
 use log::{debug, warn};
@@ -22,7 +23,7 @@ use mio::net::TcpStream;
 use socket2::{Protocol, Type};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 
 /// How long one address has to accept, in microseconds: Linux asks it four times within it.
@@ -44,6 +45,8 @@ pub struct Around<'a> {
     pub connections: &'a mut Connections,
     pub resolver: &'a mut Resolver,
     pub registry: &'a Registry,
+    /// Where the UDP socket is bound.
+    pub udp: SocketAddr,
     pub now: Time,
 }
 
@@ -392,7 +395,9 @@ impl Dialler {
 
     fn established(&mut self, around: &mut Around, id: SessionId, attempt: Attempt) {
         let Attempt {
-            stream, address, ..
+            mut stream,
+            address,
+            ..
         } = attempt;
         let conv = around.tunnel.conv(id).unwrap_or(0);
         let dial = self.dials.remove(&id);
@@ -401,8 +406,32 @@ impl Dialler {
         }
         debug!("{conv:08x} connected to {address}");
         self.best = Some(address);
+        if let Err(e) = self.introduce(around, id, &mut stream) {
+            self.failed.warn(
+                around.now,
+                format_args!("{conv:08x} {address} took no PROXY header: {}", reason(&e)),
+            );
+            around.tunnel.dial_failed(around.now, id);
+            return;
+        }
         around.connections.insert(id, conv, stream);
         around.tunnel.dialled(around.now, id);
+    }
+
+    /// Tells the service whom the connection is made for, if it is to be told.
+    fn introduce(&self, around: &Around, id: SessionId, stream: &mut TcpStream) -> io::Result<()> {
+        let (Some(version), Some((from, local))) =
+            (self.options.proxy_protocol, around.tunnel.other_end(id))
+        else {
+            return Ok(());
+        };
+        let to = SocketAddr::new(local.unwrap_or(around.udp.ip()), around.udp.port());
+        let header = proxy::header(version, from, to);
+        // the socket's buffer is empty, and has room for far more
+        match stream.write(&header)? {
+            n if n == header.len() => Ok(()),
+            _ => Err(ErrorKind::WriteZero.into()),
+        }
     }
 
     fn is_current(&self, id: SessionId, number: u64) -> bool {
@@ -472,6 +501,7 @@ mod tests {
                 connections: &mut self.connections,
                 resolver: &mut self.resolver,
                 registry: self.poll.registry(),
+                udp: SocketAddr::from(([0; 4], 7)),
                 now,
             };
             call(&mut self.dialler, &mut around)
