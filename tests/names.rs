@@ -233,4 +233,6 @@ fn addresses_that_take_turns_are_told_of_once() {
         assert!(logged("INFO", &line) <= 1);
         assert!(logged("", &line) >= 1, "{address} had its turn");
     }
+    let missed = |at: SocketAddr| logged("WARN", &format!("{at} does not answer"));
+    assert!(missed(a) + missed(b) > 0);
 }

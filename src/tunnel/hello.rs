@@ -37,6 +37,20 @@ impl Hello {
             ..Hello::default()
         }
     }
+
+    /// The peer may be somewhere else. That it has not answered yet is told of as if it had stayed: while addresses take
+    /// turns, none has the time to be missed.
+    pub(super) fn elsewhere(&self, now: Time) -> Hello {
+        let fresh = Hello::new(now);
+        match self.heard {
+            true => fresh,
+            false => Hello {
+                missed: self.missed,
+                warn_at: self.warn_at,
+                ..fresh
+            },
+        }
+    }
 }
 
 impl Tunnel {

@@ -268,8 +268,11 @@ impl Tunnel {
                 return self.ask_probes(lane, None, now);
             }
         }
+        self.hello = match self.peer {
+            Some(_) => self.hello.elsewhere(now),
+            None => Hello::new(now),
+        };
         self.peer = Some(peer);
-        self.hello = Hello::new(now);
         self.lane_of(peer, now);
         if self.settings.keepalive > 0 {
             self.ping(peer, now);
