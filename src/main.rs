@@ -1,7 +1,7 @@
 //! The program: reads the command line and the configuration, and hands over to the library.
 
 use kcptun::cli::{self, Command, Options};
-use kcptun::config::{Config, Log};
+use kcptun::config::{Config, ConfigError, Log};
 use kcptun::crypto::Key;
 use kcptun::daemon::{PidFile, Starting, detach};
 use kcptun::event::stats::{self, StatsError};
@@ -68,8 +68,8 @@ fn genpsk() -> ExitCode {
     print(&key)
 }
 
-fn load(options: &Options) -> Result<Config, String> {
-    let mut config = Config::load(&options.file).map_err(|error| error.to_string())?;
+fn load(options: &Options) -> Result<Config, ConfigError> {
+    let mut config = Config::load(&options.file)?;
     config.loglevel = logging::adjusted(config.loglevel, options.verbose, options.silent);
     if let Some(user) = &options.user {
         config.user = Some(user.clone());
@@ -79,9 +79,9 @@ fn load(options: &Options) -> Result<Config, String> {
             None => config.log = Some(Log::Syslog),
             Some(Log::Stderr) => {
                 let file = options.file.display();
-                return Err(format!(
+                return Err(ConfigError::from(format!(
                     "{file}: log: \"stderr\" is nowhere in the background; with -d it must be \"syslog\" or the path of a file"
-                ));
+                )));
             }
             Some(_) => (),
         }
@@ -99,14 +99,19 @@ fn check(options: Options) -> ExitCode {
                 .collect();
             print(&format!("{}{warnings}", config.describe()))
         }
-        Err(error) => fail(WRONG_INPUT, &error),
+        Err(error) => {
+            for line in error.lines() {
+                fail(WRONG_INPUT, line);
+            }
+            ExitCode::from(WRONG_INPUT)
+        }
     }
 }
 
 fn run(mut options: Options) -> ExitCode {
     let config = match load(&options) {
         Ok(config) => config,
-        Err(error) => return fail(WRONG_INPUT, &error),
+        Err(error) => return fail(WRONG_INPUT, &error.to_string()),
     };
     let mut starting = Starting::default();
     if options.daemonize {
@@ -150,7 +155,7 @@ fn work(config: &Config, options: Options, starting: &mut Starting) -> Result<()
     let mut work = event::Options::from(config);
     work.reread = Some(event::Reread {
         present: config.clone(),
-        read: Box::new(move || load(&options)),
+        read: Box::new(move || load(&options).map_err(|error| error.to_string())),
     });
     let ready = || starting.done();
     event::run(work, ready).map_err(|error| error.to_string())

@@ -110,6 +110,17 @@ impl Path {
         }
     }
 
+    /// Forgets what is known of the way, which leads to `addr` now. What was counted stays, and the sessions do. Returns what
+    /// it was.
+    pub fn renew(&mut self, addr: SocketAddr, seal: usize, limits: Limits, now: Time) -> Path {
+        let fresh = Path {
+            counts: self.counts,
+            sessions: self.sessions,
+            ..Path::new(addr, seal, limits, now)
+        };
+        std::mem::replace(self, fresh)
+    }
+
     /// The operator's limits are others from now on.
     pub fn set_limits(&mut self, limits: Limits) {
         self.rate.set_limits(limits);

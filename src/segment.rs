@@ -150,24 +150,21 @@ pub fn check(packet: &[u8]) -> Result<usize, Malformed> {
 
 /// Turns a packet that `check` accepted (cut to the length it told) into the `kcp` crate's byte order.
 pub fn to_kcp(packet: &mut [u8]) {
-    let mut at = 0;
-    while let Some(header) = packet[at..].first_chunk_mut::<HEADER>() {
-        let len = u32::from_be_bytes([header[20], header[21], header[22], header[23]]) as usize;
-        swap_header(header);
-        at += HEADER + len;
-    }
+    swap_headers(packet, u32::from_be_bytes);
 }
 
 /// Turns what the `kcp` crate put out into the wire's byte order.
 pub fn to_wire(packet: &mut [u8]) {
-    let mut at = 0;
-    while let Some(header) = packet
-        .get_mut(at..)
-        .and_then(|p| p.first_chunk_mut::<HEADER>())
-    {
-        let len = u32::from_le_bytes([header[20], header[21], header[22], header[23]]) as usize;
+    swap_headers(packet, u32::from_le_bytes);
+}
+
+/// `length` reads a header's length as it stands before the swap.
+fn swap_headers(packet: &mut [u8], length: fn([u8; 4]) -> u32) {
+    let mut rest = packet;
+    while let Some((header, body)) = rest.split_first_chunk_mut::<HEADER>() {
+        let len = length([header[20], header[21], header[22], header[23]]) as usize;
         swap_header(header);
-        at += HEADER + len;
+        rest = body.get_mut(len..).unwrap_or_default();
     }
 }
 

@@ -99,6 +99,29 @@ fn what_is_wrong_gives_status_2_and_one_line() {
 }
 
 #[test]
+fn check_names_all_that_is_wrong_and_a_start_the_first_of_it() {
+    let file = std::env::temp_dir().join(format!("kcptun-cli-{}.json", std::process::id()));
+    std::fs::write(&file, r#"{"localaddr": ":1", "key": "x", "loglevel": 9}"#).unwrap();
+    let name = file.to_str().unwrap();
+    let (status, said, error) = output(&["--check", "-c", name]);
+    assert_eq!((status, said.as_str()), (2, ""));
+    let lines: Vec<&str> = error.lines().collect();
+    for (line, key) in lines.iter().zip(["localaddr", "key", "loglevel"]) {
+        let begins = format!("kcptun: {name}: {key}: ");
+        assert!(line.starts_with(&begins), "{error}");
+    }
+    assert_eq!(lines.len(), 3, "{error}");
+    let (status, _, start) = output(&["-c", name]);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(status, 2);
+    assert!(
+        start.starts_with(lines[0]) && start.ends_with(" (2 more mistakes: --check names them)\n"),
+        "{start}"
+    );
+    assert_eq!(start.matches('\n').count(), 1, "{start}");
+}
+
+#[test]
 fn a_reader_that_has_gone_is_no_panic() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

@@ -7,7 +7,8 @@ use std::path::Path;
 const PSK: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
 fn parse(text: &str) -> Result<Config, String> {
-    Config::parse("t.json", text).map_err(|error| error.to_string())
+    let first = |lines: Vec<&str>| lines[0].to_owned();
+    Config::parse("t.json", text).map_err(|error| first(error.lines().collect()))
 }
 
 /// A server's configuration with one more key, nested as its dots say.
@@ -258,6 +259,170 @@ fn the_three_roles_of_rendezvous_mode_reach_the_tunnel() {
         assert!(shown.contains(said), "{shown}");
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     }
+}
+
+/// What comes with kcptun-libev, 2.0 and 2.3.5: a server's and a client's file.
+const OF_LIBEV: [(&str, &str, u8); 2] = [
+    (
+        r#"{"connect": "[::1]:5201", "udp_bind": ":5555", "#,
+        r#""kcp": {"mtu": 1400, "sndwnd": 256, "rcvwnd": 256, "nodelay": 0, "interval": 10, "resend": 3, "nc": 1},
+            "udp": {"sndbuf": 1048576, "rcvbuf": 1048576},
+            "method": "xchacha20poly1305_ietf", "password": "k", "loglevel": 2}"#,
+        2,
+    ),
+    (
+        r#"{"kcp_bind": ":5555", "connect": "127.0.0.1:5201", "#,
+        r#""kcp": {"mtu": 1492, "sndwnd": 256, "rcvwnd": 256, "nodelay": 1, "interval": 100, "resend": 0, "nc": 1},
+            "udp": {"sndbuf": 1048576, "rcvbuf": 1048576},
+            "method": "xchacha20poly1305_ietf", "password": "k", "loglevel": 6}"#,
+        1,
+    ),
+];
+
+#[test]
+fn the_files_that_come_with_kcptun_libev_are_read_as_it_reads_them() {
+    for (server, rest, loglevel) in OF_LIBEV {
+        let client = match server.contains("kcp_bind") {
+            true => r#"{"listen": ":5202", "kcp_connect": "127.0.0.1:5555", "#,
+            false => r#"{"listen": ":5202", "udp_connect": "[::1]:5555", "#,
+        };
+        for (text, role) in [(server, Role::Server), (client, Role::Peer)] {
+            let config = parse(&format!("{text}{rest}")).expect("it is right");
+            assert_eq!((config.role(), config.loglevel), (role, loglevel), "{text}");
+            assert_eq!(config.kcp.sndwnd, 256);
+            assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        }
+    }
+}
+
+#[test]
+fn the_scale_of_the_log_is_that_of_the_names() {
+    // silence, fatal, error, warning, notice, info, debug, verbose, very verbose
+    let later = [6, 5, 4, 3, 2, 2, 1, 0, 0];
+    for name in ["kcp_bind", "kcp_connect"] {
+        let addresses = format!(r#""{name}": "b:1", "connect": "a:2", "password": "x""#);
+        for (theirs, ours) in later.into_iter().enumerate() {
+            let level = format!(r#""loglevel": {theirs}"#);
+            // whichever comes first
+            for text in [
+                format!("{{{addresses}, {level}}}"),
+                format!("{{{level}, {addresses}}}"),
+            ] {
+                let config = parse(&text).expect("it is right");
+                assert_eq!(config.loglevel, ours, "{text}");
+                let said = config.describe().to_string();
+                let told = format!("; loglevel {theirs} is one of kcptun-libev 2.1 and later");
+                assert!(said.contains(&told), "{said}");
+            }
+        }
+        let wrong = parse(&format!(r#"{{{addresses}, "loglevel": 9}}"#));
+        assert_eq!(
+            message(wrong),
+            "loglevel: 9 is out of range; it must be 0 to 8 (0 says nothing, 8 most, as in kcptun-libev 2.1 and later: the file has kcp_bind or kcp_connect)"
+        );
+        let config = parse(&format!("{{{addresses}}}")).expect("it is right");
+        assert_eq!(config.loglevel, 2);
+        assert!(!config.describe().to_string().contains("loglevel"));
+        let windows = r#""kcp": {"sndwnd": 65536, "rcvwnd": 65536}"#;
+        let config = parse(&format!("{{{addresses}, {windows}}}")).expect("it is right");
+        assert_eq!((config.kcp.sndwnd, config.kcp.rcvwnd), (65535, 65535));
+    }
+    let config = with("loglevel", "4").expect("it is right");
+    assert_eq!(config.loglevel, 4);
+    assert!(!config.describe().to_string().contains("libev"));
+}
+
+/// Everything that is wrong with a file, without its name.
+fn wrong(text: &str) -> Vec<String> {
+    let error = Config::parse("t.json", text).expect_err("it is wrong");
+    let lines: Vec<&str> = error.lines().collect();
+    let first = error.to_string();
+    match lines.len() {
+        1 => assert_eq!(first, lines[0]),
+        n => assert!(
+            first.starts_with(lines[0]) && first.contains(&format!("({} more", n - 1)),
+            "{first}"
+        ),
+    }
+    let short = lines.iter().map(|line| line.strip_prefix("t.json: "));
+    short.map(|line| line.expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn all_that_is_wrong_is_named() {
+    let go = r#"{"localaddr": ":12948", "remoteaddr": "vps:29900", "key": "it's a secrect", "crypt": "aes",
+        "mode": "fast3", "mtu": 1350, "datashard": 10, "quiet": false}"#;
+    assert_eq!(
+        wrong(go),
+        [
+            "localaddr: is a key of Go's kcptun; here it is listen",
+            "remoteaddr: is a key of Go's kcptun; here it is udp_connect",
+            "key: is a key of Go's kcptun; here it is psk or password",
+            "crypt: is a key of Go's kcptun; here it is method",
+            "mode: is a key of Go's kcptun, which kcptun does not have; take it out",
+            "mtu: unknown key here; did you mean kcp.mtu? Write \"kcp\": {\"mtu\": ...}",
+            "datashard: is a key of Go's kcptun, which kcptun does not have; take it out",
+            "quiet: is a key of Go's kcptun; here it is loglevel",
+        ]
+    );
+    // between keys, too
+    assert_eq!(
+        wrong(
+            r#"{"listen": ":1", "http_listen": "x", "psk": "x", "timeout": 5, "timeout": 6, "kcp": {"mtu": 1, "nc": 2}, "tcp": 1}"#
+        ),
+        [
+            "http_listen: \"x\" has no port; it must be host:port",
+            "timeout: 5 is out of range; it must be 60 to 86400 (seconds)",
+            "timeout: is given twice; keep one of them",
+            "kcp.mtu: 1 is out of range; it must be 300 to 1500 (bytes)",
+            "kcp.nc: 2 is out of range; it must be 0 to 1",
+            "tcp: 1 is not an object; write \"tcp\": {\"nodelay\": ...}",
+            "listen: \":1\" needs udp_connect, too, the other end to carry to",
+            "psk: has 1 characters instead of 44; it must be 32 bytes in base64, which is 44 characters; copy it anew from the other end, or make one for both with kcptun --genpsk",
+        ]
+    );
+    assert_eq!(
+        wrong(r#"{"rendezvous_server": "r:1", "udp_connect": "b:1", "udp_bind": "r:1"}"#).len(),
+        4
+    );
+    // what is missing is not known where an address may have been meant
+    assert_eq!(wrong(r#"{"lisen": ":1", "udp_connect": "b:1"}"#).len(), 1);
+    assert_eq!(wrong(r#"{"listen": "x", "udp_connect": "b:1"}"#).len(), 1);
+    let many: String = (0..5000).map(|n| format!("\"k{n}\": 1,")).collect();
+    assert_eq!(wrong(&format!("{{{many} \"z\": 1}}")).len(), 100);
+}
+
+#[test]
+fn a_service_is_told_who_connects_where_that_is_asked_for() {
+    use kcptun::proxy::Version;
+    let get = |value| with("tcp.proxy_protocol", value).map(|c| c.tcp.proxy_protocol);
+    assert_eq!(with("//", "0").map(|c| c.tcp.proxy_protocol), Ok(None));
+    assert_eq!(get("\"off\""), Ok(None));
+    assert_eq!(get("\"v1\""), Ok(Some(Version::V1)));
+    assert_eq!(get("\"v2\""), Ok(Some(Version::V2)));
+    let right = "it must be \"off\", \"v1\" or \"v2\"";
+    for (wrong, what) in [
+        ("\"v3\"", "a version"),
+        ("1", "text in quotes"),
+        ("true", "text in quotes"),
+    ] {
+        assert_eq!(
+            message(with("tcp.proxy_protocol", wrong)),
+            format!("tcp.proxy_protocol: {wrong} is not {what}; {right}")
+        );
+    }
+    let config = with("tcp.proxy_protocol", "\"v2\"").expect("it is right");
+    let said = config.describe().to_string();
+    assert!(
+        said.contains("tells localhost:80 first who connects, by the PROXY protocol v2"),
+        "{said}"
+    );
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let peer = parse(
+        r#"{"listen": ":1", "udp_connect": "b:2", "password": "x", "tcp": {"proxy_protocol": "v1"}}"#,
+    )
+    .expect("allowed");
+    assert!(peer.warnings[0].contains("has no effect without connect"));
 }
 
 #[test]

@@ -54,6 +54,42 @@ fn ipv6_on_the_whole_way() {
     errand(tunnel.entry, 1, 100 * KB);
 }
 
+/// What the service of a tunnel is told first, and the ports of the peer and of the server.
+fn introduced(host: &str, version: &str) -> (Vec<u8>, u16, u16) {
+    // nothing of the client's follows before it has been told
+    let (service, told) = observed(|stream: TcpStream| {
+        stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+        let mut bytes = vec![0; 4 * KB];
+        let n = (&stream).read(&mut bytes).expect("a header");
+        bytes.truncate(n);
+        bytes
+    });
+    let mut plan = Plan::on(host, service);
+    plan.server
+        .insert("tcp".into(), json!({"proxy_protocol": version}));
+    let tunnel = plan.start();
+    let _client = connect(tunnel.entry);
+    let told = told.recv_timeout(PATIENCE).expect("a header");
+    (told, tunnel.peer.udp_port(), tunnel.server.udp_port())
+}
+
+#[test]
+fn a_service_is_told_who_connects() {
+    let (told, from, to) = introduced("127.0.0.1", "v1");
+    let line = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {from} {to}\r\n");
+    assert_eq!(String::from_utf8_lossy(&told), line);
+    let (told, from, to) = introduced("127.0.0.1", "v2");
+    let mut right = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\x01\x7f\0\0\x01".to_vec();
+    right.extend([from.to_be_bytes(), to.to_be_bytes()].concat());
+    assert_eq!(told, right);
+    if !has_ipv6() {
+        return skipped("this machine has no IPv6");
+    }
+    let (told, from, to) = introduced("[::1]", "v1");
+    let line = format!("PROXY TCP6 ::1 ::1 {from} {to}\r\n");
+    assert_eq!(String::from_utf8_lossy(&told), line);
+}
+
 #[test]
 fn answers_come_from_the_address_that_was_asked() {
     if UdpSocket::bind("127.0.0.2:0").is_err() {

@@ -3,6 +3,7 @@
 mod sim;
 
 use kcptun::crypto::Method;
+use kcptun::http::{Monitor, Site};
 use kcptun::settings::Settings;
 use kcptun::time::{MS, SEC};
 use kcptun::tunnel::Refused;
@@ -137,6 +138,53 @@ fn a_dead_path_ends_a_session_by_its_timeout() {
         }
         assert!(world.run_to_rest(SEC));
     }
+}
+
+/// An end with all four addresses: its own sessions have failed at a peer that was not there, and the first that the peer
+/// opens begins with what is known of the path, but for what was counted on it.
+#[test]
+fn what_was_counted_on_a_path_is_not_forgotten() {
+    let mut world = World::new(Options {
+        both: true,
+        met: false,
+        ..Options::default()
+    });
+    let site = Site {
+        version: "1",
+        role: kcptun::config::Role::Both,
+        method: "none",
+        host: None,
+        meets: false,
+    };
+    let mut monitor = Monitor::new(site, world.now);
+    for link in &mut world.links {
+        link.shape.dead = true;
+    }
+    world.connect_at(0, TALK, Role::Echo);
+    world.run_for(700 * SEC);
+    for link in &mut world.links {
+        link.shape.dead = false;
+    }
+    let before = world.ends[0].tunnel.snapshot(world.now).counts;
+    assert!(before.sent > 0 && before.received == 0, "{before:?}");
+    let (_, conv) = world.connect_at(1, TALK, Role::Echo);
+    let mut last = before;
+    for _ in 0..100 {
+        world.run_for(100 * MS);
+        monitor.look(&world.ends[0].tunnel, world.now);
+        monitor.view(&world.ends[0].tunnel, world.now);
+        let counts = world.ends[0].tunnel.snapshot(world.now).counts;
+        let falls = counts.sent < last.sent
+            || counts.repeated < last.repeated
+            || counts.copied < last.copied
+            || counts.received < last.received
+            || counts.full < last.full
+            || counts.duplicate < last.duplicate;
+        assert!(!falls, "{last:?}, and then {counts:?}");
+        last = counts;
+    }
+    assert!(last.received > 0);
+    assert_eq!(world.tcp(1, conv).expect("it is open").received, 10);
 }
 
 #[test]

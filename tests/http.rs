@@ -448,6 +448,20 @@ fn the_command_shows_the_same() {
     child.kill().expect("it ran");
     child.wait().expect("it ended");
 
+    if has_ipv6() {
+        let mut zoned = plan.server.clone();
+        let at = format!("[::1%1]:{}", free_port());
+        zoned.insert("http_listen".into(), at.into());
+        zoned.insert("udp_bind".into(), format!(":{}", free_port()).into());
+        let config = Value::Object(zoned);
+        let _server = Daemon::start(&config);
+        let (status, said, error) = output(&config);
+        assert_eq!((status, error.as_str()), (Some(0), ""));
+        assert!(said.starts_with("kcptun "), "{said}");
+    } else {
+        skipped("no IPv6 here");
+    }
+
     let mut other = plan.peer.clone();
     other.insert("http_listen".into(), free_port().into());
     let (status, said, error) = output(&Value::Object(other.clone()));

@@ -83,6 +83,43 @@ fn a_client_that_moves_keeps_its_connections() {
     }
 }
 
+/// A segment that claims more than its packet holds, up to what overflows where a length has 32 bits: nothing else in
+/// its header is believed, so that its session still follows its owner.
+#[test]
+fn a_packet_whose_length_is_wrong_tells_nothing_of_its_sender() {
+    let mut world = world(5, Some(METHOD));
+    let (_, conv) = world.connect(send(10), send(8_000_000));
+    world.run_for(SEC);
+    let mut sealing = Sealing::new(METHOD, &sim::key());
+    let lengths = [1, 1 << 31, u32::MAX - 24, u32::MAX - 23, u32::MAX];
+    let (from, before) = (world.ends[0].addr, world.ends[1].tunnel.counters());
+    for (len, quarter) in lengths
+        .iter()
+        .flat_map(|len| (0..4).map(move |q| (*len, q)))
+    {
+        let header = Header {
+            conv,
+            cmd: cmd::PUSH,
+            ts: quarter << 30,
+            sn: 1 << 20,
+            una: 1 << 20,
+            len,
+            ..Header::default()
+        };
+        let mut datagram = header.to_wire().to_vec();
+        datagram.resize(datagram.len() + METHOD.overhead(), 0);
+        sealing.seal(&mut datagram, header.to_wire().len());
+        world.inject(1, &from.to_string(), &datagram);
+    }
+    let counters = world.ends[1].tunnel.counters();
+    assert_eq!(counters.malformed - before.malformed, 20);
+    world.move_to(0, "198.51.100.1:1");
+    let worst = stands(&mut world, 0, conv, 3 * SEC);
+    assert!(worst <= 2 * SEC, "{worst} us without progress");
+    assert!(world.run_to_rest(60 * SEC));
+    world.assert_clean(conv);
+}
+
 #[test]
 fn without_a_key_nothing_moves() {
     let mut world = world(1, None);

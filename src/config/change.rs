@@ -2,6 +2,7 @@
 //! take effect without ending sessions. What then has to be done is not here.
 
 use super::{Config, KeySource, Seal, check};
+use crate::proxy::Version;
 use crate::settings::Flush;
 use std::fmt::{self, Display};
 use std::path::PathBuf;
@@ -129,6 +130,7 @@ static RULES: &[Rule] = &[
     fixed!("tcp.reuseport", plain, tcp.reuseport),
     buffer!("tcp.sndbuf", tcp.sndbuf),
     buffer!("tcp.rcvbuf", tcp.rcvbuf),
+    live!("tcp.proxy_protocol", version, tcp.proxy_protocol),
     fixed!("udp.reuseport", plain, udp.reuseport),
     fixed!("udp.sndbuf", plain, udp.sndbuf),
     fixed!("udp.rcvbuf", plain, udp.rcvbuf),
@@ -143,7 +145,14 @@ static RULES: &[Rule] = &[
     fixed!("user", optional, user),
     fixed!("log", optional, log),
     fixed!("pidfile", path, pidfile),
-    live!("loglevel", plain, loglevel),
+    Rule {
+        key: "loglevel",
+        show: |c| plain(&c.later_loglevel.unwrap_or(c.loglevel)),
+        take: |old, new| {
+            (old.loglevel, old.later_loglevel) = (new.loglevel, new.later_loglevel);
+            Ok(())
+        },
+    },
 ];
 
 fn plain(value: &impl Display) -> String {
@@ -152,6 +161,10 @@ fn plain(value: &impl Display) -> String {
 
 fn optional(value: &Option<impl Display>) -> String {
     value.as_ref().map_or("none".into(), ToString::to_string)
+}
+
+fn version(version: &Option<Version>) -> String {
+    version.map_or("off", Version::name).into()
 }
 
 fn path(path: &Option<PathBuf>) -> String {

@@ -2,18 +2,24 @@
 //! What one key may hold is in `keys`.
 
 use super::address::Address;
-use super::{Config, DEFAULT_METHOD, Draft, KeySource, SHIPPED_PASSWORD, Seal};
+use super::{Config, DEFAULT_METHOD, Draft, Faults, KeySource, SHIPPED_PASSWORD, Seal};
 use crate::crypto::{Key, KeyError};
 use std::net::IpAddr;
 
-/// Completes a draft; the error begins with the key that is wrong.
-pub fn finish(draft: Draft) -> Result<Config, String> {
-    check_addresses(&draft.config)?;
-    check_families(&draft.config)?;
+/// Completes a draft, unless something was wrong already; each of the faults begins with the key that is wrong.
+pub fn finish(draft: Draft, mut faults: Faults) -> Result<Config, Faults> {
+    if !faults.doubtful {
+        faults.lines.extend(address_errors(&draft.config));
+        faults.lines.extend(check_families(&draft.config).err());
+    }
     let mut warnings = Vec::new();
-    let seal = choose_key(&draft, &mut warnings)?;
+    let seal = choose_key(&draft, &mut warnings);
+    faults.lines.extend(seal.as_ref().err().cloned());
     let mut config = draft.config;
-    config.seal = seal;
+    config.seal = match seal {
+        Ok(seal) if faults.lines.is_empty() => seal,
+        _ => return Err(faults),
+    };
     let found_there = config.rendezvous_server.is_some();
     if config.connect.is_some() && config.udp_bind.is_none() && !found_there {
         warnings.push(
@@ -34,6 +40,12 @@ pub fn finish(draft: Draft) -> Result<Config, String> {
         warnings.push(format!(
             "rate.up: nothing keeps to it where the rate is not controlled, and {off}"
         ));
+    }
+    if config.tcp.proxy_protocol.is_some() && config.connect.is_none() {
+        warnings.push(
+            "tcp.proxy_protocol: has no effect without connect: it belongs to the end of the service"
+                .into(),
+        );
     }
     warnings.extend(placeholders(&config));
     config.warnings = warnings;
@@ -84,86 +96,88 @@ fn is_loopback(address: &Address) -> bool {
 
 /// Refuses only what can never carry a session.
 pub fn check_addresses(config: &Config) -> Result<(), String> {
-    if config.rendezvous_server.is_some() || config.service_id.is_some() {
-        return check_rendezvous(config);
-    }
-    let (listen, connect) = (config.listen.as_ref(), config.connect.as_ref());
-    let (bind, other) = (config.udp_bind.as_ref(), config.udp_connect.as_ref());
-    match (listen, connect, bind, other) {
-        (None, None, None, None) => {
-            return Err("no address at all; a server needs udp_bind and connect, a peer needs udp_connect and listen".into());
-        }
-        // a rendezvous server
-        (None, None, Some(_), None) => {}
-        (None, None, None, Some(other)) => {
-            return Err(format!(
-                "udp_connect: \"{other}\" alone carries nothing; a peer needs listen, too"
-            ));
-        }
-        (None, None, Some(_), Some(_)) => {
-            return Err(
-                "neither listen nor connect is given; a server needs connect, a peer needs listen"
-                    .into(),
-            );
-        }
-        (Some(listen), _, _, None) => {
-            return Err(format!(
-                "listen: \"{listen}\" needs udp_connect, too, the other end to carry to"
-            ));
-        }
-        (None, Some(connect), None, None) => {
-            return Err(format!(
-                "connect: \"{connect}\" needs udp_bind, too, to receive at"
-            ));
-        }
-        _ => {}
-    }
-    differ("listen", listen, "connect", connect)?;
-    differ("listen", listen, "http_listen", config.http_listen.as_ref())?;
-    differ("udp_bind", bind, "udp_connect", other)
+    address_errors(config)
+        .into_iter()
+        .next()
+        .map_or(Ok(()), Err)
 }
 
-/// An end that is found, or finds the other, by a rendezvous server.
-fn check_rendezvous(config: &Config) -> Result<(), String> {
-    let Some(server) = &config.rendezvous_server else {
-        return Err(
-            "service_id: needs rendezvous_server, too, where the other end is found by it".into(),
-        );
+fn address_errors(config: &Config) -> Vec<String> {
+    let (listen, bind) = (config.listen.as_ref(), config.udp_bind.as_ref());
+    let http = config.http_listen.as_ref();
+    let found = config.rendezvous_server.is_some() || config.service_id.is_some();
+    let mut errors = match found {
+        true => rendezvous_errors(config),
+        false => missing(config).into_iter().collect(),
     };
-    if config.service_id.is_none() {
-        return Err(format!(
-            "rendezvous_server: \"{server}\" needs service_id, too, the same at both ends"
-        ));
+    let rendezvous = config.rendezvous_server.as_ref();
+    errors.extend(
+        [
+            same("listen", listen, "connect", config.connect.as_ref()),
+            same("listen", listen, "http_listen", http),
+            same("udp_bind", bind, "udp_connect", config.udp_connect.as_ref()),
+            same("udp_bind", bind, "rendezvous_server", rendezvous),
+        ]
+        .into_iter()
+        .flatten(),
+    );
+    errors
+}
+
+/// What an end without a rendezvous server lacks.
+fn missing(config: &Config) -> Option<String> {
+    let (listen, connect) = (&config.listen, &config.connect);
+    match (listen, connect, &config.udp_bind, &config.udp_connect) {
+        (None, None, None, None) => Some("no address at all; a server needs udp_bind and connect, a peer needs udp_connect and listen".into()),
+        // a rendezvous server
+        (None, None, Some(_), None) => None,
+        (None, None, None, Some(other)) => Some(format!(
+            "udp_connect: \"{other}\" alone carries nothing; a peer needs listen, too"
+        )),
+        (None, None, Some(_), Some(_)) => Some(
+            "neither listen nor connect is given; a server needs connect, a peer needs listen"
+                .into(),
+        ),
+        (Some(listen), _, _, None) => Some(format!(
+            "listen: \"{listen}\" needs udp_connect, too, the other end to carry to"
+        )),
+        (None, Some(connect), None, None) => Some(format!(
+            "connect: \"{connect}\" needs udp_bind, too, to receive at"
+        )),
+        _ => None,
     }
-    if let Some(other) = &config.udp_connect {
-        return Err(format!(
-            "udp_connect: \"{other}\" is the other end, which rendezvous_server is to find; keep one of the two"
-        ));
-    }
-    match (&config.listen, &config.connect) {
-        (None, None) => Err(format!(
+}
+
+/// Of an end that is found, or finds the other, by a rendezvous server.
+fn rendezvous_errors(config: &Config) -> Vec<String> {
+    let Some(server) = &config.rendezvous_server else {
+        let right = "needs rendezvous_server, too, where the other end is found by it";
+        return vec![format!("service_id: {right}")];
+    };
+    let id = config.service_id.is_none().then(|| {
+        format!("rendezvous_server: \"{server}\" needs service_id, too, the same at both ends")
+    });
+    let other = config.udp_connect.as_ref().map(|other| format!(
+        "udp_connect: \"{other}\" is the other end, which rendezvous_server is to find; keep one of the two"
+    ));
+    let role = match (&config.listen, &config.connect) {
+        (None, None) => Some(format!(
             "rendezvous_server: \"{server}\" needs connect at a server, listen at a peer; the rendezvous server itself has udp_bind only"
         )),
-        (Some(listen), Some(_)) => Err(format!(
+        (Some(listen), Some(_)) => Some(format!(
             "listen: \"{listen}\" and connect at one end do not go with rendezvous_server; keep one of the two"
         )),
-        _ => differ(
-            "udp_bind",
-            config.udp_bind.as_ref(),
-            "rendezvous_server",
-            Some(server),
-        ),
-    }
+        _ => None,
+    };
+    [id, other, role].into_iter().flatten().collect()
 }
 
 /// What is sent to one's own address comes back for ever.
-fn differ(here: &str, a: Option<&Address>, there: &str, b: Option<&Address>) -> Result<(), String> {
-    match b {
-        Some(b) if a == Some(b) => Err(format!(
-            "{there}: \"{b}\" is the address of {here}, too; it must be another one"
-        )),
-        _ => Ok(()),
-    }
+fn same(here: &str, a: Option<&Address>, there: &str, b: Option<&Address>) -> Option<String> {
+    let b = b.filter(|b| a == Some(*b))?;
+    Some(format!(
+        "{there}: \"{b}\" is the address of {here}, too; it must be another one"
+    ))
 }
 
 /// A socket of one family cannot send to the other. Names are left to the resolver.

@@ -50,8 +50,14 @@ impl fmt::Display for Description<'_> {
             writeln!(f, "pidfile:   {}", super::display_name(path))?;
         }
         write!(f, "log:       {}", log_level(config.loglevel))?;
-        match &config.log {
-            Some(log) => writeln!(f, ", to {log}"),
+        if let Some(log) = &config.log {
+            write!(f, ", to {log}")?;
+        }
+        match config.later_loglevel {
+            Some(n) => writeln!(
+                f,
+                "; loglevel {n} is one of kcptun-libev 2.1 and later, as kcp_bind and kcp_connect are"
+            ),
             None => writeln!(f),
         }
     }
@@ -204,6 +210,12 @@ fn sockets(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
         buffer(tcp.sndbuf),
         buffer(tcp.rcvbuf)
     )?;
+    if let (Some(version), Some(connect)) = (tcp.proxy_protocol, &config.connect) {
+        writeln!(
+            f,
+            "proxy:     tells {connect} first who connects, by the PROXY protocol {version}"
+        )?;
+    }
     let reuseport = if udp.reuseport { "reuseport; " } else { "" };
     writeln!(
         f,

@@ -1,12 +1,13 @@
 //! Every key of the configuration, in one table: its name, what it may hold, and where that goes.
 //! Reading, error messages and suggestions all follow it. What holds between keys is in `check`.
 
-use super::Draft;
 use super::address::{self, Address, Purpose};
 use super::json::{Value, quoted};
 use super::suggest;
+use super::{Draft, Faults};
 use crate::crypto::Method;
 use crate::message::SERVICE_ID_MAX;
+use crate::proxy::Version;
 use crate::settings::Flush;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -15,7 +16,7 @@ use zeroize::Zeroizing;
 pub struct Key {
     /// Its full name; what stands before a dot is the object that it is in.
     pub name: &'static str,
-    /// Another name, of older configurations.
+    /// Another name: that of kcptun-libev 2.1 and later.
     pub alias: Option<&'static str>,
     kind: Kind,
 }
@@ -33,6 +34,10 @@ enum Kind {
     Log,
     Path(Place<Option<PathBuf>>),
     Switch(Place<bool>),
+    ProxyProtocol,
+    /// Packets.
+    Window(fn(&mut Draft, u16)),
+    Loglevel,
     /// "on" or "off".
     OnOff(Place<bool>),
     Integer {
@@ -48,6 +53,12 @@ enum Kind {
         place: Place<Option<f64>>,
     },
 }
+
+/// What loglevel is here by its number in kcptun-libev 2.1 and later: silence, fatal, error, warning, notice, info, debug,
+/// verbose, very verbose.
+const LATER_LEVELS: [u8; 9] = [6, 5, 4, 3, 2, 2, 1, 0, 0];
+/// The widest window of kcptun-libev, one more than KCP's header can tell of.
+const LATER_WINDOW: i128 = 65_536;
 
 /// The most that a socket buffer may be: beyond it the kernel's own arithmetic cuts.
 const BUFFER: u32 = 1 << 30;
@@ -78,12 +89,8 @@ pub static KEYS: &[Key] = &[
     integer("kcp.mtu", 300, 1500, "bytes", |d, n| {
         d.config.kcp.mtu = n as u16
     }),
-    integer("kcp.sndwnd", 16, 65535, "packets", |d, n| {
-        d.config.kcp.sndwnd = n as u16
-    }),
-    integer("kcp.rcvwnd", 16, 65535, "packets", |d, n| {
-        d.config.kcp.rcvwnd = n as u16
-    }),
+    key("kcp.sndwnd", Kind::Window(|d, n| d.config.kcp.sndwnd = n)),
+    key("kcp.rcvwnd", Kind::Window(|d, n| d.config.kcp.rcvwnd = n)),
     integer("kcp.nodelay", 0, 2, "", |d, n| {
         d.config.kcp.nodelay = n as u8
     }),
@@ -112,6 +119,7 @@ pub static KEYS: &[Key] = &[
     integer("tcp.rcvbuf", 0, BUFFER, "bytes", |d, n| {
         d.config.tcp.rcvbuf = n
     }),
+    key("tcp.proxy_protocol", Kind::ProxyProtocol),
     key(
         "udp.reuseport",
         Kind::Switch(|d| &mut d.config.udp.reuseport),
@@ -137,9 +145,7 @@ pub static KEYS: &[Key] = &[
     key("user", Kind::User),
     key("log", Kind::Log),
     key("pidfile", Kind::Path(|d| &mut d.config.pidfile)),
-    integer("loglevel", 0, 6, "0 says most, 6 nothing", |d, n| {
-        d.config.loglevel = n as u8
-    }),
+    key("loglevel", Kind::Loglevel),
 ];
 
 const fn key(name: &'static str, kind: Kind) -> Key {
@@ -184,23 +190,33 @@ const fn rate(name: &'static str, place: Place<Option<f64>>) -> Key {
     )
 }
 
-/// Reads every key of the file into `draft`; the error begins with the key that is wrong.
-pub fn read(draft: &mut Draft, file: Value) -> Result<(), String> {
+/// Reads every key of the file into `draft`; each of the faults begins with the key that is wrong.
+pub fn read(draft: &mut Draft, file: Value, faults: &mut Faults) {
     match file {
-        Value::Object(entries) => read_object(draft, "", entries),
-        other => Err(format!(
-            "holds {}; it must be an object: {{\"key\": value, ...}}",
-            other.kind()
-        )),
+        Value::Object(entries) => {
+            let is_later = |name: &str| KEYS.iter().any(|key| key.alias == Some(name));
+            draft.is_later = entries.iter().any(|(name, _)| is_later(name));
+            read_object(draft, "", entries, faults);
+        }
+        other => {
+            faults.doubtful = true;
+            faults.add(format!(
+                "holds {}; it must be an object: {{\"key\": value, ...}}",
+                other.kind()
+            ));
+        }
     }
 }
 
 /// `path` is what stands before the names of the keys: nothing, or the object's name and a dot.
-fn read_object(draft: &mut Draft, path: &str, entries: Vec<(String, Value)>) -> Result<(), String> {
+fn read_object(draft: &mut Draft, path: &str, entries: Vec<(String, Value)>, faults: &mut Faults) {
     let mut given: Vec<(&str, String)> = Vec::new();
     for (name, value) in entries {
         if name.starts_with("//") {
             continue;
+        }
+        if faults.are_many() {
+            return;
         }
         let full = format!("{path}{name}");
         // A dot in the name itself would look like an object in the full name.
@@ -210,40 +226,45 @@ fn read_object(draft: &mut Draft, path: &str, entries: Vec<(String, Value)>) -> 
             .iter()
             .find(|key| known(key.name) || key.alias.is_some_and(known));
         let Some(meant) = group.or(key.map(|key| key.name)) else {
-            return Err(suggest::unknown(path, &name));
+            faults.doubtful = true;
+            faults.add(suggest::unknown(path, &name));
+            continue;
         };
         if let Some((_, earlier)) = given.iter().find(|(earlier, _)| *earlier == meant) {
-            return Err(if *earlier == full {
+            faults.add(if *earlier == full {
                 format!("{full}: is given twice; keep one of them")
             } else {
                 format!(
                     "{full}: is the same key as {earlier}, which is given, too; keep one of them"
                 )
             });
+            continue;
         }
         given.push((meant, full.clone()));
         match key {
-            Some(key) => key
-                .read(draft, value)
-                .map_err(|error| format!("{full}: {error}"))?,
-            None => read_group(draft, &full, value)?,
+            Some(key) => {
+                if let Err(error) = key.read(draft, value) {
+                    faults.doubtful |= matches!(key.kind, Kind::Address(..) | Kind::ServiceId);
+                    faults.add(format!("{full}: {error}"));
+                }
+            }
+            None => read_group(draft, &full, value, faults),
         }
     }
-    Ok(())
 }
 
-fn read_group(draft: &mut Draft, name: &str, value: Value) -> Result<(), String> {
+fn read_group(draft: &mut Draft, name: &str, value: Value, faults: &mut Faults) {
     let Value::Object(entries) = value else {
         let path = format!("{name}.");
         let example = KEYS
             .iter()
             .find_map(|key| key.name.strip_prefix(&path))
             .unwrap_or_default();
-        return Err(format!(
+        return faults.add(format!(
             "{name}: {value} is not an object; write \"{name}\": {{\"{example}\": ...}}"
         ));
     };
-    read_object(draft, &format!("{name}."), entries)
+    read_object(draft, &format!("{name}."), entries, faults);
 }
 
 impl Key {
@@ -310,6 +331,24 @@ impl Key {
                     ));
                 }
             },
+            Kind::ProxyProtocol => {
+                let right = "it must be \"off\", \"v1\" or \"v2\"";
+                draft.config.tcp.proxy_protocol = match text(&value, right)? {
+                    "off" => None,
+                    "v1" => Some(Version::V1),
+                    "v2" => Some(Version::V2),
+                    _ => return Err(format!("{value} is not a version; {right}")),
+                };
+            }
+            Kind::Window(set) => {
+                let most = u16::MAX;
+                let n = match value {
+                    Value::Integer(LATER_WINDOW) if draft.is_later => most.into(),
+                    value => integer_of(&value, 16, most.into(), "packets")?,
+                };
+                set(draft, u16::try_from(n).unwrap_or(most));
+            }
+            Kind::Loglevel => read_loglevel(draft, &value)?,
             Kind::OnOff(place) => {
                 let right = "it must be \"on\" or \"off\"";
                 *place(draft) = match text(&value, right)? {
@@ -335,6 +374,20 @@ impl Key {
         }
         Ok(())
     }
+}
+
+/// kcptun-libev has turned its scale around when it called two of its keys otherwise.
+fn read_loglevel(draft: &mut Draft, value: &Value) -> Result<(), String> {
+    if !draft.is_later {
+        let n = integer_of(value, 0, 6, "0 says most, 6 nothing")?;
+        draft.config.loglevel = n as u8;
+        return Ok(());
+    }
+    let unit = "0 says nothing, 8 most, as in kcptun-libev 2.1 and later: the file has kcp_bind or kcp_connect";
+    let n = integer_of(value, 0, 8, unit)?;
+    draft.config.loglevel = LATER_LEVELS[n as usize];
+    draft.config.later_loglevel = Some(n as u8);
+    Ok(())
 }
 
 /// Where statistics are shown is nobody else's affair unless that is said: a port alone is one of the loopback interface.

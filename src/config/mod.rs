@@ -20,6 +20,7 @@ pub use user::User;
 
 use crate::crypto::{Key, Method, Sealing};
 use crate::http::Site;
+use crate::proxy::Version;
 use crate::settings::{KcpSettings, RateSettings, Rendezvous, Settings};
 use crate::time::SEC;
 use std::fmt;
@@ -80,6 +81,8 @@ pub struct Config {
     pub pidfile: Option<PathBuf>,
     /// 0 to 6: trace, debug, info, warn, error, error, off.
     pub loglevel: u8,
+    /// That number as the file has it, where it has the scale of kcptun-libev 2.1 and later.
+    pub later_loglevel: Option<u8>,
     /// What is allowed but perhaps not meant, a line each. For the log, whose level is known only now.
     pub warnings: Vec<String>,
 }
@@ -109,6 +112,8 @@ pub struct TcpOptions {
     pub sndbuf: u32,
     /// Bytes; 0: the system's.
     pub rcvbuf: u32,
+    /// What a service is told first of a connection that is made for the other end. None: nothing.
+    pub proxy_protocol: Option<Version>,
 }
 
 /// Options of the UDP socket.
@@ -145,17 +150,79 @@ pub enum Role {
     Rendezvous,
 }
 
-/// Why a configuration cannot be used: one line that names the file, the key, the value and what would be right.
+/// Why a configuration cannot be used. Displays as one line, of the first that is wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ConfigError(String);
+pub struct ConfigError {
+    first: String,
+    more: Vec<String>,
+}
+
+impl ConfigError {
+    /// All that is wrong: a line each that names the file, the key, the value and what would be right.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        let all = std::iter::once(&self.first).chain(&self.more);
+        all.map(String::as_str)
+    }
+
+    fn of(name: &str, faults: Faults) -> ConfigError {
+        let mut lines = faults.lines.into_iter();
+        let mut line = || lines.next().map(|line| format!("{name}: {line}"));
+        let first = line().unwrap_or_default();
+        let more = std::iter::from_fn(line).collect();
+        ConfigError { first, more }
+    }
+}
+
+impl From<String> for ConfigError {
+    fn from(first: String) -> ConfigError {
+        let more = Vec::new();
+        ConfigError { first, more }
+    }
+}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.first)?;
+        match self.more.len() {
+            0 => Ok(()),
+            1 => f.write_str(" (1 more mistake: --check names it)"),
+            n => write!(f, " ({n} more mistakes: --check names them)"),
+        }
     }
 }
 
 impl std::error::Error for ConfigError {}
+
+/// The most mistakes of a file that are named; it is read no further then.
+const FAULTS_MOST: usize = 100;
+
+/// What is wrong with a file: lines that lack its name only.
+#[derive(Default)]
+struct Faults {
+    lines: Vec<String>,
+    /// A line may be about an address or a name by which another end is found: which of them are missing is not known.
+    doubtful: bool,
+}
+
+impl Faults {
+    fn add(&mut self, line: String) {
+        self.lines.push(line);
+    }
+
+    fn are_many(&self) -> bool {
+        self.lines.len() >= FAULTS_MOST
+    }
+}
+
+impl From<String> for Faults {
+    fn from(line: String) -> Faults {
+        let lines = vec![line];
+        Faults {
+            lines,
+            doubtful: false,
+        }
+    }
+}
 
 /// A configuration while it is read.
 struct Draft {
@@ -163,6 +230,8 @@ struct Draft {
     psk: Option<Zeroizing<String>>,
     password: Option<Zeroizing<String>>,
     method: Option<Method>,
+    /// The file has names of keys that kcptun-libev has from 2.1 on.
+    is_later: bool,
 }
 
 impl Config {
@@ -170,7 +239,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let name = display_name(path);
         let (text, open) =
-            read_file(path).map_err(|error| ConfigError(format!("{name}: {error}")))?;
+            read_file(path).map_err(|error| ConfigError::from(format!("{name}: {error}")))?;
         let mut config = Config::parse(&name, &text)?;
         // that password is no secret, which is warned of already
         let known = text.contains(SHIPPED_PASSWORD);
@@ -185,7 +254,7 @@ impl Config {
 
     /// Checks the text of a file; `name` is the file's, for messages.
     pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
-        let mut config = parse(text).map_err(|error| ConfigError(format!("{name}: {error}")))?;
+        let mut config = parse(text).map_err(|faults| ConfigError::of(name, faults))?;
         for warning in &mut config.warnings {
             warning.insert_str(0, &format!("{name}: "));
         }
@@ -272,6 +341,7 @@ impl Default for Draft {
                 reuseport: false,
                 sndbuf: 0,
                 rcvbuf: 0,
+                proxy_protocol: None,
             },
             udp: UdpOptions {
                 reuseport: false,
@@ -292,6 +362,7 @@ impl Default for Draft {
             log: None,
             pidfile: None,
             loglevel: 2,
+            later_loglevel: None,
             warnings: Vec::new(),
         };
         Draft {
@@ -299,20 +370,23 @@ impl Default for Draft {
             psk: None,
             password: None,
             method: None,
+            is_later: false,
         }
     }
 }
 
-/// The error and the warnings lack the file's name only.
-fn parse(text: &str) -> Result<Config, String> {
+/// The errors and the warnings lack the file's name only.
+fn parse(text: &str) -> Result<Config, Faults> {
     // Some editors put a byte order mark before everything.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim().is_empty() {
-        return Err("is empty; it must hold a JSON object: {\"key\": value, ...}".into());
+        return Err(Faults::from(
+            "is empty; it must hold a JSON object: {\"key\": value, ...}".to_owned(),
+        ));
     }
-    let mut draft = Draft::default();
-    keys::read(&mut draft, json::parse(text)?)?;
-    check::finish(draft)
+    let (mut draft, mut faults) = (Draft::default(), Faults::default());
+    keys::read(&mut draft, json::parse(text)?, &mut faults);
+    check::finish(draft, faults)
 }
 
 /// The file's text in a buffer that never moves and is wiped, since it may hold a key, and whether everybody on this

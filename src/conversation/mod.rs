@@ -14,7 +14,7 @@ mod window;
 
 use crate::path::{LOSSY, Path};
 use crate::ring::{Ring, Spares};
-use crate::segment::{self, FIRST_WINDOW, HEADER, Header, Malformed, Segments, ahead, cmd};
+use crate::segment::{FIRST_WINDOW, HEADER, Header, Segments, ahead, cmd};
 use crate::settings::{Flush, KcpSettings};
 use crate::time::{MS, Time};
 pub use acks::DELAY_MOST;
@@ -189,16 +189,13 @@ impl Conversation {
         self.conv
     }
 
-    /// Takes a packet of this conversation (padding may follow its segments).
-    pub fn input(&mut self, packet: &mut [u8], path: &mut Path, now: Now) -> Result<(), Malformed> {
-        let whole = segment::check(packet)?;
-        let packet = &mut packet[..whole];
+    /// Takes a packet of this conversation that `segment::check` has accepted, cut to the length that it told.
+    pub fn input(&mut self, packet: &mut [u8], path: &mut Path, now: Now) {
         if let Driver::Plain(_) = self.driver {
             self.input_plain(packet, path, now);
         } else {
             self.input_paced(packet, path, now);
         }
-        Ok(())
     }
 
     fn input_plain(&mut self, packet: &mut [u8], path: &mut Path, now: Now) {

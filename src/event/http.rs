@@ -53,12 +53,12 @@ struct Connection {
 }
 
 impl Http {
-    /// `listeners` are bound and not registered yet.
     /// The configuration was read again.
     pub fn set_site(&mut self, site: Site) {
         self.monitor.set_site(site);
     }
 
+    /// `listeners` are bound and not registered yet.
     pub fn new(listeners: Vec<Listener>, site: Site, now: Time) -> Http {
         Http {
             listeners,

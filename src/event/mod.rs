@@ -396,6 +396,7 @@ impl Loop {
             connections: &mut self.connections,
             resolver: &mut self.resolver,
             registry: self.poll.registry(),
+            udp: self.udp.local(),
             now,
         };
         (&mut self.dialler, around)

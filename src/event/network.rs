@@ -9,7 +9,7 @@ use super::target::RENDEZVOUS;
 use super::udp::Udp;
 use super::{Loop, UDP};
 use crate::time::{MS, SEC, Time};
-use log::{debug, info, warn};
+use log::{Level, debug, info, log, warn};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -196,9 +196,14 @@ impl Loop {
     /// to be.
     fn follow_name(&mut self, now: Time) {
         let silent = self.silent_at().is_some_and(|at| at <= now);
+        let answers = self.tunnel.peer_answers();
+        let goal = self.goal();
         let Some(target) = &mut self.target else {
             return;
         };
+        if answers && !silent {
+            target.answers();
+        }
         if silent {
             target.ask(now, &mut self.names);
         } else {
@@ -210,7 +215,7 @@ impl Loop {
         }
         let found = found.into_iter().map(canonical);
         let found: Vec<SocketAddr> = found.filter(|a| self.udp.reaches(*a)).collect();
-        let present = self.goal();
+        let present = goal;
         let place = found.iter().position(|a| Some(*a) == present);
         if key == RENDEZVOUS && place.is_some() {
             // it does not answer every registration
@@ -224,7 +229,11 @@ impl Loop {
         if present == Some(address) {
             return;
         }
-        info!("{key}: its name stands for {address} now");
+        let level = match target.is_news(address) {
+            true => Level::Info,
+            false => Level::Debug,
+        };
+        log!(level, "{key}: its name stands for {address} now");
         match key {
             RENDEZVOUS => self.meet_through(now, address),
             _ => self.tunnel.set_peer(now, address),

@@ -99,7 +99,9 @@ fn ask(address: &Address) -> io::Result<Vec<u8>> {
         };
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let request = format!("GET /stats HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n");
+        // the zone of an address is this machine's own affair (RFC 6874)
+        let host = SocketAddr::new(place.ip(), place.port());
+        let request = format!("GET /stats HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes())?;
         let mut answer = Vec::new();
         stream.take(ANSWER_MOST).read_to_end(&mut answer)?;

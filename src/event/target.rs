@@ -6,6 +6,7 @@ use super::resolve::{Answer, Resolver, literal};
 use crate::config::Address;
 use crate::time::{SEC, Time};
 use log::warn;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
@@ -14,6 +15,8 @@ const FIRST_PAUSE: u64 = SEC;
 const LAST_PAUSE: u64 = 60 * SEC;
 /// The log says (again) that a name does not resolve after so long.
 const REMIND: u64 = 600 * SEC;
+/// Addresses of a name that take turns, at most.
+const TOLD_MOST: usize = 16;
 
 /// The key of a target that is not the other end itself.
 pub const RENDEZVOUS: &str = "rendezvous_server";
@@ -29,6 +32,8 @@ pub struct Target {
     next: Time,
     /// Whether the last answer was none, and when the log says so again.
     failed: Option<Time>,
+    /// What the log has told of since somebody answered; the last ones.
+    told: VecDeque<SocketAddr>,
 }
 
 impl Target {
@@ -42,6 +47,7 @@ impl Target {
             pause: FIRST_PAUSE,
             next: Time::from_micros(if found { 0 } else { FIRST_PAUSE }),
             failed: (!found).then_some(Time::from_micros(REMIND)),
+            told: VecDeque::new(),
         })
     }
 
@@ -52,6 +58,23 @@ impl Target {
     /// The name is good: when it is asked for again, it is at once.
     pub fn heard(&mut self) {
         (self.pause, self.next) = (FIRST_PAUSE, Time::ZERO);
+    }
+
+    /// Whoever is there has answered: wherever it is next is news.
+    pub fn answers(&mut self) {
+        self.told.clear();
+    }
+
+    /// Whether it is news that the name stands for this address: it is not while addresses take turns and none answers.
+    pub fn is_news(&mut self, address: SocketAddr) -> bool {
+        if self.told.contains(&address) {
+            return false;
+        }
+        if self.told.len() >= TOLD_MOST {
+            self.told.pop_front();
+        }
+        self.told.push_back(address);
+        true
     }
 
     /// When it is to be asked for, if it is wanted.

@@ -223,10 +223,10 @@ impl Monitor {
         Moment {
             load: snapshot.load,
             span: now.since(before.at),
-            taken: totals.taken - before.totals.taken,
-            given: totals.given - before.totals.given,
-            arrived: totals.segments - before.totals.segments,
-            full: totals.full - before.totals.full,
+            taken: totals.taken.saturating_sub(before.totals.taken),
+            given: totals.given.saturating_sub(before.totals.given),
+            arrived: totals.segments.saturating_sub(before.totals.segments),
+            full: totals.full.saturating_sub(before.totals.full),
             loss: loss.map(Option::unwrap_or_default),
         }
     }
@@ -252,7 +252,9 @@ impl Monitor {
             return Rates::default();
         };
         let seconds = last.at.since(first.at).max(1) as f64 / SEC as f64;
-        let rate = |of: fn(&Totals) -> u64| (of(&last.totals) - of(&first.totals)) as f64 / seconds;
+        let rate = |of: fn(&Totals) -> u64| {
+            of(&last.totals).saturating_sub(of(&first.totals)) as f64 / seconds
+        };
         Rates {
             taken: rate(|t| t.taken),
             given: rate(|t| t.given),

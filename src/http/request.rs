@@ -1,7 +1,7 @@
 //! What a request asks for, and why it is refused. One request a connection; a body is not read.
 
 use httparse::{EMPTY_HEADER, Error, Header, Status};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The most bytes of a request's head.
 pub const HEAD_MOST: usize = 8 * 1024;
@@ -118,10 +118,22 @@ fn is_ours(named: &str, host: Option<&str>) -> bool {
     };
     let digits = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
     let is_port = port.is_empty() || port.strip_prefix(':').is_some_and(digits);
-    let is_name = name.parse::<IpAddr>().is_ok()
+    let is_name = is_address(name)
         || name.eq_ignore_ascii_case("localhost")
         || host.is_some_and(|host| name.eq_ignore_ascii_case(host));
     is_name && is_port
+}
+
+/// Whether it is an IP address, which no name server can make to stand for another; one of a link may have its zone.
+fn is_address(name: &str) -> bool {
+    let is_zone = |zone: &str| {
+        let part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !zone.is_empty() && zone.strip_prefix("25").unwrap_or(zone).chars().all(part)
+    };
+    match name.split_once('%') {
+        Some((ip, zone)) => ip.parse::<Ipv6Addr>().is_ok() && is_zone(zone),
+        None => name.parse::<IpAddr>().is_ok(),
+    }
 }
 
 /// Prometheus names what it reads, the dearest first or with weights; whoever does not name OpenMetrics gets the older form.
@@ -193,6 +205,8 @@ mod tests {
             "[::1]:8080",
             "[2001:db8::1]",
             "[::ffff:192.0.2.1]:65535",
+            "[fe80::1%2]:27281",
+            "[fe80::1%25eth0]",
             "LocalHost:1",
             "localhost:",
             "router.lan",
@@ -212,6 +226,10 @@ mod tests {
             "[::1]:8080.evil.example",
             "[::1]8080",
             "[evil.example]",
+            "[evil.example%2]",
+            "[fe80::1%evil.example/]",
+            "[%2]",
+            "[192.0.2.1%2]",
             "::1",
             "localhost:evil.example",
             "127.0.0.1:80@evil.example",

@@ -37,6 +37,20 @@ impl Hello {
             ..Hello::default()
         }
     }
+
+    /// The peer may be somewhere else. That it has not answered yet is told of as if it had stayed: while addresses take
+    /// turns, none has the time to be missed.
+    pub(super) fn elsewhere(&self, now: Time) -> Hello {
+        let fresh = Hello::new(now);
+        match self.heard {
+            true => fresh,
+            false => Hello {
+                missed: self.missed,
+                warn_at: self.warn_at,
+                ..fresh
+            },
+        }
+    }
 }
 
 impl Tunnel {
@@ -76,6 +90,11 @@ impl Tunnel {
     /// name, and at our own address. None: nothing was asked that is not answered.
     pub fn peer_silent_at(&self) -> Option<Time> {
         self.hello.unanswered.map(|asked| asked.after(LOOK_ANEW))
+    }
+
+    /// Whether the peer has been heard where it is taken to be, and owes no answer.
+    pub fn peer_answers(&self) -> bool {
+        self.hello.heard && self.hello.unanswered.is_none()
     }
 
     /// The address where the peer is taken to be: not always what `set_peer` was told last.

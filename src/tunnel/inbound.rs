@@ -243,6 +243,15 @@ impl Tunnel {
         if let State::Reset { .. } = entry.session.state {
             return;
         }
+        // before anything is believed that it says
+        let packet = match segment::check(packet) {
+            Ok(whole) => &mut packet[..whole],
+            Err(malformed) => {
+                self.counters.malformed += 1;
+                let what = format!("its segments are malformed ({malformed:?})");
+                return self.complaints.say(now, entry.addr, &what);
+            }
+        };
         if entry.session.state == State::Halfway && !self.keeps_early(id, packet, now) {
             return;
         }
@@ -256,18 +265,10 @@ impl Tunnel {
             }
         }
         let both = clock(&self.settings, now);
-        if let Err(malformed) = entry
+        entry
             .session
             .conversation
-            .input(packet, &mut lane.path, both)
-        {
-            self.counters.malformed += 1;
-            return self.complaints.say(
-                now,
-                entry.addr,
-                &format!("its segments are malformed ({malformed:?})"),
-            );
-        }
+            .input(packet, &mut lane.path, both);
         if entry.session.conversation.is_contradicted() {
             log::debug!(
                 "{:08x}: the other end lacks what was acknowledged",

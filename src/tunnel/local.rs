@@ -5,7 +5,7 @@ use super::{Entry, Event, Refused, SessionId, Tcp, Tunnel, clock};
 use crate::ring::Spares;
 use crate::session::{Cause, Session, State};
 use crate::time::Time;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 impl Tunnel {
     /// A TCP connection was accepted: opens a session to the peer. Its dial leaves with its first data or, if none
@@ -33,6 +33,12 @@ impl Tunnel {
     /// The session's number for logs, eight hex digits when shown with {:08x}.
     pub fn conv(&self, id: SessionId) -> Option<u32> {
         self.held(id).map(|e| e.session.conv())
+    }
+
+    /// The other end of a session: its address, and the address of this machine that it sends to, if that is known.
+    pub fn other_end(&self, id: SessionId) -> Option<(SocketAddr, Option<IpAddr>)> {
+        let entry = self.held(id)?;
+        Some((entry.addr, self.lanes[entry.session.path as usize].local))
     }
 
     fn held(&self, id: SessionId) -> Option<&Entry> {

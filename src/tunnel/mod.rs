@@ -268,8 +268,11 @@ impl Tunnel {
                 return self.ask_probes(lane, None, now);
             }
         }
+        self.hello = match self.peer {
+            Some(_) => self.hello.elsewhere(now),
+            None => Hello::new(now),
+        };
         self.peer = Some(peer);
-        self.hello = Hello::new(now);
         self.lane_of(peer, now);
         if self.settings.keepalive > 0 {
             self.ping(peer, now);
@@ -301,7 +304,7 @@ impl Tunnel {
             if !opener && !std::mem::replace(&mut l.at.used, true) && !l.path.rate.has_delivered() {
                 // it was proven a while ago, and that pause says nothing
                 let limits = self.settings.rate.limits();
-                l.path = Path::new(addr, self.packets.overhead(), limits, now);
+                l.path.renew(addr, self.packets.overhead(), limits, now);
             }
         }
         l.path.sessions += 1;

@@ -7,7 +7,6 @@
 use super::waiting::Packet;
 use super::{Entry, Lane, RECENT, SEC, Tunnel, lane_key};
 use crate::message::Control;
-use crate::path::Path;
 use crate::segment::{FIRST_WINDOW, HEADER, Header, Segments, ahead, cmd};
 use crate::session::State;
 use crate::throttle::PerSecond;
@@ -152,7 +151,7 @@ pub(super) struct Trace {
     next: u32,
 }
 
-/// What the headers of a packet tell.
+/// What the headers of a packet tell, if it is one that `segment::check` has accepted.
 pub(super) struct Glance {
     una: u32,
     /// The sender's clock; acks echo ours instead.
@@ -173,13 +172,14 @@ impl Glance {
         let mut rest = packet;
         while let Some(head) = rest.first_chunk::<HEADER>() {
             let len = u32::from_be_bytes([head[20], head[21], head[22], head[23]]) as usize;
-            let last = rest.len() < HEADER + len + HEADER;
+            let more = rest[HEADER..].get(len..).unwrap_or_default();
+            let last = more.len() < HEADER;
             if (head[4] != cmd::ACK || last)
                 && let Some(header) = Header::read(rest)
             {
                 glance.take(&header);
             }
-            rest = rest.get(HEADER + len..).unwrap_or_default();
+            rest = more;
         }
         glance
     }
@@ -561,9 +561,7 @@ impl Tunnel {
     fn refresh_lane(&mut self, lane: u32, to: SocketAddr, local: Option<IpAddr>, now: Time) {
         let limits = self.settings.rate.limits();
         let l = &mut self.lanes[lane as usize];
-        let fresh = Path::new(to, self.packets.overhead(), limits, now);
-        let mut old = std::mem::replace(&mut l.path, fresh);
-        (l.path.sessions, l.path.counts) = (old.sessions, old.counts);
+        let mut old = l.path.renew(to, self.packets.overhead(), limits, now);
         l.mtu = self.settings.kcp.mtu as usize - l.path.overhead;
         l.hear(local, now);
         self.wheel.clear(lane_key(lane));

