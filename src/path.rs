@@ -61,6 +61,11 @@ impl Counts {
         }
     }
 
+    /// Segments that had not arrived before.
+    pub fn news(&self) -> u64 {
+        self.received - self.duplicate
+    }
+
     pub fn add(&mut self, other: &Counts) {
         self.sent += other.sent;
         self.repeated += other.repeated;
@@ -85,8 +90,6 @@ pub struct Path {
     pub overhead: usize,
     /// When anything was last sent there.
     pub sent_at: Time,
-    /// When it became known.
-    pub known_at: Time,
     pub counts: Counts,
     /// Sessions on this path.
     pub sessions: usize,
@@ -104,7 +107,6 @@ impl Path {
             reads: Pacer::new(SEC, now),
             overhead: headers(&addr) + seal,
             sent_at: now,
-            known_at: now,
             counts: Counts::default(),
             sessions: 0,
         }

@@ -435,6 +435,14 @@ impl Conversation {
         }
     }
 
+    /// Segments that were sent, or are about to be, and are not acknowledged.
+    pub fn unacked(&self) -> usize {
+        match &self.driver {
+            Driver::Paced(paced) => paced.flight.unacked(),
+            Driver::Plain(_) => self.engine.waiting(),
+        }
+    }
+
     /// Everything that was given to this conversation has been acknowledged.
     pub fn is_settled(&self) -> bool {
         match &self.driver {

@@ -32,6 +32,8 @@ const AFTER_ERROR: u64 = 50 * MS;
 /// ever more rarely.
 const STUBBORN: u64 = 20 * SEC;
 const STUBBORN_MOST: u64 = 600 * SEC;
+/// A peer that is heard and does not hear gets another port at once, and again after so long.
+const DEAF_PAUSE: u64 = 5 * SEC;
 /// A sleep of the machine that is worth to be noticed.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -48,8 +50,9 @@ pub struct Network {
     /// A flow came at the last look; or how often the peer was asked since it stopped.
     flows: bool,
     asked: u32,
-    /// When another port is tried, and the pause after that.
+    /// When another port is tried, and the pause after that; when one was tried last.
     port_at: Option<(Time, u64)>,
+    port_tried: Option<Time>,
 }
 
 impl Network {
@@ -99,17 +102,24 @@ impl Network {
         asks
     }
 
-    /// Whether another port is to be tried. `silent`: since when the peer counts as silent, if it is by now.
-    fn wants_port(&mut self, now: Time, silent: Option<Time>) -> bool {
+    /// Whether another port is to be tried. `silent`, `deaf`: since when the peer counts as such, if it does by now.
+    fn wants_port(&mut self, now: Time, silent: Option<Time>, deaf: Option<Time>) -> bool {
         let Some(since) = silent else {
-            self.port_at = None;
+            (self.port_at, self.port_tried) = (None, None);
             return false;
         };
         let (at, pause) = *self
             .port_at
             .get_or_insert((since.after(STUBBORN), 2 * STUBBORN));
+        let tried = self.port_tried;
+        let pauses = |deaf: Time| tried.map_or(deaf, |tried| deaf.max(tried.after(DEAF_PAUSE)));
+        if deaf.is_some_and(|deaf| pauses(deaf) <= now) {
+            self.port_tried = Some(now);
+            return true;
+        }
         let due = at <= now;
         if due {
+            self.port_tried = Some(now);
             self.port_at = Some((now.after(pause), (2 * pause).min(STUBBORN_MOST)));
         }
         due
@@ -143,15 +153,23 @@ impl Loop {
             }
             changed
         };
-        let silent = self.tunnel.peer_silent_at().filter(|at| *at <= now);
+        let by_now = |at: Option<Time>| at.filter(|at| *at <= now);
+        let silent = by_now(self.tunnel.peer_silent_at());
+        let deaf = by_now(self.tunnel.peer_deaf_at());
         if changed {
             if let Some(own) = self.network.own {
                 info!("this machine reaches {goal} from {own} now");
             }
             self.renew(now);
-        } else if self.sealed && self.udp_bind.is_none() && self.network.wants_port(now, silent) {
+        } else if self.sealed
+            && self.udp_bind.is_none()
+            && self.network.wants_port(now, silent, deaf)
+        {
             // without a key the other end would not know its sessions again
-            debug!("{goal} is silent: another port is tried");
+            match deaf {
+                Some(_) => info!("{goal} does not hear this end: it goes on from another port"),
+                None => debug!("{goal} is silent: another port is tried"),
+            }
             self.renew(now);
         }
     }
@@ -361,12 +379,16 @@ mod tests {
         let at = |secs: u64| Time::from_micros(secs * SEC);
         let mut tried = Vec::new();
         for second in 100..400 {
-            if network.wants_port(at(second), Some(at(100))) {
+            if network.wants_port(at(second), Some(at(100)), None) {
                 tried.push(second);
             }
         }
         assert_eq!(tried, [120, 160, 240]);
-        assert!(!network.wants_port(at(400), None));
-        assert!(!network.wants_port(at(500), Some(at(499))));
+        assert!(!network.wants_port(at(400), None, None));
+        assert!(!network.wants_port(at(500), Some(at(499)), None));
+        // at once where it is heard
+        let deaf = Some(at(501));
+        let tried = (501..518).filter(|s| network.wants_port(at(*s), Some(at(499)), deaf));
+        assert_eq!(tried.collect::<Vec<_>>(), [501, 506, 511, 516]);
     }
 }

@@ -78,7 +78,7 @@ impl Lane {
         if now.since(self.heard_at) >= ALIVE {
             self.alive_since = now;
         }
-        (self.local, self.heard_at) = (local, now);
+        (self.local, self.heard_at, self.heard) = (local, now, true);
     }
 }
 
@@ -198,8 +198,8 @@ impl Tunnel {
                 }
             }
             Some(Control::Pong(cookie)) if self.cookies.proves(from, cookie, now) => {
-                self.hear_peer(from, None, now);
                 self.on_proof(from, local, now);
+                self.on_answer(from, None, now);
             }
             Some(Control::Pong(ts)) => {
                 if let Some(lane) = self.addresses.get(&from)
@@ -207,7 +207,7 @@ impl Tunnel {
                 {
                     let path = &mut self.lanes[*lane as usize].path;
                     path.rate.on_rtt(u64::from(rtt) * MS, now);
-                    self.hear_peer(from, Some(rtt), now);
+                    self.on_answer(from, Some(rtt), now);
                 }
             }
             Some(Control::Reset(conv)) => {
@@ -256,11 +256,9 @@ impl Tunnel {
             }
         }
         let both = clock(&self.settings, now);
-        if let Err(malformed) = entry
-            .session
-            .conversation
-            .input(packet, &mut lane.path, both)
-        {
+        let conversation = &mut entry.session.conversation;
+        let (unacked, news) = (conversation.unacked(), lane.path.counts.news());
+        if let Err(malformed) = conversation.input(packet, &mut lane.path, both) {
             self.counters.malformed += 1;
             return self.complaints.say(
                 now,
@@ -279,11 +277,17 @@ impl Tunnel {
         }
         entry.session.heard_at = now;
         lane.hear(local, now);
+        if lane.path.counts.news() > news {
+            lane.news_at = now;
+        }
+        let answers = entry.session.conversation.unacked() < unacked;
         let (addr, lane) = (entry.addr, entry.session.path);
         if !self.packets.sealed() {
             self.ask_for_credit(lane, now);
         }
-        self.hear_peer(addr, None, now);
+        if answers {
+            self.on_answer(addr, None, now);
+        }
         // before reading, which may end the session: what KCP put out must not leave as another's
         self.take_packets(id, now);
         self.read(id, now);

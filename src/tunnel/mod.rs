@@ -42,7 +42,7 @@ use crate::time::{MS, SEC, Time};
 use crate::timer::Wheel;
 use credit::Credit;
 use flood::Flood;
-use hello::Hello;
+use hello::{Hello, Unanswered};
 use inbound::Complaints;
 use packet::Packets;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -120,8 +120,12 @@ struct Lane {
     /// The address of this machine that the other end's last good datagram came to, and when that was.
     local: Option<IpAddr>,
     heard_at: Time,
+    /// Something was ever heard from there, and when there was last something of a session that had not come before.
+    heard: bool,
+    news_at: Time,
     /// When it was heard again after silence.
     alive_since: Time,
+    unanswered: Unanswered,
     at: Whereabouts,
     credit: Credit,
 }
@@ -268,8 +272,10 @@ impl Tunnel {
                 return self.ask_probes(lane, None, now);
             }
         }
-        self.peer = Some(peer);
-        self.hello = Hello::new(now);
+        match self.peer.replace(peer) {
+            Some(_) => self.hello.move_on(now),
+            None => self.hello = Hello::new(now),
+        }
         self.lane_of(peer, now);
         if self.settings.keepalive > 0 {
             self.ping(peer, now);
@@ -372,7 +378,10 @@ impl Tunnel {
             mtu,
             local: None,
             heard_at: now,
+            heard: false,
+            news_at: now,
             alive_since: now,
+            unanswered: Unanswered::default(),
             at: Whereabouts::default(),
             credit: Credit::default(),
         }) as u32;

@@ -4,6 +4,7 @@
 //! could know was answered from there. Until then nothing opens a session from it and nothing moves to it: its packets
 //! wait in `Waiting`, and the ping is all it gets. Pings and pongs themselves are in `inbound`.
 
+use super::hello::Unanswered;
 use super::waiting::Packet;
 use super::{Entry, Lane, RECENT, SEC, Tunnel, lane_key};
 use crate::message::Control;
@@ -545,6 +546,7 @@ impl Tunnel {
             self.peer = Some(to);
         }
         self.refresh_lane(lane, to, local, now);
+        self.lanes[lane as usize].hear(local, now);
         self.addresses.insert(to, lane);
         let at = &mut self.lanes[lane as usize].at;
         at.before = (!homeless).then_some((from, now));
@@ -565,7 +567,8 @@ impl Tunnel {
         let mut old = std::mem::replace(&mut l.path, fresh);
         (l.path.sessions, l.path.counts) = (old.sessions, old.counts);
         l.mtu = self.settings.kcp.mtu as usize - l.path.overhead;
-        l.hear(local, now);
+        l.local = local;
+        l.unanswered = Unanswered::default();
         self.wheel.clear(lane_key(lane));
         for (_, entry) in self.sessions.iter_mut() {
             if entry.is_on(lane) {
@@ -645,7 +648,7 @@ impl Tunnel {
             self.refresh_lane(lane, addr, None, now);
         }
         if let Some(peer) = self.peer {
-            self.hello.asked = 0;
+            self.hello.begin_anew(now);
             self.ping(peer, now);
         }
         for id in self.ids_of(|entry| !entry.session.state.is_over()) {

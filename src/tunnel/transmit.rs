@@ -216,6 +216,10 @@ impl Tunnel {
             out,
         );
         let lane = session.path;
+        if len > 0 {
+            let owed = session.conversation.unacked() > 0;
+            self.lanes[lane as usize].unanswered.note(owed, now);
+        }
         self.charge(lane, len, now);
         self.touch(id, now);
         self.release(id);
@@ -324,6 +328,8 @@ impl Tunnel {
         }
         let lane: &mut Lane = &mut self.lanes[entry.session.path as usize];
         lane.path.sent_at = now;
+        let owed = entry.session.conversation.unacked() > 0;
+        lane.unanswered.note(owed, now);
         // KCP repeats what finds no room
         let room = match lane.reaches() {
             true => CONTROL_MOST.saturating_sub(self.control.len()),
