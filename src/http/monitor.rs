@@ -326,6 +326,7 @@ fn contact(site: &Site, snapshot: &Snapshot) -> Contact {
     };
     match (snapshot.peer, site.role) {
         (Some(peer), _) => match (peer.silent_for, peer.heard) {
+            (Some(span), true) if peer.stopped => Contact::StoppedFor(span),
             (Some(span), true) if peer.deaf => Contact::DeafFor(span),
             (Some(span), true) => Contact::SilentFor(span),
             (Some(span), false) => Contact::Unanswered(Some(span)),
@@ -349,6 +350,9 @@ fn health(site: &Site, snapshot: &Snapshot, contact: Contact) -> Health {
         (_, Some(peer)) => {
             let does = match contact {
                 Contact::SilentFor(span) => format!("silent for {}", number::span(span)),
+                Contact::StoppedFor(span) => {
+                    format!("was stopped, silent for {}", number::span(span))
+                }
                 Contact::DeafFor(span) => format!(
                     "has answered nothing for {}, though packets come from there: what is sent there gets lost",
                     number::span(span)

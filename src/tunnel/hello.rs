@@ -5,6 +5,7 @@
 
 use super::{Lane, Tunnel, clock};
 use crate::message::Control;
+use crate::throttle::Throttle;
 use crate::time::{MS, SEC, Time};
 use std::net::SocketAddr;
 
@@ -14,6 +15,9 @@ pub(super) const SILENCE: u64 = 5 * SEC;
 const LOOK_ANEW: u64 = 3 * SEC;
 /// A peer that owes an answer is pinged after so long.
 const DOUBT: u64 = SEC;
+/// Where somebody looks at how the tunnel is, the peer is asked so often: with the time until it counts as silent, less than
+/// ten seconds.
+const WATCH: u64 = 4 * SEC;
 /// So long after the last answer a peer that is heard all the time is asked whether it hears as well.
 const BUSY: u64 = 2 * SEC;
 /// A peer that is heard and does not answer is pinged again so often, so many times: packets get lost.
@@ -47,8 +51,11 @@ pub(super) struct Hello {
     since: Time,
     /// What had come from there when it was asked: see `Counts::news`.
     news: u64,
-    /// The log has said that it has fallen silent.
+    /// The log has said that it has fallen silent, or stops.
     silence_told: bool,
+    /// It has said that it stops.
+    stopped_at: Option<Time>,
+    stops: Throttle,
 }
 
 impl Hello {
@@ -69,7 +76,7 @@ impl Hello {
 
     /// As `begin_anew`, since it is at another address.
     pub(super) fn move_on(&mut self, now: Time) {
-        self.met = false;
+        (self.met, self.stopped_at) = (false, None);
         self.begin_anew(now);
     }
 
@@ -108,6 +115,8 @@ pub(super) struct Life {
     pub silent_for: Option<u64>,
     /// It is heard nevertheless.
     pub deaf: bool,
+    /// It has said that it stops.
+    pub stopped: bool,
 }
 
 impl Tunnel {
@@ -144,8 +153,11 @@ impl Tunnel {
 
     /// When a peer that owes nothing is pinged, to keep its mapping alive.
     fn idle_at(&self, lane: &Lane) -> Time {
+        let hello = &self.hello;
+        let watch = hello.answered_at.max(hello.pinged_at).after(WATCH);
         match self.settings.keepalive {
             0 => Time::NEVER,
+            span if self.settings.watched => lane.path.sent_at.after(span).min(watch),
             span => lane.path.sent_at.after(span),
         }
     }
@@ -157,6 +169,7 @@ impl Tunnel {
             // nobody waits, and the next session will ask
             0 if lane.path.sessions == 0 => u64::MAX,
             0 => LONGEST_PAUSE,
+            span if self.settings.watched => span.min(WATCH),
             span => span,
         };
         let heard = hello.unanswered_here().is_some_and(|at| lane.heard_at > at);
@@ -224,6 +237,7 @@ impl Tunnel {
         let hello = &mut self.hello;
         (hello.unanswered, hello.asked) = (None, 0);
         (hello.answered_at, hello.heard) = (now, true);
+        hello.stopped_at = None;
         if std::mem::take(&mut hello.silence_told) {
             log::info!("{from} answers again");
         }
@@ -239,11 +253,29 @@ impl Tunnel {
         }
     }
 
+    /// An address says that whoever is there stops. Anybody could say so where there is no key: it changes what is said of the
+    /// peer until it answers the next ping.
+    pub(super) fn on_parting(&mut self, from: SocketAddr, now: Time) {
+        let hello = &mut self.hello;
+        if self.peer != Some(from) || hello.stopped_at.is_some() {
+            return;
+        }
+        hello.stopped_at = Some(now);
+        hello.unanswered.get_or_insert(now);
+        (hello.asked, hello.pinged_at) = (0, now);
+        if hello.stops.admit(now).is_some() {
+            hello.silence_told = true;
+            log::info!("{from} says that it stops");
+        }
+    }
+
     /// How the peer is. None: there is none.
     pub(super) fn life(&self, now: Time) -> Option<Life> {
         let hello = &self.hello;
         let lane = self.lane_to(self.peer?)?;
-        let asked = hello.unanswered.filter(|at| now.since(*at) >= SILENCE);
+        let stopped = hello.stopped_at.is_some();
+        let asked = hello.unanswered;
+        let asked = asked.filter(|at| stopped || now.since(*at) >= SILENCE);
         let silent_for = asked.map(|asked| match hello.heard {
             true => now.since(hello.answered_at),
             false => now.since(asked),
@@ -255,6 +287,7 @@ impl Tunnel {
             deaf: asked.is_some_and(|asked| {
                 is_heard_after(lane, asked) && now.since(lane.heard_at) < SILENCE
             }),
+            stopped,
         })
     }
 

@@ -210,6 +210,7 @@ impl Tunnel {
                     self.on_answer(from, Some(rtt), now);
                 }
             }
+            Some(Control::Reset(0)) => self.on_parting(from, now),
             Some(Control::Reset(conv)) => {
                 if let Some(id) = self.numbers.get(&(from, conv)).copied() {
                     self.on_reset(id, now);

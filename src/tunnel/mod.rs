@@ -209,6 +209,8 @@ pub struct Tunnel {
     /// Sessions that were broken off by what came for them: others can cause it as often as they like.
     breaks: PerSecond,
     resets: PerSecond,
+    /// This end stops: when the others are told again, and how often they were.
+    parting: Option<(Time, usize)>,
 }
 
 impl Tunnel {
@@ -254,6 +256,7 @@ impl Tunnel {
             flood: Flood::default(),
             breaks: PerSecond::default(),
             resets: PerSecond::default(),
+            parting: None,
         }
     }
 
@@ -486,6 +489,7 @@ impl Tunnel {
             self.meeting_at(),
             self.keys_at(),
             self.next_probe().map(|(at, _)| at),
+            self.parting_at(),
         ]
         .into_iter()
         .flatten()
@@ -512,6 +516,7 @@ impl Tunnel {
         }
         self.ping_if_due(now);
         self.advance_meeting(now);
+        self.part_if_due(now);
         self.tell_silence(now);
         self.tell_no_answer(now);
     }
@@ -553,13 +558,6 @@ impl Tunnel {
         self.read(id, now);
         self.touch(id, now);
         self.wake(lane);
-    }
-
-    /// Ends every session, telling the other ends (the datagrams come from `transmit`).
-    pub fn shutdown(&mut self, now: Time) {
-        for id in self.ids_of(|_| true) {
-            self.abort(id, Cause::Shutdown, now);
-        }
     }
 
     /// What is known of the way to an address.

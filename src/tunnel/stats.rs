@@ -87,6 +87,8 @@ pub struct Peer {
     pub silent_for: Option<u64>,
     /// Nevertheless packets come from there: what is sent there gets lost.
     pub deaf: bool,
+    /// It has said that it stops.
+    pub stopped: bool,
 }
 
 /// What the live sessions wait for.
@@ -234,6 +236,7 @@ impl Tunnel {
             asked: life.asked,
             silent_for: life.silent_for,
             deaf: life.deaf,
+            stopped: life.stopped,
         })
     }
 }
