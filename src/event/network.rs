@@ -11,7 +11,7 @@ use super::{Loop, UDP};
 use crate::time::{MS, SEC, Time};
 use log::{debug, info, warn};
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// How often the own address is looked at, microseconds: while packets come or came just now; while there is no way to the
@@ -34,6 +34,11 @@ const STUBBORN: u64 = 20 * SEC;
 const STUBBORN_MOST: u64 = 600 * SEC;
 /// A peer that is heard and does not hear gets another port at once, and again after so long.
 const DEAF_PAUSE: u64 = 5 * SEC;
+/// Addresses of nobody (RFC 5737, RFC 3849): the way there is the way to anywhere.
+const ANYWHERE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+];
 /// A sleep of the machine that is worth to be noticed.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -42,6 +47,8 @@ const NAP: Duration = Duration::from_secs(1);
 pub struct Network {
     /// The address that the route to the peer gave. None: there was no way.
     own: Option<IpAddr>,
+    /// While there is no peer: those of the routes to anywhere.
+    around: [Option<IpAddr>; 2],
     looked: bool,
     next: Time,
     /// Datagrams received at the last look, and when the number was last seen to grow.
@@ -79,6 +86,15 @@ impl Network {
             info!("there is no way to the other end now");
         }
         !first && own.is_some() && own != before
+    }
+
+    /// The same while it is not known whereto.
+    fn look_around(&mut self, around: [Option<IpAddr>; 2], now: Time) -> bool {
+        let before = std::mem::replace(&mut self.around, around);
+        self.next = now.after(NO_WAY);
+        let both = around.iter().zip(before);
+        both.into_iter()
+            .any(|(own, before)| own.is_some() && *own != before)
     }
 
     /// Sets when to look next. True if the peer is to be asked: something has come just now, and nothing comes any more.
@@ -138,7 +154,7 @@ impl Loop {
         }
         self.follow_name(now);
         let Some(goal) = self.goal() else {
-            return;
+            return self.look_around(now);
         };
         if self.udp.take_trouble() {
             self.network.hurry(now);
@@ -157,6 +173,7 @@ impl Loop {
         let silent = by_now(self.tunnel.peer_silent_at());
         let deaf = by_now(self.tunnel.peer_deaf_at());
         if changed {
+            self.hurry();
             if let Some(own) = self.network.own {
                 info!("this machine reaches {goal} from {own} now");
             }
@@ -171,6 +188,25 @@ impl Loop {
                 None => debug!("{goal} is silent: another port is tried"),
             }
             self.renew(now);
+        }
+    }
+
+    /// The name is not known: another network may know it.
+    fn look_around(&mut self, now: Time) {
+        if self.target.is_none() || self.network.next > now {
+            return;
+        }
+        let local = self.udp.local();
+        let around = ANYWHERE.map(|there| own_address(local, SocketAddr::new(there, 9)));
+        if self.network.look_around(around, now) {
+            self.hurry();
+        }
+    }
+
+    /// Has the name asked for at once, if it is asked for at all.
+    pub(super) fn hurry(&mut self) {
+        if let Some(target) = &mut self.target {
+            target.hurry();
         }
     }
 
@@ -265,7 +301,8 @@ impl Loop {
     pub(super) fn follow_at(&self) -> Option<Time> {
         let target = self.target.as_ref();
         let name = target.and_then(|target| Some(self.silent_at()?.max(target.due())));
-        let look = self.goal().map(|_| self.network.next);
+        let looks = self.goal().is_some() || self.target.is_some();
+        let look = looks.then_some(self.network.next);
         look.into_iter().chain(name).min()
     }
 }
@@ -324,6 +361,18 @@ mod tests {
         let mut late = Network::default();
         assert!(!late.look(None));
         assert!(late.look(ip("192.0.2.1")), "a network that comes up");
+    }
+
+    #[test]
+    fn a_way_to_anywhere_that_comes_up_is_a_change() {
+        let mut network = Network::default();
+        let mut look = |four, six| network.look_around([ip(four), ip(six)], Time::ZERO);
+        assert!(!look("", ""));
+        assert!(look("192.0.2.7", ""));
+        assert!(!look("192.0.2.7", ""));
+        assert!(look("192.0.2.7", "2001:db8::7"));
+        assert!(!look("", "2001:db8::7"));
+        assert!(look("192.0.2.8", "2001:db8::7"));
     }
 
     #[test]

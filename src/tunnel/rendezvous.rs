@@ -54,6 +54,8 @@ pub(super) struct Meetings {
     through: Option<Through>,
     /// When the next listen or connect is due.
     next: Time,
+    /// When the last was said.
+    said_at: Option<Time>,
     /// How often one was sent since there was last an answer.
     asked: u32,
     /// The rendezvous server has taken this service's registration.
@@ -77,6 +79,7 @@ impl Meetings {
             registry,
             through: None,
             next: Time::NEVER,
+            said_at: None,
             asked: 0,
             answered: false,
             probes: Vec::new(),
@@ -183,6 +186,15 @@ impl Tunnel {
         if let Rendezvous::Service(_) | Rendezvous::Client(_) = meeting.role {
             meeting.through = Some(Through { server, own });
             meeting.seek(now);
+        }
+    }
+
+    /// A program waits for a peer that is not found yet: the rendezvous server is asked at once, at most once a second.
+    pub fn seek_peer(&mut self, now: Time) {
+        let meeting = &mut self.meeting;
+        if meeting.is_seeking() && meeting.through.is_some() {
+            let earliest = meeting.said_at.map_or(now, |at| at.after(SEC));
+            meeting.next = meeting.next.min(earliest);
         }
     }
 
@@ -414,6 +426,7 @@ impl Tunnel {
             packet.resize(packet.len() + padding, padding as u8);
         }
         meeting.next = now.after(most.min(SEC << meeting.asked.min(5)));
+        meeting.said_at = Some(now);
         meeting.asked = meeting.asked.saturating_add(1);
         if meeting.is_client() && meeting.asked >= 4 && meeting.asked.is_power_of_two() {
             log::warn!(
