@@ -83,6 +83,34 @@ fn a_client_that_moves_keeps_its_connections() {
     }
 }
 
+/// Where an answer takes next to no time, the other end's new address must not be asked as often as it answers.
+#[test]
+fn a_short_path_takes_no_more_pings_than_a_long_one() {
+    let mut world = World::new(Options {
+        method: Some(METHOD),
+        shapes: [Shape {
+            delay: 100,
+            ..Shape::default()
+        }; 2],
+        ..Options::default()
+    });
+    world.connect(send(10), send(80_000_000));
+    world.run_for(SEC);
+    world.move_to(1, "203.0.113.1:2000");
+    let now = world.now;
+    let before = world.ends[0].tunnel.counters().sent;
+    let new = world.ends[1].addr;
+    world.ends[0].tunnel.set_peer(now, new);
+    world.ends[0].tunnel.network_changed(now);
+    world.settle(0);
+    while world.ends[0].tunnel.peer() != Some(new) {
+        world.run_for(10 * MS);
+        assert!(world.now.since(now) < 500 * MS, "it does not follow");
+    }
+    let sent = world.ends[0].tunnel.counters().sent - before;
+    assert!(sent < 100, "{sent} for a move");
+}
+
 #[test]
 fn without_a_key_nothing_moves() {
     let mut world = world(1, None);
@@ -263,8 +291,8 @@ fn two_clients_with_the_same_number_are_two() {
         (at("192.0.2.1:1"), at("192.0.2.2:2"), at("192.0.2.3:3")),
         (1, 1, 0)
     );
-    let later = now.after(SEC);
-    for _ in 0..2 {
+    for n in 0..2 {
+        let later = now.after(SEC + n * 50 * MS);
         two.push(&mut server, later, (77, 1, 9_000_900), b"");
         for (to, packet) in sent(&mut server, later) {
             if let Some(Control::Ping(ts)) = Control::read(&packet)

@@ -194,10 +194,10 @@ impl Loop {
         }
         let known = start::service(&options);
         let mut listeners = start::listeners(&options)?;
-        let (mut udp, peer) = start::udp(&options)?;
+        let (mut udp, peer, known_peers) = start::udp(&options)?;
         let (key, name) = start::target(&options);
         let comes = options.connect.is_some() && name.is_none();
-        let target = Target::new(key, name, peer.is_some());
+        let target = Target::new(key, name, known_peers);
         let http_listeners = start::http_listeners(&options)?;
         if let Some(user) = &options.user {
             system::drop_privileges(user)

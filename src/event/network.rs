@@ -5,7 +5,7 @@
 //! the system sends nothing.
 
 use super::socket::{any_of, canonical};
-use super::target::RENDEZVOUS;
+use super::target::{RENDEZVOUS, Target};
 use super::udp::Udp;
 use super::{Loop, UDP};
 use crate::time::{MS, SEC, Time};
@@ -159,8 +159,10 @@ impl Loop {
         if self.udp.take_trouble() {
             self.network.hurry(now);
         }
+        let mut toward = goal;
         let changed = self.network.next <= now && {
-            let own = own_address(self.udp.local(), goal);
+            let own;
+            (toward, own) = self.way(goal);
             let changed = self.network.look(own);
             let sessions = self.tunnel.sessions();
             let received = self.tunnel.counters().received;
@@ -175,7 +177,7 @@ impl Loop {
         if changed {
             self.hurry();
             if let Some(own) = self.network.own {
-                info!("this machine reaches {goal} from {own} now");
+                info!("this machine reaches {toward} from {own} now");
             }
             self.renew(now);
         } else if self.sealed
@@ -188,6 +190,29 @@ impl Loop {
                 None => debug!("{goal} is silent: another port is tried"),
             }
             self.renew(now);
+        }
+        if toward != goal {
+            self.turn_to(now, toward);
+        }
+    }
+
+    /// The address to go to, and this machine's own on the way there: `goal` or, where there is no way to that, another one
+    /// of the same name that there is a way to. It may be of the other family.
+    fn way(&self, goal: SocketAddr) -> (SocketAddr, Option<IpAddr>) {
+        let way = |to: SocketAddr| Some((to, Some(own_address(self.udp.local(), to)?)));
+        let known = self.target.iter().flat_map(Target::known);
+        let others = known.map(|to| canonical(*to));
+        let mut others = others.filter(|to| self.udp.reaches(*to));
+        way(goal)
+            .or_else(|| others.find_map(way))
+            .unwrap_or((goal, None))
+    }
+
+    /// Goes to another address of the name from now on.
+    fn turn_to(&mut self, now: Time, address: SocketAddr) {
+        match self.target.as_ref().map(Target::key) {
+            Some(RENDEZVOUS) => self.meet_through(now, address),
+            _ => self.tunnel.set_peer(now, address),
         }
     }
 
@@ -265,24 +290,20 @@ impl Loop {
         let found = found.into_iter().map(canonical);
         let found: Vec<SocketAddr> = found.filter(|a| self.udp.reaches(*a)).collect();
         let present = self.goal();
-        let place = found.iter().position(|a| Some(*a) == present);
-        if key == RENDEZVOUS && place.is_some() {
+        let local = self.udp.local();
+        let has_way = |to: &SocketAddr| own_address(local, *to).is_some();
+        if key == RENDEZVOUS && present.is_some_and(|at| found.contains(&at) && has_way(&at)) {
             // it does not answer every registration
             return;
         }
-        // of several addresses, each has its turn
-        let next = place.map_or(0, |place| place + 1);
-        let Some(address) = found.get(next).or(found.first()).copied() else {
+        let Some(address) = next_of(&found, present, has_way) else {
             return;
         };
         if present == Some(address) {
             return;
         }
         info!("{key}: its name stands for {address} now");
-        match key {
-            RENDEZVOUS => self.meet_through(now, address),
-            _ => self.tunnel.set_peer(now, address),
-        }
+        self.turn_to(now, address);
         self.network.next = Time::ZERO;
     }
 
@@ -307,8 +328,22 @@ impl Loop {
     }
 }
 
+/// Of several addresses of a name, which each have their turn, the one after the present one; those before others that
+/// there is a way to.
+fn next_of(
+    found: &[SocketAddr],
+    present: Option<SocketAddr>,
+    has_way: impl Fn(&SocketAddr) -> bool,
+) -> Option<SocketAddr> {
+    let within: Vec<SocketAddr> = found.iter().copied().filter(has_way).collect();
+    let turns = if within.is_empty() { found } else { &within };
+    let place = turns.iter().position(|at| Some(*at) == present);
+    let next = place.map_or(0, |place| place + 1);
+    turns.get(next).or(turns.first()).copied()
+}
+
 /// The address of this machine on the way to `goal`, for a socket that is bound to `local`. None: there is no way.
-fn own_address(local: SocketAddr, goal: SocketAddr) -> Option<IpAddr> {
+pub(super) fn own_address(local: SocketAddr, goal: SocketAddr) -> Option<IpAddr> {
     let local = canonical(local).ip();
     let from = match local.is_unspecified() {
         true => any_of(&goal),
@@ -361,6 +396,23 @@ mod tests {
         let mut late = Network::default();
         assert!(!late.look(None));
         assert!(late.look(ip("192.0.2.1")), "a network that comes up");
+    }
+
+    #[test]
+    fn addresses_have_their_turns_and_those_with_a_way_go_first() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect("address");
+        let (one, two, six) = (at("192.0.2.1:9"), at("192.0.2.2:9"), at("[2001:db8::1]:9"));
+        let all = [one, two, six];
+        let next = |present, has_way: fn(&SocketAddr) -> bool| next_of(&all, present, has_way);
+        assert_eq!(next(None, |_| true), Some(one));
+        assert_eq!(next(Some(one), |_| true), Some(two));
+        assert_eq!(next(Some(six), |_| true), Some(one));
+        assert_eq!(next(Some(one), SocketAddr::is_ipv6), Some(six));
+        assert_eq!(next(Some(six), SocketAddr::is_ipv6), Some(six));
+        assert_eq!(next(Some(six), SocketAddr::is_ipv4), Some(one));
+        // without a way, as if there were one to each
+        assert_eq!(next(Some(one), |_| false), Some(two));
+        assert_eq!(next_of(&[], Some(one), |_| true), None);
     }
 
     #[test]

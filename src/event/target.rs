@@ -25,6 +25,8 @@ pub const RENDEZVOUS: &str = "rendezvous_server";
 pub struct Target {
     key: &'static str,
     name: Address,
+    /// What it meant when it was last resolved.
+    known: Vec<SocketAddr>,
     /// An answer is to come; and when it was asked for last.
     asked: bool,
     asked_at: Option<Time>,
@@ -38,12 +40,19 @@ pub struct Target {
 }
 
 impl Target {
-    /// None: what is configured is no name, and always means the same. `found`: it was resolved at the start.
-    pub fn new(key: &'static str, configured: Option<&Address>, found: bool) -> Option<Target> {
+    /// None: what is configured is no name, and always means the same. `known`: its addresses
+    /// if it was resolved at the start.
+    pub fn new(
+        key: &'static str,
+        configured: Option<&Address>,
+        known: Vec<SocketAddr>,
+    ) -> Option<Target> {
         let name = configured.filter(|address| literal(address).is_none())?;
+        let found = !known.is_empty();
         Some(Target {
             key,
             name: name.clone(),
+            known,
             asked: false,
             asked_at: None,
             hurried: false,
@@ -60,6 +69,11 @@ impl Target {
     /// The name is good: when it is asked for again, it is at once.
     pub fn heard(&mut self) {
         (self.pause, self.next) = (FIRST_PAUSE, Time::ZERO);
+    }
+
+    /// The addresses that it had when it was last resolved.
+    pub fn known(&self) -> &[SocketAddr] {
+        &self.known
     }
 
     /// There is a reason to ask at once: somebody waits for the answer, or another network may know it.
@@ -102,6 +116,7 @@ impl Target {
         match answer.found {
             Ok(found) => {
                 self.failed = None;
+                self.known.clone_from(&found);
                 found
             }
             Err(e) => {
@@ -138,6 +153,10 @@ mod tests {
         }
     }
 
+    fn found() -> Vec<SocketAddr> {
+        vec![SocketAddr::from(([192, 0, 2, 1], 7))]
+    }
+
     fn at(secs: u64) -> Time {
         Time::from_micros(secs * SEC)
     }
@@ -146,7 +165,7 @@ mod tests {
     fn whoever_is_in_a_hurry_asks_once_a_second() {
         let poll = Poll::new().expect("poll");
         let mut resolver = Resolver::new(Waker::new(poll.registry(), Token(0)).expect("waker"));
-        let mut target = Target::new("k", Some(&name("a.invalid")), false).expect("a name");
+        let mut target = Target::new("k", Some(&name("a.invalid")), Vec::new()).expect("a name");
         let ms = Time::from_millis;
         let mut asks = |from: u64, to: u64, hurries: bool, answered: bool| {
             let mut times = Vec::new();
@@ -180,15 +199,15 @@ mod tests {
 
     #[test]
     fn an_address_is_not_asked_for() {
-        assert!(Target::new("udp_connect", Some(&name("192.0.2.1")), true).is_none());
-        assert!(Target::new("udp_connect", None, true).is_none());
+        assert!(Target::new("udp_connect", Some(&name("192.0.2.1")), found()).is_none());
+        assert!(Target::new("udp_connect", None, found()).is_none());
     }
 
     #[test]
     fn pauses_grow_until_something_is_heard() {
         let poll = Poll::new().expect("poll");
         let mut resolver = Resolver::new(Waker::new(poll.registry(), Token(0)).expect("waker"));
-        let mut target = Target::new("k", Some(&name("a.invalid")), true).expect("a name");
+        let mut target = Target::new("k", Some(&name("a.invalid")), found()).expect("a name");
         let mut times = Vec::new();
         for second in 0..200 {
             target.ask(at(second), &mut resolver);

@@ -23,6 +23,8 @@ const CLOCK_SLACK: i32 = 10_000;
 const LATE: i32 = 4096;
 /// An address that may be somebody's new one is pinged again after so long, then after twice as long, and so on.
 const ASK_AGAIN: u64 = 100 * MS;
+/// One that has answered too early is pinged again no sooner than this after the last time.
+const ONCE_MORE: u64 = 20 * MS;
 /// Pings for one packet from an address that is not proven, and the most that are saved up.
 const PINGS_EACH: u32 = 3;
 const PINGS_AHEAD: u32 = 6;
@@ -73,6 +75,7 @@ struct Probe {
     began: Time,
     next: Time,
     asked: u32,
+    asked_at: Time,
     /// Pings that may still go there: an address that was named to us gets them until it is given up, one that only packets
     /// have come from no more than so many for each.
     credit: u32,
@@ -349,6 +352,7 @@ impl Tunnel {
             began: now,
             next: now,
             asked: 0,
+            asked_at: now,
             credit,
         });
     }
@@ -368,7 +372,7 @@ impl Tunnel {
             if wanted && probe.next <= now && probe.credit > 0 {
                 probe.credit -= 1;
                 probe.next = now.after(ASK_AGAIN << probe.asked.min(5));
-                probe.asked += 1;
+                (probe.asked, probe.asked_at) = (probe.asked + 1, now);
                 due.push(probe.addr);
             }
         }
@@ -514,8 +518,10 @@ impl Tunnel {
         };
         let spoken = l.heard_at >= probe.since;
         if !l.at.homeless && (spoken || now.since(probe.began) < patience) {
-            (probe.since, probe.next) = (now, now);
-            probe.credit = probe.credit.max(PINGS_EACH);
+            let patient = probe.began.after(patience);
+            probe.since = now;
+            probe.next = patient.max(probe.asked_at.after(ONCE_MORE));
+            (probe.asked, probe.credit) = (0, probe.credit.max(PINGS_EACH));
             self.ask_probes(lane, Some((from, local)), now);
             return false;
         }
