@@ -347,7 +347,7 @@ impl Tunnel {
             // a late copy, which nobody waits for; or somebody has drawn the same number, and must not be told that it arrived
             self.counters.replayed += 1;
             let what = "it may be of a session that has ended at another address";
-            return self.complaints.say(now, from, what);
+            return self.suspect(now, from, Some(at), what);
         }
         match self.ended.answer(at, conv, RESET_PAUSE, now) {
             Some(Ending::Clean { una }) => {
@@ -370,7 +370,8 @@ impl Tunnel {
                     // perhaps a first packet that somebody has seen and sends again from elsewhere: its service is dialled already
                     self.counters.replayed += 1;
                     let what = "it may be of a session that there is at another address";
-                    return self.complaints.say(now, from, what);
+                    let other = self.numbered(conv).next().map(|(_, entry)| entry.addr);
+                    return self.suspect(now, from, other, what);
                 }
                 Owner::Nobody => {}
             }
@@ -399,7 +400,7 @@ impl Tunnel {
         if self.is_from_before(from) {
             self.counters.replayed += 1;
             let what = "it was sent before its sender has last answered";
-            return self.complaints.say(now, from, what);
+            return self.suspect(now, from, None, what);
         }
         if !self.is_proven(from) {
             let packet = Packet::new(from, local, packet, self.number, now);

@@ -5,6 +5,7 @@
 //! wait in `Waiting`, and the ping is all it gets. Pings and pongs themselves are in `inbound`.
 
 use super::hello::Unanswered;
+use super::sources::source;
 use super::waiting::Packet;
 use super::{Entry, Lane, RECENT, SEC, Tunnel, lane_key};
 use crate::message::Control;
@@ -38,6 +39,8 @@ const COOKIE_SPAN: u64 = 60 * SEC;
 const PROOFS_A_SECOND: u32 = 500;
 /// How long late packets from an address that was left are still taken.
 const LATE_SPAN: u64 = 10 * SEC;
+/// The most addresses of which it is known that an end has left them.
+const LEFT_MOST: usize = 8;
 
 /// A datagram may be overtaken by so many of its sender: twice what KCP sends before it has heard of a window. One that is
 /// further behind a proof of its sender, but for what no process sends in its life, is from before it.
@@ -99,8 +102,8 @@ pub(super) struct Whereabouts {
     proof: Option<u128>,
     /// At most how long the proof took, microseconds.
     pub(super) round_trip: Option<u64>,
-    /// The address that it left last, and when.
-    before: Option<(SocketAddr, Time)>,
+    /// The addresses that it has left lately, and when; the last of them last.
+    before: Vec<(SocketAddr, Time)>,
 }
 
 impl Whereabouts {
@@ -135,8 +138,24 @@ impl Whereabouts {
     }
 
     fn left(&self, addr: SocketAddr, now: Time) -> bool {
-        self.before
-            .is_some_and(|(before, at)| before == addr && now.since(at) < LATE_SPAN)
+        let late = |at: Time| now.since(at) < LATE_SPAN;
+        let mut all = self.before.iter();
+        all.any(|(before, at)| *before == addr && late(*at))
+    }
+
+    /// Whether it came to its address a moment ago.
+    fn moved(&self, now: Time) -> bool {
+        let last = self.before.last();
+        last.is_some_and(|(_, at)| now.since(*at) < LATE_SPAN)
+    }
+
+    fn leave(&mut self, addr: SocketAddr, now: Time) {
+        let stale = |(_, at): &(SocketAddr, Time)| now.since(*at) >= LATE_SPAN;
+        self.before.retain(|left| !stale(left));
+        if self.before.len() >= LEFT_MOST {
+            self.before.remove(0);
+        }
+        self.before.push((addr, now));
     }
 }
 
@@ -294,6 +313,26 @@ impl Tunnel {
             // a reset could end the session that there is
             Owner::Nobody if copy || (known && !glance.has_first) => Owner::Doubtful,
             owner => owner,
+        }
+    }
+
+    /// What has come from an address is not taken: it may be a copy that somebody plays, which is worth a warning, or a late
+    /// one of an end that has moved, which is not. `other`: where it would be expected from.
+    pub(super) fn suspect(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        other: Option<SocketAddr>,
+        what: &str,
+    ) {
+        let moved = self.lane_to(from).is_some_and(|lane| lane.at.moved(now));
+        // the same machine or NAT, at another port
+        let near = other.is_some_and(|other| source(other) == source(from));
+        let mut lanes = self.lanes.iter();
+        let late = near || moved || lanes.any(|(_, lane)| lane.at.left(from, now));
+        match late {
+            true => log::debug!("a late datagram from {from} was dropped: {what}"),
+            false => self.complaints.say(now, from, what),
         }
     }
 
@@ -555,7 +594,9 @@ impl Tunnel {
         self.lanes[lane as usize].hear(local, now);
         self.addresses.insert(to, lane);
         let at = &mut self.lanes[lane as usize].at;
-        at.before = (!homeless).then_some((from, now));
+        if !homeless {
+            at.leave(from, now);
+        }
         (at.homeless, at.proven) = (false, true);
         for id in ids {
             let entry = &mut self.sessions[id as usize];
@@ -627,7 +668,11 @@ impl Tunnel {
         l.at.proven = false;
         if same {
             let ready = std::mem::take(&mut l.ready);
+            let left = std::mem::take(&mut l.at.before);
             let target = &mut self.lanes[to as usize];
+            for (addr, at) in left {
+                target.at.leave(addr, at);
+            }
             target.ready.extend(ready);
             target.path.sessions += ids.len();
             for id in ids {
