@@ -196,6 +196,9 @@ impl Loop {
         let mut listeners = start::listeners(&options)?;
         let (mut udp, peer, known_peers) = start::udp(&options)?;
         let (key, name) = start::target(&options);
+        if name.is_some() {
+            udp.hear_refusals();
+        }
         let comes = options.connect.is_some() && name.is_none();
         let target = Target::new(key, name, known_peers);
         let http_listeners = start::http_listeners(&options)?;

@@ -257,6 +257,7 @@ impl Loop {
     fn new_socket(&self) -> io::Result<Udp> {
         let any = SocketAddr::new(self.udp.local().ip(), 0);
         let mut udp = Udp::bind(any, &self.udp_options)?;
+        udp.hear_refusals();
         udp.register(self.poll.registry(), UDP)?;
         debug!("UDP bound to {}", udp.local());
         Ok(udp)

@@ -275,7 +275,11 @@ impl Monitor {
             (_, other) if rates.given > rates.taken => (other, Direction::Receiving),
             (other, _) => (other, Direction::Sending),
         };
-        let sentence = limit::sentence(limit, &self.facts(&snapshot, contact, direction, rates));
+        let mut sentence =
+            limit::sentence(limit, &self.facts(&snapshot, contact, direction, rates));
+        if contact.is_missed() && snapshot.peer.is_some_and(|peer| peer.refused) {
+            sentence.push_str(" Nothing receives at its UDP port.");
+        }
         View {
             site: &self.site,
             now,
@@ -364,7 +368,11 @@ fn health(site: &Site, snapshot: &Snapshot, contact: Contact) -> Health {
                 _ if peer.heard => format!("answers; {sessions}"),
                 _ => "was not sent anything yet".into(),
             };
-            format!("the other end, {}, {does}", peer.addr)
+            let why = match contact.is_missed() && peer.refused {
+                true => "; nothing receives at its UDP port",
+                false => "",
+            };
+            format!("the other end, {}, {does}{why}", peer.addr)
         }
         (_, None) => waits(site, snapshot, &sessions),
     };

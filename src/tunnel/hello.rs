@@ -56,6 +56,8 @@ pub(super) struct Hello {
     /// It has said that it stops.
     stopped_at: Option<Time>,
     stops: Throttle,
+    /// Its machine, or a firewall in its name, has said since the last answer that nothing receives at its port.
+    refused: bool,
 }
 
 impl Hello {
@@ -71,7 +73,7 @@ impl Hello {
     /// The way to the peer is another one from now on. What was said of it stays true: since when it is silent, and whether
     /// it has ever answered.
     pub(super) fn begin_anew(&mut self, now: Time) {
-        (self.asked, self.since) = (0, now);
+        (self.asked, self.since, self.refused) = (0, now, false);
     }
 
     /// As `begin_anew`, since it is at another address.
@@ -117,6 +119,8 @@ pub(super) struct Life {
     pub deaf: bool,
     /// It has said that it stops.
     pub stopped: bool,
+    /// Nothing receives at its port, as its machine says.
+    pub refused: bool,
 }
 
 impl Tunnel {
@@ -237,7 +241,7 @@ impl Tunnel {
         let hello = &mut self.hello;
         (hello.unanswered, hello.asked) = (None, 0);
         (hello.answered_at, hello.heard) = (now, true);
-        hello.stopped_at = None;
+        (hello.stopped_at, hello.refused) = (None, false);
         if std::mem::take(&mut hello.silence_told) {
             log::info!("{from} answers again");
         }
@@ -269,6 +273,15 @@ impl Tunnel {
         }
     }
 
+    /// The system has heard that nothing receives at an address ("port unreachable"). Anybody could say so who can guess our
+    /// port: it tells why nobody answers, and no more.
+    pub fn on_refused(&mut self, from: SocketAddr) {
+        if self.peer == Some(from) && self.hello.unanswered.is_some() {
+            self.hello.refused = true;
+        }
+        self.meeting.on_refused(from);
+    }
+
     /// How the peer is. None: there is none.
     pub(super) fn life(&self, now: Time) -> Option<Life> {
         let hello = &self.hello;
@@ -288,6 +301,7 @@ impl Tunnel {
                 is_heard_after(lane, asked) && now.since(lane.heard_at) < SILENCE
             }),
             stopped,
+            refused: hello.refused,
         })
     }
 
@@ -303,6 +317,9 @@ impl Tunnel {
         self.hello.silence_told = true;
         let seconds = span / SEC;
         match life.deaf {
+            _ if life.refused => log::warn!(
+                "{peer} has been silent for {seconds} s: nothing receives at its UDP port (port unreachable)"
+            ),
             true => log::warn!(
                 "{peer} has answered nothing for {seconds} s, though packets come from there: what is sent there gets lost"
             ),
@@ -320,6 +337,11 @@ impl Tunnel {
         }
         self.hello.missed += 1;
         self.hello.warn_at = now.after(SILENCE << self.hello.missed.min(8));
+        if self.hello.refused {
+            return log::warn!(
+                "{peer} does not answer: nothing receives at its UDP port (port unreachable); does the server run, and is the port that of its udp_bind?"
+            );
+        }
         log::warn!(
             "{peer} does not answer: is udp_connect right, does the server run, is its UDP port open, and are key and method the same at both ends? kcptun ping -c FILE tells which"
         );

@@ -60,6 +60,8 @@ pub(super) struct Meetings {
     asked: u32,
     /// The rendezvous server has taken this service's registration.
     answered: bool,
+    /// Its machine says that nothing receives at its port.
+    refused: bool,
     probes: Vec<Probe>,
     /// When the client's server was last heard.
     heard_at: Time,
@@ -82,6 +84,7 @@ impl Meetings {
             said_at: None,
             asked: 0,
             answered: false,
+            refused: false,
             probes: Vec::new(),
             heard_at: now,
             owing: None,
@@ -103,6 +106,10 @@ impl Meetings {
     pub fn expects(&self, from: SocketAddr) -> bool {
         self.through.is_some_and(|t| t.server == from)
             || self.probes.iter().any(|p| p.addr.ip() == from.ip())
+    }
+
+    pub fn on_refused(&mut self, from: SocketAddr) {
+        self.refused |= self.through.is_some_and(|t| t.server == from);
     }
 
     /// A good packet came from the client's server: it need not be looked for.
@@ -429,8 +436,12 @@ impl Tunnel {
         meeting.said_at = Some(now);
         meeting.asked = meeting.asked.saturating_add(1);
         if meeting.is_client() && meeting.asked >= 4 && meeting.asked.is_power_of_two() {
+            let why = match std::mem::take(&mut meeting.refused) {
+                true => "nothing receives at its UDP port (port unreachable); ",
+                false => "",
+            };
             log::warn!(
-                "no server was found through {server}: is rendezvous_server right, do it and the server run, and are service_id, key and method the same at both ends?"
+                "no server was found through {server}: {why}is rendezvous_server right, do it and the server run, and are service_id, key and method the same at both ends?"
             );
         }
         self.answer(server, None, &packet);

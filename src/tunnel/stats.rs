@@ -89,6 +89,8 @@ pub struct Peer {
     pub deaf: bool,
     /// It has said that it stops.
     pub stopped: bool,
+    /// Nothing receives at its port, as its machine says.
+    pub refused: bool,
 }
 
 /// What the live sessions wait for.
@@ -237,6 +239,7 @@ impl Tunnel {
             silent_for: life.silent_for,
             deaf: life.deaf,
             stopped: life.stopped,
+            refused: life.refused,
         })
     }
 }
