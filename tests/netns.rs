@@ -357,6 +357,30 @@ fn a_download_survives_a_new_address_of_the_client() {
     download.peer.wait_for_log("from 192.168.1.20 now");
 }
 
+/// What comes from the client's port is dropped, what goes to it passes: only answers that are missing tell.
+#[test]
+fn a_download_survives_a_way_there_that_closes_for_its_port() {
+    let Some(net) = Net::new("a_download_survives_a_way_there_that_closes_for_its_port") else {
+        return;
+    };
+    let download = net.download("203.0.113.1", 25);
+    let port = download.peer.udp_port();
+    let gap = download.gap_around(|| {
+        net.public
+            .rules(&format!(
+                "table inet closed {{
+                    chain in {{
+                        type filter hook input priority 0
+                        udp sport {port} drop
+                    }}
+                }}"
+            ))
+            .expect("rules");
+    });
+    say(&format!("a way that closes: without progress for {gap:?}"));
+    download.peer.wait_for_log("goes on from another port");
+}
+
 #[test]
 fn a_name_that_moves_is_followed() {
     let Some(net) = Net::new("a_name_that_moves_is_followed") else {
