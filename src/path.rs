@@ -39,6 +39,8 @@ pub struct Counts {
     pub full: u64,
     /// Arrived again.
     pub duplicate: u64,
+    /// Arrived ahead of all that their session had brought before.
+    pub news: u64,
     longest: u32,
 }
 
@@ -61,11 +63,6 @@ impl Counts {
         }
     }
 
-    /// Segments that had not arrived before.
-    pub fn news(&self) -> u64 {
-        self.received - self.duplicate
-    }
-
     pub fn add(&mut self, other: &Counts) {
         self.sent += other.sent;
         self.repeated += other.repeated;
@@ -73,6 +70,7 @@ impl Counts {
         self.received += other.received;
         self.full += other.full;
         self.duplicate += other.duplicate;
+        self.news += other.news;
     }
 }
 

@@ -18,7 +18,8 @@ const DOUBT: u64 = SEC;
 /// Where somebody looks at how the tunnel is, the peer is asked so often: with the time until it counts as silent, less than
 /// ten seconds.
 const WATCH: u64 = 4 * SEC;
-/// So long after the last answer a peer that is heard all the time is asked whether it hears as well.
+/// So long after the last answer a peer that is heard all the time is asked whether it hears as well, unless what it sends
+/// shows that.
 const BUSY: u64 = 2 * SEC;
 /// A peer that is heard and does not answer is pinged again so often, so many times: packets get lost.
 const DEAF_AGAIN: u64 = 250 * MS;
@@ -29,6 +30,10 @@ const STOPS_WITHIN: u64 = 2 * SEC;
 const LITTLE: u64 = 256;
 /// Otherwise so many pings are a second apart, further ones ever more.
 const QUICK_TIMES: u32 = 10;
+/// On a new way the peer is shown where its sessions are after so long, after twice as long and so on, since packets get
+/// lost; the last pause is no longer than the other.
+const SHOW_AGAIN: u64 = 200 * MS;
+const SHOW_LAST: u64 = 2 * SEC;
 /// The longest pause where `keepalive` sets none.
 const LONGEST_PAUSE: u64 = 30 * SEC;
 
@@ -49,7 +54,9 @@ pub(super) struct Hello {
     answered_at: Time,
     /// When the way there became another one.
     since: Time,
-    /// What had come from there when it was asked: see `Counts::news`.
+    /// When it is shown again where the sessions are, and the pause before that.
+    show: Option<(Time, u64)>,
+    /// What had come from there when it was asked: see `Counts`.
     news: u64,
     /// The log has said that it has fallen silent, or stops.
     silence_told: bool,
@@ -74,6 +81,7 @@ impl Hello {
     /// it has ever answered.
     pub(super) fn begin_anew(&mut self, now: Time) {
         (self.asked, self.since, self.refused) = (0, now, false);
+        self.show = Some((now.after(SHOW_AGAIN), SHOW_AGAIN));
     }
 
     /// As `begin_anew`, since it is at another address.
@@ -94,12 +102,20 @@ pub(super) struct Unanswered {
     /// The first packet of a session, and the first with something that wants an acknowledgement.
     sent: Option<Time>,
     owed: Option<Time>,
+    /// What had come from there by the first: see `Counts`.
+    news: u64,
 }
 
 impl Unanswered {
+    pub(super) fn has_sent(&self) -> bool {
+        self.sent.is_some()
+    }
+
     /// A packet of a session leaves. `owed`: it is owed an acknowledgement.
-    pub(super) fn note(&mut self, owed: bool, now: Time) {
-        self.sent.get_or_insert(now);
+    pub(super) fn note(&mut self, owed: bool, news: u64, now: Time) {
+        if self.sent.is_none() {
+            (self.sent, self.news) = (Some(now), news);
+        }
         if owed {
             self.owed.get_or_insert(now);
         }
@@ -141,7 +157,7 @@ impl Tunnel {
             let hello = &mut self.hello;
             hello.pinged_at = now;
             if hello.unanswered.is_none() {
-                (hello.unanswered, hello.news) = (Some(now), path.counts.news());
+                (hello.unanswered, hello.news) = (Some(now), path.counts.news);
             }
         }
     }
@@ -206,7 +222,7 @@ impl Tunnel {
         }
         let patience = LOOK_ANEW.max(2 * lane.path.rate.srtt());
         let stopped = asked.after(patience).max(lane.news_at.after(STOPS_WITHIN));
-        let news = lane.path.counts.news();
+        let news = lane.path.counts.news;
         match news.saturating_sub(self.hello.news) <= LITTLE {
             true => Some(stopped.min(asked.after(2 * patience))),
             false => Some(stopped),
@@ -225,6 +241,19 @@ impl Tunnel {
         {
             self.hello.asked += 1;
             self.ping(peer, now);
+            self.show_up(peer, now);
+        }
+    }
+
+    pub(super) fn show_at(&self) -> Option<Time> {
+        self.hello.show.map(|(at, _)| at)
+    }
+
+    pub(super) fn show_if_due(&mut self, now: Time) {
+        let due = self.hello.show.filter(|(at, _)| *at <= now);
+        if let (Some((_, pause)), Some(peer)) = (due, self.peer) {
+            let pause = 2 * pause;
+            self.hello.show = (pause <= SHOW_LAST).then_some((now.after(pause), pause));
             self.show_up(peer, now);
         }
     }
@@ -355,10 +384,16 @@ fn is_heard_after(lane: &Lane, asked: Time) -> bool {
 
 /// When a peer that owes something is asked whether it is there; and one that is heard, whether it hears.
 fn doubt_at(lane: &Lane) -> Time {
-    let Unanswered { sent, owed } = lane.unanswered;
+    let Unanswered { sent, owed, news } = lane.unanswered;
     let owed = owed.map(|since| since.max(lane.heard_at).after(DOUBT));
     let busy = sent.filter(|since| lane.heard_at >= since.after(BUSY / 2));
-    let busy = busy.map(|since| since.after(BUSY));
+    // while a transfer goes on it has its acks
+    let flows = lane.path.counts.news.saturating_sub(news) > LITTLE;
+    let stopped = match flows {
+        true => lane.news_at.after(DOUBT),
+        false => Time::ZERO,
+    };
+    let busy = busy.map(|since| since.after(BUSY).max(stopped));
     let never = |at: Option<Time>| at.unwrap_or(Time::NEVER);
     never(owed).min(never(busy))
 }

@@ -205,8 +205,11 @@ impl Tunnel {
                 if let Some(lane) = self.addresses.get(&from)
                     && let Some(rtt) = since_ping(&self.settings, ts, now)
                 {
-                    let path = &mut self.lanes[*lane as usize].path;
-                    path.rate.on_rtt(u64::from(rtt) * MS, now);
+                    let lane = &mut self.lanes[*lane as usize];
+                    // sessions that send measure it themselves, with packets of their own lengths and to the microsecond
+                    if !lane.unanswered.has_sent() {
+                        lane.path.rate.on_rtt(u64::from(rtt) * MS, now);
+                    }
                     self.on_answer(from, Some(rtt), now);
                 }
             }
@@ -258,7 +261,7 @@ impl Tunnel {
         }
         let both = clock(&self.settings, now);
         let conversation = &mut entry.session.conversation;
-        let (unacked, news) = (conversation.unacked(), lane.path.counts.news());
+        let (unacked, news) = (conversation.unacked(), lane.path.counts.news);
         if let Err(malformed) = conversation.input(packet, &mut lane.path, both) {
             self.counters.malformed += 1;
             return self.complaints.say(
@@ -278,7 +281,7 @@ impl Tunnel {
         }
         entry.session.heard_at = now;
         lane.hear(local, now);
-        if lane.path.counts.news() > news {
+        if lane.path.counts.news > news {
             lane.news_at = now;
         }
         let answers = entry.session.conversation.unacked() < unacked;

@@ -120,7 +120,7 @@ struct Lane {
     /// The address of this machine that the other end's last good datagram came to, and when that was.
     local: Option<IpAddr>,
     heard_at: Time,
-    /// Something was ever heard from there, and when there was last something of a session that had not come before.
+    /// Something was ever heard from there, and when a session last brought something new: see `Counts`.
     heard: bool,
     news_at: Time,
     /// When it was heard again after silence.
@@ -490,6 +490,7 @@ impl Tunnel {
             self.keys_at(),
             self.next_probe().map(|(at, _)| at),
             self.parting_at(),
+            self.show_at(),
         ]
         .into_iter()
         .flatten()
@@ -515,6 +516,7 @@ impl Tunnel {
             self.ask_probes(lane, None, now);
         }
         self.ping_if_due(now);
+        self.show_if_due(now);
         self.advance_meeting(now);
         self.part_if_due(now);
         self.tell_silence(now);

@@ -218,7 +218,8 @@ impl Tunnel {
         let lane = session.path;
         if len > 0 {
             let owed = session.conversation.unacked() > 0;
-            self.lanes[lane as usize].unanswered.note(owed, now);
+            let lane = &mut self.lanes[lane as usize];
+            lane.unanswered.note(owed, lane.path.counts.news, now);
         }
         self.charge(lane, len, now);
         self.touch(id, now);
@@ -329,7 +330,7 @@ impl Tunnel {
         let lane: &mut Lane = &mut self.lanes[entry.session.path as usize];
         lane.path.sent_at = now;
         let owed = entry.session.conversation.unacked() > 0;
-        lane.unanswered.note(owed, now);
+        lane.unanswered.note(owed, lane.path.counts.news, now);
         // KCP repeats what finds no room
         let room = match lane.reaches() {
             true => CONTROL_MOST.saturating_sub(self.control.len()),
