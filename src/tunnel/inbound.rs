@@ -207,7 +207,8 @@ impl Tunnel {
                 {
                     let lane = &mut self.lanes[*lane as usize];
                     // sessions that send measure it themselves, with packets of their own lengths and to the microsecond
-                    if !lane.unanswered.has_sent() {
+                    let measured = lane.path.rate.has_delivered();
+                    if !measured || !lane.unanswered.has_sent() {
                         lane.path.rate.on_rtt(u64::from(rtt) * MS, now);
                     }
                     self.on_answer(from, Some(rtt), now);
