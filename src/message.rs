@@ -130,7 +130,7 @@ pub enum Control {
     Ping(u32),
     /// The ping's value.
     Pong(u32),
-    /// The sender has no session of this number.
+    /// The sender has no session of this number. No session has 0: with that, the sender is about to stop.
     Reset(u32),
 }
 

@@ -39,6 +39,8 @@ pub struct Counts {
     pub full: u64,
     /// Arrived again.
     pub duplicate: u64,
+    /// Arrived ahead of all that their session had brought before.
+    pub news: u64,
     longest: u32,
 }
 
@@ -68,6 +70,7 @@ impl Counts {
         self.received += other.received;
         self.full += other.full;
         self.duplicate += other.duplicate;
+        self.news += other.news;
     }
 }
 
@@ -85,8 +88,6 @@ pub struct Path {
     pub overhead: usize,
     /// When anything was last sent there.
     pub sent_at: Time,
-    /// When it became known.
-    pub known_at: Time,
     pub counts: Counts,
     /// Sessions on this path.
     pub sessions: usize,
@@ -104,7 +105,6 @@ impl Path {
             reads: Pacer::new(SEC, now),
             overhead: headers(&addr) + seal,
             sent_at: now,
-            known_at: now,
             counts: Counts::default(),
             sessions: 0,
         }

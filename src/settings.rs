@@ -107,6 +107,8 @@ pub struct Settings {
     pub linger: u64,
     pub keepalive: u64,
     pub time_wait: u64,
+    /// Somebody looks at how the tunnel is (the configuration has `http_listen`): a peer that is gone is to be noticed soon.
+    pub watched: bool,
     /// The most sessions at once; a new one beyond is refused.
     pub max_sessions: usize,
     /// Added to the milliseconds of the clock to give KCP's timestamps, so that these tell nothing
@@ -128,6 +130,7 @@ impl Default for Settings {
             linger: 30 * SEC,
             keepalive: 25 * SEC,
             time_wait: 120 * SEC,
+            watched: false,
             max_sessions: 65_535,
             clock_offset: 0,
             seed: 0,

@@ -229,6 +229,10 @@ fn health_follows_the_other_end() {
     );
     let limit = &stats(peer)["limit"];
     assert_eq!(limit["by"], "silent", "{limit}");
+    if cfg!(target_os = "linux") {
+        let why = "nothing receives at its UDP port";
+        assert!(eventually(|| get(peer, "/healthy").body.contains(why)));
+    }
     let server = plan.start_server();
     assert!(eventually(|| get(peer, "/healthy").status == 200));
     drop(server);

@@ -128,3 +128,19 @@ fn two_servers_wait_for_each_other_and_say_so() {
     peer.wait_for_log(" answers after ");
     assert!(!peer.log().contains("waits for"), "{}", peer.log());
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_port_that_nobody_has_is_the_reason() {
+    let plan = Plan::to(serve(echo));
+    let mut peer = plan.start_peer();
+    peer.wait_for_log(" does not answer: nothing receives at its UDP port");
+    let mut server = plan.start_server();
+    peer.wait_for_log(" answers");
+    server.signal(libc::SIGKILL);
+    server.wait();
+    let waits = connect(plan.entry());
+    (&waits).write_all(b"x").expect("sent");
+    peer.wait_for_log(" s: nothing receives at its UDP port");
+    assert!(peer.is_running());
+}

@@ -357,6 +357,30 @@ fn a_download_survives_a_new_address_of_the_client() {
     download.peer.wait_for_log("from 192.168.1.20 now");
 }
 
+/// What comes from the client's port is dropped, what goes to it passes: only answers that are missing tell.
+#[test]
+fn a_download_survives_a_way_there_that_closes_for_its_port() {
+    let Some(net) = Net::new("a_download_survives_a_way_there_that_closes_for_its_port") else {
+        return;
+    };
+    let download = net.download("203.0.113.1", 25);
+    let port = download.peer.udp_port();
+    let gap = download.gap_around(|| {
+        net.public
+            .rules(&format!(
+                "table inet closed {{
+                    chain in {{
+                        type filter hook input priority 0
+                        udp sport {port} drop
+                    }}
+                }}"
+            ))
+            .expect("rules");
+    });
+    say(&format!("a way that closes: without progress for {gap:?}"));
+    download.peer.wait_for_log("goes on from another port");
+}
+
 #[test]
 fn a_name_that_moves_is_followed() {
     let Some(net) = Net::new("a_name_that_moves_is_followed") else {
@@ -379,6 +403,49 @@ fn a_name_that_moves_is_followed() {
     });
     say(&format!("a name that moves: without progress for {gap:?}"));
     download.peer.wait_for_log("stands for 203.0.113.9:");
+}
+
+/// From a network with IPv4 only to one with IPv6 only, and back.
+#[test]
+fn a_download_survives_a_network_of_the_other_family() {
+    let test = "a_download_survives_a_network_of_the_other_family";
+    let Some(net) = Net::new(test) else {
+        return;
+    };
+    let client = &net.ends[0];
+    // a client without a router, beside the public address
+    let line = format!(
+        "ip link add six type veth peer name six netns {}",
+        client.pid()
+    );
+    if let Err(why) = net.public.run(&line) {
+        return say(&format!("skipped: {test}: {why}"));
+    }
+    net.public.must(&[
+        "ip addr add 198.51.100.1/24 dev six",
+        "ip -6 addr add 2001:db8::1/64 dev six nodad",
+        "ip link set six up",
+    ]);
+    let change = |lines: &[&str]| {
+        client.must(&["ip addr flush dev six", "ip addr flush dev net"]);
+        client.must(lines);
+    };
+    client.must(&["ip link set six up"]);
+    let four = ["ip addr add 198.51.100.2/24 dev six"];
+    let six = ["ip -6 addr add 2001:db8::2/64 dev six nodad"];
+    change(&four);
+    let hosts = "127.0.0.1 localhost\n198.51.100.1 both.example\n2001:db8::1 both.example\n";
+    fs::write(&client.hosts.path, hosts).expect("a file");
+    let download = net.download("both.example", 25);
+    for (name, lines, from) in [
+        ("from IPv4 to IPv6", six, "from 2001:db8::2 now"),
+        ("from IPv6 to IPv4", four, "from 198.51.100.2 now"),
+    ] {
+        let gap = download.gap_around(|| change(&lines));
+        say(&format!("{name}: without progress for {gap:?}"));
+        download.peer.wait_for_log(from);
+    }
+    download.server.wait_for_log("is at [2001:db8::2]:");
 }
 
 #[test]

@@ -198,6 +198,31 @@ fn a_client_that_comes_first_waits_for_the_server() {
     assert!(works(&mut net, 45 * SEC));
 }
 
+/// A program that waits has the rendezvous server asked at once, and no oftener than once a second.
+#[test]
+fn whoever_waits_for_the_server_has_it_asked_for() {
+    let mut net = three(1, SEALED, [b"home"; 2]);
+    net.dead.insert(1);
+    // by now it asks every 8 s only
+    net.run_for(60 * SEC);
+    net.dead.clear();
+    let now = net.now;
+    let server = &mut net.nodes[1].tunnel;
+    server.set_rendezvous(now, keeper(), "192.168.1.10:7000".parse().unwrap());
+    net.run_for(500 * MS);
+    let before = net.nodes[2].sent;
+    let mut waited = 0;
+    while net.nodes[2].tunnel.peer().is_none() {
+        let now = net.now;
+        net.nodes[2].tunnel.seek_peer(now);
+        net.run_for(10 * MS);
+        waited += 10;
+        assert!(waited < 1_500, "it is not asked for");
+    }
+    let sent = net.nodes[2].sent - before;
+    assert!(sent < 12, "{sent} in {waited} ms");
+}
+
 #[test]
 fn a_lost_server_does_not_cost_the_session_if_it_answers_again() {
     let mut net = three(1, SEALED, [b"home"; 2]);

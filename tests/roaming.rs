@@ -120,6 +120,34 @@ fn a_packet_whose_length_is_wrong_tells_nothing_of_its_sender() {
     world.assert_clean(conv);
 }
 
+/// Where an answer takes next to no time, the other end's new address must not be asked as often as it answers.
+#[test]
+fn a_short_path_takes_no_more_pings_than_a_long_one() {
+    let mut world = World::new(Options {
+        method: Some(METHOD),
+        shapes: [Shape {
+            delay: 100,
+            ..Shape::default()
+        }; 2],
+        ..Options::default()
+    });
+    world.connect(send(10), send(80_000_000));
+    world.run_for(SEC);
+    world.move_to(1, "203.0.113.1:2000");
+    let now = world.now;
+    let before = world.ends[0].tunnel.counters().sent;
+    let new = world.ends[1].addr;
+    world.ends[0].tunnel.set_peer(now, new);
+    world.ends[0].tunnel.network_changed(now);
+    world.settle(0);
+    while world.ends[0].tunnel.peer() != Some(new) {
+        world.run_for(10 * MS);
+        assert!(world.now.since(now) < 500 * MS, "it does not follow");
+    }
+    let sent = world.ends[0].tunnel.counters().sent - before;
+    assert!(sent < 100, "{sent} for a move");
+}
+
 #[test]
 fn without_a_key_nothing_moves() {
     let mut world = world(1, None);
@@ -300,8 +328,8 @@ fn two_clients_with_the_same_number_are_two() {
         (at("192.0.2.1:1"), at("192.0.2.2:2"), at("192.0.2.3:3")),
         (1, 1, 0)
     );
-    let later = now.after(SEC);
-    for _ in 0..2 {
+    for n in 0..2 {
+        let later = now.after(SEC + n * 50 * MS);
         two.push(&mut server, later, (77, 1, 9_000_900), b"");
         for (to, packet) in sent(&mut server, later) {
             if let Some(Control::Ping(ts)) = Control::read(&packet)
@@ -744,4 +772,67 @@ fn nothing_longer_follows_a_session_that_is_over() {
             }
         }
     }
+}
+
+thread_local! {
+    /// What the tunnels of this thread's world have warned of.
+    static WARNINGS: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+struct Keeper;
+
+impl log::Log for Keeper {
+    fn enabled(&self, _: &log::Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record) {
+        if record.level() <= log::Level::Warn {
+            WARNINGS.with_borrow_mut(|all| all.push(record.args().to_string()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Packets that were on their way when their sender moved are nothing to warn of.
+#[test]
+fn the_last_packets_from_an_old_port_look_like_no_attack() {
+    let _ = log::set_logger(&Keeper);
+    log::set_max_level(log::LevelFilter::Warn);
+    let mut all = Vec::new();
+    for seed in 0..24 {
+        for method in [Method::Chacha20Poly1305Ietf, Method::Xsalsa20Poly1305] {
+            let mut world = World::new(Options {
+                seed,
+                method: Some(method),
+                shapes: [Shape {
+                    jitter: 30 * MS,
+                    reorder: 0.1,
+                    reorder_by: 300 * MS,
+                    ..Shape::path(60, 2.0, 20.0, 100)
+                }; 2],
+                ..Options::default()
+            });
+            world.connect(send(10), send(80_000_000));
+            world.connect(send(80_000_000), send(10));
+            for port in 1001..1009 {
+                for _ in 0..3 {
+                    world.connect(send(300), Role::Echo);
+                    world.run_for(37 * MS);
+                }
+                world.run_for(seed % 7 * 100 * MS);
+                let ip = ["192.0.2.1".into(), format!("198.51.100.{}", port - 1000)];
+                world.move_to(0, &format!("{}:{port}", ip[seed as usize / 2 % 2]));
+                if seed % 2 == 0 {
+                    let now = world.now;
+                    world.ends[0].tunnel.network_changed(now);
+                    world.settle(0);
+                }
+            }
+            world.run_for(3 * SEC);
+            all.extend(WARNINGS.with_borrow_mut(std::mem::take));
+        }
+    }
+    assert!(all.is_empty(), "{all:#?}");
 }

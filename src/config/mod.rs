@@ -317,6 +317,7 @@ impl Config {
             linger: span(self.linger),
             keepalive: span(self.keepalive),
             time_wait: span(self.time_wait),
+            watched: self.http_listen.is_some(),
             clock_offset: rand::random(),
             seed: rand::random(),
             ..Settings::default()

@@ -88,6 +88,7 @@ impl Order {
     fn note(&mut self, sn: u32, path: &mut Path) -> bool {
         let new = ahead(sn, self.expected) >= 0;
         if new {
+            path.counts.news += 1;
             self.gap |= sn != self.expected;
             path.on_inbound(sn, self.expected);
             self.expected = sn.wrapping_add(1);
@@ -429,6 +430,14 @@ impl Conversation {
                 Some(Blocked::Reader)
             }
             Driver::Paced(_) => Some(Blocked::Window),
+        }
+    }
+
+    /// Segments that were sent, or are about to be, and are not acknowledged.
+    pub fn unacked(&self) -> usize {
+        match &self.driver {
+            Driver::Paced(paced) => paced.flight.unacked(),
+            Driver::Plain(_) => self.engine.waiting(),
         }
     }
 

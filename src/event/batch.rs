@@ -9,7 +9,7 @@ use crate::time::{SEC, Time};
 use crate::tunnel::Train;
 use mio::net::UdpSocket;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
-use socket2::Socket;
+use socket2::{SockRef, Socket};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -30,6 +30,9 @@ pub struct Batch {
     local: SocketAddr,
     /// The system knows trains.
     offers_trains: bool,
+    /// It is told of what becomes of datagrams on their way, and has been.
+    hears: bool,
+    told: bool,
     /// Addresses that trains could not be sent to, and until when that is believed.
     refused: HashMap<IpAddr, Time>,
     buffers: Box<[u8]>,
@@ -54,6 +57,8 @@ impl Batch {
         Ok(Batch {
             local: socket.local_addr()?,
             offers_trains: state.max_gso_segments() > 1,
+            hears: false,
+            told: false,
             socket,
             state,
             refused: HashMap::new(),
@@ -64,6 +69,29 @@ impl Batch {
     /// The address that the socket is bound to.
     pub fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Has the system tell of datagrams that did not get there. It tells by an error of the next call, whatever that is for.
+    pub fn hear(&mut self) -> io::Result<()> {
+        hear(&SockRef::from(&self.socket), self.local.is_ipv6())?;
+        self.hears = true;
+        Ok(())
+    }
+
+    /// Whether an error is one that tells of an earlier datagram.
+    pub fn tells(&mut self, error: &io::Error) -> bool {
+        let code = error.raw_os_error();
+        let tells = self.hears && code.is_some_and(|code| TOLD.contains(&code));
+        self.told |= tells && code == Some(libc::ECONNREFUSED);
+        tells
+    }
+
+    /// Where nothing receives at the port, as the system was told since this was last asked.
+    pub fn refusals(&mut self) -> Vec<SocketAddr> {
+        match std::mem::take(&mut self.told) {
+            true => take_refusals(&SockRef::from(&self.socket)),
+            false => Vec::new(),
+        }
     }
 
     /// Hands `each` what has arrived: where from, the address of this machine that it came to, and the datagram. Returns
@@ -139,7 +167,7 @@ impl Batch {
 
     /// One call to the system, or a second if this machine cannot send from the address that was asked: it is not its own
     /// any more.
-    fn call(&self, train: &Train, bytes: &[u8]) -> io::Result<()> {
+    fn call(&mut self, train: &Train, bytes: &[u8]) -> io::Result<()> {
         // where one address is bound there is no other
         let anywhere = self.local.ip().is_unspecified();
         let source = train.local.filter(|_| anywhere);
@@ -159,7 +187,15 @@ impl Batch {
         }
     }
 
-    fn transmit(&self, transmit: &Transmit) -> io::Result<()> {
+    fn transmit(&mut self, transmit: &Transmit) -> io::Result<()> {
+        match self.transmit_once(transmit) {
+            // this one has not left
+            Err(e) if self.tells(&e) => self.transmit_once(transmit),
+            result => result,
+        }
+    }
+
+    fn transmit_once(&self, transmit: &Transmit) -> io::Result<()> {
         let socket = (&self.socket).into();
         self.socket.try_io(|| self.state.try_send(socket, transmit))
     }
@@ -197,6 +233,49 @@ fn is_of_the_source(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::EHOSTUNREACH)
     )
+}
+
+/// What the system says of a datagram that was on its way (Linux, `icmp_err_convert`).
+const TOLD: [libc::c_int; 4] = [
+    libc::ECONNREFUSED,
+    libc::EHOSTUNREACH,
+    libc::ENETUNREACH,
+    libc::EMSGSIZE,
+];
+/// The most that are looked at in one go.
+const TOLD_MOST: usize = 16;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn hear(socket: &Socket, v6: bool) -> io::Result<()> {
+    super::system::set_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)?;
+    match v6 {
+        true => super::system::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1),
+        false => Ok(()),
+    }
+}
+
+/// Whereto the datagrams went that the system was told of.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn take_refusals(socket: &Socket) -> Vec<SocketAddr> {
+    let mut refusals = Vec::new();
+    for _ in 0..TOLD_MOST {
+        let mut datagram = [std::mem::MaybeUninit::uninit(); 64];
+        let Ok((_, to)) = socket.recv_from_with_flags(&mut datagram, libc::MSG_ERRQUEUE) else {
+            break;
+        };
+        refusals.extend(to.as_socket().map(canonical));
+    }
+    refusals
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn hear(_: &Socket, _: bool) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn take_refusals(_: &Socket) -> Vec<SocketAddr> {
+    Vec::new()
 }
 
 /// Takes back what `quinn_udp` sets for QUIC and has a cost here: it looks for the path's largest datagram itself, with
@@ -439,6 +518,31 @@ mod tests {
             let sent = here.send(Time::ZERO, &train, &datagrams(&[50, 50, 20]));
             assert!(sent.error.is_none(), "{sent:?}");
             expect(&there, &[50, 50, 20]);
+            assert!(here.refused.is_empty());
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_port_that_nobody_has_is_told_of_and_costs_no_datagram() {
+        for everywhere in ["0.0.0.0:0", "[::]:0"] {
+            let Ok(mut here) = bound(everywhere) else {
+                continue;
+            };
+            here.hear().expect("an option");
+            let (gone, nobody) = other("127.0.0.1:0");
+            drop(gone);
+            let (there, to) = other("127.0.0.1:0");
+            for _ in 0..3 {
+                let sent = here.send(Time::ZERO, &train(nobody, 2, 2), b"ab");
+                assert!(sent.error.is_none(), "{sent:?}");
+                // what the system was told by then is no error of the next
+                let sent = here.send(Time::ZERO, &train(to, 50, 120), &datagrams(&[50, 50, 20]));
+                assert!(sent.error.is_none(), "{sent:?}");
+                expect(&there, &[50, 50, 20]);
+                assert_eq!(here.refusals(), [nobody]);
+                assert_eq!(here.refusals(), []);
+            }
             assert!(here.refused.is_empty());
         }
     }

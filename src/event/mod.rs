@@ -1,7 +1,7 @@
 //! The event loop: the only part of the program, but for its log, that touches sockets and the clock. It moves bytes
 //! between sockets and the `Tunnel`, which decides everything; `Loop::turn` is the order in which that happens.
 //!
-//! One file a source of events: `listen` and `tcp` (the local side), `dial` (towards the service), `udp` and `batch` (the
+//! One file a source of events: `listen` and `tcp` (the local side; `early` while there is no peer), `dial` (towards the service), `udp` and `batch` (the
 //! other end), `http` (statistics), `resolve` (names), `signal`. `start` binds what is configured, `reload` changes it, `network` and `target`
 //! follow what changes around; `clock`, `socket`, `system` and `report` help them; `notify` tells systemd. Apart
 //! from the loop: `ping` and `stats`, the commands.
@@ -9,6 +9,7 @@
 mod batch;
 mod clock;
 mod dial;
+mod early;
 pub mod http;
 mod listen;
 mod network;
@@ -36,6 +37,7 @@ use crate::time::{MS, SEC, Time};
 use crate::tunnel::{Event, Refused, SessionId, Tunnel};
 use clock::Clock;
 use dial::{Around, Dialler};
+use early::Early;
 use http::Http;
 use listen::Listener;
 use log::{Level, debug, info, log, warn};
@@ -170,6 +172,7 @@ struct Loop {
     sealed: bool,
     listeners: Vec<Listener>,
     connections: Connections,
+    early: Early<(TcpStream, SocketAddr)>,
     dialler: Dialler,
     udp: Udp,
     tunnel: Tunnel,
@@ -191,10 +194,13 @@ impl Loop {
         }
         let known = start::service(&options);
         let mut listeners = start::listeners(&options)?;
-        let (mut udp, peer) = start::udp(&options)?;
+        let (mut udp, peer, known_peers) = start::udp(&options)?;
         let (key, name) = start::target(&options);
+        if name.is_some() {
+            udp.hear_refusals();
+        }
         let comes = options.connect.is_some() && name.is_none();
-        let target = Target::new(key, name, peer.is_some());
+        let target = Target::new(key, name, known_peers);
         let http_listeners = start::http_listeners(&options)?;
         if let Some(user) = &options.user {
             system::drop_privileges(user)
@@ -240,6 +246,7 @@ impl Loop {
             sealed,
             listeners,
             connections: Connections::default(),
+            early: Early::default(),
             dialler: Dialler::new(options.connect, known, options.tcp),
             udp,
             tunnel: Tunnel::new(options.settings, Time::ZERO),
@@ -343,9 +350,30 @@ impl Loop {
                 }
             }
         }
+        self.open_early(now);
     }
 
-    /// Opens a session for an accepted connection, or resets it.
+    /// Opens sessions for the connections that came before the peer was known, or resets those that have waited for long.
+    fn open_early(&mut self, now: Time) {
+        while self.tunnel.peer().is_some()
+            && let Some((stream, from)) = self.early.take()
+        {
+            self.open(now, stream, from);
+        }
+        while let Some((stream, from)) = self.early.expire(now) {
+            self.refuse(now, stream, from, "the other end's address is not known");
+        }
+    }
+
+    fn refuse(&mut self, now: Time, stream: TcpStream, from: SocketAddr, why: &str) {
+        self.refused.warn(
+            now,
+            format_args!("a connection from {} was refused: {why}", canonical(from)),
+        );
+        reset(stream);
+    }
+
+    /// Opens a session for an accepted connection, or has it wait for the peer's address, or resets it.
     fn open(&mut self, now: Time, mut stream: TcpStream, from: SocketAddr) {
         // Its id may be one that was closed: that connection has to go first.
         self.settle(now);
@@ -366,16 +394,14 @@ impl Loop {
                 }
                 self.connections.insert(id, conv, stream);
             }
-            Err(refused) => {
-                let why = match refused {
-                    Refused::Full => "there are too many already",
-                    Refused::NoPeer => "the other end's address is not known",
-                };
-                self.refused.warn(
-                    now,
-                    format_args!("a connection from {} was refused: {why}", canonical(from)),
-                );
-                reset(stream);
+            Err(Refused::Full) => self.refuse(now, stream, from, "there are too many already"),
+            Err(Refused::NoPeer) => {
+                self.hurry();
+                self.tunnel.seek_peer(now);
+                if let Err((stream, from)) = self.early.put(now, (stream, from)) {
+                    let why = "the other end's address is not known, and too many wait for it";
+                    self.refuse(now, stream, from, why);
+                }
             }
         }
     }
@@ -473,7 +499,7 @@ impl Loop {
         let listeners = self.listeners.iter().filter_map(Listener::due);
         let others = self.tunnel.deadline().into_iter().chain(self.dialler.due());
         let others = others.chain(self.http.as_ref().map(Http::due));
-        let others = others.chain(self.follow_at());
+        let others = others.chain(self.follow_at()).chain(self.early.due());
         let others = others.chain(self.notify.due());
         let span = listeners.chain(others).min()?.since(self.now());
         let least = if self.udp.is_blocked() {

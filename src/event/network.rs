@@ -5,13 +5,13 @@
 //! the system sends nothing.
 
 use super::socket::{any_of, canonical};
-use super::target::RENDEZVOUS;
+use super::target::{RENDEZVOUS, Target};
 use super::udp::Udp;
 use super::{Loop, UDP};
 use crate::time::{MS, SEC, Time};
 use log::{Level, debug, info, log, warn};
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// How often the own address is looked at, microseconds: while packets come or came just now; while there is no way to the
@@ -32,6 +32,13 @@ const AFTER_ERROR: u64 = 50 * MS;
 /// ever more rarely.
 const STUBBORN: u64 = 20 * SEC;
 const STUBBORN_MOST: u64 = 600 * SEC;
+/// A peer that is heard and does not hear gets another port at once, and again after so long.
+const DEAF_PAUSE: u64 = 5 * SEC;
+/// Addresses of nobody (RFC 5737, RFC 3849): the way there is the way to anywhere.
+const ANYWHERE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+];
 /// A sleep of the machine that is worth to be noticed.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -40,6 +47,8 @@ const NAP: Duration = Duration::from_secs(1);
 pub struct Network {
     /// The address that the route to the peer gave. None: there was no way.
     own: Option<IpAddr>,
+    /// While there is no peer: those of the routes to anywhere.
+    around: [Option<IpAddr>; 2],
     looked: bool,
     next: Time,
     /// Datagrams received at the last look, and when the number was last seen to grow.
@@ -48,8 +57,9 @@ pub struct Network {
     /// A flow came at the last look; or how often the peer was asked since it stopped.
     flows: bool,
     asked: u32,
-    /// When another port is tried, and the pause after that.
+    /// When another port is tried, and the pause after that; when one was tried last.
     port_at: Option<(Time, u64)>,
+    port_tried: Option<Time>,
 }
 
 impl Network {
@@ -78,6 +88,15 @@ impl Network {
         !first && own.is_some() && own != before
     }
 
+    /// The same while it is not known whereto.
+    fn look_around(&mut self, around: [Option<IpAddr>; 2], now: Time) -> bool {
+        let before = std::mem::replace(&mut self.around, around);
+        self.next = now.after(NO_WAY);
+        let both = around.iter().zip(before);
+        both.into_iter()
+            .any(|(own, before)| own.is_some() && *own != before)
+    }
+
     /// Sets when to look next. True if the peer is to be asked: something has come just now, and nothing comes any more.
     fn plan(&mut self, now: Time, received: u64, sessions: usize) -> bool {
         let more = received - std::mem::replace(&mut self.received, received);
@@ -99,17 +118,24 @@ impl Network {
         asks
     }
 
-    /// Whether another port is to be tried. `silent`: since when the peer counts as silent, if it is by now.
-    fn wants_port(&mut self, now: Time, silent: Option<Time>) -> bool {
+    /// Whether another port is to be tried. `silent`, `deaf`: since when the peer counts as such, if it does by now.
+    fn wants_port(&mut self, now: Time, silent: Option<Time>, deaf: Option<Time>) -> bool {
         let Some(since) = silent else {
-            self.port_at = None;
+            (self.port_at, self.port_tried) = (None, None);
             return false;
         };
         let (at, pause) = *self
             .port_at
             .get_or_insert((since.after(STUBBORN), 2 * STUBBORN));
+        let tried = self.port_tried;
+        let pauses = |deaf: Time| tried.map_or(deaf, |tried| deaf.max(tried.after(DEAF_PAUSE)));
+        if deaf.is_some_and(|deaf| pauses(deaf) <= now) {
+            self.port_tried = Some(now);
+            return true;
+        }
         let due = at <= now;
         if due {
+            self.port_tried = Some(now);
             self.port_at = Some((now.after(pause), (2 * pause).min(STUBBORN_MOST)));
         }
         due
@@ -128,13 +154,15 @@ impl Loop {
         }
         self.follow_name(now);
         let Some(goal) = self.goal() else {
-            return;
+            return self.look_around(now);
         };
         if self.udp.take_trouble() {
             self.network.hurry(now);
         }
+        let mut toward = goal;
         let changed = self.network.next <= now && {
-            let own = own_address(self.udp.local(), goal);
+            let own;
+            (toward, own) = self.way(goal);
             let changed = self.network.look(own);
             let sessions = self.tunnel.sessions();
             let received = self.tunnel.counters().received;
@@ -143,16 +171,67 @@ impl Loop {
             }
             changed
         };
-        let silent = self.tunnel.peer_silent_at().filter(|at| *at <= now);
+        let by_now = |at: Option<Time>| at.filter(|at| *at <= now);
+        let silent = by_now(self.tunnel.peer_silent_at());
+        let deaf = by_now(self.tunnel.peer_deaf_at());
         if changed {
+            self.hurry();
             if let Some(own) = self.network.own {
-                info!("this machine reaches {goal} from {own} now");
+                info!("this machine reaches {toward} from {own} now");
             }
             self.renew(now);
-        } else if self.sealed && self.udp_bind.is_none() && self.network.wants_port(now, silent) {
+        } else if self.sealed
+            && self.udp_bind.is_none()
+            && self.network.wants_port(now, silent, deaf)
+        {
             // without a key the other end would not know its sessions again
-            debug!("{goal} is silent: another port is tried");
+            match deaf {
+                Some(_) => info!("{goal} does not hear this end: it goes on from another port"),
+                None => debug!("{goal} is silent: another port is tried"),
+            }
             self.renew(now);
+        }
+        if toward != goal {
+            self.turn_to(now, toward);
+        }
+    }
+
+    /// The address to go to, and this machine's own on the way there: `goal` or, where there is no way to that, another one
+    /// of the same name that there is a way to. It may be of the other family.
+    fn way(&self, goal: SocketAddr) -> (SocketAddr, Option<IpAddr>) {
+        let way = |to: SocketAddr| Some((to, Some(own_address(self.udp.local(), to)?)));
+        let known = self.target.iter().flat_map(Target::known);
+        let others = known.map(|to| canonical(*to));
+        let mut others = others.filter(|to| self.udp.reaches(*to));
+        way(goal)
+            .or_else(|| others.find_map(way))
+            .unwrap_or((goal, None))
+    }
+
+    /// Goes to another address of the name from now on.
+    fn turn_to(&mut self, now: Time, address: SocketAddr) {
+        match self.target.as_ref().map(Target::key) {
+            Some(RENDEZVOUS) => self.meet_through(now, address),
+            _ => self.tunnel.set_peer(now, address),
+        }
+    }
+
+    /// The name is not known: another network may know it.
+    fn look_around(&mut self, now: Time) {
+        if self.target.is_none() || self.network.next > now {
+            return;
+        }
+        let local = self.udp.local();
+        let around = ANYWHERE.map(|there| own_address(local, SocketAddr::new(there, 9)));
+        if self.network.look_around(around, now) {
+            self.hurry();
+        }
+    }
+
+    /// Has the name asked for at once, if it is asked for at all.
+    pub(super) fn hurry(&mut self) {
+        if let Some(target) = &mut self.target {
+            target.hurry();
         }
     }
 
@@ -178,6 +257,7 @@ impl Loop {
     fn new_socket(&self) -> io::Result<Udp> {
         let any = SocketAddr::new(self.udp.local().ip(), 0);
         let mut udp = Udp::bind(any, &self.udp_options)?;
+        udp.hear_refusals();
         udp.register(self.poll.registry(), UDP)?;
         debug!("UDP bound to {}", udp.local());
         Ok(udp)
@@ -197,7 +277,7 @@ impl Loop {
     fn follow_name(&mut self, now: Time) {
         let silent = self.silent_at().is_some_and(|at| at <= now);
         let answers = self.tunnel.peer_answers();
-        let goal = self.goal();
+        let present = self.goal();
         let Some(target) = &mut self.target else {
             return;
         };
@@ -215,15 +295,13 @@ impl Loop {
         }
         let found = found.into_iter().map(canonical);
         let found: Vec<SocketAddr> = found.filter(|a| self.udp.reaches(*a)).collect();
-        let present = goal;
-        let place = found.iter().position(|a| Some(*a) == present);
-        if key == RENDEZVOUS && place.is_some() {
+        let local = self.udp.local();
+        let has_way = |to: &SocketAddr| own_address(local, *to).is_some();
+        if key == RENDEZVOUS && present.is_some_and(|at| found.contains(&at) && has_way(&at)) {
             // it does not answer every registration
             return;
         }
-        // of several addresses, each has its turn
-        let next = place.map_or(0, |place| place + 1);
-        let Some(address) = found.get(next).or(found.first()).copied() else {
+        let Some(address) = next_of(&found, present, has_way) else {
             return;
         };
         if present == Some(address) {
@@ -234,10 +312,7 @@ impl Loop {
             false => Level::Debug,
         };
         log!(level, "{key}: its name stands for {address} now");
-        match key {
-            RENDEZVOUS => self.meet_through(now, address),
-            _ => self.tunnel.set_peer(now, address),
-        }
+        self.turn_to(now, address);
         self.network.next = Time::ZERO;
     }
 
@@ -256,13 +331,28 @@ impl Loop {
     pub(super) fn follow_at(&self) -> Option<Time> {
         let target = self.target.as_ref();
         let name = target.and_then(|target| Some(self.silent_at()?.max(target.due())));
-        let look = self.goal().map(|_| self.network.next);
+        let looks = self.goal().is_some() || self.target.is_some();
+        let look = looks.then_some(self.network.next);
         look.into_iter().chain(name).min()
     }
 }
 
+/// Of several addresses of a name, which each have their turn, the one after the present one; those before others that
+/// there is a way to.
+fn next_of(
+    found: &[SocketAddr],
+    present: Option<SocketAddr>,
+    has_way: impl Fn(&SocketAddr) -> bool,
+) -> Option<SocketAddr> {
+    let within: Vec<SocketAddr> = found.iter().copied().filter(has_way).collect();
+    let turns = if within.is_empty() { found } else { &within };
+    let place = turns.iter().position(|at| Some(*at) == present);
+    let next = place.map_or(0, |place| place + 1);
+    turns.get(next).or(turns.first()).copied()
+}
+
 /// The address of this machine on the way to `goal`, for a socket that is bound to `local`. None: there is no way.
-fn own_address(local: SocketAddr, goal: SocketAddr) -> Option<IpAddr> {
+pub(super) fn own_address(local: SocketAddr, goal: SocketAddr) -> Option<IpAddr> {
     let local = canonical(local).ip();
     let from = match local.is_unspecified() {
         true => any_of(&goal),
@@ -318,6 +408,35 @@ mod tests {
     }
 
     #[test]
+    fn addresses_have_their_turns_and_those_with_a_way_go_first() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect("address");
+        let (one, two, six) = (at("192.0.2.1:9"), at("192.0.2.2:9"), at("[2001:db8::1]:9"));
+        let all = [one, two, six];
+        let next = |present, has_way: fn(&SocketAddr) -> bool| next_of(&all, present, has_way);
+        assert_eq!(next(None, |_| true), Some(one));
+        assert_eq!(next(Some(one), |_| true), Some(two));
+        assert_eq!(next(Some(six), |_| true), Some(one));
+        assert_eq!(next(Some(one), SocketAddr::is_ipv6), Some(six));
+        assert_eq!(next(Some(six), SocketAddr::is_ipv6), Some(six));
+        assert_eq!(next(Some(six), SocketAddr::is_ipv4), Some(one));
+        // without a way, as if there were one to each
+        assert_eq!(next(Some(one), |_| false), Some(two));
+        assert_eq!(next_of(&[], Some(one), |_| true), None);
+    }
+
+    #[test]
+    fn a_way_to_anywhere_that_comes_up_is_a_change() {
+        let mut network = Network::default();
+        let mut look = |four, six| network.look_around([ip(four), ip(six)], Time::ZERO);
+        assert!(!look("", ""));
+        assert!(look("192.0.2.7", ""));
+        assert!(!look("192.0.2.7", ""));
+        assert!(look("192.0.2.7", "2001:db8::7"));
+        assert!(!look("", "2001:db8::7"));
+        assert!(look("192.0.2.8", "2001:db8::7"));
+    }
+
+    #[test]
     fn it_looks_often_where_that_matters() {
         let mut network = Network::default();
         let mut pause = |own, now, received, sessions| {
@@ -370,12 +489,16 @@ mod tests {
         let at = |secs: u64| Time::from_micros(secs * SEC);
         let mut tried = Vec::new();
         for second in 100..400 {
-            if network.wants_port(at(second), Some(at(100))) {
+            if network.wants_port(at(second), Some(at(100)), None) {
                 tried.push(second);
             }
         }
         assert_eq!(tried, [120, 160, 240]);
-        assert!(!network.wants_port(at(400), None));
-        assert!(!network.wants_port(at(500), Some(at(499))));
+        assert!(!network.wants_port(at(400), None, None));
+        assert!(!network.wants_port(at(500), Some(at(499)), None));
+        // at once where it is heard
+        let deaf = Some(at(501));
+        let tried = (501..518).filter(|s| network.wants_port(at(*s), Some(at(499)), deaf));
+        assert_eq!(tried.collect::<Vec<_>>(), [501, 506, 511, 516]);
     }
 }

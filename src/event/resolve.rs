@@ -91,6 +91,12 @@ impl Resolver {
             .map_err(|_| io::Error::other("the resolver's thread has ended"))
     }
 
+    /// Does not wait for what was asked: its answers never come, and the next question does not wait behind it.
+    pub fn give_up(&mut self) {
+        // the thread ends when it has the answer
+        self.worker = None;
+    }
+
     /// The next answer, if one is there.
     pub fn answer(&mut self) -> Option<Answer> {
         self.worker.as_ref()?.answers.try_recv().ok()
@@ -134,6 +140,27 @@ mod tests {
         assert_eq!(v6, ["[2001:db8::1]:7".parse().expect("address")]);
         assert_eq!(literal(&address(None)).expect("this machine").len(), 2);
         assert!(literal(&address(Some("localhost"))).is_none());
+    }
+
+    #[test]
+    fn a_question_behind_one_that_was_given_up_is_answered() {
+        fn slow(address: &Address) -> io::Result<Vec<SocketAddr>> {
+            if address.port == 1 {
+                std::thread::sleep(Duration::from_secs(3600));
+            }
+            Ok(Vec::new())
+        }
+        let mut poll = Poll::new().expect("poll");
+        let waker = Waker::new(poll.registry(), Token(9)).expect("waker");
+        let mut resolver = Resolver::new(waker).by(slow);
+        let at = |port| Address { host: None, port };
+        resolver.ask(at(1)).expect("ask");
+        resolver.give_up();
+        resolver.ask(at(2)).expect("ask");
+        let mut events = Events::with_capacity(4);
+        poll.poll(&mut events, Some(Duration::from_secs(20)))
+            .expect("poll");
+        assert_eq!(resolver.answer().expect("an answer").address, at(2));
     }
 
     #[test]

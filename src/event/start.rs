@@ -4,8 +4,9 @@
 use super::Options;
 use super::http::LISTENERS;
 use super::listen::Listener;
+use super::network::own_address;
 use super::report::{RunError, reason};
-use super::resolve::resolve;
+use super::resolve::{literal, resolve};
 use super::socket::{any_of, canonical, lacks_ipv6};
 use super::target::{RENDEZVOUS, unresolved};
 use super::udp::Udp;
@@ -75,9 +76,10 @@ pub fn target(options: &Options) -> (&'static str, Option<&Address>) {
     }
 }
 
-/// The UDP socket that `udp_bind` and `udp_connect` or `rendezvous_server` ask for, and the address of the latter two if
-/// there is one. Of the addresses that names stand for, the first ones are taken that can reach each other.
-pub fn udp(options: &Options) -> Result<(Udp, Option<SocketAddr>), RunError> {
+/// The UDP socket that `udp_bind` and `udp_connect` or `rendezvous_server` ask for, the address of the latter two if there is
+/// one, and all that they have. Of the addresses that names stand for, the first ones are taken that can reach each other,
+/// those before others that there is a way to.
+pub fn udp(options: &Options) -> Result<(Udp, Option<SocketAddr>, Vec<SocketAddr>), RunError> {
     let (target_key, target) = target(options);
     let peers = match target {
         Some(address) => lookup_or_wait(options, target_key, address),
@@ -86,7 +88,10 @@ pub fn udp(options: &Options) -> Result<(Udp, Option<SocketAddr>), RunError> {
     let peers: Vec<SocketAddr> = peers.into_iter().map(canonical).collect();
     let (key, address, places) = match (&options.udp_bind, target) {
         (Some(address), _) => ("udp_bind", address, places("udp_bind", address)?),
-        (None, Some(address)) => (target_key, address, any_ports(&peers)),
+        (None, Some(address)) => {
+            let fixed = literal(address).and(peers.first());
+            (target_key, address, any_ports(fixed))
+        }
         (None, None) => {
             return Err(RunError::new(
                 "none of udp_bind, udp_connect and rendezvous_server is set: nothing to carry",
@@ -103,7 +108,9 @@ pub fn udp(options: &Options) -> Result<(Udp, Option<SocketAddr>), RunError> {
             }
             Err(e) => return Err(cannot_bind(key, address, &e)),
         };
-        let peer = peers.iter().copied().find(|&peer| udp.reaches(peer));
+        let mut within = peers.iter().copied().filter(|peer| udp.reaches(*peer));
+        let has_way = |peer: &SocketAddr| own_address(udp.local(), *peer).is_some();
+        let peer = within.clone().find(has_way).or_else(|| within.next());
         if peer.is_some() || peers.is_empty() {
             match peer {
                 Some(server) if options.rendezvous_server.is_some() => {
@@ -112,7 +119,7 @@ pub fn udp(options: &Options) -> Result<(Udp, Option<SocketAddr>), RunError> {
                 Some(peer) => info!("UDP bound to {}, peer {peer}", udp.local()),
                 None => info!("UDP bound to {}", udp.local()),
             }
-            return Ok((udp, peer));
+            return Ok((udp, peer, peers));
         }
     }
     Err(match (missing, target) {
@@ -148,14 +155,14 @@ fn places(key: &str, address: &Address) -> Result<Vec<SocketAddr>, RunError> {
         .into())
 }
 
-/// Where to bind for these peers, if the port does not matter. For those that are not known yet: for both families.
-fn any_ports(peers: &[SocketAddr]) -> Vec<SocketAddr> {
-    if peers.is_empty() {
-        let both: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
-        return both.map(|ip| SocketAddr::new(ip, 0)).into();
+/// Where to bind, if the port does not matter: for a peer whose address is configured, or for both families, since a name
+/// may come to have addresses of either, and this machine ways to either.
+fn any_ports(fixed: Option<&SocketAddr>) -> Vec<SocketAddr> {
+    let both: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+    match fixed {
+        Some(peer) => vec![SocketAddr::new(any_of(peer), 0)],
+        None => both.map(|ip| SocketAddr::new(ip, 0)).into(),
     }
-    let any_port = |peer| SocketAddr::new(any_of(peer), 0);
-    peers.iter().map(any_port).collect()
 }
 
 /// As `lookup`; none of a name that does not resolve: it may later.
@@ -231,7 +238,7 @@ mod tests {
         assert_eq!(listeners.len(), 1);
         let port = listeners[0].local().port();
         std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("IPv4 is served");
-        let (udp, peer) = udp(&options).expect("bind");
+        let (udp, peer, _) = udp(&options).expect("bind");
         assert!(udp.reaches(SocketAddr::from(([192, 0, 2, 1], 1))));
         assert_eq!(peer, None);
     }
@@ -244,7 +251,7 @@ mod tests {
                 udp_connect: address(connect),
                 ..Options::default()
             };
-            udp(&options).map(|(udp, peer)| (udp.local().ip(), peer.expect("a peer").ip()))
+            udp(&options).map(|(udp, peer, _)| (udp.local().ip(), peer.expect("a peer").ip()))
         };
         let four: IpAddr = Ipv4Addr::LOCALHOST.into();
         let (_, peer) =
@@ -258,13 +265,26 @@ mod tests {
     }
 
     #[test]
+    fn a_name_may_come_to_have_either_family() {
+        let options = Options {
+            udp_connect: address("localhost:9"),
+            ..Options::default()
+        };
+        let (udp, _, known) = udp(&options).expect("bind");
+        assert!(known.iter().all(|at| at.ip().is_loopback()));
+        let reaches = |at: &str| udp.reaches(at.parse().expect("address"));
+        assert!(reaches("192.0.2.1:9"));
+        assert!(reaches("[2001:db8::1]:9") || udp.local().is_ipv4());
+    }
+
+    #[test]
     fn a_rendezvous_server_takes_the_place_of_a_peer() {
         let options = |bind: &str, server: &str| Options {
             udp_bind: address(bind),
             rendezvous_server: address(server),
             ..Options::default()
         };
-        let (_, server) = udp(&options("127.0.0.1:0", "localhost:9")).expect("bind");
+        let (_, server, _) = udp(&options("127.0.0.1:0", "localhost:9")).expect("bind");
         assert_eq!(server, Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9))));
         let error = line(udp(&options("127.0.0.1:0", "[::1]:9")));
         assert!(error.starts_with("rendezvous_server: [::1]:9 cannot be reached"));
@@ -278,7 +298,7 @@ mod tests {
             ..Options::default()
         };
         assert!(service(&options).is_empty());
-        let (udp, peer) = udp(&options).expect("any address");
+        let (udp, peer, _) = udp(&options).expect("any address");
         assert_eq!(peer, None);
         assert!(udp.reaches(SocketAddr::from(([192, 0, 2, 1], 1))));
     }

@@ -13,6 +13,9 @@ use std::net::SocketAddr;
 /// The pause between two attempts, microseconds: it doubles from the first to the second of these.
 const FIRST_PAUSE: u64 = SEC;
 const LAST_PAUSE: u64 = 60 * SEC;
+/// A question that has no answer after so long is not waited for where somebody is in a hurry: the system may wait for a
+/// server that nobody reaches, while another one answers by now.
+const STUCK: u64 = 2 * SEC;
 /// The log says (again) that a name does not resolve after so long.
 const REMIND: u64 = 600 * SEC;
 /// Addresses of a name that take turns, at most.
@@ -25,8 +28,13 @@ pub const RENDEZVOUS: &str = "rendezvous_server";
 pub struct Target {
     key: &'static str,
     name: Address,
-    /// An answer is to come.
+    /// What it meant when it was last resolved.
+    known: Vec<SocketAddr>,
+    /// An answer is to come; and when it was asked for last.
     asked: bool,
+    asked_at: Option<Time>,
+    /// Somebody waits for it.
+    hurried: bool,
     pause: u64,
     /// Not to be asked before.
     next: Time,
@@ -37,13 +45,22 @@ pub struct Target {
 }
 
 impl Target {
-    /// None: what is configured is no name, and always means the same. `found`: it was resolved at the start.
-    pub fn new(key: &'static str, configured: Option<&Address>, found: bool) -> Option<Target> {
+    /// None: what is configured is no name, and always means the same. `known`: its addresses
+    /// if it was resolved at the start.
+    pub fn new(
+        key: &'static str,
+        configured: Option<&Address>,
+        known: Vec<SocketAddr>,
+    ) -> Option<Target> {
         let name = configured.filter(|address| literal(address).is_none())?;
+        let found = !known.is_empty();
         Some(Target {
             key,
             name: name.clone(),
+            known,
             asked: false,
+            asked_at: None,
+            hurried: false,
             pause: FIRST_PAUSE,
             next: Time::from_micros(if found { 0 } else { FIRST_PAUSE }),
             failed: (!found).then_some(Time::from_micros(REMIND)),
@@ -77,9 +94,26 @@ impl Target {
         true
     }
 
+    /// The addresses that it had when it was last resolved.
+    pub fn known(&self) -> &[SocketAddr] {
+        &self.known
+    }
+
+    /// There is a reason to ask at once: somebody waits for the answer, or another network may know it.
+    pub fn hurry(&mut self) {
+        self.hurried = true;
+        self.pause = FIRST_PAUSE;
+        let earliest = self.asked_at.map_or(Time::ZERO, |at| at.after(FIRST_PAUSE));
+        self.next = self.next.min(earliest);
+    }
+
     /// When it is to be asked for, if it is wanted.
     pub fn due(&self) -> Time {
-        if self.asked { Time::NEVER } else { self.next }
+        match (self.asked, self.asked_at) {
+            (false, _) => self.next,
+            (true, Some(at)) if self.hurried => at.after(STUCK),
+            (true, _) => Time::NEVER,
+        }
     }
 
     /// Asks for its addresses if it is time.
@@ -87,6 +121,10 @@ impl Target {
         if self.due() > now {
             return;
         }
+        if self.asked {
+            resolver.give_up();
+        }
+        (self.asked_at, self.hurried) = (Some(now), false);
         self.next = now.after(self.pause);
         self.pause = (2 * self.pause).min(LAST_PAUSE);
         match resolver.ask(self.name.clone()) {
@@ -101,6 +139,7 @@ impl Target {
         match answer.found {
             Ok(found) => {
                 self.failed = None;
+                self.known.clone_from(&found);
                 found
             }
             Err(e) => {
@@ -137,21 +176,61 @@ mod tests {
         }
     }
 
+    fn found() -> Vec<SocketAddr> {
+        vec![SocketAddr::from(([192, 0, 2, 1], 7))]
+    }
+
     fn at(secs: u64) -> Time {
         Time::from_micros(secs * SEC)
     }
 
     #[test]
+    fn whoever_is_in_a_hurry_asks_once_a_second() {
+        let poll = Poll::new().expect("poll");
+        let mut resolver = Resolver::new(Waker::new(poll.registry(), Token(0)).expect("waker"));
+        let mut target = Target::new("k", Some(&name("a.invalid")), Vec::new()).expect("a name");
+        let ms = Time::from_millis;
+        let mut asks = |from: u64, to: u64, hurries: bool, answered: bool| {
+            let mut times = Vec::new();
+            for now in (from..to).step_by(100) {
+                if hurries {
+                    target.hurry();
+                }
+                let before = target.asked_at;
+                target.ask(ms(now), &mut resolver);
+                if target.asked_at != before {
+                    times.push(now);
+                }
+                if answered && target.asked {
+                    let found = Err(io::ErrorKind::NotFound.into());
+                    let address = target.name.clone();
+                    target.answer(ms(now), Answer { address, found });
+                }
+            }
+            times
+        };
+        assert_eq!(asks(0, 90_000, false, true).last(), Some(&64_000));
+        // a connection comes
+        assert_eq!(asks(90_000, 90_100, true, true), [90_000]);
+        let every_second: Vec<u64> = (91_000..95_000).step_by(1000).collect();
+        assert_eq!(asks(90_100, 95_000, true, true), every_second);
+        // and where nothing answers, not even that there is no such name
+        assert_eq!(asks(95_000, 99_000, true, false), [95_000, 97_000]);
+        // once more for the last that was in a hurry
+        assert_eq!(asks(99_000, 200_000, false, false), [99_000]);
+    }
+
+    #[test]
     fn an_address_is_not_asked_for() {
-        assert!(Target::new("udp_connect", Some(&name("192.0.2.1")), true).is_none());
-        assert!(Target::new("udp_connect", None, true).is_none());
+        assert!(Target::new("udp_connect", Some(&name("192.0.2.1")), found()).is_none());
+        assert!(Target::new("udp_connect", None, found()).is_none());
     }
 
     #[test]
     fn pauses_grow_until_something_is_heard() {
         let poll = Poll::new().expect("poll");
         let mut resolver = Resolver::new(Waker::new(poll.registry(), Token(0)).expect("waker"));
-        let mut target = Target::new("k", Some(&name("a.invalid")), true).expect("a name");
+        let mut target = Target::new("k", Some(&name("a.invalid")), found()).expect("a name");
         let mut times = Vec::new();
         for second in 0..200 {
             target.ask(at(second), &mut resolver);

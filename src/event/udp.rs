@@ -10,7 +10,7 @@ use super::socket::{self, Buffers, canonical};
 use crate::config::UdpOptions;
 use crate::time::Time;
 use crate::tunnel::{Train, Tunnel};
-use log::warn;
+use log::{debug, warn};
 use mio::{Interest, Registry, Token, event::Event};
 use socket2::{Protocol, Type};
 use std::io::{self, ErrorKind};
@@ -67,6 +67,14 @@ impl Udp {
         })
     }
 
+    /// Has the system say where nothing receives, for an end that goes to another: what others say of datagrams to a server
+    /// would only cost it time.
+    pub fn hear_refusals(&mut self) {
+        if let Err(e) = self.batch.hear() {
+            debug!("udp: refusals are not heard of: {}", reason(&e));
+        }
+    }
+
     pub fn local(&self) -> SocketAddr {
         self.batch.local()
     }
@@ -120,6 +128,7 @@ impl Udp {
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(e) if e.kind() == ErrorKind::Interrupted => (),
+                Err(e) if self.batch.tells(&e) => count += 1,
                 Err(e) => {
                     errors += 1;
                     self.readable = errors < MAX_ERRORS;
@@ -127,6 +136,9 @@ impl Udp {
                         .warn(now, format_args!("udp: cannot receive: {}", reason(&e)));
                 }
             }
+        }
+        for from in self.batch.refusals() {
+            tunnel.on_refused(from);
         }
     }
 

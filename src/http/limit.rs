@@ -158,6 +158,10 @@ pub enum Contact {
     Good,
     /// It has answered before; microseconds.
     SilentFor(u64),
+    /// It has answered before, and is heard, but what is sent there gets lost; microseconds.
+    DeafFor(u64),
+    /// It has said that it stops, and has not answered since; microseconds since its last answer.
+    StoppedFor(u64),
     /// It was asked and never answered, for so many microseconds; None: for some seconds at most.
     Unanswered(Option<u64>),
     /// The rendezvous server has not told where it is.
@@ -184,7 +188,8 @@ impl Contact {
     /// Whether this end wants an answer and gets none.
     pub fn is_missed(self) -> bool {
         match self {
-            Contact::SilentFor(_) | Contact::Unanswered(_) => true,
+            Contact::SilentFor(_) | Contact::DeafFor(_) | Contact::StoppedFor(_) => true,
+            Contact::Unanswered(_) => true,
             Contact::NotFound | Contact::Unresolved => true,
             Contact::Good | Contact::Nobody(_) | Contact::NoRendezvous => false,
         }
@@ -260,6 +265,14 @@ fn missed(contact: Contact) -> String {
         }
         Contact::SilentFor(span) => format!(
             "The other end does not answer: silent for {}.",
+            number::span(span)
+        ),
+        Contact::StoppedFor(span) => format!(
+            "The other end does not answer: it was stopped, and is silent for {}.",
+            number::span(span)
+        ),
+        Contact::DeafFor(span) => format!(
+            "The other end does not answer: it is heard, but what is sent there gets lost, for {}.",
             number::span(span)
         ),
         Contact::Good | Contact::Nobody(_) | Contact::NoRendezvous => {

@@ -277,7 +277,11 @@ impl Monitor {
             (_, other) if rates.given > rates.taken => (other, Direction::Receiving),
             (other, _) => (other, Direction::Sending),
         };
-        let sentence = limit::sentence(limit, &self.facts(&snapshot, contact, direction, rates));
+        let mut sentence =
+            limit::sentence(limit, &self.facts(&snapshot, contact, direction, rates));
+        if contact.is_missed() && snapshot.peer.is_some_and(|peer| peer.refused) {
+            sentence.push_str(" Nothing receives at its UDP port.");
+        }
         View {
             site: &self.site,
             now,
@@ -328,6 +332,8 @@ fn contact(site: &Site, snapshot: &Snapshot) -> Contact {
     };
     match (snapshot.peer, site.role) {
         (Some(peer), _) => match (peer.silent_for, peer.heard) {
+            (Some(span), true) if peer.stopped => Contact::StoppedFor(span),
+            (Some(span), true) if peer.deaf => Contact::DeafFor(span),
             (Some(span), true) => Contact::SilentFor(span),
             (Some(span), false) => Contact::Unanswered(Some(span)),
             (None, false) if peer.asked => Contact::Unanswered(None),
@@ -350,6 +356,13 @@ fn health(site: &Site, snapshot: &Snapshot, contact: Contact) -> Health {
         (_, Some(peer)) => {
             let does = match contact {
                 Contact::SilentFor(span) => format!("silent for {}", number::span(span)),
+                Contact::StoppedFor(span) => {
+                    format!("was stopped, silent for {}", number::span(span))
+                }
+                Contact::DeafFor(span) => format!(
+                    "has answered nothing for {}, though packets come from there: what is sent there gets lost",
+                    number::span(span)
+                ),
                 Contact::Unanswered(Some(span)) => {
                     format!("has never answered, for {}", number::span(span))
                 }
@@ -357,7 +370,11 @@ fn health(site: &Site, snapshot: &Snapshot, contact: Contact) -> Health {
                 _ if peer.heard => format!("answers; {sessions}"),
                 _ => "was not sent anything yet".into(),
             };
-            format!("the other end, {}, {does}", peer.addr)
+            let why = match contact.is_missed() && peer.refused {
+                true => "; nothing receives at its UDP port",
+                false => "",
+            };
+            format!("the other end, {}, {does}{why}", peer.addr)
         }
         (_, None) => waits(site, snapshot, &sessions),
     };

@@ -319,6 +319,9 @@ impl Ping {
         )];
         if answered > 0 {
             lines.push(self.trips.line());
+            // it answers no more
+            let fault = self.signs.fault.clone().map(Verdict::Fault);
+            lines.extend(fault.iter().flat_map(|fault| fault.lines(&self.settings)));
         } else {
             lines.extend(self.verdict(now).lines(&self.settings));
         }
@@ -407,6 +410,7 @@ impl Ping {
         };
         self.missed -= u64::from(waiting.missed);
         let trip = now.since(waiting.sent_at);
+        self.signs.fault = None;
         self.trips.record(trip);
         let loss = share(self.missed, self.trips.count);
         let seq = waiting.number + 1;

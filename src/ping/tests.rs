@@ -216,6 +216,21 @@ fn a_host_that_lives_is_no_dead_one() {
 }
 
 #[test]
+fn an_end_that_answers_no_more_is_explained() {
+    let mut times = 0;
+    let mut other = |datagram: &[u8]| {
+        times += 1;
+        answer(&mut None, datagram).filter(|_| times < 3)
+    };
+    let (mut ping, _, now) = run(settings(None, Some(9)), 3, &mut other);
+    assert_eq!(ping.summary(now).len(), 2, "it is only silent");
+    ping.on_fault(now, Fault::Refused);
+    let lines = ping.summary(now);
+    assert!(lines[1].starts_with("round trip"), "{lines:?}");
+    assert!(lines[2].contains("nothing receives at UDP port 7"));
+}
+
+#[test]
 fn errors_end_the_wait_and_are_explained() {
     for (fault, part) in [
         (Fault::Refused, "nothing receives at UDP port 7"),

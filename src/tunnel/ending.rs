@@ -1,11 +1,12 @@
 //! How sessions end: in order, or before their time with the other end being told; and what is remembered of them.
 
-use super::{Answer, Event, SessionId, Tcp, Tunnel, session_key};
+use super::{Answer, Event, Lane, SessionId, Tcp, Tunnel, session_key};
 use crate::ended::Ending;
 use crate::message::{CONTROL_LEN, Control};
 use crate::segment::HEADER;
 use crate::session::{Cause, State};
 use crate::time::{MS, Time};
+use std::net::SocketAddr;
 
 /// When a reset is said again, microseconds after the last time: it may get lost, and the other end's TCP waits for it.
 /// Where 30 % are lost, one in 15,000 takes more than a second.
@@ -18,6 +19,9 @@ const RESET_AGAIN: [u64; 7] = [
     200 * MS,
     240 * MS,
 ];
+
+/// When it is said again that this end stops, likewise.
+const PARTING_AGAIN: [u64; 2] = [60 * MS, 120 * MS];
 
 /// Lines at `info` about sessions that others have ended, a second: they can do so as often as they like, and each is a story.
 const BREAKS_A_SECOND: u32 = 10;
@@ -71,6 +75,43 @@ impl Tunnel {
             return self.retire(id, Ending::Reset, now);
         }
         self.tell_reset(id, now);
+    }
+
+    /// Ends every session, and tells the other ends that this one stops (the datagrams come from `transmit`).
+    pub fn shutdown(&mut self, now: Time) {
+        for id in self.ids_of(|_| true) {
+            self.abort(id, Cause::Shutdown, now);
+        }
+        self.part(0, now);
+    }
+
+    /// Tells those who have come here lately, with sessions or without, that this end stops; for the `told`th time.
+    fn part(&mut self, told: usize, now: Time) {
+        let lately = |lane: &Lane| lane.heard && now.since(lane.heard_at) < self.settings.timeout;
+        let there = |lane: &Lane| !lane.at.homeless && lane.at.proven && lately(lane);
+        let lanes = self.lanes.iter().map(|(_, lane)| lane);
+        let all: Vec<SocketAddr> = lanes
+            .filter(|lane| there(lane))
+            .map(|lane| lane.path.addr)
+            .collect();
+        let again = PARTING_AGAIN.get(told).filter(|_| !all.is_empty());
+        self.parting = again.map(|pause| (now.after(*pause), told + 1));
+        self.control.extend(all.into_iter().map(|addr| Answer {
+            addr,
+            asked: None,
+            packet: Control::Reset(0).to_wire().to_vec(),
+        }));
+    }
+
+    /// When it is said again that this end stops.
+    pub(super) fn parting_at(&self) -> Option<Time> {
+        self.parting.map(|(at, _)| at)
+    }
+
+    pub(super) fn part_if_due(&mut self, now: Time) {
+        if let Some((_, told)) = self.parting.filter(|(at, _)| *at <= now) {
+            self.part(told, now);
+        }
     }
 
     /// Says (again) that a session is no more; after the last time, forgets it.

@@ -1,10 +1,12 @@
 //! The peer's answers: pings until it has answered once, to keep its mapping alive, and when it owes something; what the log
-//! says of an end that does not answer, has fallen silent or answers again. Where the peer is, `roam` and `rendezvous` find
-//! out; what follows from a ping or pong that comes is in `inbound`.
+//! says of an end that does not answer, has fallen silent or answers again. Only what answers something of ours is a sign of
+//! life, a pong or an acknowledgement that is news: whatever else comes does not show that the way there is open. Where the
+//! peer is, `roam` and `rendezvous` find out; what follows from a ping or pong that comes is in `inbound`.
 
-use super::{Tunnel, clock};
+use super::{Lane, Tunnel, clock};
 use crate::message::Control;
-use crate::time::{SEC, Time};
+use crate::throttle::Throttle;
+use crate::time::{MS, SEC, Time};
 use std::net::SocketAddr;
 
 /// A peer that has not answered for so long is worth a line in the log.
@@ -13,88 +15,223 @@ pub(super) const SILENCE: u64 = 5 * SEC;
 const LOOK_ANEW: u64 = 3 * SEC;
 /// A peer that owes an answer is pinged after so long.
 const DOUBT: u64 = SEC;
+/// Where somebody looks at how the tunnel is, the peer is asked so often: with the time until it counts as silent, less than
+/// ten seconds.
+const WATCH: u64 = 4 * SEC;
+/// So long after the last answer a peer that is heard all the time is asked whether it hears as well, unless what it sends
+/// shows that.
+const BUSY: u64 = 2 * SEC;
+/// A peer that is heard and does not answer is pinged again so often, so many times: packets get lost.
+const DEAF_AGAIN: u64 = 250 * MS;
+const DEAF_TIMES: u32 = 24;
+/// Who gets no acks goes on for a moment, and then only repeats. So many segments of programs that say little may come in
+/// their own time; more are a transfer, which has its acks.
+const STOPS_WITHIN: u64 = 2 * SEC;
+const LITTLE: u64 = 256;
+/// Otherwise so many pings are a second apart, further ones ever more.
+const QUICK_TIMES: u32 = 10;
+/// On a new way the peer is shown where its sessions are after so long, after twice as long and so on, since packets get
+/// lost; the last pause is no longer than the other.
+const SHOW_AGAIN: u64 = 200 * MS;
+const SHOW_LAST: u64 = 2 * SEC;
+/// The longest pause where `keepalive` sets none.
+const LONGEST_PAUSE: u64 = 30 * SEC;
 
-/// Whether the peer has ever answered, and what was done about it until then.
+/// Whether the peer answers, and what was done about it until then.
 #[derive(Default)]
 pub(super) struct Hello {
+    /// It has answered; and it has at the address where it is now.
     heard: bool,
-    pub(super) asked: u32,
+    met: bool,
+    /// Pings that were repeated since the last answer.
+    asked: u32,
     /// How often the log has said that nothing answers, and when it says so again.
     missed: u32,
     warn_at: Time,
-    /// The first ping since it was heard last, and when that was.
+    /// The first ping since the last answer, the latest ping, and the last answer.
     unanswered: Option<Time>,
-    heard_at: Time,
-    /// The log has said that it has fallen silent.
+    pinged_at: Time,
+    answered_at: Time,
+    /// When the way there became another one.
+    since: Time,
+    /// When it is shown again where the sessions are, and the pause before that.
+    show: Option<(Time, u64)>,
+    /// What had come from there when it was asked: see `Counts`.
+    news: u64,
+    /// The log has said that it has fallen silent, or stops.
     silence_told: bool,
+    /// It has said that it stops.
+    stopped_at: Option<Time>,
+    stops: Throttle,
+    /// Its machine, or a firewall in its name, has said since the last answer that nothing receives at its port.
+    refused: bool,
 }
 
 impl Hello {
     pub(super) fn new(now: Time) -> Hello {
         Hello {
             warn_at: now.after(SILENCE),
-            heard_at: now,
+            answered_at: now,
+            since: now,
             ..Hello::default()
         }
     }
 
-    /// The peer may be somewhere else. That it has not answered yet is told of as if it had stayed: while addresses take
-    /// turns, none has the time to be missed.
-    pub(super) fn elsewhere(&self, now: Time) -> Hello {
-        let fresh = Hello::new(now);
-        match self.heard {
-            true => fresh,
-            false => Hello {
-                missed: self.missed,
-                warn_at: self.warn_at,
-                ..fresh
-            },
+    /// The way to the peer is another one from now on. What was said of it stays true: since when it is silent, and whether
+    /// it has ever answered.
+    pub(super) fn begin_anew(&mut self, now: Time) {
+        (self.asked, self.since, self.refused) = (0, now, false);
+        self.show = Some((now.after(SHOW_AGAIN), SHOW_AGAIN));
+    }
+
+    /// As `begin_anew`, since it is at another address.
+    pub(super) fn move_on(&mut self, now: Time) {
+        (self.met, self.stopped_at) = (false, None);
+        self.begin_anew(now);
+    }
+
+    /// The first ping on the present way that is not answered.
+    fn unanswered_here(&self) -> Option<Time> {
+        self.unanswered.map(|asked| asked.max(self.since))
+    }
+}
+
+/// What a lane has sent since something of it was last answered.
+#[derive(Default)]
+pub(super) struct Unanswered {
+    /// The first packet of a session, and the first with something that wants an acknowledgement.
+    sent: Option<Time>,
+    owed: Option<Time>,
+    /// What had come from there by the first: see `Counts`.
+    news: u64,
+}
+
+impl Unanswered {
+    pub(super) fn has_sent(&self) -> bool {
+        self.sent.is_some()
+    }
+
+    /// A packet of a session leaves. `owed`: it is owed an acknowledgement.
+    pub(super) fn note(&mut self, owed: bool, news: u64, now: Time) {
+        if self.sent.is_none() {
+            (self.sent, self.news) = (Some(now), news);
+        }
+        if owed {
+            self.owed.get_or_insert(now);
         }
     }
+}
+
+/// How the peer is, as far as it is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Life {
+    /// It has ever answered.
+    pub heard: bool,
+    /// It was asked, or will be.
+    pub asked: bool,
+    /// For how long it has answered nothing though it should have, microseconds.
+    pub silent_for: Option<u64>,
+    /// It is heard nevertheless.
+    pub deaf: bool,
+    /// It has said that it stops.
+    pub stopped: bool,
+    /// Nothing receives at its port, as its machine says.
+    pub refused: bool,
 }
 
 impl Tunnel {
     pub(super) fn ping(&mut self, to: SocketAddr, now: Time) {
         let clock = clock(&self.settings, now).clock;
         let mut ping = Control::Ping(clock).to_wire().to_vec();
-        if self.peer == Some(to) && !self.hello.heard && !self.packets.sealed() {
+        if self.peer == Some(to) && !self.hello.met && !self.packets.sealed() {
             // pays for the ping by which the other end has our address proven before the first session
             ping.resize(2 * ping.len(), ping.len() as u8);
         }
         self.answer(to, None, &ping);
+        let Some(lane) = self.addresses.get(&to) else {
+            return;
+        };
+        let path = &mut self.lanes[*lane as usize].path;
+        path.sent_at = now;
         if self.peer == Some(to) {
-            self.hello.unanswered.get_or_insert(now);
-        }
-        if let Some(lane) = self.addresses.get(&to) {
-            self.lanes[*lane as usize].path.sent_at = now;
+            let hello = &mut self.hello;
+            hello.pinged_at = now;
+            if hello.unanswered.is_none() {
+                (hello.unanswered, hello.news) = (Some(now), path.counts.news);
+            }
         }
     }
 
     pub(super) fn ping_at(&self) -> Option<Time> {
         let lane = self.lane_to(self.peer?)?;
-        // until it has answered once: after 1, 2, 4 s and so on
-        let wait = match self.hello.heard {
-            _ if self.settings.keepalive == 0 => u64::MAX,
-            true => self.settings.keepalive,
-            false => self.settings.keepalive.min(SEC << self.hello.asked.min(5)),
+        let at = match self.hello.unanswered {
+            Some(_) => self.hello.pinged_at.after(self.ask_again_after(lane)),
+            None => self.idle_at(lane).min(doubt_at(lane)),
         };
-        let idle = lane.path.sent_at.after(wait);
-        // what is in flight should have been heard of
-        let owes = lane.path.rate.waits_since();
-        let owes = owes.filter(|_| self.hello.unanswered.is_none());
-        let doubt = owes.map(|since| since.max(lane.heard_at).after(DOUBT));
-        Some(idle.min(doubt.unwrap_or(Time::NEVER))).filter(|at| *at < Time::NEVER)
+        Some(at).filter(|at| *at < Time::NEVER)
+    }
+
+    /// When a peer that owes nothing is pinged, to keep its mapping alive.
+    fn idle_at(&self, lane: &Lane) -> Time {
+        let hello = &self.hello;
+        let watch = hello.answered_at.max(hello.pinged_at).after(WATCH);
+        match self.settings.keepalive {
+            0 => Time::NEVER,
+            span if self.settings.watched => lane.path.sent_at.after(span).min(watch),
+            span => lane.path.sent_at.after(span),
+        }
+    }
+
+    /// The pause after a ping that is not answered.
+    fn ask_again_after(&self, lane: &Lane) -> u64 {
+        let hello = &self.hello;
+        let most = match self.settings.keepalive {
+            // nobody waits, and the next session will ask
+            0 if lane.path.sessions == 0 => u64::MAX,
+            0 => LONGEST_PAUSE,
+            span if self.settings.watched => span.min(WATCH),
+            span => span,
+        };
+        let heard = hello.unanswered_here().is_some_and(|at| lane.heard_at > at);
+        let quick = match (hello.met, heard) {
+            (false, _) => 0,
+            (true, false) => QUICK_TIMES,
+            (true, true) => QUICK_TIMES + DEAF_TIMES,
+        };
+        let doublings = hello.asked.saturating_sub(quick);
+        match heard && hello.asked < DEAF_TIMES {
+            true => DEAF_AGAIN.min(most),
+            false => (SEC << doublings.min(5)).min(most),
+        }
     }
 
     /// From when on the peer counts as silent: it was asked, and has not answered for some seconds. Worth a new look at its
     /// name, and at our own address. None: nothing was asked that is not answered.
     pub fn peer_silent_at(&self) -> Option<Time> {
-        self.hello.unanswered.map(|asked| asked.after(LOOK_ANEW))
+        Some(self.hello.unanswered_here()?.after(LOOK_ANEW))
+    }
+
+    /// From when on the peer counts as one that does not hear us: what it sends arrives, and nothing of ours is answered, be
+    /// it because something on the way there has closed to our port. Worth another port at once. None: it answers, or is
+    /// not heard, either.
+    pub fn peer_deaf_at(&self) -> Option<Time> {
+        let asked = self.hello.unanswered_here()?;
+        let lane = self.lane_to(self.peer?)?;
+        if !is_heard_after(lane, asked) {
+            return None;
+        }
+        let patience = LOOK_ANEW.max(2 * lane.path.rate.srtt());
+        let stopped = asked.after(patience).max(lane.news_at.after(STOPS_WITHIN));
+        let news = lane.path.counts.news;
+        match news.saturating_sub(self.hello.news) <= LITTLE {
+            true => Some(stopped.min(asked.after(2 * patience))),
+            false => Some(stopped),
+        }
     }
 
     /// Whether the peer has been heard where it is taken to be, and owes no answer.
     pub fn peer_answers(&self) -> bool {
-        self.hello.heard && self.hello.unanswered.is_none()
+        self.hello.met && self.hello.unanswered.is_none()
     }
 
     /// The address where the peer is taken to be: not always what `set_peer` was told last.
@@ -113,17 +250,36 @@ impl Tunnel {
         }
     }
 
-    /// Something good came from an address. `rtt`: how long it took if it answers a ping, ms.
-    pub(super) fn hear_peer(&mut self, from: SocketAddr, rtt: Option<u32>, now: Time) {
+    pub(super) fn show_at(&self) -> Option<Time> {
+        self.hello.show.map(|(at, _)| at)
+    }
+
+    pub(super) fn show_if_due(&mut self, now: Time) {
+        let due = self.hello.show.filter(|(at, _)| *at <= now);
+        if let (Some((_, pause)), Some(peer)) = (due, self.peer) {
+            let pause = 2 * pause;
+            self.hello.show = (pause <= SHOW_LAST).then_some((now.after(pause), pause));
+            self.show_up(peer, now);
+        }
+    }
+
+    /// Something that has come from an address answers something of ours: the way there is open, and so is the way back.
+    /// `rtt`: how long it took if it answers a ping, ms.
+    pub(super) fn on_answer(&mut self, from: SocketAddr, rtt: Option<u32>, now: Time) {
+        if let Some(lane) = self.addresses.get(&from) {
+            self.lanes[*lane as usize].unanswered = Unanswered::default();
+        }
         if self.peer != Some(from) {
             return;
         }
-        self.hello.unanswered = None;
-        self.hello.heard_at = now;
-        if std::mem::take(&mut self.hello.silence_told) {
+        let hello = &mut self.hello;
+        (hello.unanswered, hello.asked) = (None, 0);
+        (hello.answered_at, hello.heard) = (now, true);
+        (hello.stopped_at, hello.refused) = (None, false);
+        if std::mem::take(&mut hello.silence_told) {
             log::info!("{from} answers again");
         }
-        let first = !std::mem::replace(&mut self.hello.heard, true);
+        let first = !std::mem::replace(&mut hello.met, true);
         let level = match first {
             true => log::Level::Info,
             false => log::Level::Debug,
@@ -135,14 +291,73 @@ impl Tunnel {
         }
     }
 
+    /// An address says that whoever is there stops. Anybody could say so where there is no key: it changes what is said of the
+    /// peer until it answers the next ping.
+    pub(super) fn on_parting(&mut self, from: SocketAddr, now: Time) {
+        let hello = &mut self.hello;
+        if self.peer != Some(from) || hello.stopped_at.is_some() {
+            return;
+        }
+        hello.stopped_at = Some(now);
+        hello.unanswered.get_or_insert(now);
+        (hello.asked, hello.pinged_at) = (0, now);
+        if hello.stops.admit(now).is_some() {
+            hello.silence_told = true;
+            log::info!("{from} says that it stops");
+        }
+    }
+
+    /// The system has heard that nothing receives at an address ("port unreachable"). Anybody could say so who can guess our
+    /// port: it tells why nobody answers, and no more.
+    pub fn on_refused(&mut self, from: SocketAddr) {
+        if self.peer == Some(from) && self.hello.unanswered.is_some() {
+            self.hello.refused = true;
+        }
+        self.meeting.on_refused(from);
+    }
+
+    /// How the peer is. None: there is none.
+    pub(super) fn life(&self, now: Time) -> Option<Life> {
+        let hello = &self.hello;
+        let lane = self.lane_to(self.peer?)?;
+        let stopped = hello.stopped_at.is_some();
+        let asked = hello.unanswered;
+        let asked = asked.filter(|at| stopped || now.since(*at) >= SILENCE);
+        let silent_for = asked.map(|asked| match hello.heard {
+            true => now.since(hello.answered_at),
+            false => now.since(asked),
+        });
+        Some(Life {
+            heard: hello.heard,
+            asked: self.settings.keepalive > 0 || hello.unanswered.is_some(),
+            silent_for,
+            deaf: asked.is_some_and(|asked| {
+                is_heard_after(lane, asked) && now.since(lane.heard_at) < SILENCE
+            }),
+            stopped,
+            refused: hello.refused,
+        })
+    }
+
     /// Says so when a peer that was heard is silent now.
     pub(super) fn tell_silence(&mut self, now: Time) {
-        let asked = self.hello.unanswered.filter(|_| self.hello.heard);
-        let silent = asked.is_some_and(|asked| now.since(asked) >= SILENCE);
-        if let (true, false, Some(peer)) = (silent, self.hello.silence_told, self.peer) {
-            self.hello.silence_told = true;
-            let seconds = now.since(self.hello.heard_at) / SEC;
-            log::warn!("{peer} has been silent for {seconds} s");
+        let life = self.life(now).filter(|life| life.heard);
+        let (Some(life), Some(peer)) = (life, self.peer) else {
+            return;
+        };
+        let Some(span) = life.silent_for.filter(|_| !self.hello.silence_told) else {
+            return;
+        };
+        self.hello.silence_told = true;
+        let seconds = span / SEC;
+        match life.deaf {
+            _ if life.refused => log::warn!(
+                "{peer} has been silent for {seconds} s: nothing receives at its UDP port (port unreachable)"
+            ),
+            true => log::warn!(
+                "{peer} has answered nothing for {seconds} s, though packets come from there: what is sent there gets lost"
+            ),
+            false => log::warn!("{peer} has been silent for {seconds} s"),
         }
     }
 
@@ -151,16 +366,39 @@ impl Tunnel {
         let Some(peer) = self.peer.filter(|_| !self.hello.heard) else {
             return;
         };
-        // pings wait while sessions send, and those go unanswered as well
-        let lane = self.lane_to(peer);
-        let owes = lane.is_some_and(|lane| lane.path.rate.waits_since().is_some());
-        if now < self.hello.warn_at || !(owes || self.hello.unanswered.is_some()) {
+        if now < self.hello.warn_at || self.hello.unanswered.is_none() {
             return;
         }
         self.hello.missed += 1;
         self.hello.warn_at = now.after(SILENCE << self.hello.missed.min(8));
+        if self.hello.refused {
+            return log::warn!(
+                "{peer} does not answer: nothing receives at its UDP port (port unreachable); does the server run, and is the port that of its udp_bind?"
+            );
+        }
         log::warn!(
             "{peer} does not answer: is udp_connect right, does the server run, is its UDP port open, and are key and method the same at both ends? kcptun ping -c FILE tells which"
         );
     }
+}
+
+/// Whether something has come since `asked` that was not on its way then.
+fn is_heard_after(lane: &Lane, asked: Time) -> bool {
+    lane.heard_at >= asked.after(lane.path.rate.srtt().max(SEC))
+}
+
+/// When a peer that owes something is asked whether it is there; and one that is heard, whether it hears.
+fn doubt_at(lane: &Lane) -> Time {
+    let Unanswered { sent, owed, news } = lane.unanswered;
+    let owed = owed.map(|since| since.max(lane.heard_at).after(DOUBT));
+    let busy = sent.filter(|since| lane.heard_at >= since.after(BUSY / 2));
+    // while a transfer goes on it has its acks
+    let flows = lane.path.counts.news.saturating_sub(news) > LITTLE;
+    let stopped = match flows {
+        true => lane.news_at.after(DOUBT),
+        false => Time::ZERO,
+    };
+    let busy = busy.map(|since| since.after(BUSY).max(stopped));
+    let never = |at: Option<Time>| at.unwrap_or(Time::NEVER);
+    never(owed).min(never(busy))
 }

@@ -98,6 +98,7 @@ impl Tunnel {
             ..Holdings::default()
         };
         held == of_sessions
+            && self.parting.is_none()
             && self.numbers.is_empty()
             && self.live.is_empty()
             && self.sources.is_empty()

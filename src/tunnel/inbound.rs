@@ -78,7 +78,7 @@ impl Lane {
         if now.since(self.heard_at) >= ALIVE {
             self.alive_since = now;
         }
-        (self.local, self.heard_at) = (local, now);
+        (self.local, self.heard_at, self.heard) = (local, now, true);
     }
 }
 
@@ -198,18 +198,23 @@ impl Tunnel {
                 }
             }
             Some(Control::Pong(cookie)) if self.cookies.proves(from, cookie, now) => {
-                self.hear_peer(from, None, now);
                 self.on_proof(from, local, now);
+                self.on_answer(from, None, now);
             }
             Some(Control::Pong(ts)) => {
                 if let Some(lane) = self.addresses.get(&from)
                     && let Some(rtt) = since_ping(&self.settings, ts, now)
                 {
-                    let path = &mut self.lanes[*lane as usize].path;
-                    path.rate.on_rtt(u64::from(rtt) * MS, now);
-                    self.hear_peer(from, Some(rtt), now);
+                    let lane = &mut self.lanes[*lane as usize];
+                    // sessions that send measure it themselves, with packets of their own lengths and to the microsecond
+                    let measured = lane.path.rate.has_delivered();
+                    if !measured || !lane.unanswered.has_sent() {
+                        lane.path.rate.on_rtt(u64::from(rtt) * MS, now);
+                    }
+                    self.on_answer(from, Some(rtt), now);
                 }
             }
+            Some(Control::Reset(0)) => self.on_parting(from, now),
             Some(Control::Reset(conv)) => {
                 if let Some(id) = self.numbers.get(&(from, conv)).copied() {
                     self.on_reset(id, now);
@@ -265,10 +270,9 @@ impl Tunnel {
             }
         }
         let both = clock(&self.settings, now);
-        entry
-            .session
-            .conversation
-            .input(packet, &mut lane.path, both);
+        let conversation = &mut entry.session.conversation;
+        let (unacked, news) = (conversation.unacked(), lane.path.counts.news);
+        conversation.input(packet, &mut lane.path, both);
         if entry.session.conversation.is_contradicted() {
             log::debug!(
                 "{:08x}: the other end lacks what was acknowledged",
@@ -280,11 +284,17 @@ impl Tunnel {
         }
         entry.session.heard_at = now;
         lane.hear(local, now);
+        if lane.path.counts.news > news {
+            lane.news_at = now;
+        }
+        let answers = entry.session.conversation.unacked() < unacked;
         let (addr, lane) = (entry.addr, entry.session.path);
         if !self.packets.sealed() {
             self.ask_for_credit(lane, now);
         }
-        self.hear_peer(addr, None, now);
+        if answers {
+            self.on_answer(addr, None, now);
+        }
         // before reading, which may end the session: what KCP put out must not leave as another's
         self.take_packets(id, now);
         self.read(id, now);
@@ -343,7 +353,7 @@ impl Tunnel {
             // a late copy, which nobody waits for; or somebody has drawn the same number, and must not be told that it arrived
             self.counters.replayed += 1;
             let what = "it may be of a session that has ended at another address";
-            return self.complaints.say(now, from, what);
+            return self.suspect(now, from, Some(at), what);
         }
         match self.ended.answer(at, conv, RESET_PAUSE, now) {
             Some(Ending::Clean { una }) => {
@@ -366,7 +376,8 @@ impl Tunnel {
                     // perhaps a first packet that somebody has seen and sends again from elsewhere: its service is dialled already
                     self.counters.replayed += 1;
                     let what = "it may be of a session that there is at another address";
-                    return self.complaints.say(now, from, what);
+                    let other = self.numbered(conv).next().map(|(_, entry)| entry.addr);
+                    return self.suspect(now, from, other, what);
                 }
                 Owner::Nobody => {}
             }
@@ -395,7 +406,7 @@ impl Tunnel {
         if self.is_from_before(from) {
             self.counters.replayed += 1;
             let what = "it was sent before its sender has last answered";
-            return self.complaints.say(now, from, what);
+            return self.suspect(now, from, None, what);
         }
         if !self.is_proven(from) {
             let packet = Packet::new(from, local, packet, self.number, now);

@@ -42,7 +42,7 @@ use crate::time::{MS, SEC, Time};
 use crate::timer::Wheel;
 use credit::Credit;
 use flood::Flood;
-use hello::Hello;
+use hello::{Hello, Unanswered};
 use inbound::Complaints;
 use packet::Packets;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -120,8 +120,12 @@ struct Lane {
     /// The address of this machine that the other end's last good datagram came to, and when that was.
     local: Option<IpAddr>,
     heard_at: Time,
+    /// Something was ever heard from there, and when a session last brought something new: see `Counts`.
+    heard: bool,
+    news_at: Time,
     /// When it was heard again after silence.
     alive_since: Time,
+    unanswered: Unanswered,
     at: Whereabouts,
     credit: Credit,
 }
@@ -205,6 +209,8 @@ pub struct Tunnel {
     /// Sessions that were broken off by what came for them: others can cause it as often as they like.
     breaks: PerSecond,
     resets: PerSecond,
+    /// This end stops: when the others are told again, and how often they were.
+    parting: Option<(Time, usize)>,
 }
 
 impl Tunnel {
@@ -250,6 +256,7 @@ impl Tunnel {
             flood: Flood::default(),
             breaks: PerSecond::default(),
             resets: PerSecond::default(),
+            parting: None,
         }
     }
 
@@ -268,11 +275,10 @@ impl Tunnel {
                 return self.ask_probes(lane, None, now);
             }
         }
-        self.hello = match self.peer {
-            Some(_) => self.hello.elsewhere(now),
-            None => Hello::new(now),
-        };
-        self.peer = Some(peer);
+        match self.peer.replace(peer) {
+            Some(_) => self.hello.move_on(now),
+            None => self.hello = Hello::new(now),
+        }
         self.lane_of(peer, now);
         if self.settings.keepalive > 0 {
             self.ping(peer, now);
@@ -375,7 +381,10 @@ impl Tunnel {
             mtu,
             local: None,
             heard_at: now,
+            heard: false,
+            news_at: now,
             alive_since: now,
+            unanswered: Unanswered::default(),
             at: Whereabouts::default(),
             credit: Credit::default(),
         }) as u32;
@@ -480,6 +489,8 @@ impl Tunnel {
             self.meeting_at(),
             self.keys_at(),
             self.next_probe().map(|(at, _)| at),
+            self.parting_at(),
+            self.show_at(),
         ]
         .into_iter()
         .flatten()
@@ -505,7 +516,9 @@ impl Tunnel {
             self.ask_probes(lane, None, now);
         }
         self.ping_if_due(now);
+        self.show_if_due(now);
         self.advance_meeting(now);
+        self.part_if_due(now);
         self.tell_silence(now);
         self.tell_no_answer(now);
     }
@@ -547,13 +560,6 @@ impl Tunnel {
         self.read(id, now);
         self.touch(id, now);
         self.wake(lane);
-    }
-
-    /// Ends every session, telling the other ends (the datagrams come from `transmit`).
-    pub fn shutdown(&mut self, now: Time) {
-        for id in self.ids_of(|_| true) {
-            self.abort(id, Cause::Shutdown, now);
-        }
     }
 
     /// What is known of the way to an address.

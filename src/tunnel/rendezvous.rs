@@ -54,10 +54,14 @@ pub(super) struct Meetings {
     through: Option<Through>,
     /// When the next listen or connect is due.
     next: Time,
+    /// When the last was said.
+    said_at: Option<Time>,
     /// How often one was sent since there was last an answer.
     asked: u32,
     /// The rendezvous server has taken this service's registration.
     answered: bool,
+    /// Its machine says that nothing receives at its port.
+    refused: bool,
     probes: Vec<Probe>,
     /// When the client's server was last heard.
     heard_at: Time,
@@ -77,8 +81,10 @@ impl Meetings {
             registry,
             through: None,
             next: Time::NEVER,
+            said_at: None,
             asked: 0,
             answered: false,
+            refused: false,
             probes: Vec::new(),
             heard_at: now,
             owing: None,
@@ -100,6 +106,10 @@ impl Meetings {
     pub fn expects(&self, from: SocketAddr) -> bool {
         self.through.is_some_and(|t| t.server == from)
             || self.probes.iter().any(|p| p.addr.ip() == from.ip())
+    }
+
+    pub fn on_refused(&mut self, from: SocketAddr) {
+        self.refused |= self.through.is_some_and(|t| t.server == from);
     }
 
     /// A good packet came from the client's server: it need not be looked for.
@@ -183,6 +193,15 @@ impl Tunnel {
         if let Rendezvous::Service(_) | Rendezvous::Client(_) = meeting.role {
             meeting.through = Some(Through { server, own });
             meeting.seek(now);
+        }
+    }
+
+    /// A program waits for a peer that is not found yet: the rendezvous server is asked at once, at most once a second.
+    pub fn seek_peer(&mut self, now: Time) {
+        let meeting = &mut self.meeting;
+        if meeting.is_seeking() && meeting.through.is_some() {
+            let earliest = meeting.said_at.map_or(now, |at| at.after(SEC));
+            meeting.next = meeting.next.min(earliest);
         }
     }
 
@@ -414,10 +433,15 @@ impl Tunnel {
             packet.resize(packet.len() + padding, padding as u8);
         }
         meeting.next = now.after(most.min(SEC << meeting.asked.min(5)));
+        meeting.said_at = Some(now);
         meeting.asked = meeting.asked.saturating_add(1);
         if meeting.is_client() && meeting.asked >= 4 && meeting.asked.is_power_of_two() {
+            let why = match std::mem::take(&mut meeting.refused) {
+                true => "nothing receives at its UDP port (port unreachable); ",
+                false => "",
+            };
             log::warn!(
-                "no server was found through {server}: is rendezvous_server right, do it and the server run, and are service_id, key and method the same at both ends?"
+                "no server was found through {server}: {why}is rendezvous_server right, do it and the server run, and are service_id, key and method the same at both ends?"
             );
         }
         self.answer(server, None, &packet);

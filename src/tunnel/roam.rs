@@ -4,6 +4,8 @@
 //! could know was answered from there. Until then nothing opens a session from it and nothing moves to it: its packets
 //! wait in `Waiting`, and the ping is all it gets. Pings and pongs themselves are in `inbound`.
 
+use super::hello::Unanswered;
+use super::sources::source;
 use super::waiting::Packet;
 use super::{Entry, Lane, RECENT, SEC, Tunnel, lane_key};
 use crate::message::Control;
@@ -21,6 +23,8 @@ const CLOCK_SLACK: i32 = 10_000;
 const LATE: i32 = 4096;
 /// An address that may be somebody's new one is pinged again after so long, then after twice as long, and so on.
 const ASK_AGAIN: u64 = 100 * MS;
+/// One that has answered too early is pinged again no sooner than this after the last time.
+const ONCE_MORE: u64 = 20 * MS;
 /// Pings for one packet from an address that is not proven, and the most that are saved up.
 const PINGS_EACH: u32 = 3;
 const PINGS_AHEAD: u32 = 6;
@@ -34,6 +38,8 @@ const COOKIE_SPAN: u64 = 60 * SEC;
 const PROOFS_A_SECOND: u32 = 500;
 /// How long late packets from an address that was left are still taken.
 const LATE_SPAN: u64 = 10 * SEC;
+/// The most addresses of which it is known that an end has left them.
+const LEFT_MOST: usize = 8;
 
 /// A datagram may be overtaken by so many of its sender: twice what KCP sends before it has heard of a window. One that is
 /// further behind a proof of its sender, but for what no process sends in its life, is from before it.
@@ -71,6 +77,7 @@ struct Probe {
     began: Time,
     next: Time,
     asked: u32,
+    asked_at: Time,
     /// Pings that may still go there: an address that was named to us gets them until it is given up, one that only packets
     /// have come from no more than so many for each.
     credit: u32,
@@ -94,8 +101,8 @@ pub(super) struct Whereabouts {
     proof: Option<u128>,
     /// At most how long the proof took, microseconds.
     pub(super) round_trip: Option<u64>,
-    /// The address that it left last, and when.
-    before: Option<(SocketAddr, Time)>,
+    /// The addresses that it has left lately, and when; the last of them last.
+    before: Vec<(SocketAddr, Time)>,
 }
 
 impl Whereabouts {
@@ -130,8 +137,24 @@ impl Whereabouts {
     }
 
     fn left(&self, addr: SocketAddr, now: Time) -> bool {
-        self.before
-            .is_some_and(|(before, at)| before == addr && now.since(at) < LATE_SPAN)
+        let late = |at: Time| now.since(at) < LATE_SPAN;
+        let mut all = self.before.iter();
+        all.any(|(before, at)| *before == addr && late(*at))
+    }
+
+    /// Whether it came to its address a moment ago.
+    fn moved(&self, now: Time) -> bool {
+        let last = self.before.last();
+        last.is_some_and(|(_, at)| now.since(*at) < LATE_SPAN)
+    }
+
+    fn leave(&mut self, addr: SocketAddr, now: Time) {
+        let stale = |(_, at): &(SocketAddr, Time)| now.since(*at) >= LATE_SPAN;
+        self.before.retain(|left| !stale(left));
+        if self.before.len() >= LEFT_MOST {
+            self.before.remove(0);
+        }
+        self.before.push((addr, now));
     }
 }
 
@@ -293,6 +316,26 @@ impl Tunnel {
         }
     }
 
+    /// What has come from an address is not taken: it may be a copy that somebody plays, which is worth a warning, or a late
+    /// one of an end that has moved, which is not. `other`: where it would be expected from.
+    pub(super) fn suspect(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        other: Option<SocketAddr>,
+        what: &str,
+    ) {
+        let moved = self.lane_to(from).is_some_and(|lane| lane.at.moved(now));
+        // the same machine or NAT, at another port
+        let near = other.is_some_and(|other| source(other) == source(from));
+        let mut lanes = self.lanes.iter();
+        let late = near || moved || lanes.any(|(_, lane)| lane.at.left(from, now));
+        match late {
+            true => log::debug!("a late datagram from {from} was dropped: {what}"),
+            false => self.complaints.say(now, from, what),
+        }
+    }
+
     /// A packet of a session has come from an address that is not its other end's.
     pub(super) fn on_moved(
         &mut self,
@@ -348,6 +391,7 @@ impl Tunnel {
             began: now,
             next: now,
             asked: 0,
+            asked_at: now,
             credit,
         });
     }
@@ -367,7 +411,7 @@ impl Tunnel {
             if wanted && probe.next <= now && probe.credit > 0 {
                 probe.credit -= 1;
                 probe.next = now.after(ASK_AGAIN << probe.asked.min(5));
-                probe.asked += 1;
+                (probe.asked, probe.asked_at) = (probe.asked + 1, now);
                 due.push(probe.addr);
             }
         }
@@ -513,8 +557,10 @@ impl Tunnel {
         };
         let spoken = l.heard_at >= probe.since;
         if !l.at.homeless && (spoken || now.since(probe.began) < patience) {
-            (probe.since, probe.next) = (now, now);
-            probe.credit = probe.credit.max(PINGS_EACH);
+            let patient = probe.began.after(patience);
+            probe.since = now;
+            probe.next = patient.max(probe.asked_at.after(ONCE_MORE));
+            (probe.asked, probe.credit) = (0, probe.credit.max(PINGS_EACH));
             self.ask_probes(lane, Some((from, local)), now);
             return false;
         }
@@ -545,9 +591,12 @@ impl Tunnel {
             self.peer = Some(to);
         }
         self.refresh_lane(lane, to, local, now);
+        self.lanes[lane as usize].hear(local, now);
         self.addresses.insert(to, lane);
         let at = &mut self.lanes[lane as usize].at;
-        at.before = (!homeless).then_some((from, now));
+        if !homeless {
+            at.leave(from, now);
+        }
         (at.homeless, at.proven) = (false, true);
         for id in ids {
             let entry = &mut self.sessions[id as usize];
@@ -563,7 +612,8 @@ impl Tunnel {
         let l = &mut self.lanes[lane as usize];
         let mut old = l.path.renew(to, self.packets.overhead(), limits, now);
         l.mtu = self.settings.kcp.mtu as usize - l.path.overhead;
-        l.hear(local, now);
+        l.local = local;
+        l.unanswered = Unanswered::default();
         self.wheel.clear(lane_key(lane));
         for (_, entry) in self.sessions.iter_mut() {
             if entry.is_on(lane) {
@@ -616,7 +666,11 @@ impl Tunnel {
         l.at.proven = false;
         if same {
             let ready = std::mem::take(&mut l.ready);
+            let left = std::mem::take(&mut l.at.before);
             let target = &mut self.lanes[to as usize];
+            for (addr, at) in left {
+                target.at.leave(addr, at);
+            }
             target.ready.extend(ready);
             target.path.sessions += ids.len();
             for id in ids {
@@ -643,7 +697,7 @@ impl Tunnel {
             self.refresh_lane(lane, addr, None, now);
         }
         if let Some(peer) = self.peer {
-            self.hello.asked = 0;
+            self.hello.begin_anew(now);
             self.ping(peer, now);
         }
         for id in self.ids_of(|entry| !entry.session.state.is_over()) {

@@ -1,12 +1,10 @@
 //! What a tunnel has done and how it is, as plain data for whoever shows it. Nothing here changes the tunnel, and nothing
 //! is shown here.
 
-use super::hello::SILENCE;
 use super::{Counters, Lane, Tunnel};
 use crate::conversation::Blocked;
-use crate::path::{Counts, Path};
+use crate::path::Counts;
 use crate::session::State;
-use crate::settings::Settings;
 use crate::time::Time;
 use std::net::SocketAddr;
 
@@ -81,11 +79,18 @@ pub struct PathStats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub addr: SocketAddr,
+    /// It has ever answered.
     pub heard: bool,
-    /// It was pinged, or sent something that it has to acknowledge.
+    /// It was pinged, or will be.
     pub asked: bool,
-    /// For how long it has said nothing though it should have, microseconds. None: it answers, or need not yet.
+    /// For how long it has answered nothing though it should have, microseconds. None: it answers, or need not yet.
     pub silent_for: Option<u64>,
+    /// Nevertheless packets come from there: what is sent there gets lost.
+    pub deaf: bool,
+    /// It has said that it stops.
+    pub stopped: bool,
+    /// Nothing receives at its port, as its machine says.
+    pub refused: bool,
 }
 
 /// What the live sessions wait for.
@@ -226,45 +231,17 @@ impl Tunnel {
     }
 
     fn peer_stats(&self, now: Time) -> Option<Peer> {
-        let addr = self.peer?;
-        let lane = &self.lanes[*self.addresses.get(&addr)? as usize];
+        let life = self.life(now)?;
         Some(Peer {
-            addr,
-            heard: heard_at(lane).is_some(),
-            asked: asked(&lane.path, &self.settings),
-            silent_for: silence(lane, &self.settings, now),
+            addr: self.peer?,
+            heard: life.heard,
+            asked: life.asked,
+            silent_for: life.silent_for,
+            deaf: life.deaf,
+            stopped: life.stopped,
+            refused: life.refused,
         })
     }
-}
-
-/// When something came from there; None: nothing did since the path is known.
-fn heard_at(lane: &Lane) -> Option<Time> {
-    (lane.heard_at > lane.path.known_at).then_some(lane.heard_at)
-}
-
-/// Without pings nothing is owed before something was sent.
-fn asked(path: &Path, settings: &Settings) -> bool {
-    settings.keepalive > 0 || path.rate.in_flight() > 0
-}
-
-/// How long the configured other end has owed a sign of life, once that is too long.
-fn silence(lane: &Lane, settings: &Settings, now: Time) -> Option<u64> {
-    let path = &lane.path;
-    let Some(heard_at) = heard_at(lane) else {
-        let age = now.since(path.known_at);
-        return (asked(path, settings) && age > SILENCE).then_some(age);
-    };
-    let since_heard = now.since(heard_at);
-    let waits = path
-        .rate
-        .waits_since()
-        .map(|since| now.since(since.max(heard_at)));
-    if waits.is_some_and(|span| span > SILENCE) {
-        return Some(since_heard);
-    }
-    // one ping may get lost, two in a row hardly do
-    let quiet = settings.keepalive > 0 && since_heard > 2 * settings.keepalive + SILENCE;
-    quiet.then_some(since_heard)
 }
 
 fn path_stat(lane: &Lane, now: Time) -> PathStats {
@@ -279,7 +256,7 @@ fn path_stat(lane: &Lane, now: Time) -> PathStats {
         loss: path.seen_loss(),
         in_flight: path.rate.in_flight(),
         sessions: path.sessions,
-        heard_before: heard_at(lane).map(|at| now.since(at)),
+        heard_before: lane.heard.then(|| now.since(lane.heard_at)),
     }
 }
 

@@ -216,6 +216,11 @@ impl Tunnel {
             out,
         );
         let lane = session.path;
+        if len > 0 {
+            let owed = session.conversation.unacked() > 0;
+            let lane = &mut self.lanes[lane as usize];
+            lane.unanswered.note(owed, lane.path.counts.news, now);
+        }
         self.charge(lane, len, now);
         self.touch(id, now);
         self.release(id);
@@ -324,6 +329,8 @@ impl Tunnel {
         }
         let lane: &mut Lane = &mut self.lanes[entry.session.path as usize];
         lane.path.sent_at = now;
+        let owed = entry.session.conversation.unacked() > 0;
+        lane.unanswered.note(owed, lane.path.counts.news, now);
         // KCP repeats what finds no room
         let room = match lane.reaches() {
             true => CONTROL_MOST.saturating_sub(self.control.len()),

@@ -148,6 +148,8 @@ pub struct World {
     pub astray: Vec<(SocketAddr, usize)>,
     /// Addresses that the ends had.
     left: Vec<SocketAddr>,
+    /// What is sent from here gets lost.
+    pub closed: Option<SocketAddr>,
 }
 
 /// A change to the settings of both ends.
@@ -276,6 +278,7 @@ impl World {
             sniffed: None,
             astray: Vec::new(),
             left: Vec::new(),
+            closed: None,
         };
         if world.options.met {
             world.meet();
@@ -320,6 +323,20 @@ impl World {
         let silent = tunnel.peer_silent_at().is_some_and(|since| since <= now);
         if silent && !self.ends[0].asleep && tunnel.peer() != Some(at) {
             tunnel.set_peer(now, at);
+            self.settle(0);
+        }
+    }
+
+    /// What the daemon does when the peer is heard and does not hear: it goes on from another port.
+    pub fn change_port(&mut self) {
+        let now = self.now;
+        let deaf = self.ends[0].tunnel.peer_deaf_at();
+        if deaf.is_some_and(|since| since <= now) {
+            let SocketAddr::V4(at) = self.ends[0].addr else {
+                return;
+            };
+            self.move_to(0, &format!("{}:{}", at.ip(), at.port() + 1));
+            self.ends[0].tunnel.network_changed(now);
             self.settle(0);
         }
     }
@@ -598,6 +615,9 @@ impl World {
             }
             if let Some(sniffed) = &mut self.sniffed {
                 sniffed.push((i, self.out[..len].to_vec()));
+            }
+            if self.closed == Some(self.ends[i].addr) {
+                continue;
             }
             let addressed = Some((self.ends[i].addr, to));
             self.links[i].offer_to(self.now, addressed, &self.out[..len]);
