@@ -46,7 +46,9 @@ type Number = (
 );
 
 const NUMBERS: [Number; 17] = [
-    ("kcp.mtu", 300, 1400, 1500, " (bytes)", |c| c.kcp.mtu.into()),
+    ("kcp.mtu", 300, 1500, 1500, " (bytes), or \"auto\"", |c| {
+        c.kcp.mtu.into()
+    }),
     ("kcp.sndwnd", 16, 32_768, 65535, " (packets)", |c| {
         c.kcp.sndwnd.into()
     }),
@@ -575,15 +577,15 @@ const BAD_VALUES: [(&str, &str, &str); 79] = [
     ("service-id", "\"s\"", "service-id: unknown key; did you mean service_id?"),
     ("rendezvous", "\"r:1\"", "rendezvous: unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, timeout, linger, keepalive, time_wait, http_listen, user, log, pidfile, loglevel, kcp, tcp, udp, rate"),
     ("rendezvous_server", "\":1\"", "rendezvous_server: \":1\" names no host to connect to; for this machine write \"127.0.0.1:1\""),
-    ("kcp.mtu", "9000", "kcp.mtu: 9000 is out of range; it must be 300 to 1500 (bytes)"),
-    ("kcp.mtu", "\"1400\"", "kcp.mtu: \"1400\" is not a number; it must be 300 to 1500 (bytes), without quotes"),
-    ("kcp.mtu", "null", "kcp.mtu: null is not a number; it must be 300 to 1500 (bytes), or leave the key out"),
-    ("kcp.mtu", "{}", "kcp.mtu: an object is not a number; it must be 300 to 1500 (bytes)"),
-    ("kcp.mtu", "1400.0", "kcp.mtu: 1400.0 is not an integer; it must be 300 to 1500 (bytes)"),
-    ("kcp.mtu", "-1", "kcp.mtu: -1 is out of range; it must be 300 to 1500 (bytes)"),
-    ("kcp.mtu", "4294968696", "kcp.mtu: 4294968696 is out of range; it must be 300 to 1500 (bytes)"),
-    ("kcp.mtu", "99999999999999999999", "kcp.mtu: 1e20 is out of range; it must be 300 to 1500 (bytes)"),
-    ("kcp.mtu", "-1e300", "kcp.mtu: -1e300 is out of range; it must be 300 to 1500 (bytes)"),
+    ("kcp.mtu", "9000", r#"kcp.mtu: 9000 is out of range; it must be 300 to 1500 (bytes), or "auto""#),
+    ("kcp.mtu", "\"1400\"", r#"kcp.mtu: "1400" is not a number; it must be 300 to 1500 (bytes), without quotes, or "auto""#),
+    ("kcp.mtu", "null", r#"kcp.mtu: null is not a number; it must be 300 to 1500 (bytes), or leave the key out, or "auto""#),
+    ("kcp.mtu", "{}", r#"kcp.mtu: an object is not a number; it must be 300 to 1500 (bytes), or "auto""#),
+    ("kcp.mtu", "1400.0", r#"kcp.mtu: 1400.0 is not an integer; it must be 300 to 1500 (bytes), or "auto""#),
+    ("kcp.mtu", "-1", r#"kcp.mtu: -1 is out of range; it must be 300 to 1500 (bytes), or "auto""#),
+    ("kcp.mtu", "4294968696", r#"kcp.mtu: 4294968696 is out of range; it must be 300 to 1500 (bytes), or "auto""#),
+    ("kcp.mtu", "99999999999999999999", r#"kcp.mtu: 1e20 is out of range; it must be 300 to 1500 (bytes), or "auto""#),
+    ("kcp.mtu", "-1e300", r#"kcp.mtu: -1e300 is out of range; it must be 300 to 1500 (bytes), or "auto""#),
     ("loglevel", "\"debug\"", "loglevel: \"debug\" is not a number; it must be 0 to 6 (0 says most, 6 nothing), without quotes"),
     ("rate.up", "\"100M\"", "rate.up: \"100M\" is not a number; it must be 0.1 to 100000 (Mbit/s), without quotes"),
     ("rate.control", "true", "rate.control: true is not text in quotes; it must be \"on\" or \"off\""),

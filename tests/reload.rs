@@ -87,7 +87,7 @@ fn what_cannot_change_is_named_and_stays() {
             "WARN  SIGHUP: listen: stays {}, not {listen}: ",
             tunnel.entry
         ),
-        "WARN  SIGHUP: kcp.mtu: stays 1400, not 1200: ".into(),
+        "WARN  SIGHUP: kcp.mtu: stays 1500, not 1200: ".into(),
     ] {
         assert!(log.contains(&line), "{line}: {log}");
     }

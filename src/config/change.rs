@@ -303,7 +303,7 @@ mod tests {
             ),
             (
                 r#""kcp": {"mtu": 1200}"#,
-                "kcp.mtu: stays 1400, not 1200: it takes a restart",
+                "kcp.mtu: stays 1500, not 1200: it takes a restart",
             ),
             (
                 r#""kcp": {"flush": 2}"#,

@@ -135,7 +135,7 @@ fn kcp(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
     let kcp = &config.kcp;
     writeln!(
         f,
-        "packets:   at most {} bytes, headers of IP and UDP included",
+        "packets:   what the path carries, at most {} bytes, headers of IP and UDP included",
         kcp.mtu
     )?;
     writeln!(

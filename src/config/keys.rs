@@ -41,6 +41,13 @@ enum Kind {
         unit: &'static str,
         set: fn(&mut Draft, u32),
     },
+    /// An integer, or "auto", which stands for the largest.
+    Auto {
+        min: u32,
+        max: u32,
+        unit: &'static str,
+        set: fn(&mut Draft, u32),
+    },
     Decimal {
         min: f64,
         max: f64,
@@ -75,9 +82,15 @@ pub static KEYS: &[Key] = &[
     key("psk", Kind::Secret(|d| &mut d.psk)),
     key("password", Kind::Secret(|d| &mut d.password)),
     key("method", Kind::Method),
-    integer("kcp.mtu", 300, 1500, "bytes", |d, n| {
-        d.config.kcp.mtu = n as u16
-    }),
+    key(
+        "kcp.mtu",
+        Kind::Auto {
+            min: 300,
+            max: 1500,
+            unit: "bytes",
+            set: |d, n| d.config.kcp.mtu = n as u16,
+        },
+    ),
     integer("kcp.sndwnd", 16, 65535, "packets", |d, n| {
         d.config.kcp.sndwnd = n as u16
     }),
@@ -324,6 +337,21 @@ impl Key {
                 unit,
                 set,
             } => set(draft, integer_of(&value, *min, *max, unit)?),
+            Kind::Auto { max, set, .. } if matches!(&value, Value::Text(t) if **t == "auto") => {
+                set(draft, *max);
+            }
+            Kind::Auto {
+                min,
+                max,
+                unit,
+                set,
+            } => {
+                let or_auto = |error| format!("{error}, or \"auto\"");
+                set(
+                    draft,
+                    integer_of(&value, *min, *max, unit).map_err(or_auto)?,
+                );
+            }
             Kind::Decimal {
                 min,
                 max,

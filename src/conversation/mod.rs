@@ -27,6 +27,9 @@ use std::cmp::Reverse;
 use std::rc::Rc;
 use window::Window;
 
+/// The largest packet that has acks in it, bytes: what any path carries that has IPv6, nearly.
+const ACKS_MOST: usize = 1200;
+
 /// The present in both clocks.
 #[derive(Clone, Copy)]
 pub struct Now {
@@ -69,6 +72,8 @@ pub struct Conversation {
     tap: Rc<RefCell<Tap>>,
     /// Size of the largest KCP packet.
     mtu: usize,
+    /// Some that are not acknowledged may be larger: so large, and all of them before this number.
+    larger: Option<(usize, u32)>,
     driver: Driver,
     order: Order,
     heard: Heard,
@@ -152,6 +157,7 @@ impl Conversation {
             engine,
             tap,
             mtu,
+            larger: None,
             driver,
             order: Order::default(),
             heard: Heard::default(),
@@ -180,9 +186,40 @@ impl Conversation {
         }
     }
 
-    /// Size of the largest packet, bytes.
-    pub fn mtu(&self) -> usize {
-        self.mtu
+    /// New segments are cut for packets of so many bytes from now on.
+    pub fn set_mtu(&mut self, mtu: usize) {
+        if mtu == self.mtu {
+            return;
+        }
+        let longest = self.longest();
+        self.larger = (longest > mtu).then(|| (longest, self.next()));
+        self.mtu = mtu;
+        self.engine.set_mtu(mtu);
+    }
+
+    /// The size of the largest packet that may have to be sent, bytes.
+    pub fn longest(&self) -> usize {
+        match self.larger {
+            Some((size, before)) if ahead(before, self.first()) > 0 => size.max(self.mtu),
+            _ => self.mtu,
+        }
+    }
+
+    /// All that was sent before this number has been acknowledged.
+    pub fn first(&self) -> u32 {
+        match &self.driver {
+            Driver::Paced(paced) => paced.flight.first(),
+            Driver::Plain(_) => self.heard.una(),
+        }
+    }
+
+    /// The number of the next segment.
+    fn next(&self) -> u32 {
+        match &self.driver {
+            Driver::Paced(paced) => paced.flight.next(),
+            // KCP may hold some that it has not sent
+            Driver::Plain(_) => self.heard.una().wrapping_add(self.engine.waiting() as u32),
+        }
     }
 
     pub fn conv(&self) -> u32 {
@@ -543,7 +580,7 @@ impl Conversation {
 
     fn build_urgent(&mut self, source: Source, path: &mut Path, now: Now, packet: &mut Packet) {
         let Source { stream, spares, .. } = source;
-        let mss = self.engine.mss();
+        let (mss, mtu, longest) = (self.engine.mss(), self.mtu, self.longest());
         let Driver::Paced(paced) = &mut self.driver else {
             return;
         };
@@ -570,13 +607,18 @@ impl Conversation {
             paced.protect(sn, path, now.time);
         }
         // before the acks, which would leave no room for a whole segment
+        packet.allow(longest);
         if let Some(sn) = paced.probe.take() {
             let known = paced.flight.data(sn).is_some();
             if known && !paced.write(sn, self.conv, Why::Needed, path, now, packet) {
                 paced.probe = Some(sn);
             }
         }
+        // an ack that does not arrive is missed by nobody here: what a path may not carry any more has none
+        packet.most = packet.len.max(mtu.min(ACKS_MOST));
         paced.write_control(self.conv, stream.len(), path, now, packet);
+        packet.most = packet.len.max(mtu);
+        packet.allow(longest);
         paced.write_copies(self.conv, path, now, packet);
         if new.is_some() && path.loss() >= LOSSY {
             paced.write_along(self.conv, path, now, packet);
@@ -589,10 +631,12 @@ impl Conversation {
             spares,
             more,
         } = source;
+        let longest = self.longest();
         let Driver::Paced(paced) = &mut self.driver else {
             return;
         };
         if let Some(sn) = paced.flight.take_lost() {
+            packet.allow(longest);
             paced.write(sn, self.conv, Why::Needed, path, now, packet);
             paced.protect_again(sn, stream.is_empty() && !more, path, now.time);
             return;
@@ -630,6 +674,15 @@ impl Conversation {
         }
         paced.note_window();
         Some(paced.flight.add(data))
+    }
+}
+
+impl Packet<'_> {
+    /// What goes into it first may be so large: a segment that cannot be made smaller.
+    fn allow(&mut self, longest: usize) {
+        if self.len == 0 {
+            self.most = self.most.max(longest);
+        }
     }
 }
 

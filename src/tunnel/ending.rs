@@ -86,6 +86,7 @@ impl Tunnel {
             self.control.push_back(Answer {
                 addr,
                 asked: None,
+                probe: false,
                 packet: Control::Reset(conv).to_wire().to_vec(),
             });
         }

@@ -186,7 +186,9 @@ impl Tunnel {
         }
         let message = Control::read(packet);
         if let (Some(_), Some(lane)) = (&message, self.addresses.get(&from)) {
-            self.lanes[*lane as usize].hear(local, now);
+            let lane = *lane;
+            self.lanes[lane as usize].hear(local, now);
+            self.begin_search(lane, now);
         }
         match message {
             Some(Control::Ping(ts)) => {
@@ -200,6 +202,9 @@ impl Tunnel {
             Some(Control::Pong(cookie)) if self.cookies.proves(from, cookie, now) => {
                 self.hear_peer(from, None, now);
                 self.on_proof(from, local, now);
+            }
+            Some(Control::Pong(token)) if self.on_size_answer(from, token, now) => {
+                self.hear_peer(from, None, now);
             }
             Some(Control::Pong(ts)) => {
                 if let Some(lane) = self.addresses.get(&from)
@@ -279,13 +284,16 @@ impl Tunnel {
         }
         entry.session.heard_at = now;
         lane.hear(local, now);
+        entry.note_progress(now);
         let (addr, lane) = (entry.addr, entry.session.path);
         if !self.packets.sealed() {
             self.ask_for_credit(lane, now);
         }
         self.hear_peer(addr, None, now);
+        self.begin_search(lane, now);
         // before reading, which may end the session: what KCP put out must not leave as another's
         self.take_packets(id, now);
+        self.doubt_size(id, now);
         self.read(id, now);
         self.touch(id, now);
         let lane = self.sessions.get(id as usize).map(|e| e.session.path);
@@ -485,6 +493,7 @@ impl Tunnel {
             self.control.push_back(Answer {
                 addr: to,
                 asked,
+                probe: false,
                 packet: packet.to_vec(),
             });
         }

@@ -25,6 +25,7 @@ mod registry;
 mod reload;
 mod rendezvous;
 mod roam;
+mod size;
 mod sources;
 pub mod stats;
 mod transmit;
@@ -34,6 +35,7 @@ use crate::conversation::engine::Tap;
 use crate::conversation::{Conversation, Now};
 use crate::ended::Ended;
 use crate::path::{Counts, Path};
+use crate::pmtu::Search;
 use crate::ring::Spares;
 use crate::session::{Cause, DIAL_WITHIN, Session, State};
 use crate::settings::Settings;
@@ -48,6 +50,7 @@ use packet::Packets;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rendezvous::Meetings;
 use roam::{Cookies, Trace, Whereabouts};
+use size::{Progress, Tokens};
 use slab::Slab;
 use sources::{Sources, source};
 use std::cell::RefCell;
@@ -58,7 +61,7 @@ use waiting::Waiting;
 
 pub use holdings::{Counters, Holdings};
 pub use packet::DATAGRAM_MAX;
-pub use transmit::Train;
+pub use transmit::{Fit, Train};
 
 /// A session that is overdue and in a queue is looked at again after so long, microseconds.
 const QUEUED_AGAIN: u64 = 2 * MS;
@@ -115,8 +118,11 @@ struct Lane {
     active: bool,
     /// Stands in `idle_lanes`.
     idle: bool,
-    /// The size of the largest KCP packet on this path.
+    /// How large packets may be, and the size of the largest KCP packet that follows from it.
+    search: Search,
     mtu: usize,
+    /// What the log was last told of it; 0: nothing yet.
+    size_told: usize,
     /// The address of this machine that the other end's last good datagram came to, and when that was.
     local: Option<IpAddr>,
     heard_at: Time,
@@ -131,6 +137,8 @@ struct Answer {
     addr: SocketAddr,
     /// The address of this machine that was asked, if it is an answer.
     asked: Option<IpAddr>,
+    /// It asks whether packets of its size arrive.
+    probe: bool,
     packet: Vec<u8>,
 }
 
@@ -140,6 +148,7 @@ struct Entry {
     addr: SocketAddr,
     tcp: Tcp,
     trace: Trace,
+    progress: Progress,
     /// Who has begun it, if the other end has.
     begun_by: Option<IpAddr>,
     /// While halfway: packets that went on with a beginning that has not come, since when, and the highest number of these;
@@ -177,6 +186,7 @@ pub struct Tunnel {
     addresses: HashMap<SocketAddr, u32>,
     idle_lanes: VecDeque<u32>,
     cookies: Cookies,
+    tokens: Tokens,
     /// The number of the datagram that is being looked at.
     number: Option<u128>,
     /// Addresses that the other end of a path may have moved to.
@@ -230,6 +240,7 @@ impl Tunnel {
             addresses: HashMap::new(),
             idle_lanes: VecDeque::new(),
             cookies: Cookies::default(),
+            tokens: Tokens::default(),
             number: None,
             probing: HashMap::new(),
             waiting: Waiting::default(),
@@ -325,6 +336,7 @@ impl Tunnel {
             addr,
             tcp: Tcp::None,
             trace: Trace::default(),
+            progress: Progress::default(),
             begun_by: (!opener).then(|| source(addr)),
             early: 0,
             early_since: now,
@@ -363,13 +375,16 @@ impl Tunnel {
         }
         let overhead = self.packets.overhead();
         let path = Path::new(addr, overhead, self.settings.rate.limits(), now);
-        let mtu = self.settings.kcp.mtu as usize - path.overhead;
+        let search = Search::new(usize::from(self.settings.kcp.mtu));
+        let mtu = self.packet_size(&search, &addr);
         let lane = self.lanes.insert(Lane {
             path,
             ready: VecDeque::new(),
             active: false,
             idle: false,
+            search,
             mtu,
+            size_told: 0,
             local: None,
             heard_at: now,
             alive_since: now,
@@ -403,7 +418,14 @@ impl Tunnel {
     /// Keeps what is known of a path without sessions, among a bounded number of such.
     fn rest_lane(&mut self, lane: u32) {
         let l = &mut self.lanes[lane as usize];
-        if l.path.sessions == 0 && !l.idle {
+        if l.path.sessions > 0 {
+            return;
+        }
+        if self.peer != Some(l.path.addr) {
+            // how large its packets may be is of no interest now
+            self.wheel.clear(lane_key(lane));
+        }
+        if !l.idle {
             l.idle = true;
             self.idle_lanes.push_back(lane);
         }
@@ -426,6 +448,9 @@ impl Tunnel {
         if entry.session.is_cut_off() {
             return self.abort(id, Cause::ResetByPeer, now);
         }
+        entry.note_progress(now);
+        let conversation = &mut entry.session.conversation;
+        conversation.set_mtu(self.lanes[entry.session.path as usize].mtu);
         let both = clock(&self.settings, now);
         entry.session.feed(&mut self.spares, both);
         self.take_packets(id, now);
@@ -541,6 +566,7 @@ impl Tunnel {
         let lane = session.path;
         // what KCP has put out is this session's, even if reading ends it
         self.take_packets(id, now);
+        self.doubt_size(id, now);
         self.read(id, now);
         self.touch(id, now);
         self.wake(lane);

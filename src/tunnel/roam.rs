@@ -8,6 +8,7 @@ use super::waiting::Packet;
 use super::{Entry, Lane, RECENT, SEC, Tunnel, lane_key};
 use crate::message::Control;
 use crate::path::Path;
+use crate::pmtu::Search;
 use crate::segment::{FIRST_WINDOW, HEADER, Header, Segments, ahead, cmd};
 use crate::session::State;
 use crate::throttle::PerSecond;
@@ -416,6 +417,7 @@ impl Tunnel {
     pub(super) fn on_lane_timer(&mut self, lane: u32, now: Time) {
         if self.lanes.contains(lane as usize) {
             self.ask_for_credit(lane, now);
+            self.search_size(lane, now);
             self.wake(lane);
         }
     }
@@ -431,7 +433,7 @@ impl Tunnel {
         if l.credit.is_spent() && l.path.sessions > 0 {
             // nothing else may remind of it
             let at = l.credit.asks_at(l.path.rate.srtt());
-            self.wheel.set(lane_key(lane), at);
+            self.wheel.set_by(lane_key(lane), at);
         }
     }
 
@@ -564,8 +566,10 @@ impl Tunnel {
         let fresh = Path::new(to, self.packets.overhead(), limits, now);
         let mut old = std::mem::replace(&mut l.path, fresh);
         (l.path.sessions, l.path.counts) = (old.sessions, old.counts);
-        l.mtu = self.settings.kcp.mtu as usize - l.path.overhead;
+        l.search = Search::new(usize::from(self.settings.kcp.mtu));
         l.hear(local, now);
+        let mtu = self.packet_size(&self.lanes[lane as usize].search, &to);
+        self.lanes[lane as usize].mtu = mtu;
         self.wheel.clear(lane_key(lane));
         for (_, entry) in self.sessions.iter_mut() {
             if entry.is_on(lane) {
