@@ -145,9 +145,8 @@ fn every_number_has_its_default_and_its_limits() {
 /// A switch: name, default, where its value goes.
 type Switch = (&'static str, bool, fn(&Config) -> bool);
 
-const SWITCHES: [Switch; 4] = [
+const SWITCHES: [Switch; 3] = [
     ("tcp.nodelay", true, |c| c.tcp.nodelay),
-    ("tcp.keepalive", false, |c| c.tcp.keepalive),
     ("tcp.reuseport", false, |c| c.tcp.reuseport),
     ("udp.reuseport", false, |c| c.udp.reuseport),
 ];
@@ -165,6 +164,24 @@ fn every_switch_has_its_default_and_both_values() {
         }
         let right = format!("{key}: 1 is not a switch; it must be true or false");
         assert_eq!(message(with(key, "1")), right);
+    }
+}
+
+#[test]
+fn keepalive_takes_seconds_or_a_switch() {
+    let key = "tcp.keepalive";
+    assert_eq!(with("//", "0").map(|c| c.tcp.keepalive), Ok(120));
+    for (value, seconds) in [("true", 120), ("false", 0), ("10", 10), ("7200", 7200)] {
+        assert_eq!(with(key, value).map(|c| c.tcp.keepalive), Ok(seconds));
+    }
+    for value in ["9", "0", "7201", "-1", "\"on\""] {
+        let said = message(with(key, value));
+        assert!(said.starts_with("tcp.keepalive: "), "{said}");
+        let right = "it must be 10 to 7200 (seconds)";
+        assert!(
+            said.contains(right) && said.ends_with(", or true or false"),
+            "{said}"
+        );
     }
 }
 

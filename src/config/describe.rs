@@ -186,16 +186,19 @@ fn sockets(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
         }
     };
     let options = [
-        (tcp.nodelay, "nodelay"),
-        (tcp.keepalive, "keepalive"),
-        (tcp.reuseport, "reuseport"),
+        (tcp.nodelay, "nodelay".into()),
+        (
+            tcp.keepalive > 0,
+            format!("keepalive after {} s", tcp.keepalive),
+        ),
+        (tcp.reuseport, "reuseport".into()),
     ];
-    let mut on: Vec<&str> = options
+    let mut on: Vec<String> = options
         .into_iter()
         .filter_map(|(on, name)| on.then_some(name))
         .collect();
     if on.is_empty() {
-        on.push("no options");
+        on.push("no options".into());
     }
     writeln!(
         f,

@@ -1,10 +1,10 @@
 //! Every key of the configuration, in one table: its name, what it may hold, and where that goes.
 //! Reading, error messages and suggestions all follow it. What holds between keys is in `check`.
 
-use super::Draft;
 use super::address::{self, Address, Purpose};
 use super::json::{Value, quoted};
 use super::suggest;
+use super::{Draft, KEEPALIVE};
 use crate::crypto::Method;
 use crate::message::SERVICE_ID_MAX;
 use crate::settings::Flush;
@@ -33,6 +33,8 @@ enum Kind {
     Log,
     Path(Place<Option<PathBuf>>),
     Switch(Place<bool>),
+    /// Seconds, or a switch.
+    Keepalive,
     /// "on" or "off".
     OnOff(Place<bool>),
     Integer {
@@ -111,10 +113,7 @@ pub static KEYS: &[Key] = &[
         d.config.kcp.flush = [Flush::Interval, Flush::AfterSend, Flush::AcksToo][n as usize]
     }),
     key("tcp.nodelay", Kind::Switch(|d| &mut d.config.tcp.nodelay)),
-    key(
-        "tcp.keepalive",
-        Kind::Switch(|d| &mut d.config.tcp.keepalive),
-    ),
+    key("tcp.keepalive", Kind::Keepalive),
     key(
         "tcp.reuseport",
         Kind::Switch(|d| &mut d.config.tcp.reuseport),
@@ -323,6 +322,14 @@ impl Key {
                     ));
                 }
             },
+            Kind::Keepalive => {
+                let place = &mut draft.config.tcp.keepalive;
+                *place = match value {
+                    Value::Bool(on) => KEEPALIVE * u32::from(on),
+                    other => integer_of(&other, 10, 7200, "seconds")
+                        .map_err(|error| format!("{error}, or true or false"))?,
+                };
+            }
             Kind::OnOff(place) => {
                 let right = "it must be \"on\" or \"off\"";
                 *place(draft) = match text(&value, right)? {
