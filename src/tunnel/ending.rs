@@ -19,9 +19,6 @@ const RESET_AGAIN: [u64; 7] = [
     240 * MS,
 ];
 
-/// Lines at `info` about sessions that others have ended, a second: they can do so as often as they like, and each is a story.
-const BREAKS_A_SECOND: u32 = 10;
-
 impl Tunnel {
     pub(super) fn close(&mut self, id: u32, abort: bool) {
         let entry = &mut self.sessions[id as usize];
@@ -41,16 +38,10 @@ impl Tunnel {
             return;
         }
         let session = &mut entry.session;
-        let news = match cause {
-            Cause::Broken | Cause::Restarted | Cause::NoDial | Cause::ResetByPeer => {
-                self.breaks.admit(BREAKS_A_SECOND, now)
-            }
-            _ => true,
-        };
-        let level = if news {
-            log::Level::Info
-        } else {
-            log::Level::Debug
+        let bytes = (session.bytes_in, session.bytes_out);
+        let level = match self.summary.note(Some(cause), bytes, now) {
+            true => log::Level::Info,
+            false => log::Level::Debug,
         };
         self.counters.ended[cause as usize] += 1;
         let how = format_args!("{}: {}", session.state.when(), cause.text());
@@ -110,7 +101,9 @@ impl Tunnel {
         let entry = &self.sessions[id as usize];
         let session = &entry.session;
         let how = format_args!("in order");
-        session.log_end(log::Level::Info, entry.addr, how, now);
+        session.log_end(log::Level::Debug, entry.addr, how, now);
+        let bytes = (session.bytes_in, session.bytes_out);
+        self.summary.note(None, bytes, now);
         self.counters.ended_in_order += 1;
         let ending = Ending::Clean {
             una: session.conversation.una(),

@@ -28,6 +28,7 @@ mod roam;
 mod size;
 mod sources;
 pub mod stats;
+mod summary;
 mod transmit;
 mod waiting;
 
@@ -57,6 +58,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use summary::Summary;
 use waiting::Waiting;
 
 pub use holdings::{Counters, Holdings};
@@ -212,8 +214,7 @@ pub struct Tunnel {
     past: Counts,
     complaints: Complaints,
     flood: Flood,
-    /// Sessions that were broken off by what came for them: others can cause it as often as they like.
-    breaks: PerSecond,
+    summary: Summary,
     resets: PerSecond,
 }
 
@@ -259,7 +260,7 @@ impl Tunnel {
             past: Counts::default(),
             complaints: Complaints::default(),
             flood: Flood::default(),
-            breaks: PerSecond::default(),
+            summary: Summary::default(),
             resets: PerSecond::default(),
         }
     }
@@ -502,6 +503,7 @@ impl Tunnel {
             self.meeting_at(),
             self.keys_at(),
             self.next_probe().map(|(at, _)| at),
+            self.summary.due(),
         ]
         .into_iter()
         .flatten()
@@ -530,6 +532,7 @@ impl Tunnel {
         self.advance_meeting(now);
         self.tell_silence(now);
         self.tell_no_answer(now);
+        self.sum_up(false, now);
     }
 
     fn on_session_timer(&mut self, id: u32, now: Time) {
@@ -577,6 +580,7 @@ impl Tunnel {
         for id in self.ids_of(|_| true) {
             self.abort(id, Cause::Shutdown, now);
         }
+        self.sum_up(true, now);
     }
 
     /// What is known of the way to an address.
