@@ -30,6 +30,10 @@ use window::Window;
 /// The largest packet that has acks in it, bytes: what any path carries that has IPv6, nearly.
 const ACKS_MOST: usize = 1200;
 
+/// Plain KCP, which knows no path, begins with so many segments of a session, and doubles them each round trip: what it sends
+/// again it sends all at once, and of many sessions that begin together only the first packets of each such flood would arrive.
+const OPENED: usize = 4;
+
 /// The present in both clocks.
 #[derive(Clone, Copy)]
 pub struct Now {
@@ -116,6 +120,8 @@ struct Plain {
     interval: u64,
     /// One more than the highest number that was sent.
     sent: u32,
+    /// Segments that KCP is given at most, beside those that were acknowledged: it grows as these do.
+    opened: usize,
 }
 
 impl Conversation {
@@ -150,6 +156,7 @@ impl Conversation {
                 pending: None,
                 interval: u64::from(settings.interval.max(10)) * MS,
                 sent: 0,
+                opened: OPENED,
             })
         };
         Conversation {
@@ -240,6 +247,7 @@ impl Conversation {
 
     fn input_plain(&mut self, packet: &mut [u8], path: &mut Path, now: Now) {
         let mut owes = false;
+        let before = self.heard.una();
         for (header, _) in Segments::new(packet).flatten() {
             owes |= matches!(header.cmd, cmd::PUSH | cmd::WASK);
             // KCP may have sent what was not taken from it yet
@@ -254,6 +262,8 @@ impl Conversation {
         let Driver::Plain(plain) = &mut self.driver else {
             return;
         };
+        let arrived = self.heard.una().wrapping_sub(before) as usize;
+        plain.opened = (plain.opened + arrived).min(plain.window);
         if owes && plain.flush == Flush::AcksToo {
             self.engine.flush();
         } else if owes {
@@ -355,6 +365,7 @@ impl Conversation {
         };
         let window = plain
             .window
+            .min(plain.opened)
             .min(self.engine.remote_window().max(1) as usize);
         let mut fed = false;
         while !stream.is_empty() && self.engine.waiting() < window {

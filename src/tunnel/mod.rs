@@ -555,7 +555,18 @@ impl Tunnel {
                     return self.abort(id, Cause::NoDial, now);
                 }
             }
-            State::Lingering if now >= session.until => return self.abort(id, Cause::Timeout, now),
+            State::Lingering => {
+                // plain KCP may wait a minute and longer from one attempt to the next
+                let patience = match self.settings.rate.control {
+                    true => self.settings.linger,
+                    false => self.settings.timeout,
+                };
+                let moves = entry.progress.since().after(patience);
+                session.until = session.until.max(moves);
+                if now >= session.until {
+                    return self.abort(id, Cause::Timeout, now);
+                }
+            }
             _ => {}
         }
         if now >= session.silent_at(&self.settings) {

@@ -46,6 +46,13 @@ pub(super) struct Progress {
     at: Time,
 }
 
+impl Progress {
+    /// Since when it is no further.
+    pub(super) fn since(&self) -> Time {
+        self.at
+    }
+}
+
 impl Entry {
     /// Notes what has been acknowledged.
     pub(super) fn note_progress(&mut self, now: Time) {
