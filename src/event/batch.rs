@@ -278,6 +278,7 @@ mod tests {
     use super::*;
     use crate::event::socket;
     use socket2::{Protocol, Type};
+    use std::io::Write;
     use std::net::UdpSocket as StdUdpSocket;
     use std::time::Duration;
 
@@ -298,6 +299,11 @@ mod tests {
             .expect("option");
         let at = socket.local_addr().expect("address");
         (socket, at)
+    }
+
+    /// Says that something was not tried, past the capture of the test's output.
+    fn skipped(why: &str) {
+        let _ = writeln!(io::stderr(), "skipped: {why}");
     }
 
     /// Datagrams of these lengths, each with its own content, one behind the other.
@@ -440,17 +446,17 @@ mod tests {
             ("[::]:0", "::1", "[::1]:0"),
         ] {
             let Ok(mut here) = bound(everywhere) else {
-                println!("skipped: this machine has no IPv6");
+                skipped("this machine has no IPv6");
                 continue;
             };
             let Ok(there) = StdUdpSocket::bind(asks) else {
-                println!("skipped: this machine has no {asks}");
+                skipped(&format!("this machine has no {asks}"));
                 continue;
             };
             let asked: IpAddr = asked.parse().expect("address");
             let to = SocketAddr::new(asked, here.local().port());
             if there.send_to(b"?", to).is_err() {
-                println!("skipped: this machine is not {asked}");
+                skipped(&format!("this machine is not {asked}"));
                 continue;
             }
             let (from, local, _) = take(&mut here, 1).remove(0);
@@ -472,6 +478,7 @@ mod tests {
     fn an_address_that_this_machine_has_lost_is_not_insisted_on() {
         for (everywhere, gone) in [("0.0.0.0:0", "192.0.2.7"), ("[::]:0", "192.0.2.7")] {
             let Ok(mut here) = bound(everywhere) else {
+                skipped("this machine has no IPv6");
                 continue;
             };
             let (there, to) = other("127.0.0.1:0");
