@@ -458,6 +458,11 @@ impl Session {
         self.held_until != Time::NEVER
     }
 
+    /// Bytes of memory that its two queues take.
+    pub fn memory(&self) -> usize {
+        self.stream.memory() + self.output.memory()
+    }
+
     /// Drops what is buffered.
     pub fn discard(&mut self, spares: &mut Spares) {
         self.stream.consume(CAPACITY, spares);
