@@ -386,6 +386,8 @@ impl Session {
         if self.reads_tcp() {
             self.finished = true;
             self.say(Kind::Eof, spares);
+            // the end was found by reading into a large one
+            self.stream.settle(spares);
         }
     }
 

@@ -707,6 +707,8 @@ impl World {
         }
         if tcp.may_finish() && !tcp.fin_sent {
             tcp.fin_sent = true;
+            // the end is found by reading
+            let _ = end.tunnel.input(id);
             end.tunnel.finished(now, id);
         }
     }
