@@ -594,6 +594,17 @@ impl Tunnel {
         self.sum_up(true, now);
     }
 
+    /// Many sessions are gone: what their places took is free.
+    pub fn shrink(&mut self) {
+        self.sessions.shrink_to_fit();
+        self.numbers.shrink_to_fit();
+        for queue in [&mut self.urgent, &mut self.active] {
+            queue.shrink_to_fit();
+        }
+        self.events.shrink_to_fit();
+        self.control.shrink_to_fit();
+    }
+
     /// What is known of the way to an address.
     pub fn path(&self, addr: SocketAddr) -> Option<&Path> {
         self.lane_to(addr).map(|lane| &lane.path)
