@@ -173,7 +173,9 @@ impl Tunnel {
         let heard = now.since(l.heard_at) < SILENT + l.path.rate.srtt();
         if stands && large && heard {
             let conversation = &entry.session.conversation;
-            let hopeless = now.since(entry.progress.at) >= HOPELESS && l.search.is_at_rest();
+            // not while the path was silent, or its size is not known
+            let since = entry.progress.at.max(l.alive_since);
+            let hopeless = now.since(since) >= HOPELESS && l.search.has_found();
             if hopeless && conversation.longest() > l.mtu {
                 return self.abort(id, Cause::TooLarge, now);
             }
