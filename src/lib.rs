@@ -15,6 +15,7 @@ pub mod logging;
 pub mod message;
 pub mod path;
 pub mod ping;
+pub mod pmtu;
 pub mod proxy;
 pub mod rate;
 pub mod ring;

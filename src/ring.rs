@@ -1,12 +1,16 @@
-//! A byte queue of fixed capacity between a TCP socket and a session. It holds memory only while it holds bytes.
+//! A byte queue of fixed capacity between a TCP socket and a session. It holds memory only while it holds bytes, and little
+//! while these are few: thousands of sessions say a word at the same time, when they end.
 
 /// The most bytes that wait between TCP and KCP in one direction of a session.
 pub const CAPACITY: usize = 64 * 1024;
 
+/// Room for a session's own messages, and for a program's last words.
+const SMALL: usize = 256;
+
 /// First in, first out; readers and writers get slices, so that a socket reads and writes in place.
 #[derive(Default)]
 pub struct Ring {
-    /// Empty, or `CAPACITY` bytes.
+    /// Empty, or `SMALL` or `CAPACITY` bytes.
     buf: Box<[u8]>,
     head: usize,
     len: usize,
@@ -27,7 +31,7 @@ impl Spares {
     }
 
     fn give(&mut self, buf: Box<[u8]>) {
-        if !buf.is_empty() && self.0.len() < Self::MOST {
+        if buf.len() == CAPACITY && self.0.len() < Self::MOST {
             self.0.push(buf);
         }
     }
@@ -56,7 +60,7 @@ impl Ring {
     pub fn consume(&mut self, n: usize, spares: &mut Spares) {
         let n = n.min(self.len);
         self.len -= n;
-        self.head = (self.head + n) % CAPACITY;
+        self.head = (self.head + n) % self.buf.len().max(1);
         if self.len == 0 {
             self.head = 0;
             spares.give(std::mem::take(&mut self.buf));
@@ -69,9 +73,9 @@ impl Ring {
         if n == 0 {
             return 0;
         }
-        self.allocate(spares);
-        let tail = (self.head + self.len) % CAPACITY;
-        let first = n.min(CAPACITY - tail);
+        self.allocate(self.len + n, spares);
+        let tail = (self.head + self.len) % self.buf.len();
+        let first = n.min(self.buf.len() - tail);
         self.buf[tail..tail + first].copy_from_slice(&bytes[..first]);
         self.buf[..n - first].copy_from_slice(&bytes[first..n]);
         self.len += n;
@@ -83,7 +87,7 @@ impl Ring {
         if self.free() <= skip {
             return &mut [];
         }
-        self.allocate(spares);
+        self.allocate(CAPACITY, spares);
         let at = (self.head + self.len + skip) % CAPACITY;
         let n = (self.free() - skip).min(CAPACITY - at).min(most);
         &mut self.buf[at..at + n]
@@ -97,18 +101,42 @@ impl Ring {
         }
     }
 
-    /// Gives the buffer back if `room` made one and nothing came of it.
+    /// Gives the buffer back that `room` made if nothing or little came of it.
     pub fn settle(&mut self, spares: &mut Spares) {
-        if self.len == 0 {
-            self.head = 0;
-            spares.give(std::mem::take(&mut self.buf));
+        if self.len > SMALL || self.buf.len() <= SMALL {
+            return;
         }
+        let small = match self.len {
+            0 => Box::default(),
+            _ => vec![0; SMALL].into_boxed_slice(),
+        };
+        spares.give(self.move_to(small));
     }
 
-    fn allocate(&mut self, spares: &mut Spares) {
-        if self.buf.is_empty() {
-            self.buf = spares.take();
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// Has room for so many bytes in all.
+    fn allocate(&mut self, bytes: usize, spares: &mut Spares) {
+        if bytes <= self.buf.len() {
+            return;
         }
+        let buf = match bytes <= SMALL {
+            true => vec![0; SMALL].into_boxed_slice(),
+            false => spares.take(),
+        };
+        self.move_to(buf);
+    }
+
+    /// Has its bytes in this buffer from now on; returns the one before.
+    fn move_to(&mut self, mut buf: Box<[u8]>) -> Box<[u8]> {
+        let first = self.len.min(self.buf.len() - self.head);
+        buf[..first].copy_from_slice(&self.buf[self.head..][..first]);
+        buf[first..self.len].copy_from_slice(&self.buf[..self.len - first]);
+        self.head = 0;
+        std::mem::replace(&mut self.buf, buf)
     }
 }
 
@@ -153,6 +181,28 @@ mod tests {
             ring.push(&[0; 333], &mut spares);
             ring.consume(333, &mut spares);
         }
+    }
+
+    #[test]
+    fn a_few_bytes_take_little_memory() {
+        let (mut ring, mut spares) = (Ring::default(), Spares::default());
+        ring.push(&[1; 100], &mut spares);
+        assert_eq!(ring.memory(), SMALL);
+        ring.consume(90, &mut spares);
+        // across the seam, and grown
+        ring.push(&[2; 200], &mut spares);
+        assert_eq!((ring.memory(), ring.len()), (SMALL, 210));
+        ring.room(4, 1000, &mut spares)[..30].fill(3);
+        ring.commit(&[9; 4], 30, &mut spares);
+        assert_eq!(ring.memory(), CAPACITY);
+        ring.settle(&mut spares);
+        assert_eq!((ring.memory(), ring.len()), (SMALL, 244));
+        let right = [&[1; 10][..], &[2; 200], &[9; 4], &[3; 30]].concat();
+        assert_eq!(ring.front(), right);
+        ring.push(&[4; 1000], &mut spares);
+        assert_eq!((ring.memory(), ring.front().len()), (CAPACITY, 1244));
+        ring.settle(&mut spares);
+        assert_eq!(ring.memory(), CAPACITY, "much stays where it is");
     }
 
     #[test]

@@ -81,12 +81,14 @@ pub enum Cause {
     Restarted,
     /// The other end has begun it, and its dial has not come.
     NoDial,
+    /// The path has become too small for data that was on its way.
+    TooLarge,
     /// The daemon stops.
     Shutdown,
 }
 
 impl Cause {
-    pub const ALL: [Cause; 8] = [
+    pub const ALL: [Cause; 9] = [
         Cause::ResetByPeer,
         Cause::TcpFailed,
         Cause::DialFailed,
@@ -94,6 +96,7 @@ impl Cause {
         Cause::Broken,
         Cause::Restarted,
         Cause::NoDial,
+        Cause::TooLarge,
         Cause::Shutdown,
     ];
 
@@ -107,6 +110,7 @@ impl Cause {
             Cause::Broken => "broken",
             Cause::Restarted => "restarted",
             Cause::NoDial => "no_dial",
+            Cause::TooLarge => "too_large",
             Cause::Shutdown => "shutdown",
         }
     }
@@ -120,6 +124,7 @@ impl Cause {
             Cause::Broken => "the other end does not speak the protocol",
             Cause::Restarted => "one of its ends was restarted meanwhile",
             Cause::NoDial => "its dial has not come",
+            Cause::TooLarge => "the path carries its packets no more, not even in fragments",
             Cause::Shutdown => "the tunnel is stopping",
         }
     }
@@ -381,6 +386,8 @@ impl Session {
         if self.reads_tcp() {
             self.finished = true;
             self.say(Kind::Eof, spares);
+            // the end was found by reading into a large one
+            self.stream.settle(spares);
         }
     }
 
@@ -451,6 +458,11 @@ impl Session {
     /// Whether what has arrived waits for the operator's limit.
     pub fn is_held(&self) -> bool {
         self.held_until != Time::NEVER
+    }
+
+    /// Bytes of memory that its two queues take.
+    pub fn memory(&self) -> usize {
+        self.stream.memory() + self.output.memory()
     }
 
     /// Drops what is buffered.

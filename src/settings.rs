@@ -8,7 +8,7 @@ use crate::time::SEC;
 /// How a KCP session is driven. See `kcp.*` in the README.
 #[derive(Clone, Debug)]
 pub struct KcpSettings {
-    /// Size of the whole IP packet, bytes.
+    /// Size of the whole IP packet at most, bytes: what the path carries of that is found.
     pub mtu: u16,
     /// Bounds of the windows, segments.
     pub sndwnd: u16,
@@ -38,7 +38,7 @@ pub enum Flush {
 impl Default for KcpSettings {
     fn default() -> Self {
         KcpSettings {
-            mtu: 1400,
+            mtu: 1500,
             sndwnd: 32768,
             rcvwnd: 32768,
             nodelay: 1,

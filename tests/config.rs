@@ -47,7 +47,9 @@ type Number = (
 );
 
 const NUMBERS: [Number; 17] = [
-    ("kcp.mtu", 300, 1400, 1500, " (bytes)", |c| c.kcp.mtu.into()),
+    ("kcp.mtu", 300, 1500, 1500, " (bytes), or \"auto\"", |c| {
+        c.kcp.mtu.into()
+    }),
     ("kcp.sndwnd", 16, 32_768, 65535, " (packets)", |c| {
         c.kcp.sndwnd.into()
     }),
@@ -144,9 +146,8 @@ fn every_number_has_its_default_and_its_limits() {
 /// A switch: name, default, where its value goes.
 type Switch = (&'static str, bool, fn(&Config) -> bool);
 
-const SWITCHES: [Switch; 4] = [
+const SWITCHES: [Switch; 3] = [
     ("tcp.nodelay", true, |c| c.tcp.nodelay),
-    ("tcp.keepalive", false, |c| c.tcp.keepalive),
     ("tcp.reuseport", false, |c| c.tcp.reuseport),
     ("udp.reuseport", false, |c| c.udp.reuseport),
 ];
@@ -164,6 +165,24 @@ fn every_switch_has_its_default_and_both_values() {
         }
         let right = format!("{key}: 1 is not a switch; it must be true or false");
         assert_eq!(message(with(key, "1")), right);
+    }
+}
+
+#[test]
+fn keepalive_takes_seconds_or_a_switch() {
+    let key = "tcp.keepalive";
+    assert_eq!(with("//", "0").map(|c| c.tcp.keepalive), Ok(120));
+    for (value, seconds) in [("true", 120), ("false", 0), ("10", 10), ("7200", 7200)] {
+        assert_eq!(with(key, value).map(|c| c.tcp.keepalive), Ok(seconds));
+    }
+    for value in ["9", "0", "7201", "-1", "\"on\""] {
+        let said = message(with(key, value));
+        assert!(said.starts_with("tcp.keepalive: "), "{said}");
+        let right = "it must be 10 to 7200 (seconds)";
+        assert!(
+            said.contains(right) && said.ends_with(", or true or false"),
+            "{said}"
+        );
     }
 }
 
@@ -374,7 +393,7 @@ fn all_that_is_wrong_is_named() {
             "http_listen: \"x\" has no port; it must be host:port",
             "timeout: 5 is out of range; it must be 60 to 86400 (seconds)",
             "timeout: is given twice; keep one of them",
-            "kcp.mtu: 1 is out of range; it must be 300 to 1500 (bytes)",
+            "kcp.mtu: 1 is out of range; it must be 300 to 1500 (bytes), or \"auto\"",
             "kcp.nc: 2 is out of range; it must be 0 to 1",
             "tcp: 1 is not an object; write \"tcp\": {\"nodelay\": ...}",
             "listen: \":1\" needs udp_connect, too, the other end to carry to",
@@ -740,15 +759,15 @@ const BAD_VALUES: [(&str, &str, &str); 79] = [
     ("service-id", "\"s\"", "service-id: unknown key; did you mean service_id?"),
     ("rendezvous", "\"r:1\"", "rendezvous: unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, timeout, linger, keepalive, time_wait, http_listen, user, log, pidfile, loglevel, kcp, tcp, udp, rate"),
     ("rendezvous_server", "\":1\"", "rendezvous_server: \":1\" names no host to connect to; for this machine write \"127.0.0.1:1\""),
-    ("kcp.mtu", "9000", "kcp.mtu: 9000 is out of range; it must be 300 to 1500 (bytes)"),
-    ("kcp.mtu", "\"1400\"", "kcp.mtu: \"1400\" is not a number; it must be 300 to 1500 (bytes), without quotes"),
-    ("kcp.mtu", "null", "kcp.mtu: null is not a number; it must be 300 to 1500 (bytes), or leave the key out"),
-    ("kcp.mtu", "{}", "kcp.mtu: an object is not a number; it must be 300 to 1500 (bytes)"),
-    ("kcp.mtu", "1400.0", "kcp.mtu: 1400.0 is not an integer; it must be 300 to 1500 (bytes)"),
-    ("kcp.mtu", "-1", "kcp.mtu: -1 is out of range; it must be 300 to 1500 (bytes)"),
-    ("kcp.mtu", "4294968696", "kcp.mtu: 4294968696 is out of range; it must be 300 to 1500 (bytes)"),
-    ("kcp.mtu", "99999999999999999999", "kcp.mtu: 1e20 is out of range; it must be 300 to 1500 (bytes)"),
-    ("kcp.mtu", "-1e300", "kcp.mtu: -1e300 is out of range; it must be 300 to 1500 (bytes)"),
+    ("kcp.mtu", "9000", r#"kcp.mtu: 9000 is out of range; it must be 300 to 1500 (bytes), or "auto""#),
+    ("kcp.mtu", "\"1400\"", r#"kcp.mtu: "1400" is not a number; it must be 300 to 1500 (bytes), without quotes, or "auto""#),
+    ("kcp.mtu", "null", r#"kcp.mtu: null is not a number; it must be 300 to 1500 (bytes), or leave the key out, or "auto""#),
+    ("kcp.mtu", "{}", r#"kcp.mtu: an object is not a number; it must be 300 to 1500 (bytes), or "auto""#),
+    ("kcp.mtu", "1400.0", r#"kcp.mtu: 1400.0 is not an integer; it must be 300 to 1500 (bytes), or "auto""#),
+    ("kcp.mtu", "-1", r#"kcp.mtu: -1 is out of range; it must be 300 to 1500 (bytes), or "auto""#),
+    ("kcp.mtu", "4294968696", r#"kcp.mtu: 4294968696 is out of range; it must be 300 to 1500 (bytes), or "auto""#),
+    ("kcp.mtu", "99999999999999999999", r#"kcp.mtu: 1e20 is out of range; it must be 300 to 1500 (bytes), or "auto""#),
+    ("kcp.mtu", "-1e300", r#"kcp.mtu: -1e300 is out of range; it must be 300 to 1500 (bytes), or "auto""#),
     ("loglevel", "\"debug\"", "loglevel: \"debug\" is not a number; it must be 0 to 6 (0 says most, 6 nothing), without quotes"),
     ("rate.up", "\"100M\"", "rate.up: \"100M\" is not a number; it must be 0.1 to 100000 (Mbit/s), without quotes"),
     ("rate.control", "true", "rate.control: true is not text in quotes; it must be \"on\" or \"off\""),

@@ -11,6 +11,9 @@ use std::io::{Read, Write};
 fn the_log_tells_the_story() {
     let mut plan = Plan::to(serve(run_errands));
     plan.server.insert("rate".into(), json!({"up": 50}));
+    for end in [&mut plan.server, &mut plan.peer] {
+        end.insert("loglevel".into(), json!(1));
+    }
     let mut tunnel = plan.start();
     let about = concat!("kcptun ", env!("CARGO_PKG_VERSION"), ", ");
     let method = "sealed with chacha20poly1305_ietf, rate: control on, up";
@@ -36,6 +39,10 @@ fn the_log_tells_the_story() {
     };
     let (here, there) = (ends(tunnel.peer.log()), ends(tunnel.server.log()));
     assert_eq!((here.len(), there.len()), (1, 1), "{here:?} {there:?}");
+    assert!(
+        here[0].contains("DEBUG") && there[0].contains("DEBUG"),
+        "what ends in order is no news: {here:?} {there:?}"
+    );
     let number = |line: &str| {
         line.split(" from ")
             .next()
@@ -54,16 +61,23 @@ fn the_log_tells_the_story() {
     // nothing tells from here when the server knows of it
     std::thread::sleep(std::time::Duration::from_millis(500));
     tunnel.server.signal(libc::SIGTERM);
+    tunnel
+        .server
+        .wait_for_log(" INFO  2 connections have ended in ");
+    tunnel
+        .server
+        .wait_for_log("; not in order 1 (the tunnel is stopping)");
     tunnel.server.wait();
     let why = "while connected: the other end reset it";
     tunnel.peer.wait_for_log(why);
     let last = ends(tunnel.peer.log()).pop().expect("a line");
     assert!(
-        last.contains(&format!(" from {from} ")) && last.ends_with(why),
+        last.contains(" INFO ") && last.contains(&format!(" from {from} ")) && last.ends_with(why),
         "{last}"
     );
     // nothing but the two sessions' ends and what starts and stops
-    let lines = tunnel.peer.log().lines().count();
+    let log = tunnel.peer.log();
+    let lines = log.lines().filter(|line| !line.contains("DEBUG")).count();
     assert!(lines < 12, "{}", tunnel.peer.log());
 }
 

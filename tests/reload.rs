@@ -45,7 +45,7 @@ fn the_service_the_times_and_the_level_change_and_sessions_go_on() {
     plan.server.insert("connect".into(), json!(second));
     plan.server.insert("timeout".into(), json!(90));
     plan.server.insert("rate".into(), json!({"up": 50}));
-    plan.server.insert("tcp".into(), json!({"keepalive": true}));
+    plan.server.insert("tcp".into(), json!({"keepalive": 30}));
     let text = with(&plan.server, "loglevel", json!(1));
     tunnel.server.reload(&text, "loglevel: 1 instead of 2");
     let log = tunnel.server.log();
@@ -53,7 +53,7 @@ fn the_service_the_times_and_the_level_change_and_sessions_go_on() {
         &format!("connect: {second} instead of "),
         "timeout: 90 instead of 600",
         "rate.up: 50 instead of none",
-        "tcp.keepalive: true instead of false",
+        "tcp.keepalive: 30 instead of 120",
     ] {
         assert!(log.contains(line), "{line}: {log}");
     }
@@ -87,7 +87,7 @@ fn what_cannot_change_is_named_and_stays() {
             "WARN  SIGHUP: listen: stays {}, not {listen}: ",
             tunnel.entry
         ),
-        "WARN  SIGHUP: kcp.mtu: stays 1400, not 1200: ".into(),
+        "WARN  SIGHUP: kcp.mtu: stays 1500, not 1200: ".into(),
     ] {
         assert!(log.contains(&line), "{line}: {log}");
     }

@@ -286,7 +286,7 @@ mod tests {
         let new = config(
             r#""udp_bind": ":1", "connect": "b:2", "password": "y", "timeout": 90, "linger": 9, "keepalive": 9,
                "time_wait": 9, "loglevel": 1, "rate": {"up": 2.5, "down": 3}, "method": "aes256gcm",
-               "tcp": {"nodelay": false, "keepalive": true, "sndbuf": 9999, "rcvbuf": 8888}"#,
+               "tcp": {"nodelay": false, "keepalive": 999, "sndbuf": 9999, "rcvbuf": 8888}"#,
         );
         let outcome = config(BASE).changed_to(&new).expect("an outcome");
         assert!(outcome.changes.iter().all(|c| c.refused.is_none()));
@@ -316,7 +316,7 @@ mod tests {
             ),
             (
                 r#""kcp": {"mtu": 1200}"#,
-                "kcp.mtu: stays 1400, not 1200: it takes a restart",
+                "kcp.mtu: stays 1500, not 1200: it takes a restart",
             ),
             (
                 r#""kcp": {"flush": 2}"#,

@@ -141,7 +141,7 @@ fn kcp(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
     let kcp = &config.kcp;
     writeln!(
         f,
-        "packets:   at most {} bytes, headers of IP and UDP included",
+        "packets:   what the path carries, at most {} bytes, headers of IP and UDP included",
         kcp.mtu
     )?;
     writeln!(
@@ -192,16 +192,19 @@ fn sockets(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
         }
     };
     let options = [
-        (tcp.nodelay, "nodelay"),
-        (tcp.keepalive, "keepalive"),
-        (tcp.reuseport, "reuseport"),
+        (tcp.nodelay, "nodelay".into()),
+        (
+            tcp.keepalive > 0,
+            format!("keepalive after {} s", tcp.keepalive),
+        ),
+        (tcp.reuseport, "reuseport".into()),
     ];
-    let mut on: Vec<&str> = options
+    let mut on: Vec<String> = options
         .into_iter()
         .filter_map(|(on, name)| on.then_some(name))
         .collect();
     if on.is_empty() {
-        on.push("no options");
+        on.push("no options".into());
     }
     writeln!(
         f,

@@ -4,7 +4,7 @@
 use super::address::{self, Address, Purpose};
 use super::json::{Value, quoted};
 use super::suggest;
-use super::{Draft, Faults};
+use super::{Draft, Faults, KEEPALIVE};
 use crate::crypto::Method;
 use crate::message::SERVICE_ID_MAX;
 use crate::proxy::Version;
@@ -34,6 +34,8 @@ enum Kind {
     Log,
     Path(Place<Option<PathBuf>>),
     Switch(Place<bool>),
+    /// Seconds, or a switch.
+    Keepalive,
     ProxyProtocol,
     /// Packets.
     Window(fn(&mut Draft, u16)),
@@ -41,6 +43,13 @@ enum Kind {
     /// "on" or "off".
     OnOff(Place<bool>),
     Integer {
+        min: u32,
+        max: u32,
+        unit: &'static str,
+        set: fn(&mut Draft, u32),
+    },
+    /// An integer, or "auto", which stands for the largest.
+    Auto {
         min: u32,
         max: u32,
         unit: &'static str,
@@ -86,9 +95,15 @@ pub static KEYS: &[Key] = &[
     key("psk", Kind::Secret(|d| &mut d.psk)),
     key("password", Kind::Secret(|d| &mut d.password)),
     key("method", Kind::Method),
-    integer("kcp.mtu", 300, 1500, "bytes", |d, n| {
-        d.config.kcp.mtu = n as u16
-    }),
+    key(
+        "kcp.mtu",
+        Kind::Auto {
+            min: 300,
+            max: 1500,
+            unit: "bytes",
+            set: |d, n| d.config.kcp.mtu = n as u16,
+        },
+    ),
     key("kcp.sndwnd", Kind::Window(|d, n| d.config.kcp.sndwnd = n)),
     key("kcp.rcvwnd", Kind::Window(|d, n| d.config.kcp.rcvwnd = n)),
     integer("kcp.nodelay", 0, 2, "", |d, n| {
@@ -105,10 +120,7 @@ pub static KEYS: &[Key] = &[
         d.config.kcp.flush = [Flush::Interval, Flush::AfterSend, Flush::AcksToo][n as usize]
     }),
     key("tcp.nodelay", Kind::Switch(|d| &mut d.config.tcp.nodelay)),
-    key(
-        "tcp.keepalive",
-        Kind::Switch(|d| &mut d.config.tcp.keepalive),
-    ),
+    key("tcp.keepalive", Kind::Keepalive),
     key(
         "tcp.reuseport",
         Kind::Switch(|d| &mut d.config.tcp.reuseport),
@@ -349,6 +361,14 @@ impl Key {
                 set(draft, u16::try_from(n).unwrap_or(most));
             }
             Kind::Loglevel => read_loglevel(draft, &value)?,
+            Kind::Keepalive => {
+                let place = &mut draft.config.tcp.keepalive;
+                *place = match value {
+                    Value::Bool(on) => KEEPALIVE * u32::from(on),
+                    other => integer_of(&other, 10, 7200, "seconds")
+                        .map_err(|error| format!("{error}, or true or false"))?,
+                };
+            }
             Kind::OnOff(place) => {
                 let right = "it must be \"on\" or \"off\"";
                 *place(draft) = match text(&value, right)? {
@@ -363,6 +383,21 @@ impl Key {
                 unit,
                 set,
             } => set(draft, integer_of(&value, *min, *max, unit)?),
+            Kind::Auto { max, set, .. } if matches!(&value, Value::Text(t) if **t == "auto") => {
+                set(draft, *max);
+            }
+            Kind::Auto {
+                min,
+                max,
+                unit,
+                set,
+            } => {
+                let or_auto = |error| format!("{error}, or \"auto\"");
+                set(
+                    draft,
+                    integer_of(&value, *min, *max, unit).map_err(or_auto)?,
+                );
+            }
             Kind::Decimal {
                 min,
                 max,

@@ -102,11 +102,15 @@ pub enum KeySource {
     Password,
 }
 
+/// `tcp.keepalive` where it is true, or not given: seconds.
+pub const KEEPALIVE: u32 = 120;
+
 /// Options of TCP sockets.
 #[derive(Clone, Debug, Default)]
 pub struct TcpOptions {
     pub nodelay: bool,
-    pub keepalive: bool,
+    /// Seconds of silence after which the program is asked whether it lives; 0: never.
+    pub keepalive: u32,
     pub reuseport: bool,
     /// Bytes; 0: the system's.
     pub sndbuf: u32,
@@ -338,7 +342,7 @@ impl Default for Draft {
             kcp: KcpSettings::default(),
             tcp: TcpOptions {
                 nodelay: true,
-                keepalive: false,
+                keepalive: KEEPALIVE,
                 reuseport: false,
                 sndbuf: 0,
                 rcvbuf: 0,

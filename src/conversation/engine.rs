@@ -119,6 +119,11 @@ impl Engine {
         self.kcp.set_wndsize(send, receive);
     }
 
+    /// The size of the largest packet from now on, bytes; what was cut before stays as it is.
+    pub fn set_mtu(&mut self, mtu: usize) {
+        let _ = self.kcp.set_mtu(mtu);
+    }
+
     pub fn mss(&self) -> usize {
         self.kcp.mss()
     }

@@ -28,6 +28,11 @@ impl Heard {
         (self.una, self.wnd) = (una, Some(header.wnd.min(before)));
     }
 
+    /// All before this number have arrived there.
+    pub(super) fn una(&self) -> u32 {
+        self.una
+    }
+
     /// Whether it lacks what was acknowledged: all before `first`. With a closed window it may keep back that it has it.
     pub(super) fn lacks(&self, first: u32) -> bool {
         self.wnd.is_some_and(|wnd| wnd > 0) && ahead(first, self.una) > 0

@@ -27,6 +27,13 @@ use std::cmp::Reverse;
 use std::rc::Rc;
 use window::Window;
 
+/// The largest packet that has acks in it, bytes: what any path carries that has IPv6, nearly.
+const ACKS_MOST: usize = 1200;
+
+/// Plain KCP, which knows no path, begins with so many segments of a session, and doubles them each round trip: what it sends
+/// again it sends all at once, and of many sessions that begin together only the first packets of each such flood would arrive.
+const OPENED: usize = 4;
+
 /// The present in both clocks.
 #[derive(Clone, Copy)]
 pub struct Now {
@@ -69,6 +76,8 @@ pub struct Conversation {
     tap: Rc<RefCell<Tap>>,
     /// Size of the largest KCP packet.
     mtu: usize,
+    /// Some that are not acknowledged may be larger: so large, and all of them before this number.
+    larger: Option<(usize, u32)>,
     driver: Driver,
     order: Order,
     heard: Heard,
@@ -112,6 +121,8 @@ struct Plain {
     interval: u64,
     /// One more than the highest number that was sent.
     sent: u32,
+    /// Segments that KCP is given at most, beside those that were acknowledged: it grows as these do.
+    opened: usize,
 }
 
 impl Conversation {
@@ -146,6 +157,7 @@ impl Conversation {
                 pending: None,
                 interval: u64::from(settings.interval.max(10)) * MS,
                 sent: 0,
+                opened: OPENED,
             })
         };
         Conversation {
@@ -153,6 +165,7 @@ impl Conversation {
             engine,
             tap,
             mtu,
+            larger: None,
             driver,
             order: Order::default(),
             heard: Heard::default(),
@@ -181,9 +194,40 @@ impl Conversation {
         }
     }
 
-    /// Size of the largest packet, bytes.
-    pub fn mtu(&self) -> usize {
-        self.mtu
+    /// New segments are cut for packets of so many bytes from now on.
+    pub fn set_mtu(&mut self, mtu: usize) {
+        if mtu == self.mtu {
+            return;
+        }
+        let longest = self.longest();
+        self.larger = (longest > mtu).then(|| (longest, self.next()));
+        self.mtu = mtu;
+        self.engine.set_mtu(mtu);
+    }
+
+    /// The size of the largest packet that may have to be sent, bytes.
+    pub fn longest(&self) -> usize {
+        match self.larger {
+            Some((size, before)) if ahead(before, self.first()) > 0 => size.max(self.mtu),
+            _ => self.mtu,
+        }
+    }
+
+    /// All that was sent before this number has been acknowledged.
+    pub fn first(&self) -> u32 {
+        match &self.driver {
+            Driver::Paced(paced) => paced.flight.first(),
+            Driver::Plain(_) => self.heard.una(),
+        }
+    }
+
+    /// The number of the next segment.
+    fn next(&self) -> u32 {
+        match &self.driver {
+            Driver::Paced(paced) => paced.flight.next(),
+            // KCP may hold some that it has not sent
+            Driver::Plain(_) => self.heard.una().wrapping_add(self.engine.waiting() as u32),
+        }
     }
 
     pub fn conv(&self) -> u32 {
@@ -201,6 +245,7 @@ impl Conversation {
 
     fn input_plain(&mut self, packet: &mut [u8], path: &mut Path, now: Now) {
         let mut owes = false;
+        let before = self.heard.una();
         for (header, _) in Segments::new(packet).flatten() {
             owes |= matches!(header.cmd, cmd::PUSH | cmd::WASK);
             // KCP may have sent what was not taken from it yet
@@ -215,6 +260,8 @@ impl Conversation {
         let Driver::Plain(plain) = &mut self.driver else {
             return;
         };
+        let arrived = self.heard.una().wrapping_sub(before) as usize;
+        plain.opened = (plain.opened + arrived).min(plain.window);
         if owes && plain.flush == Flush::AcksToo {
             self.engine.flush();
         } else if owes {
@@ -316,6 +363,7 @@ impl Conversation {
         };
         let window = plain
             .window
+            .min(plain.opened)
             .min(self.engine.remote_window().max(1) as usize);
         let mut fed = false;
         while !stream.is_empty() && self.engine.waiting() < window {
@@ -549,7 +597,7 @@ impl Conversation {
 
     fn build_urgent(&mut self, source: Source, path: &mut Path, now: Now, packet: &mut Packet) {
         let Source { stream, spares, .. } = source;
-        let mss = self.engine.mss();
+        let (mss, mtu, longest) = (self.engine.mss(), self.mtu, self.longest());
         let Driver::Paced(paced) = &mut self.driver else {
             return;
         };
@@ -576,13 +624,18 @@ impl Conversation {
             paced.protect(sn, path, now.time);
         }
         // before the acks, which would leave no room for a whole segment
+        packet.allow(longest);
         if let Some(sn) = paced.probe.take() {
             let known = paced.flight.data(sn).is_some();
             if known && !paced.write(sn, self.conv, Why::Needed, path, now, packet) {
                 paced.probe = Some(sn);
             }
         }
+        // an ack that does not arrive is missed by nobody here: what a path may not carry any more has none
+        packet.most = packet.len.max(mtu.min(ACKS_MOST));
         paced.write_control(self.conv, stream.len(), path, now, packet);
+        packet.most = packet.len.max(mtu);
+        packet.allow(longest);
         paced.write_copies(self.conv, path, now, packet);
         if new.is_some() && path.loss() >= LOSSY {
             paced.write_along(self.conv, path, now, packet);
@@ -595,10 +648,12 @@ impl Conversation {
             spares,
             more,
         } = source;
+        let longest = self.longest();
         let Driver::Paced(paced) = &mut self.driver else {
             return;
         };
         if let Some(sn) = paced.flight.take_lost() {
+            packet.allow(longest);
             paced.write(sn, self.conv, Why::Needed, path, now, packet);
             paced.protect_again(sn, stream.is_empty() && !more, path, now.time);
             return;
@@ -636,6 +691,15 @@ impl Conversation {
         }
         paced.note_window();
         Some(paced.flight.add(data))
+    }
+}
+
+impl Packet<'_> {
+    /// What goes into it first may be so large: a segment that cannot be made smaller.
+    fn allow(&mut self, longest: usize) {
+        if self.len == 0 {
+            self.most = self.most.max(longest);
+        }
     }
 }
 

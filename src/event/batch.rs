@@ -6,7 +6,7 @@
 
 use super::socket::canonical;
 use crate::time::{SEC, Time};
-use crate::tunnel::Train;
+use crate::tunnel::{Fit, Train};
 use mio::net::UdpSocket;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use socket2::{SockRef, Socket};
@@ -125,6 +125,20 @@ impl Batch {
 
     /// Sends `bytes`, which are the train's last ones.
     pub fn send(&mut self, now: Time, train: &Train, bytes: &[u8]) -> Sent {
+        if train.fit != Fit::Long {
+            return self.send_whole(now, train, bytes);
+        }
+        // an option of the socket, and rarely needed; where it cannot be set they leave whole, and may be refused
+        let socket = SockRef::from(&self.socket);
+        let set = |value: Fragments| fragments(&socket, self.local.is_ipv6(), value);
+        let _ = set(Fragments::Allowed);
+        let sent = self.send_whole(now, train, bytes);
+        let socket = SockRef::from(&self.socket);
+        let _ = fragments(&socket, self.local.is_ipv6(), Fragments::Forbidden);
+        sent
+    }
+
+    fn send_whole(&mut self, now: Time, train: &Train, bytes: &[u8]) -> Sent {
         let mut refused = false;
         if bytes.len() > train.segment && self.takes_trains(train.addr, now) {
             match self.call(train, bytes) {
@@ -278,27 +292,55 @@ fn take_refusals(_: &Socket) -> Vec<SocketAddr> {
     Vec::new()
 }
 
-/// Takes back what `quinn_udp` sets for QUIC and has a cost here: it looks for the path's largest datagram itself, with
-/// fragmentation forbidden, and wants to know when each has arrived.
+/// Takes back what `quinn_udp` sets for QUIC and has a cost here: it wants to know when each datagram has arrived.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn plain(socket: &Socket) -> io::Result<()> {
-    let v6 = socket.local_addr()?.is_ipv6();
-    let off = [
+    super::system::set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0)?;
+    forbid_fragments(socket)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn plain(_: &Socket) -> io::Result<()> {
+    Ok(())
+}
+
+/// From now on datagrams of this socket, which is bound, arrive whole or not at all, where the system can have it so.
+pub fn forbid_fragments(socket: &Socket) -> io::Result<()> {
+    fragments(socket, socket.local_addr()?.is_ipv6(), Fragments::Forbidden)
+}
+
+/// Whether IP may cut datagrams up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fragments {
+    /// Nowhere: a datagram that is longer than the path carries is lost, which is how its size is found. The system's own
+    /// idea of that, which anybody can change by an ICMP message, does not count (IP_PMTUDISC_PROBE).
+    Forbidden,
+    /// Here, and with IPv4 by any router. With IPv6 only here, and so into pieces that every path carries.
+    Allowed,
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn fragments(socket: &Socket, v6: bool, fragments: Fragments) -> io::Result<()> {
+    use libc::{IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_PMTUDISC_PROBE, IPPROTO_IP, IPPROTO_IPV6};
+    use libc::{IPV6_DONTFRAG, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_PROBE};
+    let forbidden = fragments == Fragments::Forbidden;
+    let [v4_mode, v6_mode] = match forbidden {
+        true => [IP_PMTUDISC_PROBE, IPV6_PMTUDISC_PROBE],
+        false => [IP_PMTUDISC_DONT, IPV6_PMTUDISC_DONT],
+    };
+    let options = [
+        (IPPROTO_IP, IP_MTU_DISCOVER, v4_mode),
+        (IPPROTO_IPV6, IPV6_MTU_DISCOVER, v6_mode),
+        (IPPROTO_IPV6, IPV6_DONTFRAG, forbidden.into()),
+        // 0 is no limit
         (
-            libc::IPPROTO_IP,
-            libc::IP_MTU_DISCOVER,
-            libc::IP_PMTUDISC_WANT,
+            IPPROTO_IPV6,
+            libc::IPV6_MTU,
+            if forbidden { 0 } else { 1280 },
         ),
-        (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0),
-        (
-            libc::IPPROTO_IPV6,
-            libc::IPV6_MTU_DISCOVER,
-            libc::IPV6_PMTUDISC_WANT,
-        ),
-        (libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 0),
     ];
-    for (level, option, value) in off {
-        if v6 || level != libc::IPPROTO_IPV6 {
+    for (level, option, value) in options {
+        if v6 || level != IPPROTO_IPV6 {
             super::system::set_option(socket, level, option, value)?;
         }
     }
@@ -306,7 +348,7 @@ fn plain(socket: &Socket) -> io::Result<()> {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn plain(_: &Socket) -> io::Result<()> {
+fn fragments(_: &Socket, _: bool, _: Fragments) -> io::Result<()> {
     Ok(())
 }
 
@@ -315,6 +357,7 @@ mod tests {
     use super::*;
     use crate::event::socket;
     use socket2::{Protocol, Type};
+    use std::io::Write;
     use std::net::UdpSocket as StdUdpSocket;
     use std::time::Duration;
 
@@ -337,6 +380,11 @@ mod tests {
         (socket, at)
     }
 
+    /// Says that something was not tried, past the capture of the test's output.
+    fn skipped(why: &str) {
+        let _ = writeln!(io::stderr(), "skipped: {why}");
+    }
+
     /// Datagrams of these lengths, each with its own content, one behind the other.
     fn datagrams(lengths: &[usize]) -> Vec<u8> {
         let each = lengths.iter().enumerate();
@@ -349,6 +397,7 @@ mod tests {
             local: None,
             len,
             segment,
+            fit: Fit::Fits,
         }
     }
 
@@ -476,17 +525,17 @@ mod tests {
             ("[::]:0", "::1", "[::1]:0"),
         ] {
             let Ok(mut here) = bound(everywhere) else {
-                println!("skipped: this machine has no IPv6");
+                skipped("this machine has no IPv6");
                 continue;
             };
             let Ok(there) = StdUdpSocket::bind(asks) else {
-                println!("skipped: this machine has no {asks}");
+                skipped(&format!("this machine has no {asks}"));
                 continue;
             };
             let asked: IpAddr = asked.parse().expect("address");
             let to = SocketAddr::new(asked, here.local().port());
             if there.send_to(b"?", to).is_err() {
-                println!("skipped: this machine is not {asked}");
+                skipped(&format!("this machine is not {asked}"));
                 continue;
             }
             let (from, local, _) = take(&mut here, 1).remove(0);
@@ -508,6 +557,7 @@ mod tests {
     fn an_address_that_this_machine_has_lost_is_not_insisted_on() {
         for (everywhere, gone) in [("0.0.0.0:0", "192.0.2.7"), ("[::]:0", "192.0.2.7")] {
             let Ok(mut here) = bound(everywhere) else {
+                skipped("this machine has no IPv6");
                 continue;
             };
             let (there, to) = other("127.0.0.1:0");

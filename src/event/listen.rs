@@ -10,13 +10,17 @@ use crate::time::{MS, Time};
 use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
-use socket2::{Protocol, SockRef, Socket, Type};
+use socket2::{Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Connections that wait in the kernel until they are accepted; the system's own limit (net.core.somaxconn) cuts it.
 const BACKLOG: i32 = 4096;
+/// A program that was silent for `tcp.keepalive` is asked so often, at this distance, and then taken for gone.
+const PROBES: u32 = 4;
+const PROBE_PAUSE: Duration = Duration::from_secs(15);
 /// How long a listener rests, in microseconds, after an error that would otherwise repeat at once.
 const REST: u64 = 100 * MS;
 /// The most errors, or connections turned away, on the way to one that is accepted.
@@ -148,7 +152,15 @@ impl Listener {
 /// Sets the options of a TCP socket before it listens or connects. The inner error is a warning on its buffers.
 pub fn configure(socket: &Socket, options: &TcpOptions) -> io::Result<Result<(), String>> {
     socket.set_tcp_nodelay(options.nodelay)?;
-    socket.set_keepalive(options.keepalive)?;
+    socket.set_keepalive(options.keepalive > 0)?;
+    if options.keepalive > 0 {
+        // TCP_USER_TIMEOUT has no part in it: it also ends connections whose reader has only paused
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(options.keepalive.into()))
+            .with_interval(PROBE_PAUSE)
+            .with_retries(PROBES);
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
     let buffers = Buffers {
         send: options.sndbuf as usize,
         receive: options.rcvbuf as usize,
@@ -175,7 +187,7 @@ mod tests {
     fn accepted_connections_have_the_options() {
         let options = TcpOptions {
             nodelay: true,
-            keepalive: true,
+            keepalive: 77,
             rcvbuf: 50_000,
             ..TcpOptions::default()
         };
@@ -185,6 +197,15 @@ mod tests {
         let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().expect("option"));
         assert!(socket.keepalive().expect("option"));
+        let time = socket.tcp_keepalive_time().expect("option");
+        let interval = socket.tcp_keepalive_interval().expect("option");
+        assert_eq!(
+            (
+                time,
+                interval * socket.tcp_keepalive_retries().expect("option")
+            ),
+            (Duration::from_secs(77), Duration::from_secs(60))
+        );
         assert_eq!(socket.recv_buffer_size().expect("option"), 100_000);
     }
 

@@ -123,6 +123,8 @@ const TCP_BUDGET: usize = 1024 * 1024;
 const BLOCKED_PAUSE: u64 = 10 * MS;
 /// The longest sleep before a deadline is looked at again: the poll's own limit is 24 days.
 const LONGEST_SLEEP: u64 = 3600 * SEC;
+/// So many sessions take memory that is worth giving back when most of them are gone.
+const CROWD: usize = 1000;
 /// How long the last datagrams may take after the tunnel was shut down.
 const FAREWELL: u64 = 300 * MS;
 
@@ -181,6 +183,8 @@ struct Loop {
     unfinished: bool,
     refused: Throttle,
     notify: Notify,
+    /// The most sessions since memory was last given back.
+    crowd: usize,
 }
 
 impl Loop {
@@ -254,6 +258,7 @@ impl Loop {
             unfinished: true,
             refused: Throttle::default(),
             notify: Notify::from_environment(),
+            crowd: 0,
             poll,
         };
         match peer {
@@ -299,9 +304,21 @@ impl Loop {
         let more = self.udp.send(&mut self.tunnel, now, self.poll.registry());
 
         self.settle(now);
+        self.shrink_after_crowd();
         self.unfinished = more || self.udp.is_readable() || self.connections.has_work();
         self.show(began, now);
         Ok(true)
+    }
+
+    /// Gives back the memory of thousands of sessions once they are gone.
+    fn shrink_after_crowd(&mut self) {
+        let sessions = self.tunnel.sessions();
+        self.crowd = self.crowd.max(sessions);
+        if self.crowd >= CROWD && sessions < self.crowd / 8 {
+            self.crowd = sessions;
+            self.tunnel.shrink();
+            system::give_memory_back();
+        }
     }
 
     /// Answers who asks over HTTP, and notes how long the turn that `began` then has taken.

@@ -1,6 +1,7 @@
 //! `kcptun ping`: the sockets, the clock and the signals for what `crate::ping` decides. It has a UDP socket of its own, so
 //! that a daemon with the same configuration may run meanwhile.
 
+use super::batch;
 use super::report::{RunError, reason};
 use super::resolve::resolve;
 use super::signal::{Signal, Signals};
@@ -36,6 +37,8 @@ pub struct Options {
     /// TCP ports by which the host shows that it lives.
     pub tcp_ports: Vec<u16>,
     pub seal: Option<(crate::crypto::Method, crate::crypto::Key)>,
+    /// The size of IP packets that the configuration allows, bytes.
+    pub mtu: u16,
     /// None: until SIGINT or SIGTERM.
     pub count: Option<u64>,
     pub interval: Duration,
@@ -57,6 +60,7 @@ impl Options {
             from: bind.map(|bind| bind.ip()).filter(|ip| !ip.is_unspecified()),
             tcp_ports: [address.port].into_iter().chain(USUAL_PORTS).collect(),
             seal: seal.map(|seal| (seal.method, seal.key.clone())),
+            mtu: config.kcp.mtu,
             count,
             interval,
         })
@@ -76,6 +80,7 @@ pub fn run(options: Options, out: &mut dyn Write) -> Result<bool, RunError> {
         interval: options.interval.as_micros() as u64,
         first: rand::random(),
         seed: rand::random(),
+        mtu: usize::from(options.mtu),
     };
     let no_poll = |e: io::Error| RunError::new(format!("cannot wait for answers: {}", reason(&e)));
     let poll = Poll::new().map_err(no_poll)?;
@@ -121,6 +126,8 @@ fn connect(
         let bound = || {
             let socket = socket::new(local, Type::DGRAM, Protocol::UDP)?;
             socket.bind(&local.into())?;
+            // without it large packets would arrive in pieces
+            batch::forbid_fragments(&socket)?;
             Ok(socket)
         };
         let socket = match bound() {
@@ -230,6 +237,8 @@ impl Pinging {
                 sent = self.socket.send(&buf[..len]);
             }
             match sent {
+                // one that asks whether its size is possible
+                Err(e) if e.raw_os_error() == Some(libc::EMSGSIZE) => {}
                 // without room it is lost, as on the path
                 Err(e) if e.kind() != ErrorKind::WouldBlock => self.ping.on_fault(now, fault(&e)),
                 _ => {}

@@ -72,6 +72,16 @@ pub fn set_option(
     })
 }
 
+/// Gives memory that was freed back to the system, where the allocator keeps it otherwise.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn give_memory_back() {
+    // SAFETY: the call takes no pointers, and changes nothing but what is free.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn give_memory_back() {}
+
 /// A user and group to run as.
 #[derive(Debug, PartialEq, Eq)]
 struct Identity {

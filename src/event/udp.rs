@@ -9,7 +9,7 @@ use super::report::{Throttle, reason};
 use super::socket::{self, Buffers, canonical};
 use crate::config::UdpOptions;
 use crate::time::Time;
-use crate::tunnel::{Train, Tunnel};
+use crate::tunnel::{Fit, Train, Tunnel};
 use log::{debug, warn};
 use mio::{Interest, Registry, Token, event::Event};
 use socket2::{Protocol, Type};
@@ -32,6 +32,8 @@ pub struct Udp {
     unsent: Option<(Train, usize)>,
     /// It has no room still.
     blocked: bool,
+    /// Datagrams for this address were longer than the system sends.
+    too_long: Option<SocketAddr>,
     /// An error has told that there may be another network.
     trouble: bool,
     out: Box<[u8]>,
@@ -60,6 +62,7 @@ impl Udp {
             readable: true,
             unsent: None,
             blocked: false,
+            too_long: None,
             trouble: false,
             out: vec![0; TRAIN].into(),
             receive_failed: Throttle::default(),
@@ -156,6 +159,9 @@ impl Udp {
             };
             count += train.len.div_ceil(train.segment.max(1)).max(1);
             self.send_train(now, train, before);
+            if let Some(addr) = self.too_long.take() {
+                tunnel.on_too_long(addr, now);
+            }
             if self.blocked {
                 // To register anew reports room that came since: none is missed.
                 self.watch(registry, Interest::READABLE | Interest::WRITABLE);
@@ -169,7 +175,11 @@ impl Udp {
     fn send_train(&mut self, now: Time, train: Train, before: usize) {
         let bytes = &self.out[before..train.len];
         let sent = self.batch.send(now, &train, bytes);
-        if let Some(e) = sent.error {
+        let too_long = |e: &io::Error| e.raw_os_error() == Some(libc::EMSGSIZE);
+        if sent.error.as_ref().is_some_and(too_long) && train.fit != Fit::Long {
+            // smaller ones follow, and the log tells when it is known how small
+            self.too_long = Some(train.addr).filter(|_| train.fit == Fit::Fits);
+        } else if let Some(e) = sent.error {
             self.trouble |= tells_of_the_network(&e);
             let to = train.addr;
             let why = reason(&e);
@@ -248,6 +258,7 @@ mod tests {
             local: None,
             len: 300,
             segment: 100,
+            fit: Fit::Fits,
         };
         let poll = Poll::new().expect("poll");
         udp.register(poll.registry(), Token(0)).expect("register");
@@ -279,6 +290,7 @@ mod tests {
                 local: None,
                 len: 30,
                 segment: 10,
+                fit: Fit::Fits,
             };
             udp.send_train(Time::ZERO, train, 0);
             assert!(!udp.is_blocked() && udp.unsent.is_none());

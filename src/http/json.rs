@@ -102,6 +102,7 @@ fn path(path: &PathStats) -> Value {
         "loss_received": path.loss[1],
         "in_flight": path.in_flight,
         "sessions": path.sessions,
+        "mtu": path.mtu,
         "silence": path.heard_before.map(seconds),
     })
 }

@@ -267,7 +267,7 @@ fn paths(text: &mut Text, view: &View) {
         left_out,
     );
     type Value = fn(&crate::tunnel::stats::PathStats) -> Option<f64>;
-    let per_path: [(&str, &str, &str, Value); 7] = [
+    let per_path: [(&str, &str, &str, Value); 8] = [
         (
             "path_rate_bytes_per_second",
             "bytes_per_second",
@@ -297,6 +297,12 @@ fn paths(text: &mut Text, view: &View) {
             "bytes",
             "Bytes that were sent and are neither acknowledged nor given up.",
             |p| Some(p.in_flight as f64),
+        ),
+        (
+            "path_mtu_bytes",
+            "bytes",
+            "Size of the largest IP packets that are sent there.",
+            |p| Some(p.mtu as f64),
         ),
         ("path_sessions", "", "Sessions on the path.", |p| {
             Some(p.sessions as f64)

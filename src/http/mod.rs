@@ -10,7 +10,7 @@ mod json;
 pub mod limit;
 pub mod metrics;
 pub mod monitor;
-mod number;
+pub mod number;
 pub mod request;
 pub mod respond;
 mod text;

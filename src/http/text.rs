@@ -69,13 +69,13 @@ fn traffic(text: &mut String, view: &View) -> std::fmt::Result {
 fn paths(text: &mut String, view: &View) -> std::fmt::Result {
     writeln!(
         text,
-        "\n{:<28}{:>13}{:>9}{:>9}{:>9}{:>9}{:>11}{:>9}",
-        "path", "rate", "base", "RTT", "loss to", "from", "in flight", "sessions"
+        "\n{:<28}{:>13}{:>9}{:>9}{:>9}{:>9}{:>11}{:>6}{:>9}",
+        "path", "rate", "base", "RTT", "loss to", "from", "in flight", "MTU", "sessions"
     )?;
     for p in view.snapshot.paths.iter().take(PATHS) {
         writeln!(
             text,
-            "{:<28}{:>13}{:>9}{:>9}{:>9}{:>9}{:>11}{:>9}",
+            "{:<28}{:>13}{:>9}{:>9}{:>9}{:>9}{:>11}{:>6}{:>9}",
             p.addr.to_string(),
             p.rate.map_or("-".into(), rate),
             millis(p.base_rtt),
@@ -83,6 +83,7 @@ fn paths(text: &mut String, view: &View) -> std::fmt::Result {
             percent(p.loss[0]),
             percent(p.loss[1]),
             bytes(p.in_flight),
+            p.mtu,
             p.sessions
         )?;
     }

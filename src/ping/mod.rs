@@ -10,14 +10,16 @@ pub use verdict::{Fault, Verdict};
 
 use crate::crypto::{Key, Method, Rejected, Sealing};
 use crate::message::{CONTROL_LEN, Control, PADDING_MOST};
+use crate::path::headers;
+use crate::pmtu::{Probe, Search};
 use crate::time::{MS, SEC, Time};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-/// Bytes that the longest datagram of `transmit` takes: a padded ping with the seal of any method.
-pub const DATAGRAM: usize = CONTROL_LEN + PADDING_MOST + 40;
+/// Bytes that the longest datagram of `transmit` takes: a ping that asks for the size of packets.
+pub const DATAGRAM: usize = 1500;
 /// A ping without an answer for so long is said to have none; one that comes later still counts.
 const PATIENCE: u64 = SEC;
 /// An answer that takes longer is not waited for.
@@ -28,6 +30,8 @@ const OTHER_WAYS_AT: [u64; 3] = [SEC, 2 * SEC, 6 * SEC];
 const JUDGED_AT: u64 = 4 * SEC;
 /// After the last ping, answers are waited for so long.
 const LAST_WAIT: u64 = 2 * SEC;
+/// How large packets may be is looked for no longer than this, after the first answer.
+const SIZE_WAIT: u64 = 6 * SEC;
 /// Datagrams of ours that are known when they come back.
 const OWN: usize = 32;
 
@@ -47,6 +51,8 @@ pub struct Settings {
     pub first: u32,
     /// For the padding.
     pub seed: u64,
+    /// The size of IP packets that the configuration allows, bytes.
+    pub mtu: usize,
 }
 
 /// A manner of sealing, ours or another one that is tried.
@@ -100,6 +106,12 @@ pub struct Ping {
     asked_host: bool,
     signs: Signs,
     trips: Trips,
+    /// When the first came.
+    answered_at: Time,
+    /// How large packets may be on the way there, which is looked for once there was an answer.
+    search: Search,
+    probes: VecDeque<Probe>,
+    tokens: u32,
     own: VecDeque<Vec<u8>>,
     lines: VecDeque<String>,
     /// Something odd was told since the last ping left.
@@ -145,6 +157,11 @@ impl Ping {
                     "pings to the rendezvous server {place}, {seal}; whether the other end is registered there they do not tell"
                 ),
             }]),
+            answered_at: now,
+            search: Search::new(settings.mtu),
+            probes: VecDeque::new(),
+            // far from the timestamps of pings
+            tokens: settings.first.wrapping_add(1 << 31),
             settings,
             ways,
             began: now,
@@ -181,8 +198,27 @@ impl Ping {
             self.tried += 1;
             self.queue.extend(1..self.ways.len());
         }
-        let way = self.queue.pop_front()?;
-        Some(self.close(way, buf))
+        if let Some(way) = self.queue.pop_front() {
+            return Some(self.close(way, buf));
+        }
+        if self.probes.is_empty() && self.size_at().is_some_and(|at| at <= now) {
+            let mean = self.trips.sum as u64 / self.trips.count.max(1);
+            let tokens = &mut self.tokens;
+            let probes = self.search.ask(mean, now, || {
+                *tokens = tokens.wrapping_add(1);
+                *tokens
+            });
+            self.probes.extend(probes);
+        }
+        let probe = self.probes.pop_front()?;
+        Some(self.close_probe(probe, buf))
+    }
+
+    /// When the size of packets is to be asked for.
+    fn size_at(&self) -> Option<Time> {
+        let asks = self.trips.count > 0 && self.stopped.is_none() && !self.search.is_at_rest();
+        asks.then(|| self.search.due())
+            .filter(|at| *at < Time::NEVER)
     }
 
     /// Whether it is time to see if the host answers anything at all; true once.
@@ -216,6 +252,9 @@ impl Ping {
             };
             let sealed = self.ways[way].sealing.is_some();
             match Control::read(packet) {
+                Some(Control::Pong(ts)) if way == 0 && self.search.on_answer(ts, now) => {
+                    return self.signs.fault = None;
+                }
                 Some(Control::Pong(ts)) if self.is_ours(ts) => return self.on_pong(now, way, ts),
                 // the other end asks, too, whether this one is there
                 Some(Control::Ping(_)) if way == 0 => return self.signs.heard = true,
@@ -278,6 +317,7 @@ impl Ping {
             self.other_ways_at(),
             asks,
             judged,
+            self.size_at(),
             self.ends_at(),
         ];
         all.into_iter().flatten().min().unwrap_or(Time::NEVER)
@@ -319,6 +359,7 @@ impl Ping {
         )];
         if answered > 0 {
             lines.push(self.trips.line());
+            lines.extend(self.size_line());
             // it answers no more
             let fault = self.signs.fault.clone().map(Verdict::Fault);
             lines.extend(fault.iter().flat_map(|fault| fault.lines(&self.settings)));
@@ -375,14 +416,17 @@ impl Ping {
         if self.has_more() {
             return None;
         }
+        let size = self
+            .size_at()
+            .map_or(Time::ZERO, |_| self.answered_at.after(SIZE_WAIT));
         let Some(last) = self.waiting.back() else {
-            return Some(Time::ZERO);
+            return Some(size);
         };
         let wait = LAST_WAIT.max(2 * self.trips.most);
         let end = last.sent_at.after(wait);
         Some(match self.is_silent() {
             true => end.max(self.began.after(JUDGED_AT)),
-            false => end,
+            false => end.max(size),
         })
     }
 
@@ -409,6 +453,9 @@ impl Ping {
             return;
         };
         self.missed -= u64::from(waiting.missed);
+        if self.trips.count == 0 {
+            self.answered_at = now;
+        }
         let trip = now.since(waiting.sent_at);
         self.signs.fault = None;
         self.trips.record(trip);
@@ -418,6 +465,29 @@ impl Ping {
             "seq={seq} time={} loss={loss} %",
             millis(trip as f64)
         ));
+    }
+
+    /// What is known of the size of packets.
+    fn size_line(&self) -> Option<String> {
+        let (size, most) = (self.search.size(), self.settings.mtu);
+        let told = match size < most {
+            true => format!("packets: up to {size} bytes arrive there; kcp.mtu allows {most}"),
+            false => format!("packets: up to {size} bytes arrive there"),
+        };
+        self.search.has_found().then_some(told)
+    }
+
+    fn close_probe(&mut self, probe: Probe, buf: &mut [u8]) -> usize {
+        let sealing = &mut self.ways[0].sealing;
+        let overhead = sealing.as_ref().map_or(0, Sealing::overhead);
+        let around = headers(&self.settings.at) + overhead;
+        let len = probe.size.saturating_sub(around).max(CONTROL_LEN);
+        buf[..len].fill(0);
+        buf[..CONTROL_LEN].copy_from_slice(&Control::Ping(probe.token).to_wire());
+        match sealing {
+            Some(sealing) => sealing.seal(buf, len),
+            None => len,
+        }
     }
 
     fn close(&mut self, way: usize, buf: &mut [u8]) -> usize {

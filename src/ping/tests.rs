@@ -10,6 +10,7 @@ fn settings(seal: Option<(Method, Key)>, count: Option<u64>) -> Settings {
         interval: SEC,
         first: u32::MAX - 1,
         seed: 1,
+        mtu: 1500,
     }
 }
 
@@ -94,16 +95,50 @@ fn round_trips_are_told_and_summed_up() {
     let expected = [
         "--- example.org:7: 3 sent, 3 answered, 0 % lost, 2.0 s",
         "round trip: least 20.0 ms, mean 20.0 ms, most 20.0 ms, deviation 0.00 ms",
+        "packets: up to 1500 bytes arrive there",
     ];
     assert_eq!(ping.summary(now), expected);
+}
+
+#[test]
+fn how_large_packets_may_be_is_told() {
+    for (count, carries) in [(1, 1300), (9, 1300), (1, 600)] {
+        let key = Key::generate();
+        let mut there = Some(Sealing::new(METHOD, &key));
+        let settings = settings(Some((METHOD, key)), Some(count));
+        let (ping, _, now) = run(settings, 60, &mut |datagram| {
+            let fits = datagram.len() + 28 <= carries;
+            fits.then(|| answer(&mut there, datagram))?
+        });
+        let said = ping.summary(now).pop().expect("a line");
+        let size = said.split(' ').nth(3).and_then(|size| size.parse().ok());
+        let size: usize = size.unwrap_or_else(|| panic!("{said}"));
+        assert!(size <= carries && size + 8 > carries, "{said}");
+        assert!(
+            said.ends_with("arrive there; kcp.mtu allows 1500"),
+            "{said}"
+        );
+        assert!(now <= Time::ZERO.after((count + 6) * SEC), "{now:?}");
+    }
+    // pings alone do not say it
+    let (ping, ..) = run(settings(None, Some(2)), 60, &mut |datagram| {
+        (datagram.len() < 100).then(|| answer(&mut None, datagram))?
+    });
+    let summary = ping.summary(Time::ZERO.after(9 * SEC));
+    assert!(
+        summary[0].contains("2 sent, 2 answered, 0 % lost"),
+        "{summary:?}"
+    );
+    assert_eq!(summary.len(), 2, "{summary:?}");
 }
 
 #[test]
 fn what_is_lost_is_counted_and_what_is_late_is_not() {
     let mut count = 0;
     let (ping, lines, now) = run(settings(None, Some(4)), 60, &mut |datagram| {
-        count += 1;
-        (count != 2).then(|| answer(&mut None, datagram))?
+        let small = datagram.len() < 100;
+        count += u32::from(small);
+        (!small || count != 2).then(|| answer(&mut None, datagram))?
     });
     assert_eq!(lines[2], "seq=2 no answer within 1 s, loss=50 %");
     assert_eq!(lines[3], "seq=3 time=20.0 ms loss=33 %");
@@ -130,7 +165,8 @@ fn what_is_lost_is_counted_and_what_is_late_is_not() {
             "seq=1 time=1500 ms loss=0 %"
         ]
     );
-    assert!(ping.is_over(late));
+    // it asks for the size of packets for a while
+    assert!(!ping.is_over(late) && ping.is_over(late.after(SIZE_WAIT)));
 }
 
 #[test]
@@ -219,8 +255,9 @@ fn a_host_that_lives_is_no_dead_one() {
 fn an_end_that_answers_no_more_is_explained() {
     let mut times = 0;
     let mut other = |datagram: &[u8]| {
-        times += 1;
-        answer(&mut None, datagram).filter(|_| times < 3)
+        let small = datagram.len() < 100;
+        times += u32::from(small);
+        answer(&mut None, datagram).filter(|_| small && times < 3)
     };
     let (mut ping, _, now) = run(settings(None, Some(9)), 3, &mut other);
     assert_eq!(ping.summary(now).len(), 2, "it is only silent");

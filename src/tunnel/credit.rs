@@ -24,6 +24,8 @@ pub(super) struct Credit {
     sent: u64,
     /// What had been sent when the last proof came, since the one before it.
     carried: u64,
+    /// The last proof that came for a transfer is good until then.
+    earned_until: Time,
     proven_at: Time,
     asked_at: Time,
     /// Questions since the last proof, and what had been sent at the latest.
@@ -39,6 +41,11 @@ impl Credit {
     /// Nothing more may be sent before the next proof.
     pub(super) fn is_spent(&self) -> bool {
         self.sent >= LEAST.max(GROWTH * self.carried)
+    }
+
+    /// Whether a proof has come lately for as much as is worth a question: a transfer's, and not that of a few packets.
+    pub(super) fn is_earned(&self, now: Time) -> bool {
+        self.earned_until > now
     }
 
     /// Whether a proof is to be asked for; then it counts as asked for. `rtt`: of the path, microseconds.
@@ -70,7 +77,13 @@ impl Credit {
     /// The address was proven. True if something may have waited for that.
     pub(super) fn renew(&mut self, now: Time) -> bool {
         let spent = self.is_spent();
+        let earns = self.sent >= ASK_FROM;
         *self = Credit {
+            earned_until: if earns {
+                now.after(PAUSE)
+            } else {
+                self.earned_until
+            },
             carried: self.sent,
             proven_at: now,
             ..Credit::default()

@@ -23,9 +23,6 @@ const RESET_AGAIN: [u64; 7] = [
 /// When it is said again that this end stops, likewise.
 const PARTING_AGAIN: [u64; 2] = [60 * MS, 120 * MS];
 
-/// Lines at `info` about sessions that others have ended, a second: they can do so as often as they like, and each is a story.
-const BREAKS_A_SECOND: u32 = 10;
-
 impl Tunnel {
     pub(super) fn close(&mut self, id: u32, abort: bool) {
         let entry = &mut self.sessions[id as usize];
@@ -45,16 +42,10 @@ impl Tunnel {
             return;
         }
         let session = &mut entry.session;
-        let news = match cause {
-            Cause::Broken | Cause::Restarted | Cause::NoDial | Cause::ResetByPeer => {
-                self.breaks.admit(BREAKS_A_SECOND, now)
-            }
-            _ => true,
-        };
-        let level = if news {
-            log::Level::Info
-        } else {
-            log::Level::Debug
+        let bytes = (session.bytes_in, session.bytes_out);
+        let level = match self.summary.note(Some(cause), bytes, now) {
+            true => log::Level::Info,
+            false => log::Level::Debug,
         };
         self.counters.ended[cause as usize] += 1;
         let how = format_args!("{}: {}", session.state.when(), cause.text());
@@ -83,6 +74,7 @@ impl Tunnel {
             self.abort(id, Cause::Shutdown, now);
         }
         self.part(0, now);
+        self.sum_up(true, now);
     }
 
     /// Tells those who have come here lately, with sessions or without, that this end stops; for the `told`th time.
@@ -99,6 +91,7 @@ impl Tunnel {
         self.control.extend(all.into_iter().map(|addr| Answer {
             addr,
             asked: None,
+            probe: false,
             packet: Control::Reset(0).to_wire().to_vec(),
         }));
     }
@@ -127,6 +120,7 @@ impl Tunnel {
             self.control.push_back(Answer {
                 addr,
                 asked: None,
+                probe: false,
                 packet: Control::Reset(conv).to_wire().to_vec(),
             });
         }
@@ -150,7 +144,9 @@ impl Tunnel {
         let entry = &self.sessions[id as usize];
         let session = &entry.session;
         let how = format_args!("in order");
-        session.log_end(log::Level::Info, entry.addr, how, now);
+        session.log_end(log::Level::Debug, entry.addr, how, now);
+        let bytes = (session.bytes_in, session.bytes_out);
+        self.summary.note(None, bytes, now);
         self.counters.ended_in_order += 1;
         let ending = Ending::Clean {
             una: session.conversation.una(),

@@ -55,6 +55,8 @@ pub struct Holdings {
     pub registrations: usize,
     /// Bytes sent and not heard of.
     pub in_flight: u64,
+    /// Bytes of memory for what waits between TCP and KCP.
+    pub buffers: usize,
 }
 
 impl Tunnel {
@@ -82,6 +84,11 @@ impl Tunnel {
             paths: self.lanes.len(),
             idle_paths: self.idle_lanes.len(),
             registrations: self.meeting.registrations(),
+            buffers: self
+                .sessions
+                .iter()
+                .map(|(_, entry)| entry.session.memory())
+                .sum(),
             in_flight: lanes().map(|lane| lane.path.rate.in_flight()).sum(),
         }
     }

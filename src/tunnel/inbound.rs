@@ -186,7 +186,9 @@ impl Tunnel {
         }
         let message = Control::read(packet);
         if let (Some(_), Some(lane)) = (&message, self.addresses.get(&from)) {
-            self.lanes[*lane as usize].hear(local, now);
+            let lane = *lane;
+            self.lanes[lane as usize].hear(local, now);
+            self.begin_search(lane, now);
         }
         match message {
             Some(Control::Ping(ts)) => {
@@ -199,6 +201,9 @@ impl Tunnel {
             }
             Some(Control::Pong(cookie)) if self.cookies.proves(from, cookie, now) => {
                 self.on_proof(from, local, now);
+                self.on_answer(from, None, now);
+            }
+            Some(Control::Pong(token)) if self.on_size_answer(from, token, now) => {
                 self.on_answer(from, None, now);
             }
             Some(Control::Pong(ts)) => {
@@ -288,6 +293,7 @@ impl Tunnel {
             lane.news_at = now;
         }
         let answers = entry.session.conversation.unacked() < unacked;
+        entry.note_progress(now);
         let (addr, lane) = (entry.addr, entry.session.path);
         if !self.packets.sealed() {
             self.ask_for_credit(lane, now);
@@ -295,8 +301,10 @@ impl Tunnel {
         if answers {
             self.on_answer(addr, None, now);
         }
+        self.begin_search(lane, now);
         // before reading, which may end the session: what KCP put out must not leave as another's
         self.take_packets(id, now);
+        self.doubt_size(id, now);
         self.read(id, now);
         self.touch(id, now);
         let lane = self.sessions.get(id as usize).map(|e| e.session.path);
@@ -497,6 +505,7 @@ impl Tunnel {
             self.control.push_back(Answer {
                 addr: to,
                 asked,
+                probe: false,
                 packet: packet.to_vec(),
             });
         }

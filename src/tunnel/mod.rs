@@ -25,8 +25,10 @@ mod registry;
 mod reload;
 mod rendezvous;
 mod roam;
+mod size;
 mod sources;
 pub mod stats;
+mod summary;
 mod transmit;
 mod waiting;
 
@@ -34,6 +36,7 @@ use crate::conversation::engine::Tap;
 use crate::conversation::{Conversation, Now};
 use crate::ended::Ended;
 use crate::path::{Counts, Path};
+use crate::pmtu::Search;
 use crate::ring::Spares;
 use crate::session::{Cause, DIAL_WITHIN, Session, State};
 use crate::settings::Settings;
@@ -48,17 +51,19 @@ use packet::Packets;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rendezvous::Meetings;
 use roam::{Cookies, Trace, Whereabouts};
+use size::{Progress, Tokens};
 use slab::Slab;
 use sources::{Sources, source};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use summary::Summary;
 use waiting::Waiting;
 
 pub use holdings::{Counters, Holdings};
 pub use packet::DATAGRAM_MAX;
-pub use transmit::Train;
+pub use transmit::{Fit, Train};
 
 /// A session that is overdue and in a queue is looked at again after so long, microseconds.
 const QUEUED_AGAIN: u64 = 2 * MS;
@@ -115,8 +120,11 @@ struct Lane {
     active: bool,
     /// Stands in `idle_lanes`.
     idle: bool,
-    /// The size of the largest KCP packet on this path.
+    /// How large packets may be, and the size of the largest KCP packet that follows from it.
+    search: Search,
     mtu: usize,
+    /// What the log was last told of it; 0: nothing yet.
+    size_told: usize,
     /// The address of this machine that the other end's last good datagram came to, and when that was.
     local: Option<IpAddr>,
     heard_at: Time,
@@ -135,6 +143,8 @@ struct Answer {
     addr: SocketAddr,
     /// The address of this machine that was asked, if it is an answer.
     asked: Option<IpAddr>,
+    /// It asks whether packets of its size arrive.
+    probe: bool,
     packet: Vec<u8>,
 }
 
@@ -144,6 +154,7 @@ struct Entry {
     addr: SocketAddr,
     tcp: Tcp,
     trace: Trace,
+    progress: Progress,
     /// Who has begun it, if the other end has.
     begun_by: Option<IpAddr>,
     /// While halfway: packets that went on with a beginning that has not come, since when, and the highest number of these;
@@ -181,6 +192,7 @@ pub struct Tunnel {
     addresses: HashMap<SocketAddr, u32>,
     idle_lanes: VecDeque<u32>,
     cookies: Cookies,
+    tokens: Tokens,
     /// The number of the datagram that is being looked at.
     number: Option<u128>,
     /// Addresses that the other end of a path may have moved to.
@@ -206,8 +218,7 @@ pub struct Tunnel {
     past: Counts,
     complaints: Complaints,
     flood: Flood,
-    /// Sessions that were broken off by what came for them: others can cause it as often as they like.
-    breaks: PerSecond,
+    summary: Summary,
     resets: PerSecond,
     /// This end stops: when the others are told again, and how often they were.
     parting: Option<(Time, usize)>,
@@ -236,6 +247,7 @@ impl Tunnel {
             addresses: HashMap::new(),
             idle_lanes: VecDeque::new(),
             cookies: Cookies::default(),
+            tokens: Tokens::default(),
             number: None,
             probing: HashMap::new(),
             waiting: Waiting::default(),
@@ -254,7 +266,7 @@ impl Tunnel {
             past: Counts::default(),
             complaints: Complaints::default(),
             flood: Flood::default(),
-            breaks: PerSecond::default(),
+            summary: Summary::default(),
             resets: PerSecond::default(),
             parting: None,
         }
@@ -334,6 +346,7 @@ impl Tunnel {
             addr,
             tcp: Tcp::None,
             trace: Trace::default(),
+            progress: Progress::default(),
             begun_by: (!opener).then(|| source(addr)),
             early: 0,
             early_since: now,
@@ -372,13 +385,16 @@ impl Tunnel {
         }
         let overhead = self.packets.overhead();
         let path = Path::new(addr, overhead, self.settings.rate.limits(), now);
-        let mtu = self.settings.kcp.mtu as usize - path.overhead;
+        let search = Search::new(usize::from(self.settings.kcp.mtu));
+        let mtu = self.packet_size(&search, &addr);
         let lane = self.lanes.insert(Lane {
             path,
             ready: VecDeque::new(),
             active: false,
             idle: false,
+            search,
             mtu,
+            size_told: 0,
             local: None,
             heard_at: now,
             heard: false,
@@ -415,7 +431,14 @@ impl Tunnel {
     /// Keeps what is known of a path without sessions, among a bounded number of such.
     fn rest_lane(&mut self, lane: u32) {
         let l = &mut self.lanes[lane as usize];
-        if l.path.sessions == 0 && !l.idle {
+        if l.path.sessions > 0 {
+            return;
+        }
+        if self.peer != Some(l.path.addr) {
+            // how large its packets may be is of no interest now
+            self.wheel.clear(lane_key(lane));
+        }
+        if !l.idle {
             l.idle = true;
             self.idle_lanes.push_back(lane);
         }
@@ -438,6 +461,9 @@ impl Tunnel {
         if entry.session.is_cut_off() {
             return self.abort(id, Cause::ResetByPeer, now);
         }
+        entry.note_progress(now);
+        let conversation = &mut entry.session.conversation;
+        conversation.set_mtu(self.lanes[entry.session.path as usize].mtu);
         let both = clock(&self.settings, now);
         entry.session.feed(&mut self.spares, both);
         self.take_packets(id, now);
@@ -491,6 +517,7 @@ impl Tunnel {
             self.next_probe().map(|(at, _)| at),
             self.parting_at(),
             self.show_at(),
+            self.summary.due(),
         ]
         .into_iter()
         .flatten()
@@ -521,6 +548,7 @@ impl Tunnel {
         self.part_if_due(now);
         self.tell_silence(now);
         self.tell_no_answer(now);
+        self.sum_up(false, now);
     }
 
     fn on_session_timer(&mut self, id: u32, now: Time) {
@@ -543,7 +571,18 @@ impl Tunnel {
                     return self.abort(id, Cause::NoDial, now);
                 }
             }
-            State::Lingering if now >= session.until => return self.abort(id, Cause::Timeout, now),
+            State::Lingering => {
+                // plain KCP may wait a minute and longer from one attempt to the next
+                let patience = match self.settings.rate.control {
+                    true => self.settings.linger,
+                    false => self.settings.timeout,
+                };
+                let moves = entry.progress.since().after(patience);
+                session.until = session.until.max(moves);
+                if now >= session.until {
+                    return self.abort(id, Cause::Timeout, now);
+                }
+            }
             _ => {}
         }
         if now >= session.silent_at(&self.settings) {
@@ -557,9 +596,21 @@ impl Tunnel {
         let lane = session.path;
         // what KCP has put out is this session's, even if reading ends it
         self.take_packets(id, now);
+        self.doubt_size(id, now);
         self.read(id, now);
         self.touch(id, now);
         self.wake(lane);
+    }
+
+    /// Many sessions are gone: what their places took is free.
+    pub fn shrink(&mut self) {
+        self.sessions.shrink_to_fit();
+        self.numbers.shrink_to_fit();
+        for queue in [&mut self.urgent, &mut self.active] {
+            queue.shrink_to_fit();
+        }
+        self.events.shrink_to_fit();
+        self.control.shrink_to_fit();
     }
 
     /// What is known of the way to an address.

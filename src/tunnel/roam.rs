@@ -9,6 +9,7 @@ use super::sources::source;
 use super::waiting::Packet;
 use super::{Entry, Lane, RECENT, SEC, Tunnel, lane_key};
 use crate::message::Control;
+use crate::pmtu::Search;
 use crate::segment::{FIRST_WINDOW, HEADER, Header, Segments, ahead, cmd};
 use crate::session::State;
 use crate::throttle::PerSecond;
@@ -460,6 +461,7 @@ impl Tunnel {
     pub(super) fn on_lane_timer(&mut self, lane: u32, now: Time) {
         if self.lanes.contains(lane as usize) {
             self.ask_for_credit(lane, now);
+            self.search_size(lane, now);
             self.wake(lane);
         }
     }
@@ -475,7 +477,7 @@ impl Tunnel {
         if l.credit.is_spent() && l.path.sessions > 0 {
             // nothing else may remind of it
             let at = l.credit.asks_at(l.path.rate.srtt());
-            self.wheel.set(lane_key(lane), at);
+            self.wheel.set_by(lane_key(lane), at);
         }
     }
 
@@ -611,9 +613,11 @@ impl Tunnel {
         let limits = self.settings.rate.limits();
         let l = &mut self.lanes[lane as usize];
         let mut old = l.path.renew(to, self.packets.overhead(), limits, now);
-        l.mtu = self.settings.kcp.mtu as usize - l.path.overhead;
+        l.search = Search::new(usize::from(self.settings.kcp.mtu));
         l.local = local;
         l.unanswered = Unanswered::default();
+        let mtu = self.packet_size(&self.lanes[lane as usize].search, &to);
+        self.lanes[lane as usize].mtu = mtu;
         self.wheel.clear(lane_key(lane));
         for (_, entry) in self.sessions.iter_mut() {
             if entry.is_on(lane) {

@@ -71,6 +71,8 @@ pub struct PathStats {
     /// Bytes.
     pub in_flight: u64,
     pub sessions: usize,
+    /// The size of the largest IP packets that are sent there, bytes.
+    pub mtu: usize,
     /// Since something came from there; None: nothing ever did.
     pub heard_before: Option<u64>,
 }
@@ -256,6 +258,7 @@ fn path_stat(lane: &Lane, now: Time) -> PathStats {
         loss: path.seen_loss(),
         in_flight: path.rate.in_flight(),
         sessions: path.sessions,
+        mtu: lane.search.size(),
         heard_before: lane.heard.then(|| now.since(lane.heard_at)),
     }
 }

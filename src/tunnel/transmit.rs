@@ -4,6 +4,7 @@
 use super::inbound::CONTROL_MOST;
 use super::{Answer, DATAGRAM_MAX, Lane, Tunnel, clock, lane_key};
 use crate::conversation::Priority;
+use crate::path::headers;
 use crate::time::{SEC, Time};
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,6 +24,17 @@ pub struct Train {
     pub local: Option<IpAddr>,
     pub len: usize,
     pub segment: usize,
+    pub fit: Fit,
+}
+
+/// How the size of datagrams stands to what their path is known to carry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fit {
+    Fits,
+    /// It is there to find that out: it must not be cut up, and may be refused.
+    Probe,
+    /// It is too long, and cannot be made shorter: IP may cut it up.
+    Long,
 }
 
 impl Train {
@@ -32,6 +44,7 @@ impl Train {
             local,
             len,
             segment: len,
+            fit: Fit::Fits,
         }
     }
 }
@@ -61,6 +74,8 @@ impl Next {
 enum Kind {
     /// Nothing follows it in its train.
     Alone,
+    /// Likewise; it is as long as it is.
+    Probe,
     Control,
     Urgent,
     /// Of this lane.
@@ -70,14 +85,22 @@ enum Kind {
 impl Tunnel {
     /// The next datagram to send, built in `out` (at least `DATAGRAM_MAX` bytes): its length and address.
     pub fn transmit(&mut self, now: Time, out: &mut [u8]) -> Option<(usize, SocketAddr)> {
-        let (train, _) = self.transmit_first(now, out)?;
+        let train = self.transmit_one(now, out)?;
         Some((train.len, train.addr))
+    }
+
+    /// Likewise, with what else is known of the datagram.
+    pub fn transmit_one(&mut self, now: Time, out: &mut [u8]) -> Option<Train> {
+        Some(self.transmit_first(now, out)?.0)
     }
 
     /// The next datagrams to send, built in `out` one behind the other: as many for the same address as `transmit` would
     /// give now, and as fit into `out` (at least `DATAGRAM_MAX` bytes) and into one call of the system.
     pub fn transmit_train(&mut self, now: Time, out: &mut [u8]) -> Option<Train> {
         let (mut train, first) = self.transmit_first(now, out)?;
+        if train.fit != Fit::Fits {
+            return Some(train);
+        }
         let most = out.len().min(TRAIN_BYTES);
         for _ in 1..TRAIN_DATAGRAMS {
             if train.len + DATAGRAM_MAX.max(train.segment) > most {
@@ -102,20 +125,30 @@ impl Tunnel {
             return Some((Train::of_one(addr, local, len), next));
         }
         let next = self.next_packet(now, out)?;
-        let (most, local) = match self.addresses.get(&next.addr) {
+        let (most, local, size) = match self.addresses.get(&next.addr) {
             Some(lane) => {
                 let dialled = self.peer == Some(next.addr);
                 let lane = &mut self.lanes[*lane as usize];
                 lane.path.sent_at = now;
                 let lost = dialled && now.since(lane.heard_at) >= LOCAL_HOLDS;
-                (lane.mtu, lane.local.filter(|_| !lost))
+                let most = match next.kind {
+                    Kind::Probe => next.len,
+                    _ => lane.mtu,
+                };
+                (most, lane.local.filter(|_| !lost), lane.search.size())
             }
             // an answer to somebody unknown: padding must not make it longer than what it answers
-            None => (next.len, next.asked),
+            None => (next.len, next.asked, usize::MAX),
         };
         let len = self.packets.close(next.addr, out, next.len, most);
         self.count_sent(len);
-        Some((Train::of_one(next.addr, local, len), next))
+        let mut train = Train::of_one(next.addr, local, len);
+        train.fit = match next.kind {
+            Kind::Probe => Fit::Probe,
+            _ if len + headers(&next.addr) > size => Fit::Long,
+            _ => Fit::Fits,
+        };
+        Some((train, next))
     }
 
     /// One more datagram for a train that began with `first`: none if the next one is for somebody else, or longer than
@@ -130,7 +163,7 @@ impl Tunnel {
         let most = segment - self.packets.overhead();
         let len = match first.kind {
             Kind::Control => {
-                let fits = |p: &&Answer| p.addr == first.addr && p.packet.len() <= most;
+                let fits = |p: &&Answer| p.addr == first.addr && p.packet.len() <= most && !p.probe;
                 self.control.front().filter(fits)?;
                 self.next_control(out)?.len
             }
@@ -139,7 +172,7 @@ impl Tunnel {
                 self.build_from(lane, most, now, out)?.len
             }
             Kind::Urgent => self.build_urgent_for(first.addr, most, now, out)?,
-            Kind::Bulk(_) | Kind::Alone => return None,
+            Kind::Bulk(_) | Kind::Alone | Kind::Probe => return None,
         };
         let len = self.packets.close_to(first.addr, out, len, most);
         self.count_sent(len);
@@ -175,6 +208,7 @@ impl Tunnel {
         let Answer {
             addr,
             asked,
+            probe,
             packet,
         } = self.control.pop_front()?;
         let len = packet.len().min(out.len());
@@ -184,7 +218,7 @@ impl Tunnel {
             addr,
             asked,
             len,
-            kind: Kind::Control,
+            kind: if probe { Kind::Probe } else { Kind::Control },
         })
     }
 
@@ -207,6 +241,7 @@ impl Tunnel {
         if !lane.reaches() {
             return None;
         }
+        session.conversation.set_mtu(lane.mtu);
         let path = &mut lane.path;
         let len = session.build(
             priority,
@@ -262,12 +297,12 @@ impl Tunnel {
             let release = l.path.rate.release();
             if release > now {
                 // too much in flight: an acknowledgement will wake it
-                self.wheel.set(lane_key(lane), release);
+                self.wheel.set_by(lane_key(lane), release);
                 return None;
             }
             let id = *l.ready.front()?;
             let session = &mut self.sessions[id as usize].session;
-            if !session.state.is_over() && session.conversation.mtu() > most {
+            if !session.state.is_over() && session.conversation.longest() > most {
                 return None;
             }
             l.ready.pop_front();
@@ -340,6 +375,7 @@ impl Tunnel {
             .extend(packets.into_iter().take(room).map(|packet| Answer {
                 addr: entry.addr,
                 asked: None,
+                probe: false,
                 packet,
             }));
     }

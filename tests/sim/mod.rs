@@ -9,9 +9,10 @@ pub mod rival;
 
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::message::Control;
+use kcptun::path::headers;
 use kcptun::settings::Settings;
 use kcptun::time::{MS, Time};
-use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, Fit, SessionId, Tunnel};
 use link::{Link, Shape};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -127,6 +128,10 @@ pub struct World {
     pub ends: [End; 2],
     /// links[i] carries from ends[i].
     pub links: [Link; 2],
+    /// carries[i]: the largest IP packets, bytes, that pass from ends[i]; what is longer vanishes without a word, unless it may
+    /// be cut up, and fragments pass.
+    pub carries: [usize; 2],
+    pub fragments_pass: bool,
     /// What the service does with the connection of a session number.
     pub services: HashMap<u32, Role>,
     pub default_service: Role,
@@ -197,6 +202,8 @@ fn settings(options: &Options, server: bool, key: &Key) -> Settings {
         seed: options.seed * 2 + u64::from(server),
         ..Settings::default()
     };
+    // as the limits of tests were measured with
+    settings.kcp.mtu = 1400;
     (options.adjust)(&mut settings);
     if let Some(tune) = &options.tune {
         tune(&mut settings);
@@ -264,6 +271,8 @@ impl World {
             now: options.start,
             ends: [end(0), end(1)],
             links: [link(0), link(1)],
+            carries: [usize::MAX; 2],
+            fragments_pass: true,
             services: HashMap::new(),
             default_service: Role::Echo,
             record: false,
@@ -607,8 +616,13 @@ impl World {
             };
             self.serve(i, id);
         }
-        while let Some((len, to)) = self.ends[i].tunnel.transmit(self.now, &mut self.out) {
+        while let Some(train) = self.ends[i].tunnel.transmit_one(self.now, &mut self.out) {
+            let (len, to) = (train.len, train.addr);
             assert!(len <= DATAGRAM_MAX);
+            let cut = train.fit == Fit::Long && self.fragments_pass;
+            if len + headers(&to) > self.carries[i] && !cut {
+                continue;
+            }
             if to != self.ends[1 - i].addr && !self.left.contains(&to) {
                 self.astray.push((to, len));
                 continue;
@@ -713,6 +727,8 @@ impl World {
         }
         if tcp.may_finish() && !tcp.fin_sent {
             tcp.fin_sent = true;
+            // the end is found by reading
+            let _ = end.tunnel.input(id);
             end.tunnel.finished(now, id);
         }
     }

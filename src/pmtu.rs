@@ -1,0 +1,462 @@
+//! The largest packet that a path carries, found in band as RFC 8899 (DPLPMTUD) has it: pings that are padded to some sizes,
+//! of which the path carries those that fit. An answer proves a size. That none comes proves nothing: a ping may get lost. A
+//! size is refuted when several rounds of pings were answered in their smallest size, and in this one never.
+//!
+//! Which path is worth the pings, and how they look, is decided in `tunnel::size`. Sizes here are bytes of whole IP packets.
+
+use crate::time::{MS, SEC, Time};
+
+/// What a path is taken to carry before anything is proven: what any with IPv6 does.
+pub const BASE: usize = 1280;
+/// What any path carries. Smaller packets are not looked for.
+pub const LEAST: usize = 576;
+/// The search ends when it is as exact as this.
+const GRAIN: usize = 8;
+/// Sizes between two bounds that are tried at once.
+const BETWEEN: usize = 4;
+/// Rounds that have to be answered in the smallest size to refute what was not answered in any; and the chance at most that
+/// what was not answered got lost each time, as often as the smallest did.
+const EVIDENCE: usize = 4;
+const CHANCE: f64 = 0.003;
+/// Rounds at most: where nothing at all is answered, and where something is.
+const ROUNDS_SILENT: usize = 4;
+const ROUNDS_MOST: usize = 16;
+/// The shortest time between two rounds, microseconds: while a size is in doubt that packets have, and otherwise.
+const DOUBT_SPAN: u64 = 150 * MS;
+const SPAN: u64 = 200 * MS;
+/// After the last round, answers are waited for so long at least.
+const PATIENCE: u64 = SEC;
+/// From the end of one check to the next, at least.
+const CHECK_PAUSE: u64 = SEC;
+/// A search that came to no end begins again after so long, and then ever more rarely.
+const RETRY: u64 = 5 * SEC;
+/// A path that carries less than it might is searched again after so long: RFC 8899's PMTU_RAISE_TIMER.
+const RAISE: u64 = 600 * SEC;
+
+/// A ping that is to be sent: the size of its packet, and what the pong has to name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Probe {
+    pub size: usize,
+    pub token: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Nothing was asked yet.
+    New,
+    /// The size that packets have is in doubt.
+    Check,
+    /// A larger one may do.
+    Rise,
+    Rest,
+}
+
+/// What is known of one path.
+#[derive(Debug)]
+pub struct Search {
+    most: usize,
+    size: usize,
+    /// `size` is not only assumed.
+    proven: bool,
+    phase: Phase,
+    /// The largest size that was proven since the search began (0: none), and the smallest that is too large.
+    low: usize,
+    high: usize,
+    /// The sizes in question and their tokens, and the token of each round's smallest.
+    sizes: Vec<Probe>,
+    rounds: Vec<(u32, bool)>,
+    control: usize,
+    /// Any of these was answered.
+    heard: bool,
+    next: Time,
+    /// When the size that packets have was last proven, or found to need no proof.
+    checked_at: Time,
+    /// When a larger one is looked for again.
+    raise_at: Time,
+    /// Searches in a row without an end.
+    fruitless: u32,
+}
+
+impl Search {
+    /// `most`: what the configuration allows.
+    pub fn new(most: usize) -> Search {
+        Search {
+            most,
+            size: most.min(BASE),
+            proven: false,
+            phase: Phase::New,
+            low: 0,
+            high: most + 1,
+            sizes: Vec::new(),
+            rounds: Vec::new(),
+            control: most.min(LEAST),
+            heard: false,
+            next: Time::ZERO,
+            checked_at: Time::ZERO,
+            raise_at: Time::ZERO,
+            fruitless: 0,
+        }
+    }
+
+    /// What packets may have now.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// What the configuration allows.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Nothing is being looked for.
+    pub fn is_at_rest(&self) -> bool {
+        self.phase == Phase::Rest
+    }
+
+    /// Likewise, and `size` is what the last search has found.
+    pub fn has_found(&self) -> bool {
+        self.proven && self.is_at_rest()
+    }
+
+    /// Pings were sent, and are waited for.
+    pub fn is_active(&self) -> bool {
+        matches!(self.phase, Phase::Check | Phase::Rise)
+    }
+
+    /// When `ask` has something to do; `NEVER` if it has not.
+    pub fn due(&self) -> Time {
+        match self.most > LEAST {
+            true => self.next,
+            false => Time::NEVER,
+        }
+    }
+
+    /// Packets of the present size may not arrive any more, while smaller ones do.
+    pub fn suspect(&mut self, now: Time) {
+        let free = match self.phase {
+            Phase::New | Phase::Check => false,
+            // the first search looks at smaller ones as well
+            Phase::Rise => self.proven,
+            Phase::Rest => true,
+        };
+        let free = free && now.since(self.checked_at) >= CHECK_PAUSE;
+        if free && self.size > LEAST {
+            (self.low, self.high) = (0, self.size + 1);
+            self.question(Phase::Check, vec![self.size], LEAST, now);
+        }
+    }
+
+    /// The pings to send now. `rtt`: of the path, microseconds; `token`: gives another number each time.
+    pub fn ask(&mut self, rtt: u64, now: Time, mut token: impl FnMut() -> u32) -> Vec<Probe> {
+        if self.due() > now {
+            return Vec::new();
+        }
+        match self.phase {
+            Phase::New => self.search_all(now),
+            Phase::Rest if self.proven => self.search_above(now),
+            Phase::Rest => self.search_all(now),
+            Phase::Check if self.rounds.len() == 1 => {
+                // the smallest is not meant to be the answer
+                let below = self.ladder(self.size - 1);
+                self.sizes
+                    .extend(below.map(|size| Probe { size, token: 0 }));
+            }
+            _ => {}
+        }
+        let most = match self.heard {
+            true => ROUNDS_MOST,
+            false => ROUNDS_SILENT,
+        };
+        if self.rounds.len() >= most {
+            self.give_up(now);
+            return Vec::new();
+        }
+        for probe in self.sizes.iter_mut().filter(|probe| probe.token == 0) {
+            probe.token = token();
+        }
+        let control = Probe {
+            size: self.control,
+            token: token(),
+        };
+        self.rounds.push((control.token, false));
+        let last = self.rounds.len() >= most;
+        self.next = now.after(match self.phase {
+            _ if last => PATIENCE.max(2 * rtt),
+            Phase::Check => DOUBT_SPAN.max(rtt / 2),
+            _ => SPAN.max(rtt * 5 / 4),
+        });
+        // the smallest last: what was sent before it had the better chance to be answered by then
+        let open = self.sizes.iter().filter(|probe| probe.size > self.low);
+        open.copied().chain([control]).collect()
+    }
+
+    /// A pong has come. False if it answers none of these pings.
+    pub fn on_answer(&mut self, token: u32, now: Time) -> bool {
+        if let Some(probe) = self.sizes.iter().find(|probe| probe.token == token) {
+            let size = probe.size;
+            self.low = self.low.max(size);
+            self.size = self.size.max(size);
+            self.heard = true;
+            if size == self.size {
+                (self.proven, self.checked_at) = (true, now);
+            }
+            let over = match self.phase {
+                Phase::Check => size == self.size,
+                Phase::Rise => self.proven && self.low + GRAIN >= self.high,
+                Phase::New | Phase::Rest => false,
+            };
+            if over {
+                self.rest(now);
+            }
+            return true;
+        }
+        let round = self.rounds.iter_mut().find(|(round, _)| *round == token);
+        let Some((_, answered)) = round else {
+            return false;
+        };
+        *answered = true;
+        self.heard = true;
+        if self.phase != Phase::Rest && self.is_evidence() {
+            self.conclude(now);
+        }
+        true
+    }
+
+    /// Everything from `LEAST` to the most that is allowed is in question.
+    fn search_all(&mut self, now: Time) {
+        (self.low, self.high) = (0, self.most + 1);
+        let sizes = self.ladder(self.most).collect();
+        self.question(Phase::Rise, sizes, LEAST, now);
+    }
+
+    /// Is more possible than what is known to pass?
+    fn search_above(&mut self, now: Time) {
+        (self.low, self.high) = (self.size, self.most + 1);
+        let sizes = [self.most].into_iter().chain(self.between()).collect();
+        self.question(Phase::Rise, sizes, self.size, now);
+    }
+
+    /// What was not answered, when others were, is too large.
+    fn conclude(&mut self, now: Time) {
+        self.low = self.low.max(self.control);
+        let refuted = self.sizes.iter().map(|probe| probe.size);
+        let refuted = refuted.filter(|size| *size > self.low).min();
+        self.high = refuted.unwrap_or(self.high);
+        (self.size, self.proven, self.checked_at) = (self.low, true, now);
+        match self.low + GRAIN < self.high {
+            true => {
+                let sizes = self.between().collect();
+                self.question(Phase::Rise, sizes, self.low, now);
+            }
+            false => self.rest(now),
+        }
+    }
+
+    fn question(&mut self, phase: Phase, sizes: Vec<usize>, control: usize, now: Time) {
+        let probe = |size| Probe { size, token: 0 };
+        self.sizes = sizes.into_iter().map(probe).collect();
+        (self.phase, self.control, self.next) = (phase, control, now);
+        self.rounds.clear();
+        self.heard = false;
+    }
+
+    /// `top` and sizes below it that tell much.
+    fn ladder(&self, top: usize) -> impl Iterator<Item = usize> + use<> {
+        let bottom = if top > BASE { BASE } else { LEAST };
+        let parts = BETWEEN - 1;
+        let sizes = (1..=parts).rev();
+        let sizes = sizes.map(move |part| bottom + (top - bottom) * part / parts);
+        sizes.chain((bottom > LEAST).then_some(bottom))
+    }
+
+    /// Sizes between the two bounds, the largest first.
+    fn between(&self) -> impl Iterator<Item = usize> + use<> {
+        let (low, span) = (self.low, self.high - self.low);
+        let sizes = (1..=BETWEEN).rev();
+        sizes.map(move |part| low + span * part / (BETWEEN + 1))
+    }
+
+    /// Whether loss is no explanation any more for what was not answered.
+    fn is_evidence(&self) -> bool {
+        let last = self.rounds.iter().rposition(|(_, answered)| *answered);
+        let rounds = last.map_or(0, |last| last + 1);
+        let answered = self.rounds.iter().filter(|(_, answered)| *answered).count();
+        // as if half a round more had been lost, and half a round more had not
+        let loss = ((rounds - answered) as f64 + 0.5) / (rounds as f64 + 1.0);
+        answered >= EVIDENCE && loss.powi(rounds as i32) < CHANCE
+    }
+
+    /// Neither proven nor refuted: the path is silent, or loses too much.
+    fn give_up(&mut self, now: Time) {
+        let again = RETRY << self.fruitless.min(7);
+        let fruitless = self.fruitless + 1;
+        self.rest(now);
+        self.fruitless = fruitless;
+        if self.size < self.most {
+            self.next = now.after(again.min(RAISE));
+        }
+    }
+
+    fn rest(&mut self, now: Time) {
+        self.fruitless = 0;
+        if self.phase == Phase::Rise {
+            self.raise_at = now.after(RAISE);
+        }
+        (self.phase, self.checked_at) = (Phase::Rest, now);
+        self.next = match self.size < self.most {
+            // a check may have come between
+            true => self.raise_at.max(now.after(RETRY)),
+            false => Time::NEVER,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng, rngs::SmallRng};
+
+    /// A path that carries packets of `carries` bytes and loses one in so many pings. Runs for so many milliseconds.
+    struct World {
+        search: Search,
+        carries: usize,
+        loses: u32,
+        rng: SmallRng,
+        now: Time,
+        count: u32,
+        sent: usize,
+    }
+
+    const RTT: u64 = 100 * MS;
+
+    impl World {
+        fn new(most: usize, carries: usize) -> World {
+            World {
+                search: Search::new(most),
+                carries,
+                loses: 0,
+                rng: SmallRng::seed_from_u64(1),
+                now: Time::from_millis(1_000),
+                count: 0,
+                sent: 0,
+            }
+        }
+
+        fn run(&mut self, ms: u64) {
+            let end = self.now.after(ms * MS);
+            let mut answers = Vec::new();
+            while self.now < end {
+                let count = &mut self.count;
+                let probes = self.search.ask(RTT, self.now, || {
+                    *count += 1;
+                    *count
+                });
+                self.sent += probes.iter().map(|probe| probe.size).sum::<usize>();
+                for probe in probes {
+                    let lost = self.loses > 0 && self.rng.random_range(0..self.loses) == 0;
+                    if probe.size <= self.carries && !lost {
+                        answers.push((self.now.after(RTT), probe.token));
+                    }
+                }
+                let due = |(at, _): &mut (Time, u32)| *at <= self.now;
+                for (_, token) in answers.extract_if(.., due).collect::<Vec<_>>() {
+                    self.search.on_answer(token, self.now);
+                }
+                self.now = self.now.after(MS);
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_is_found_whatever_it_is() {
+        for most in [300, 577, 600, 1000, 1280, 1281, 1400, 1500] {
+            for carries in [576, 577, 1000, 1279, 1280, 1300, 1371, 1420, 1492, 1500] {
+                let mut world = World::new(most, carries);
+                world.run(15_000);
+                let size = world.search.size();
+                let right = carries.min(most);
+                assert!(
+                    size <= right && size + GRAIN > right,
+                    "{most} {carries}: {size}"
+                );
+                assert!(world.search.is_at_rest() || most <= LEAST);
+            }
+        }
+    }
+
+    #[test]
+    fn in_the_usual_case_one_round_is_enough() {
+        let mut world = World::new(1500, 1500);
+        world.run(60_000);
+        assert_eq!(world.search.size(), 1500);
+        assert!(world.sent < 8_000, "{} bytes", world.sent);
+        assert_eq!(world.search.due(), Time::NEVER);
+    }
+
+    #[test]
+    fn a_path_that_carries_less_is_noticed_within_a_second() {
+        for (before, carries) in [(1500, 1400), (1500, 1300), (1420, 1279), (1300, 600)] {
+            let mut world = World::new(1500, before);
+            world.run(15_000);
+            world.carries = carries;
+            world.search.suspect(world.now);
+            world.run(1_000);
+            let size = world.search.size();
+            assert!(size <= carries, "{before} {carries}: {size}");
+            world.run(10_000);
+            let size = world.search.size();
+            assert!(
+                size <= carries && size + GRAIN > carries,
+                "{carries}: {size}"
+            );
+            // and back, some time later
+            world.carries = 1500;
+            world.run(RAISE / MS + 10_000);
+            assert_eq!(world.search.size(), 1500);
+        }
+    }
+
+    #[test]
+    fn loss_alone_makes_nothing_smaller() {
+        for loses in [2, 3, 5] {
+            let mut world = World::new(1500, 1500);
+            world.loses = loses;
+            world.run(60_000);
+            assert_eq!(world.search.size(), 1500, "one in {loses}");
+            // where half is lost, one doubt in a hundred errs
+            for _ in 0..[0, 100][usize::from(loses > 2)] {
+                world.search.suspect(world.now);
+                world.run(3_000);
+            }
+            assert_eq!(world.search.size(), 1500, "one in {loses}");
+        }
+    }
+
+    #[test]
+    fn who_does_not_answer_is_sent_little() {
+        let mut world = World::new(1500, 0);
+        world.run(2_000);
+        assert!(world.sent < 30_000, "{} bytes", world.sent);
+        assert_eq!(world.search.size(), BASE);
+        let first = world.sent;
+        world.run(600_000);
+        assert!(world.sent < 12 * first, "{} bytes", world.sent);
+        // a doubt costs as little
+        world.sent = 0;
+        for _ in 0..10 {
+            world.search.suspect(world.now);
+            world.run(100);
+        }
+        assert!(world.sent < 30_000, "{} bytes", world.sent);
+        assert_eq!(world.search.size(), BASE, "silence refutes nothing");
+    }
+
+    #[test]
+    fn a_pong_that_nobody_asked_for_proves_nothing() {
+        let mut world = World::new(1500, 0);
+        world.run(100);
+        assert!(!world.search.on_answer(0, world.now));
+        assert!(!world.search.on_answer(4711, world.now));
+        assert_eq!(world.search.size(), BASE);
+    }
+}

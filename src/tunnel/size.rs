@@ -1,0 +1,197 @@
+//! How large the packets of a path are: `pmtu` finds it, by padded pings that are sent and answered here.
+//!
+//! A session follows its path at once, up and down: new segments are cut to what the path carries now. One that was cut
+//! before and is not acknowledged cannot be cut again, since the other end may have it already. Where the path has become
+//! smaller such a segment goes alone, and may be cut up by IP (`Fit::Long`). That a session begins small, and only what was
+//! proven is used, leaves few of them: those in flight when a path changes.
+
+use super::{Answer, Entry, Tunnel, clock, lane_key};
+use crate::message::Control;
+use crate::path::headers;
+use crate::pmtu::{BASE, Probe, Search};
+use crate::session::Cause;
+use crate::time::{MS, Time};
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+
+/// Data that is not acknowledged for so long, microseconds and round trips, makes the size of packets suspect.
+const STANDS: u64 = 400 * MS;
+const STANDS_TRIPS: u64 = 2;
+/// A segment that is larger than the path carries, and has not arrived in fragments for so long, never will.
+const HOPELESS: u64 = 30_000 * MS;
+/// The path is silent if nothing has come from there for so long, and then it is not the size.
+const SILENT: u64 = 2_000 * MS;
+
+/// Makes what pongs have to name: nobody who does not receive the ping can. Not to be taken for a timestamp, either.
+#[derive(Default)]
+pub(super) struct Tokens {
+    secret: RandomState,
+    count: u64,
+}
+
+impl Tokens {
+    /// `clock`: what pings for the round trip name now. Those of the next twelve days differ.
+    fn next(&mut self, clock: u32) -> u32 {
+        self.count += 1;
+        let random = self.secret.hash_one(self.count) as u32;
+        let token = clock.wrapping_add((1 << 30) + (random >> 2));
+        token.max(1)
+    }
+}
+
+/// How far the other end has acknowledged what a session sent, and since when it is no further.
+#[derive(Default)]
+pub(super) struct Progress {
+    first: u32,
+    at: Time,
+}
+
+impl Progress {
+    /// Since when it is no further.
+    pub(super) fn since(&self) -> Time {
+        self.at
+    }
+}
+
+impl Entry {
+    /// Notes what has been acknowledged.
+    pub(super) fn note_progress(&mut self, now: Time) {
+        let conversation = &self.session.conversation;
+        let first = conversation.first();
+        if first != self.progress.first || conversation.unacked_bytes() == 0 {
+            self.progress = Progress { first, at: now };
+        }
+    }
+}
+
+impl Tunnel {
+    /// The size of the largest KCP packet on a path, bytes.
+    pub(super) fn packet_size(&self, search: &Search, addr: &SocketAddr) -> usize {
+        search.size() - headers(addr) - self.packets.overhead()
+    }
+
+    /// Goes on with the search for a path's size. Only where it matters is one begun: on paths with sessions, and to the
+    /// configured other end, once something good has come from there.
+    pub(super) fn search_size(&mut self, lane: u32, now: Time) {
+        let l = &mut self.lanes[lane as usize];
+        let addr = l.path.addr;
+        // without a key others can speak in its name: it has to have answered for more than that costs, where that is counted
+        let free = self.packets.sealed() || !self.settings.rate.control;
+        let trusted = free || l.credit.is_earned(now);
+        let wanted = self.peer == Some(addr) || (l.path.sessions > 0 && trusted);
+        if !wanted || !l.reaches() {
+            return;
+        }
+        if l.search.due() <= now {
+            let clock = clock(&self.settings, now).clock;
+            let tokens = &mut self.tokens;
+            let probes = l.search.ask(l.path.rate.srtt(), now, || tokens.next(clock));
+            for probe in probes {
+                self.send_probe(lane, probe, now);
+            }
+            self.note_size(lane);
+        }
+        self.remind_of_size(lane);
+    }
+
+    /// Something good has come from a path: its size is looked for, if that was not begun yet.
+    pub(super) fn begin_search(&mut self, lane: u32, now: Time) {
+        if self.lanes[lane as usize].search.due() <= now {
+            self.search_size(lane, now);
+        }
+    }
+
+    /// The clock has to come back to a path whose size is looked for. When it is found, a later search is begun by what comes.
+    pub(super) fn remind_of_size(&mut self, lane: u32) {
+        let search = &self.lanes[lane as usize].search;
+        if search.is_active() {
+            self.wheel.set_by(lane_key(lane), search.due());
+        }
+    }
+
+    fn send_probe(&mut self, lane: u32, probe: Probe, now: Time) {
+        let addr = self.lanes[lane as usize].path.addr;
+        let around = headers(&addr) + self.packets.overhead();
+        let mut packet = Control::Ping(probe.token).to_wire().to_vec();
+        packet.resize(probe.size.saturating_sub(around).max(packet.len()), 0);
+        // without a key it counts among what an address gets that has to answer again
+        self.charge(lane, packet.len(), now);
+        if self.control.len() < super::inbound::CONTROL_MOST {
+            self.control.push_back(Answer {
+                addr,
+                asked: None,
+                probe: true,
+                packet,
+            });
+        }
+    }
+
+    /// A pong has come. False if it answers no ping of a search.
+    pub(super) fn on_size_answer(&mut self, from: SocketAddr, token: u32, now: Time) -> bool {
+        let Some(lane) = self.addresses.get(&from).copied() else {
+            return false;
+        };
+        let ours = self.lanes[lane as usize].search.on_answer(token, now);
+        if ours {
+            self.note_size(lane);
+            self.remind_of_size(lane);
+        }
+        ours
+    }
+
+    /// Has packets follow what the search knows, and the log tell of it.
+    fn note_size(&mut self, lane: u32) {
+        let l = &self.lanes[lane as usize];
+        let (addr, size) = (l.path.addr, l.search.size());
+        let (mtu, most) = (self.packet_size(&l.search, &addr), l.search.most());
+        let l = &mut self.lanes[lane as usize];
+        l.mtu = mtu;
+        if !l.search.has_found() || l.size_told == size {
+            return;
+        }
+        let before = std::mem::replace(&mut l.size_told, size);
+        if before > size {
+            log::warn!("{addr}: packets of more than {size} bytes do not arrive any more");
+        } else if size < most && before == 0 {
+            log::info!(
+                "{addr}: packets of more than {size} bytes do not arrive; kcp.mtu allows {most}"
+            );
+        } else {
+            log::info!("{addr}: packets have up to {size} bytes");
+        }
+    }
+
+    /// Large packets of a session may have stopped to arrive, while the path is there. A session that cannot go on for that
+    /// ends.
+    pub(super) fn doubt_size(&mut self, id: u32, now: Time) {
+        let entry = &self.sessions[id as usize];
+        let lane = entry.session.path;
+        let l = &self.lanes[lane as usize];
+        let stands = STANDS.max(STANDS_TRIPS * l.path.rate.srtt());
+        let stands = now.since(entry.progress.at) >= stands;
+        let large = entry.session.conversation.unacked_bytes() >= BASE / 2;
+        let heard = now.since(l.heard_at) < SILENT + l.path.rate.srtt();
+        if stands && large && heard {
+            let conversation = &entry.session.conversation;
+            // not while the path was silent, or its size is not known
+            let since = entry.progress.at.max(l.alive_since);
+            let hopeless = now.since(since) >= HOPELESS && l.search.has_found();
+            if hopeless && conversation.longest() > l.mtu {
+                return self.abort(id, Cause::TooLarge, now);
+            }
+            self.suspect_size(lane, now);
+        }
+    }
+
+    /// The system takes no datagram of the size that packets for this address have.
+    pub fn on_too_long(&mut self, addr: SocketAddr, now: Time) {
+        if let Some(lane) = self.addresses.get(&addr) {
+            self.suspect_size(*lane, now);
+        }
+    }
+
+    fn suspect_size(&mut self, lane: u32, now: Time) {
+        self.lanes[lane as usize].search.suspect(now);
+        self.search_size(lane, now);
+    }
+}
