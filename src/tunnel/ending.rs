@@ -73,6 +73,7 @@ impl Tunnel {
         for id in self.ids_of(|_| true) {
             self.abort(id, Cause::Shutdown, now);
         }
+        self.stops = true;
         self.part(0, now);
         self.sum_up(true, now);
     }

@@ -191,6 +191,8 @@ impl Tunnel {
             self.begin_search(lane, now);
         }
         match message {
+            // it would take back that this end stops
+            Some(Control::Ping(_)) if self.stops => {}
             Some(Control::Ping(ts)) => {
                 self.answer(from, local, &Control::Pong(ts).to_wire());
                 // whoever pings may dial soon: the proof shall be there by then. Nobody gets more than they sent

@@ -220,7 +220,9 @@ pub struct Tunnel {
     flood: Flood,
     summary: Summary,
     resets: PerSecond,
-    /// This end stops: when the others are told again, and how often they were.
+    /// This end stops: it answers nobody any more.
+    stops: bool,
+    /// Likewise: when the others are told again, and how often they were.
     parting: Option<(Time, usize)>,
 }
 
@@ -268,6 +270,7 @@ impl Tunnel {
             flood: Flood::default(),
             summary: Summary::default(),
             resets: PerSecond::default(),
+            stops: false,
             parting: None,
         }
     }
