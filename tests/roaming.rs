@@ -787,8 +787,9 @@ impl log::Log for Keeper {
     }
 
     fn log(&self, record: &log::Record) {
-        if record.level() <= log::Level::Warn {
-            WARNINGS.with_borrow_mut(|all| all.push(record.args().to_string()));
+        let text = record.args().to_string();
+        if record.level() <= log::Level::Warn && text.contains("was dropped") {
+            WARNINGS.with_borrow_mut(|all| all.push(text));
         }
     }
 

@@ -614,6 +614,7 @@ impl Tunnel {
         let l = &mut self.lanes[lane as usize];
         let mut old = l.path.renew(to, self.packets.overhead(), limits, now);
         l.search = Search::new(usize::from(self.settings.kcp.mtu));
+        l.size_told = 0;
         l.local = local;
         l.unanswered = Unanswered::default();
         let mtu = self.packet_size(&self.lanes[lane as usize].search, &to);
