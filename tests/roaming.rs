@@ -234,6 +234,31 @@ fn copies_from_elsewhere_move_nothing() {
     assert!(world.astray.len() < 90, "{}", world.astray.len());
 }
 
+/// What was sent to a server that slept is played when it is awake, from an address that its sender has left by then: its
+/// clock was a minute behind, and the service is dialled once.
+#[test]
+fn a_beginning_that_was_held_back_does_not_begin_twice() {
+    for seed in 0..10 {
+        let mut world = world(seed, Some(METHOD));
+        world.run_for(SEC);
+        world.sleep(1, true);
+        world.sniffed = Some(Vec::new());
+        let (_, conv) = world.connect(send(500), send(50_000));
+        world.run_for(SEC);
+        let held = std::mem::take(world.sniffed.as_mut().unwrap());
+        world.run_for(60 * SEC);
+        let old = world.ends[0].addr.to_string();
+        world.move_to(0, "198.51.100.7:7");
+        world.sleep(1, false);
+        for (_, datagram) in held.iter().filter(|(by, _)| *by == 0) {
+            world.inject(1, &old, datagram);
+        }
+        assert!(world.run_to_rest(120 * SEC));
+        world.assert_clean(conv);
+        assert_eq!(world.ends[1].dials_seen, 1);
+    }
+}
+
 /// A client in a few lines, whose clock and numbers are what a test wants.
 struct Client {
     addr: &'static str,

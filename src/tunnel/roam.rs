@@ -20,6 +20,8 @@ use std::ops::Range;
 
 /// How far a clock may be off, milliseconds: what a packet may take on its way, and what the other end's clock is corrected by.
 const CLOCK_SLACK: i32 = 10_000;
+/// How long a session's beginning may have been held back, milliseconds: who has heard nothing for longer gives up.
+const HELD_BACK: i32 = 600_000;
 /// How far behind what was heard last a late packet's numbers may be.
 const LATE: i32 = 4096;
 /// An address that may be somebody's new one is pinged again after so long, then after twice as long, and so on.
@@ -109,11 +111,20 @@ pub(super) struct Whereabouts {
 impl Whereabouts {
     /// Whether a timestamp could be from the same clock: between what was heard last and now, a suspended clock being late.
     fn in_step(&self, ts: u32, now: Time) -> bool {
+        self.is_within(ts, now, CLOCK_SLACK)
+    }
+
+    /// The same where all that was heard may have been held back: how far the clock is ahead is not known then.
+    fn may_follow(&self, ts: u32, now: Time) -> bool {
+        self.is_within(ts, now, HELD_BACK)
+    }
+
+    fn is_within(&self, ts: u32, now: Time, most: i32) -> bool {
         let Some((last, _)) = self.clock else {
             return true;
         };
         let lead = ahead(lead(ts, now), self.lead);
-        ahead(ts, last) >= -CLOCK_SLACK && lead <= CLOCK_SLACK
+        ahead(ts, last) >= -CLOCK_SLACK && lead <= most
     }
 
     fn is_late(&self, ts: u32) -> bool {
@@ -247,7 +258,7 @@ impl Trace {
         let not_before = ahead(ts, first) >= -CLOCK_SLACK;
         let not_after = match self.heard_ts {
             Some(heard) => ahead(ts, heard) <= 0,
-            None => at.in_step(ts, now) || at.is_late(ts),
+            None => at.may_follow(ts, now) || at.is_late(ts),
         };
         not_before && not_after
     }
@@ -290,18 +301,19 @@ impl Tunnel {
             }
             known = true;
             let at = &self.lanes[entry.session.path as usize].at;
+            let early = glance.has_first && entry.trace.heard_ts.is_none();
+            let in_step = |ts| at.in_step(ts, now) || (early && at.may_follow(ts, now));
             if glance.has_first && entry.trace.next > 0 {
                 let ts = glance.ts.unwrap_or_default();
                 let own = entry.trace.may_have_begun_at(ts, at, now);
-                copy |= own && !at.in_step(ts, now);
+                copy |= own && !in_step(ts);
                 if !own {
                     continue;
                 }
             }
             let window = i32::from(self.settings.kcp.rcvwnd.max(FIRST_WINDOW)) * 2;
-            let in_step = glance.ts.is_none_or(|ts| at.in_step(ts, now));
             let sent = entry.session.conversation.sent();
-            if !in_step || !entry.trace.fits(packet, sent, window) {
+            if !glance.ts.is_none_or(in_step) || !entry.trace.fits(packet, sent, window) {
                 continue;
             }
             owner = match owner {
