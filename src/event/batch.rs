@@ -30,9 +30,11 @@ pub struct Batch {
     local: SocketAddr,
     /// The system knows trains.
     offers_trains: bool,
-    /// It is told of what becomes of datagrams on their way, and has been.
+    /// It is told of what becomes of datagrams on their way; has been, and has not taken all that it was told; and some of
+    /// that is that nothing receives at a port.
     hears: bool,
     told: bool,
+    refusal: bool,
     /// Addresses that trains could not be sent to, and until when that is believed.
     refused: HashMap<IpAddr, Time>,
     buffers: Box<[u8]>,
@@ -59,6 +61,7 @@ impl Batch {
             offers_trains: state.max_gso_segments() > 1,
             hears: false,
             told: false,
+            refusal: false,
             socket,
             state,
             refused: HashMap::new(),
@@ -82,14 +85,22 @@ impl Batch {
     pub fn tells(&mut self, error: &io::Error) -> bool {
         let code = error.raw_os_error();
         let tells = self.hears && code.is_some_and(|code| TOLD.contains(&code));
-        self.told |= tells && code == Some(libc::ECONNREFUSED);
+        self.told |= tells;
+        self.refusal |= tells && code == Some(libc::ECONNREFUSED);
         tells
     }
 
-    /// Where nothing receives at the port, as the system was told since this was last asked.
+    /// Where nothing receives at the port, as the system was told since this was last asked. What it was told of something
+    /// else is taken as well, since it keeps all that in the room for what arrives; in the same breath as a refusal it is
+    /// taken for one.
     pub fn refusals(&mut self) -> Vec<SocketAddr> {
-        match std::mem::take(&mut self.told) {
-            true => take_refusals(&SockRef::from(&self.socket)),
+        if !self.told {
+            return Vec::new();
+        }
+        let all = take_told(&SockRef::from(&self.socket));
+        self.told = all.len() >= TOLD_MOST;
+        match std::mem::take(&mut self.refusal) {
+            true => all,
             false => Vec::new(),
         }
     }
@@ -270,16 +281,16 @@ fn hear(socket: &Socket, v6: bool) -> io::Result<()> {
 
 /// Whereto the datagrams went that the system was told of.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn take_refusals(socket: &Socket) -> Vec<SocketAddr> {
-    let mut refusals = Vec::new();
+fn take_told(socket: &Socket) -> Vec<SocketAddr> {
+    let mut all = Vec::new();
     for _ in 0..TOLD_MOST {
         let mut datagram = [std::mem::MaybeUninit::uninit(); 64];
         let Ok((_, to)) = socket.recv_from_with_flags(&mut datagram, libc::MSG_ERRQUEUE) else {
             break;
         };
-        refusals.extend(to.as_socket().map(canonical));
+        all.extend(to.as_socket().map(canonical));
     }
-    refusals
+    all
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -288,7 +299,7 @@ fn hear(_: &Socket, _: bool) -> io::Result<()> {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn take_refusals(_: &Socket) -> Vec<SocketAddr> {
+fn take_told(_: &Socket) -> Vec<SocketAddr> {
     Vec::new()
 }
 
@@ -595,6 +606,26 @@ mod tests {
             }
             assert!(here.refused.is_empty());
         }
+    }
+
+    /// The system keeps what it tells until it is taken, and in the room for datagrams.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_told_takes_no_room_from_what_arrives() {
+        let mut here = bound("127.0.0.1:0").expect("bind");
+        here.hear().expect("an option");
+        let (there, _) = other("127.0.0.1:0");
+        let too_long = vec![0; 65_530];
+        for _ in 0..2_000 {
+            let sent = here.send(Time::ZERO, &train(here.local(), 65_530, 65_530), &too_long);
+            let error = sent.error.and_then(|e| e.raw_os_error());
+            assert_eq!(error, Some(libc::EMSGSIZE));
+            assert_eq!(here.refusals(), []);
+        }
+        for _ in 0..50 {
+            there.send_to(&[1; 1_000], here.local()).expect("sent");
+        }
+        assert_eq!(take(&mut here, 50).len(), 50);
     }
 
     #[test]
