@@ -3,9 +3,8 @@
 //!
 //! A name is resolved anew as it is used, on the resolver's thread, because what it means may change. What it was known
 //! to mean is used where the answer does not come at once: nobody waits for a resolver for long unless there is nothing
-//! else to try. Of several addresses the
-//! next is tried beside the one before it when that has not answered soon (RFC 8305); the one that has is tried first by
-//! the dials after it.
+//! else to try. Of several addresses the next is tried beside the one before it when that has not answered soon (RFC 8305);
+//! the one that has is tried first by the dials after it.
 
 use super::listen::configure;
 use super::report::{Throttle, reason};
@@ -36,6 +35,11 @@ const FRESH: u64 = SEC;
 const OLD_AFTER: u64 = 250 * MS;
 /// Where every known address has failed, an answer of the resolver that is still to come is awaited for so long.
 const LAST_HOPE: u64 = 2 * SEC;
+/// A name of which no address is known is waited for so long, and asked for once a second: at boot a tunnel may be there
+/// before its name server.
+const UNKNOWN: u64 = 10 * SEC;
+/// Meanwhile a question that has no answer after so long is not waited for: another name server may answer by now.
+const STUCK: u64 = 2 * SEC;
 /// The most addresses of a name that are tried by one dial.
 const MAX_ADDRESSES: usize = 4;
 
@@ -60,8 +64,9 @@ pub struct Dialler {
     best: Option<SocketAddr>,
     options: TcpOptions,
     dials: HashMap<SessionId, Dial>,
-    /// An answer of the resolver is to come that was asked for then.
+    /// An answer of the resolver is to come that was asked for then; and when it was asked last.
     asked: Option<Time>,
+    asked_last: Time,
     /// Dials whose sockets the poll said something of.
     stirred: Vec<SessionId>,
     /// When dials are to be looked at, the earliest first. Each has its number, for the id may have a new meaning by then.
@@ -74,6 +79,7 @@ pub struct Dialler {
 
 struct Dial {
     number: u64,
+    begun_at: Time,
     attempts: Vec<Attempt>,
     /// Addresses that are left to try, the next one last, and when that is tried.
     left: Vec<SocketAddr>,
@@ -82,6 +88,8 @@ struct Dial {
     failures: Vec<(SocketAddr, String)>,
     /// Nothing is left but an answer of the resolver: until when it is awaited.
     hope: Option<Time>,
+    /// No address is known: when it is looked at again.
+    again: Time,
 }
 
 /// A socket that is being connected.
@@ -142,6 +150,7 @@ impl Dialler {
             options,
             dials: HashMap::new(),
             asked: None,
+            asked_last: Time::ZERO,
             stirred: Vec::new(),
             alarms: BinaryHeap::new(),
             begun: 0,
@@ -171,11 +180,13 @@ impl Dialler {
         self.begun += 1;
         let mut dial = Dial {
             number: self.begun,
+            begun_at: around.now,
             attempts: Vec::new(),
             left: Vec::new(),
             next: around.now,
             failures: Vec::new(),
             hope: None,
+            again: Time::ZERO,
         };
         self.ask_if_old(around, &service);
         dial.learn(&self.in_order());
@@ -196,6 +207,7 @@ impl Dialler {
         {
             return;
         }
+        self.asked_last = around.now;
         match around.resolver.ask(service.clone()) {
             Ok(()) => self.asked = Some(around.now),
             Err(e) => self.complain(around.now, service, &e),
@@ -239,10 +251,10 @@ impl Dialler {
         for id in ids {
             if let Some(dial) = self.dials.get_mut(&id) {
                 dial.learn(&known);
-                if dial.attempts.is_empty() {
-                    dial.next = around.now;
+                match dial.attempts.is_empty() {
+                    true => dial.next = around.now,
+                    false => self.alarms.push(Reverse((dial.next, id, dial.number))),
                 }
-                self.alarms.push(Reverse((dial.next, id, dial.number)));
             }
             self.go_on(around, id);
         }
@@ -251,7 +263,7 @@ impl Dialler {
     fn complain(&mut self, now: Time, name: &Address, error: &io::Error) {
         let why = reason(error);
         let then = match self.known.is_empty() {
-            true => "sessions are refused until it can be resolved",
+            true => "sessions wait some seconds for it",
             false => "its last known addresses are used",
         };
         self.unresolved.warn(
@@ -286,13 +298,13 @@ impl Dialler {
 
     /// Every known address has failed: what is left is an answer of the resolver that is to come, if one is.
     fn hope(&mut self, around: &mut Around, id: SessionId) {
+        if self.waits_for_name(around, id) {
+            return;
+        }
         let Some(dial) = self.dials.get_mut(&id) else {
             return;
         };
-        if self.asked.is_some() {
-            if dial.failures.is_empty() {
-                return;
-            }
+        if self.asked.is_some() && !dial.failures.is_empty() {
             let until = *dial.hope.get_or_insert(around.now.after(LAST_HOPE));
             if around.now < until {
                 return self.alarms.push(Reverse((until, id, dial.number)));
@@ -300,18 +312,50 @@ impl Dialler {
         }
         let failures = std::mem::take(&mut dial.failures);
         self.dials.remove(&id);
-        if !failures.is_empty() {
-            let conv = around.tunnel.conv(id).unwrap_or(0);
-            let each = failures
-                .iter()
-                .map(|(address, why)| format!("{address}: {why}"));
-            let each: Vec<String> = each.collect();
-            self.failed.warn(
-                around.now,
-                format_args!("{conv:08x} cannot connect to {}", each.join("; ")),
-            );
+        let conv = around.tunnel.conv(id).unwrap_or(0);
+        let each = failures
+            .iter()
+            .map(|(address, why)| format!("{address}: {why}"));
+        let mut each: Vec<String> = each.collect();
+        if let (true, Some(service)) = (each.is_empty(), &self.service) {
+            each.push(format!("{service}: its address is not known"));
         }
+        self.failed.warn(
+            around.now,
+            format_args!("{conv:08x} cannot connect to {}", each.join("; ")),
+        );
         around.tunnel.dial_failed(around.now, id);
+    }
+
+    /// Whether a dial waits for the name, of which no address is known; it is asked for again if it is time to.
+    fn waits_for_name(&mut self, around: &mut Around, id: SessionId) -> bool {
+        let (Some(service), Some(dial)) = (self.service.clone(), self.dials.get(&id)) else {
+            return false;
+        };
+        let until = dial.begun_at.after(UNKNOWN);
+        if !dial.failures.is_empty() || until <= around.now {
+            return false;
+        }
+        if self.asked.is_some_and(|at| at.after(STUCK) <= around.now) {
+            self.asked = None;
+            around.resolver.give_up();
+        }
+        if self.asked_last.after(FRESH) <= around.now {
+            self.ask_if_old(around, &service);
+        }
+        let next = match self.asked {
+            Some(at) => at.after(STUCK),
+            None if self.asked_last.after(FRESH) > around.now => self.asked_last.after(FRESH),
+            None => around.now.after(FRESH),
+        };
+        let next = next.min(until);
+        if let Some(dial) = self.dials.get_mut(&id)
+            && (dial.again <= around.now || next < dial.again)
+        {
+            dial.again = next;
+            self.alarms.push(Reverse((next, id, dial.number)));
+        }
+        true
     }
 
     fn connect(
@@ -458,6 +502,7 @@ mod tests {
     use mio::{Events, Poll, Token, Waker};
     use socket2::SockRef;
     use std::net::{TcpListener as StdTcpListener, TcpStream as StdTcpStream};
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     const ID: SessionId = SessionId(5);
@@ -642,6 +687,64 @@ mod tests {
         assert_eq!(waits(&bench), Some(until));
         bench.with(until, |dialler, around| dialler.work(around));
         assert!(bench.dialler.dials.is_empty());
+    }
+
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+    /// Knows the name at the fourth question.
+    fn later(address: &Address) -> io::Result<Vec<SocketAddr>> {
+        match ASKED.fetch_add(1, Ordering::Relaxed) {
+            ..3 => Err(ErrorKind::NotFound.into()),
+            _ => Ok(vec![SocketAddr::from(([127, 0, 0, 1], address.port))]),
+        }
+    }
+
+    fn nothing(_: &Address) -> io::Result<Vec<SocketAddr>> {
+        Err(ErrorKind::NotFound.into())
+    }
+
+    /// Turns through the time until the only dial is over, and returns when that is.
+    fn end_of(bench: &mut Bench) -> Time {
+        let mut now = Time::ZERO;
+        let mut events = Events::with_capacity(8);
+        bench.with(now, |dialler, around| dialler.start(around, ID));
+        while !bench.dialler.dials.is_empty() {
+            // real time for the resolver, or for the connection
+            let patience = Some(Duration::from_millis(200));
+            bench.poll.poll(&mut events, patience).expect("poll");
+            if events.is_empty() {
+                now = now.max(bench.dialler.due().expect("a time"));
+            }
+            bench.dialler.note(ID);
+            bench.with(now, |dialler, around| {
+                while let Some(answer) = around.resolver.answer() {
+                    dialler.answer(around, answer);
+                }
+                dialler.work(around);
+            });
+            assert!(bench.dialler.alarms.len() < 10);
+        }
+        now
+    }
+
+    #[test]
+    fn a_name_that_is_not_known_yet_is_waited_for() {
+        let (_listener, address) = service();
+        let mut bench = Bench::new(address.port(), Vec::new());
+        bench.resolver = bench.resolver.by(later);
+        let end = end_of(&mut bench);
+        assert!(bench.connections.close(ID, false), "it is connected");
+        assert_eq!(end, Time::from_micros(3 * SEC), "one question a second");
+    }
+
+    #[test]
+    fn a_name_that_stays_unknown_is_not_waited_for_for_long() {
+        for resolve in [nothing, never] {
+            let mut bench = Bench::new(1, Vec::new());
+            bench.resolver = bench.resolver.by(resolve);
+            assert_eq!(end_of(&mut bench), Time::from_micros(UNKNOWN));
+            assert!(!bench.connections.close(ID, false));
+        }
     }
 
     #[test]
