@@ -108,6 +108,26 @@ fn a_line_that_loses_much() {
 }
 
 #[test]
+fn a_download_of_which_next_to_nothing_arrives() {
+    for (loss, least) in [(95.0, 20), (99.0, 4)] {
+        let mut w = Watched::new(line(), |_| {});
+        Bulk::start(&mut w.world, 1, false);
+        w.run(3 * SEC);
+        w.world.links[1].shape.loss = loss / 100.0;
+        w.run(10 * SEC);
+        let mut told = 0;
+        for _ in 0..20 {
+            w.run(2 * SEC);
+            let (limit, _, sentence) = w.says(0);
+            // what is lost may be all that comes for some seconds
+            assert!([Limit::Loss, Limit::Silent].contains(&limit), "{sentence}");
+            told += u32::from(limit == Limit::Loss);
+        }
+        assert!(told >= least, "{told} of 20 at {loss} %");
+    }
+}
+
+#[test]
 fn a_reader_that_stalls() {
     let mut w = Watched::new(line(), |_| {});
     let up = Role::Send {

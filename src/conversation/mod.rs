@@ -121,6 +121,8 @@ struct Plain {
     interval: u64,
     /// One more than the highest number that was sent.
     sent: u32,
+    /// All before this number have arrived here, as KCP has said last.
+    una: u32,
     /// Segments that KCP is given at most, beside those that were acknowledged: it grows as these do.
     opened: usize,
 }
@@ -157,6 +159,7 @@ impl Conversation {
                 pending: None,
                 interval: u64::from(settings.interval.max(10)) * MS,
                 sent: 0,
+                una: 0,
                 opened: OPENED,
             })
         };
@@ -518,6 +521,15 @@ impl Conversation {
         self.order.expected
     }
 
+    /// Something that was sent before what has arrived has not: it is lost, or was overtaken.
+    pub fn has_gap(&self) -> bool {
+        let next = match &self.driver {
+            Driver::Paced(paced) => paced.inbound.next(),
+            Driver::Plain(plain) => plain.una,
+        };
+        ahead(self.order.expected, next) > 0
+    }
+
     /// The path is another one from now on: `old` forgets what is in flight on it.
     pub fn relocate(&mut self, old: &mut Path) {
         if let Driver::Paced(paced) = &mut self.driver {
@@ -560,6 +572,7 @@ impl Conversation {
         if let Driver::Plain(plain) = &mut self.driver {
             for packet in &packets {
                 for (header, _) in Segments::new(packet).flatten() {
+                    plain.una = header.una;
                     let next = header.sn.wrapping_add(1);
                     if header.cmd == cmd::PUSH && ahead(next, plain.sent) > 0 {
                         plain.sent = next;

@@ -126,7 +126,11 @@ fn receiving(m: &Moment) -> Limit {
     } else if m.load.reader_here > 0 {
         Limit::ReaderHere
     } else if !m.much(m.given) {
-        Limit::Idle
+        // what was lost is sent again, and that is lost as well
+        match m.load.gaps > 0 {
+            true => Limit::Loss,
+            false => Limit::Idle,
+        }
     } else if m.arrived >= TELLING && m.full as f64 >= FULL * m.arrived as f64 {
         line_or_loss(m.loss[1])
     } else {
@@ -160,6 +164,8 @@ pub enum Contact {
     SilentFor(u64),
     /// It has answered before, and is heard, but what is sent there gets lost; microseconds.
     DeafFor(u64),
+    /// It has answered before, and next to nothing of what it sends arrives; microseconds.
+    LosesFor(u64),
     /// It has said that it stops, and has not answered since; microseconds since its last answer.
     StoppedFor(u64),
     /// It was asked and never answered, for so many microseconds; None: for some seconds at most.
@@ -189,7 +195,7 @@ impl Contact {
     pub fn is_missed(self) -> bool {
         match self {
             Contact::SilentFor(_) | Contact::DeafFor(_) | Contact::StoppedFor(_) => true,
-            Contact::Unanswered(_) => true,
+            Contact::LosesFor(_) | Contact::Unanswered(_) => true,
             Contact::NotFound | Contact::Unresolved => true,
             Contact::Good | Contact::Nobody(_) | Contact::NoRendezvous => false,
         }
@@ -235,6 +241,9 @@ pub fn sentence(limit: Limit, facts: &Facts) -> String {
         Limit::Line => {
             "the line limits it, or the other end's rate.up: data comes without a pause".into()
         }
+        Limit::Loss if !up && facts.rate < LITTLE => {
+            "loss limits it: what the other end sends gets lost on the way here, again and again".into()
+        }
         Limit::Loss => format!(
             "loss limits it: {} of the packets are lost on the way, and their repetition takes that share of the line",
             number::percent(Some(facts.loss))
@@ -275,7 +284,7 @@ fn missed(contact: Contact) -> String {
             "The other end does not answer: it is heard, but what is sent there gets lost, for {}.",
             number::span(span)
         ),
-        Contact::Good | Contact::Nobody(_) | Contact::NoRendezvous => {
+        Contact::Good | Contact::LosesFor(_) | Contact::Nobody(_) | Contact::NoRendezvous => {
             "The other end does not answer.".into()
         }
     }

@@ -269,8 +269,13 @@ impl Monitor {
         let rates = self.rates();
         let sending = limit::most_frequent(self.looks.iter().map(|look| look.sending));
         let receiving = limit::most_frequent(self.looks.iter().map(|look| look.receiving));
-        let contact = contact(&self.site, &snapshot);
+        let contact = match (contact(&self.site, &snapshot), receiving) {
+            // it may well answer
+            (Contact::DeafFor(span), Limit::Loss) => Contact::LosesFor(span),
+            (contact, _) => contact,
+        };
         let (limit, direction) = match (sending, receiving) {
+            _ if matches!(contact, Contact::LosesFor(_)) => (Limit::Loss, Direction::Receiving),
             _ if contact.is_missed() => (Limit::Silent, Direction::Sending),
             (Limit::Idle, other) if other != Limit::Idle => (other, Direction::Receiving),
             (other, Limit::Idle) => (other, Direction::Sending),
@@ -361,6 +366,10 @@ fn health(site: &Site, snapshot: &Snapshot, contact: Contact) -> Health {
                 }
                 Contact::DeafFor(span) => format!(
                     "has answered nothing for {}, though packets come from there: what is sent there gets lost",
+                    number::span(span)
+                ),
+                Contact::LosesFor(span) => format!(
+                    "has answered nothing for {}: next to nothing of what it sends arrives",
                     number::span(span)
                 ),
                 Contact::Unanswered(Some(span)) => {

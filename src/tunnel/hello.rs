@@ -3,7 +3,7 @@
 //! life, a pong or an acknowledgement that is news: whatever else comes does not show that the way there is open. Where the
 //! peer is, `roam` and `rendezvous` find out; what follows from a ping or pong that comes is in `inbound`.
 
-use super::{Lane, Tunnel, clock};
+use super::{Entry, Lane, Tunnel, clock};
 use crate::message::Control;
 use crate::throttle::Throttle;
 use crate::time::{MS, SEC, Time};
@@ -350,9 +350,15 @@ impl Tunnel {
         };
         self.hello.silence_told = true;
         let seconds = span / SEC;
+        let mut sessions = self.sessions.iter();
+        let lacks = |entry: &Entry| entry.addr == peer && entry.session.conversation.has_gap();
         match life.deaf {
             _ if life.refused => log::warn!(
                 "{peer} has been silent for {seconds} s: nothing receives at its UDP port (port unreachable)"
+            ),
+            // the other end repeats what is lost, and what it repeats is lost as well
+            true if sessions.any(|(_, entry)| lacks(entry)) => log::warn!(
+                "{peer} has answered nothing for {seconds} s: much of what it sends gets lost"
             ),
             true => log::warn!(
                 "{peer} has answered nothing for {seconds} s, though packets come from there: what is sent there gets lost"

@@ -106,6 +106,8 @@ pub struct Load {
     /// With data that waits for TCP's reader here, and for the operator's limit.
     pub reader_here: usize,
     pub held: usize,
+    /// Of which something has arrived, and what was sent before it has not.
+    pub gaps: usize,
 }
 
 /// One session. Spans in microseconds.
@@ -203,6 +205,7 @@ impl Tunnel {
                 Some(Blocked::Window) => load.window += 1,
                 None => {}
             }
+            load.gaps += usize::from(session.conversation.has_gap());
             if session.is_held() {
                 load.held += 1;
             } else if session.unread() > 0 {
