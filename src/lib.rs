@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod congestion;
 pub mod conversation;
 pub mod crypto;
 pub mod daemon;
@@ -17,7 +18,6 @@ pub mod path;
 pub mod ping;
 pub mod pmtu;
 pub mod proxy;
-pub mod rate;
 pub mod ring;
 pub mod segment;
 pub mod session;

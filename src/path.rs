@@ -1,8 +1,8 @@
 //! What is known of the way to one address, shared by all sessions that use it.
 
-use crate::rate::loss::Loss;
-use crate::rate::pacer::Pacer;
-use crate::rate::{Limits, Rate};
+use crate::congestion::loss::Loss;
+use crate::congestion::pacer::Pacer;
+use crate::congestion::{Controller, Limits};
 use crate::segment::ahead;
 use crate::time::{MS, SEC, Time};
 use std::net::SocketAddr;
@@ -20,6 +20,8 @@ pub fn headers(addr: &SocketAddr) -> usize {
 pub const LOSSY: f64 = 0.003;
 /// The share of the path's rate that copies of small messages may take.
 const COPIES: f64 = 0.03;
+/// And the share that small segments may take which ride along in another's datagram.
+const RIDES: f64 = 0.5;
 
 /// Bytes of a piece that goes ahead of the operator's limit, and how far, microseconds.
 const SMALL: usize = 400;
@@ -76,11 +78,12 @@ impl Counts {
 
 pub struct Path {
     pub addr: SocketAddr,
-    pub rate: Rate,
+    pub rate: Controller,
     /// What gets lost on the way here, seen from gaps in the segments' numbers.
     inbound: Loss,
     /// Spends the share of the rate that is there for copies.
     copies: Pacer,
+    rides: Pacer,
     /// The operator's limit of what is received, bytes per second, and what it has been used for.
     down: Option<f64>,
     reads: Pacer,
@@ -98,9 +101,10 @@ impl Path {
     pub fn new(addr: SocketAddr, seal: usize, limits: Limits, now: Time) -> Path {
         Path {
             addr,
-            rate: Rate::new(limits, now),
+            rate: Controller::new(limits, now),
             inbound: Loss::default(),
             copies: Pacer::new(SEC, now),
+            rides: Pacer::new(SEC, now),
             down: limits.down,
             reads: Pacer::new(SEC, now),
             overhead: headers(&addr) + seal,
@@ -130,7 +134,13 @@ impl Path {
     /// Chance that a packet is lost: the worse of the two directions, since the acks of the one are at the mercy of the other.
     /// One of which too little was seen is taken to be as the other: somebody who only sends, or only reads, learns of it.
     pub fn loss(&self) -> f64 {
-        self.worse(Loss::share)
+        let there = self.rate.loss().seen().map(|_| self.rate.chance());
+        let here = self.inbound.seen().map(|_| self.inbound.share());
+        there
+            .into_iter()
+            .chain(here)
+            .reduce(f64::max)
+            .unwrap_or(self.rate.chance())
     }
 
     /// What was seen to be lost on the way there and on the way here, 0 to 1; None: too little was seen.
@@ -147,7 +157,7 @@ impl Path {
     /// tell the sender sooner what became of what it has sent, which is worth it beside others (`tests/sharing.rs`).
     pub fn ack_loss(&self) -> (f64, f64) {
         let [there, here] = [self.rate.loss(), &self.inbound];
-        let chance = there.share().max(here.share());
+        let chance = self.rate.chance().max(here.share());
         (chance, there.after_loss().max(here.after_loss()))
     }
 
@@ -171,6 +181,15 @@ impl Path {
         if may {
             self.copies
                 .charge(bytes, self.rate.capacity() * COPIES, now);
+        }
+        may
+    }
+
+    /// Whether a copy may ride along in a datagram; `bytes` are charged if so.
+    pub fn may_ride(&mut self, bytes: usize, now: Time) -> bool {
+        let may = !self.rate.is_congested() && self.rides.owes_less_than(100 * MS, now);
+        if may {
+            self.rides.charge(bytes, self.rate.capacity() * RIDES, now);
         }
         may
     }

@@ -192,7 +192,9 @@ impl Search {
 
     /// A pong has come. False if it answers none of these pings.
     pub fn on_answer(&mut self, token: u32, now: Time) -> bool {
-        if let Some(probe) = self.sizes.iter().find(|probe| probe.token == token) {
+        // 0: not asked yet
+        let asked = |probe: &&Probe| token != 0 && probe.token == token;
+        if let Some(probe) = self.sizes.iter().find(asked) {
             let size = probe.size;
             self.low = self.low.max(size);
             self.size = self.size.max(size);

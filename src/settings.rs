@@ -1,8 +1,8 @@
 //! What the tunnel's logic needs to know of the configuration, checked and in its own units.
 //! How a configuration file is read is in `config`; nothing here touches files or sockets.
 
+use crate::congestion::Limits;
 use crate::crypto::Sealing;
-use crate::rate::Limits;
 use crate::time::SEC;
 
 /// How a KCP session is driven. See `kcp.*` in the README.

@@ -117,7 +117,7 @@ fn shape(rng: &mut SmallRng, sealed: bool) -> Shape {
             0.0
         },
         reorder_by: rng.random_range(1..80) * MS,
-        dead: false,
+        ..Shape::default()
     }
 }
 

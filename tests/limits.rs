@@ -109,7 +109,7 @@ fn a_line_that_loses_much() {
 
 #[test]
 fn a_download_of_which_next_to_nothing_arrives() {
-    for (loss, least) in [(95.0, 20), (99.0, 4)] {
+    for (loss, least) in [(95.0, 20), (99.0, 1)] {
         let mut w = Watched::new(line(), |_| {});
         Bulk::start(&mut w.world, 1, false);
         w.run(3 * SEC);

@@ -14,6 +14,11 @@ const MOST: usize = 65_536;
 /// So many acks fill most of a datagram: they go at once.
 const ENOUGH: usize = 48;
 
+/// On a slow line a datagram of acks waits for so many, and so many times as long: else the way back would carry as
+/// many datagrams as the way there.
+const COMPANY: usize = 3;
+const COMPANY_WAIT: u64 = 2;
+
 /// So few belong to small messages now and then, and not to a transfer.
 const FEW: usize = 2;
 
@@ -36,8 +41,10 @@ struct Said {
 
 #[derive(Default)]
 pub struct Acks {
-    /// Not said yet.
+    /// Not said yet; how many segments they stand for, and whether the last came in order.
     fresh: Vec<Ack>,
+    arrived: usize,
+    in_order: bool,
     /// To go with the next datagram, new and repeated.
     out: VecDeque<Ack>,
     /// How many were new when acks were last said.
@@ -50,8 +57,15 @@ pub struct Acks {
 }
 
 impl Acks {
-    /// A segment has arrived.
-    pub fn add(&mut self, ack: Ack) {
+    /// A segment has arrived. `in_order`: for the first time, with all before it, so that `una` tells of it, too: of several
+    /// such in a row only the last is named, whose round trip is measured.
+    pub fn add(&mut self, ack: Ack, in_order: bool) {
+        self.arrived += 1;
+        let follows = std::mem::replace(&mut self.in_order, in_order) && in_order;
+        if let Some(last) = self.fresh.last_mut().filter(|_| follows) {
+            *last = ack;
+            return;
+        }
         if self.fresh.len() >= MOST {
             // somebody repeats segments while nothing can leave: the latest acks are enough
             self.fresh.drain(..MOST / 2);
@@ -59,11 +73,14 @@ impl Acks {
         self.fresh.push(ack);
     }
 
-    /// What was added goes within `delay` microseconds, for which it waits for company, or at once if it is enough. Where
-    /// there is no company sessions wait for the same moments, so that their datagrams leave together.
+    /// Sets when the added acks leave, `delay` in microseconds: at once if they fill a datagram; after `COMPANY_WAIT` delays
+    /// where fewer than `COMPANY` segments of a transfer have arrived; at the next multiple of the delay for small messages,
+    /// so that the acks of many sessions leave together; otherwise after the delay.
     pub fn schedule(&mut self, delay: u64, now: Time) {
         let at = if self.fresh.len() >= ENOUGH {
             now
+        } else if self.arrived < COMPANY && !self.are_few() && delay > PROMPT {
+            now.after(COMPANY_WAIT * delay)
         } else if self.are_few() {
             Time::from_micros((now.micros() / delay + 1) * delay)
         } else {
@@ -114,8 +131,9 @@ impl Acks {
             said.left > 0
         });
         if !self.fresh.is_empty() {
-            self.lately = self.fresh.len();
+            self.lately = self.arrived;
         }
+        self.arrived = 0;
         self.out.extend(&self.fresh);
         if repeats > 0 && !self.fresh.is_empty() {
             let mut kept = self.spare.pop().unwrap_or_default();
@@ -178,7 +196,8 @@ fn apart(after_loss: f64) -> u32 {
     (APART / after_loss.clamp(0.01, 0.95).ln()).ceil().max(1.0) as u32
 }
 
-/// The longest that an ack waits. Senders allow for it: see `rate`.
+/// The most that `delay` gives, microseconds. An ack of a transfer on a slow line waits `COMPANY_WAIT` times as long. Senders
+/// allow for it: `congestion::Controller::reordering` and the noise of a queue.
 pub const DELAY_MOST: u64 = 6 * MS;
 
 /// After a gap acks wait only this long, microseconds: the sender learns of a loss from them.
@@ -203,7 +222,7 @@ mod tests {
     use super::*;
 
     fn add(acks: &mut Acks, list: &[Ack], ms: u64) {
-        list.iter().for_each(|ack| acks.add(*ack));
+        list.iter().for_each(|ack| acks.add(*ack, false));
         acks.schedule(5 * MS, Time::from_millis(ms));
     }
 
@@ -219,6 +238,36 @@ mod tests {
         assert_eq!(acks.due(), Some(Time::from_millis(5)));
         assert_eq!(said(&mut acks, 0.0, 2, 5), [0, 1]);
         assert!(acks.due().is_none() && acks.is_idle());
+    }
+
+    #[test]
+    fn of_segments_in_order_the_last_is_named() {
+        let mut acks = Acks::default();
+        for (sn, in_order) in [
+            (0, true),
+            (1, true),
+            (2, true),
+            (4, false),
+            (3, false),
+            (5, true),
+        ] {
+            acks.add((sn, 1), in_order);
+        }
+        acks.schedule(5 * MS, Time::ZERO);
+        assert_eq!(said(&mut acks, 0.0, 6, 5), [2, 4, 3, 5]);
+        acks.add((6, 1), true);
+        assert_eq!(said(&mut acks, 0.0, 7, 9), [6], "nothing is left to follow");
+    }
+
+    #[test]
+    fn on_a_slow_line_acks_wait_for_company() {
+        let mut acks = Acks::default();
+        add(&mut acks, &[(0, 1), (1, 1), (2, 1)], 0);
+        assert_eq!(said(&mut acks, 0.0, 3, 5).len(), 3, "a transfer");
+        add(&mut acks, &[(3, 1)], 10);
+        assert_eq!(acks.due(), Some(Time::from_millis(10 + 5 * COMPANY_WAIT)));
+        add(&mut acks, &[(4, 1), (5, 1)], 11);
+        assert_eq!(acks.due(), Some(Time::from_millis(16)));
     }
 
     #[test]

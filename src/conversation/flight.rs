@@ -4,7 +4,7 @@
 //! What is sent next, and when, is decided elsewhere.
 
 use super::engine::Tap;
-use crate::rate::{Rate, Stamp};
+use crate::congestion::{Controller, Stamp};
 use crate::segment::ahead;
 use crate::time::{MS, Time};
 use std::collections::VecDeque;
@@ -24,6 +24,9 @@ const LONGEST_TIMEOUT: u64 = 3_000 * MS;
 /// So many transmissions in a row that were not acknowledged, between others that were, are holes; more may be a datagram
 /// of acks that was lost, and is repeated.
 const HOLE: usize = 3;
+
+/// Transmissions that are remembered beyond twice the segments, once a timer had to ask.
+const LOG_SPARE: usize = 256;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -197,7 +200,7 @@ impl Flight {
     }
 
     /// The other end has everything before `una`.
-    pub fn on_una(&mut self, una: u32, rate: &mut Rate, tap: &mut Tap, now: Time) {
+    pub fn on_una(&mut self, una: u32, rate: &mut Controller, tap: &mut Tap, now: Time) {
         if ahead(una, self.first) <= 0 || ahead(una, self.next()) > 0 {
             return;
         }
@@ -210,7 +213,7 @@ impl Flight {
     }
 
     /// The other end has segment `sn`, in the transmission that carried `ts`.
-    pub fn on_ack(&mut self, sn: u32, ts: u32, rate: &mut Rate, tap: &mut Tap, now: Time) {
+    pub fn on_ack(&mut self, sn: u32, ts: u32, rate: &mut Controller, tap: &mut Tap, now: Time) {
         self.acknowledge(sn, Some(ts), rate, tap, now);
         self.drop_acked();
     }
@@ -226,7 +229,14 @@ impl Flight {
         }
     }
 
-    fn acknowledge(&mut self, sn: u32, ts: Option<u32>, rate: &mut Rate, tap: &mut Tap, now: Time) {
+    fn acknowledge(
+        &mut self,
+        sn: u32,
+        ts: Option<u32>,
+        rate: &mut Controller,
+        tap: &mut Tap,
+        now: Time,
+    ) {
         let latest = self.segment(sn).map(|s| s.latest);
         let at = match (ts, latest) {
             (None, Some(latest)) => self.place(latest),
@@ -259,7 +269,7 @@ impl Flight {
     }
 
     /// A transmission has arrived. An ack that names it also measures the round trip.
-    fn heard(&mut self, at: usize, named: bool, rate: &mut Rate, now: Time) {
+    fn heard(&mut self, at: usize, named: bool, rate: &mut Controller, now: Time) {
         let t = &mut self.log[at];
         if t.acked {
             return;
@@ -275,11 +285,11 @@ impl Flight {
             }
         }
         let (bytes, stamp) = (t.bytes as usize, t.stamp);
-        rate.on_delivered(bytes, &stamp, named, now);
+        rate.on_delivered(bytes, &stamp, named);
     }
 
     /// Finds what is lost by what was acknowledged after it.
-    pub fn detect(&mut self, rate: &mut Rate) {
+    pub fn detect(&mut self, rate: &mut Controller) {
         while let Some(t) = self.log.front() {
             let old = t.stamp.sent_at.after(2 * rate.timeout()) <= self.last_sent;
             if !t.acked && old && ahead(t.sn, self.first) < 0 {
@@ -332,7 +342,7 @@ impl Flight {
 
     /// When to ask again because nothing has been heard, or to forget what nobody waits for.
     /// `sessions`: how many share the path; the more they are, the less often each of them tries.
-    pub fn timeout_at(&self, rate: &Rate, sessions: usize) -> Option<Time> {
+    pub fn timeout_at(&self, rate: &Controller, sessions: usize) -> Option<Time> {
         if self.unacked == 0 {
             return (!self.log.is_empty()).then(|| self.last_sent.after(rate.timeout()));
         }
@@ -349,25 +359,39 @@ impl Flight {
 
     /// Nothing was heard for too long: the oldest segment is worth a try; its ack tells what became of the others.
     /// Where all has arrived in other copies, those that are still out are forgotten.
-    pub fn on_timeout(&mut self, rate: &mut Rate) -> Option<u32> {
+    pub fn on_timeout(&mut self, rate: &mut Controller) -> Option<u32> {
         if self.unacked == 0 {
             self.forget_log(rate);
             return None;
         }
         self.timeouts += 1;
+        self.bound_log(rate);
         let at = self.segments.iter().position(|s| s.state != State::Acked)?;
         Some(self.first.wrapping_add(at as u32))
     }
 
+    /// An end that lives and never acknowledges is asked again and again: of what was sent so often the oldest is forgotten.
+    fn bound_log(&mut self, rate: &mut Controller) {
+        while self.log.len() > 2 * self.segments.len() + LOG_SPARE {
+            let Some(t) = self.log.pop_front() else {
+                return;
+            };
+            self.log_first += 1;
+            if !t.acked {
+                rate.on_forgotten(t.bytes as usize);
+            }
+        }
+    }
+
     /// The session is gone: what is in flight does not count any more.
-    pub fn forget(&mut self, rate: &mut Rate) {
+    pub fn forget(&mut self, rate: &mut Controller) {
         self.forget_log(rate);
         *self = Flight::default();
     }
 
     /// The other end is at a new address: what is in flight is forgotten on the old path, whose rate this is, and has to
     /// go again.
-    pub fn relocate(&mut self, rate: &mut Rate) {
+    pub fn relocate(&mut self, rate: &mut Controller) {
         self.forget_log(rate);
         self.timeouts = 0;
         self.lost.clear();
@@ -379,7 +403,7 @@ impl Flight {
         }
     }
 
-    fn forget_log(&mut self, rate: &mut Rate) {
+    fn forget_log(&mut self, rate: &mut Controller) {
         self.log_first += self.log.len() as u64;
         for t in self.log.drain(..).filter(|t| !t.acked) {
             rate.on_forgotten(t.bytes as usize);
@@ -434,16 +458,16 @@ impl Flight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rate::Limits;
+    use crate::congestion::Limits;
 
     // The kcp crate always begins at 0, so that only this part can be tested at the wrap; with
     // wrapping arithmetic the crate's own comparisons are right there, too, but for the place of an ack.
-    fn flight_at(first: u32) -> (Flight, Rate, Tap) {
+    fn flight_at(first: u32) -> (Flight, Controller, Tap) {
         let flight = Flight {
             first,
             ..Flight::default()
         };
-        let rate = Rate::new(Limits::default(), Time::ZERO);
+        let rate = Controller::new(Limits::default(), Time::ZERO);
         (flight, rate, Tap::default())
     }
 
@@ -477,7 +501,7 @@ mod tests {
     }
 
     /// A flight of `count` segments, sent a millisecond apart.
-    fn sent(count: u32) -> (Flight, Rate, Tap) {
+    fn sent(count: u32) -> (Flight, Controller, Tap) {
         let (mut flight, mut rate, tap) = flight_at(0);
         for sn in 0..count {
             flight.add(vec![0; 10]);
@@ -487,7 +511,7 @@ mod tests {
     }
 
     /// A segment leaves at this millisecond, which its timestamp tells.
-    fn send(flight: &mut Flight, rate: &mut Rate, sn: u32, ms: u32) {
+    fn send(flight: &mut Flight, rate: &mut Controller, sn: u32, ms: u32) {
         let stamp = rate.on_sent(38, Time::from_millis(u64::from(ms)));
         flight.sent(sn, ms, 38, false, stamp);
     }
@@ -530,6 +554,17 @@ mod tests {
         assert_eq!(named(&flight), [1, 4], "the second as well");
         flight.on_ack(2, 9, &mut rate, &mut tap, Time::from_millis(22));
         assert_eq!(named(&flight), [1, 4], "no such transmission");
+    }
+
+    #[test]
+    fn who_never_acknowledges_is_not_remembered_for_ever() {
+        let (mut flight, mut rate, _) = sent(1);
+        for ms in 0..10_000 {
+            let sn = flight.on_timeout(&mut rate).expect("a segment");
+            send(&mut flight, &mut rate, sn, 100 + ms);
+        }
+        assert!(flight.log.len() <= 3 + LOG_SPARE, "{}", flight.log.len());
+        assert!(rate.in_flight() <= 38 * (3 + LOG_SPARE as u64));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One KCP conversation: a reliable byte stream each way in packets that may get lost.
 //!
-//! What it sends is ours (`flight`, `rate`), and KCP keeps what has arrived, in order, until it is read; unless the
+//! What it sends is ours (`flight`, `congestion`), and KCP keeps what has arrived, in order, until it is read; unless the
 //! configuration wants plain KCP: then KCP does everything, and `Plain` only carries its packets.
 //! What the bytes mean is in `session`; sealing and addresses are in `tunnel`.
 
@@ -264,7 +264,7 @@ impl Conversation {
             return;
         };
         let arrived = self.heard.una().wrapping_sub(before) as usize;
-        plain.opened = (plain.opened + arrived).min(plain.window);
+        plain.opened = plain.opened.saturating_add(arrived).min(plain.window);
         if owes && plain.flush == Flush::AcksToo {
             self.engine.flush();
         } else if owes {
@@ -290,8 +290,10 @@ impl Conversation {
                     let known = paced.inbound.has(header.sn);
                     path.counts.on_received(header.len, known);
                     let engine = &mut self.engine;
+                    let is_next = header.sn == paced.inbound.next();
                     if paced.inbound.take(&header, segment, engine, tap) {
-                        paced.acks.add((header.sn, header.ts));
+                        let in_order = is_next && paced.inbound.next() != header.sn;
+                        paced.acks.add((header.sn, header.ts), in_order);
                         owes = true;
                     }
                 }

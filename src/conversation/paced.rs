@@ -1,5 +1,5 @@
 //! The sender of a conversation whose recovery and pacing are ours: what goes into the next packet, which segments get
-//! copies, and what is said of windows. When a packet may leave is decided in `rate` and `tunnel::transmit`.
+//! copies, and what is said of windows. When a packet may leave is decided in `congestion` and `tunnel::transmit`.
 
 use super::Now;
 use super::acks::Acks;
@@ -257,6 +257,10 @@ impl Paced {
             .map(|(sn, _)| sn)
             .collect();
         for sn in along {
+            let size = self.flight.data(sn).map_or(0, <[u8]>::len);
+            if !path.may_ride(HEADER + size, now.time) {
+                return;
+            }
             self.write(sn, conv, Why::Along, path, now, packet);
         }
     }

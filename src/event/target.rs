@@ -123,6 +123,7 @@ impl Target {
         }
         if self.asked {
             resolver.give_up();
+            self.asked = false;
         }
         (self.asked_at, self.hurried) = (Some(now), false);
         self.next = now.after(self.pause);

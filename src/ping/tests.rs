@@ -260,11 +260,12 @@ fn an_end_that_answers_no_more_is_explained() {
         answer(&mut None, datagram).filter(|_| small && times < 3)
     };
     let (mut ping, _, now) = run(settings(None, Some(9)), 3, &mut other);
-    assert_eq!(ping.summary(now).len(), 2, "it is only silent");
+    let reason = "nothing receives at UDP port 7";
+    let says = |ping: &Ping| ping.summary(now).iter().any(|line| line.contains(reason));
+    assert!(!says(&ping), "it is only silent");
     ping.on_fault(now, Fault::Refused);
-    let lines = ping.summary(now);
-    assert!(lines[1].starts_with("round trip"), "{lines:?}");
-    assert!(lines[2].contains("nothing receives at UDP port 7"));
+    assert!(ping.summary(now)[1].starts_with("round trip"));
+    assert!(says(&ping));
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! One direction of an emulated path: a bottleneck with a drop-tail queue, then random loss, then delay.
-//! Repeatable from its seed; time is an argument.
+//! One direction of an emulated path: a policer, a bottleneck with a drop-tail queue, then random loss, then delay.
+//! Repeatable from its seed; time is an argument. A bottleneck whose rate changes is in `line`.
 
+use super::line::Line;
 use kcptun::time::{MS, SEC, Time};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
@@ -12,11 +13,22 @@ use std::rc::Rc;
 /// Bytes of IP and UDP headers that a datagram takes on the line.
 const HEADERS: usize = 28;
 
+/// The burst that a policer lets pass, as a span of its rate (microseconds), and its least, bytes.
+const BUCKET: u64 = 50 * MS;
+const BUCKET_LEAST: f64 = 3000.0;
+
 /// What the path does to datagrams. Chances are 0 to 1, spans are microseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub delay: u64,
+    /// Each datagram is this much later at most, each by a span of its own; the order is kept.
     pub jitter: u64,
+    /// Jitter swaps datagrams.
+    pub disorder: bool,
+    /// What arrives waits for the next turn of a shared medium; turns are 1 ms to this span apart. 0: at once.
+    pub turns: u64,
+    /// Bits per second that a policer lets pass, without a queue; 0: all.
+    pub policed: f64,
     pub loss: f64,
     /// Mean number of datagrams lost in a row.
     pub burst: f64,
@@ -38,6 +50,9 @@ impl Default for Shape {
         Shape {
             delay: 10 * MS,
             jitter: 0,
+            disorder: false,
+            turns: 0,
+            policed: 0.0,
             loss: 0.0,
             burst: 1.0,
             rate: 0.0,
@@ -105,6 +120,12 @@ pub struct Link {
     in_burst: bool,
     /// When the bottleneck will have sent what it holds; links that share a bottleneck share this.
     line_free: Rc<Cell<Time>>,
+    /// A bottleneck whose rate changes takes the place of the shape's.
+    line: Option<Rc<RefCell<Line>>>,
+    /// What the policer would let pass at that time, bytes.
+    tokens: (f64, Time),
+    /// The medium's next turn.
+    turn: Time,
     last_due: Time,
     wire: BinaryHeap<Reverse<OnTheWay>>,
     serial: u64,
@@ -119,6 +140,9 @@ impl Link {
             rng: SmallRng::seed_from_u64(seed),
             in_burst: false,
             line_free: Rc::default(),
+            line: None,
+            tokens: (0.0, Time::ZERO),
+            turn: Time::ZERO,
             last_due: Time::ZERO,
             wire: BinaryHeap::new(),
             serial: 0,
@@ -129,6 +153,12 @@ impl Link {
     /// loss and delay stay its own. Both shapes have to name the same rate and queue.
     pub fn share_bottleneck(&mut self, other: &Link) {
         self.line_free = other.line_free.clone();
+        self.line = other.line.clone();
+    }
+
+    /// From now on this is the bottleneck, whatever rate and queue the shape has.
+    pub fn set_line(&mut self, line: Line) {
+        self.line = Some(Rc::new(RefCell::new(line)));
     }
 
     /// A datagram enters.
@@ -149,16 +179,11 @@ impl Link {
             self.counts.lost += 1;
             return;
         }
-        let mut due = now;
-        if self.shape.rate > 0.0 {
-            let start = self.line_free.get().max(now);
-            if start.since(now) > self.shape.queue {
-                self.counts.overflowed += 1;
-                return;
-            }
-            due = start.after((size as f64 * 8.0 / self.shape.rate * SEC as f64) as u64);
-            self.line_free.set(due);
-        }
+        let passes = self.passes_policer(now, size);
+        let Some(mut due) = passes.then(|| self.pass_bottleneck(now, size)).flatten() else {
+            self.counts.overflowed += 1;
+            return;
+        };
         if self.loses() {
             self.counts.lost += 1;
             return;
@@ -169,9 +194,12 @@ impl Link {
         }
         if self.shape.reorder > 0.0 && self.rng.random_bool(self.shape.reorder) {
             due = due.after(self.shape.reorder_by);
-        } else {
+        } else if !self.shape.disorder {
             due = due.max(self.last_due);
             self.last_due = due;
+        }
+        if self.shape.turns > 0 {
+            due = self.wait_for_turn(due);
         }
         let mut datagram = datagram.to_vec();
         if self.shape.corrupt > 0.0
@@ -195,6 +223,48 @@ impl Link {
             self.put(due, datagram.clone(), addressed);
         }
         self.put(due, datagram, addressed);
+    }
+
+    /// A token bucket.
+    fn passes_policer(&mut self, now: Time, size: usize) -> bool {
+        let rate = self.shape.policed / 8.0 / SEC as f64;
+        if rate == 0.0 {
+            return true;
+        }
+        let (tokens, at) = self.tokens;
+        let bucket = (rate * BUCKET as f64).max(BUCKET_LEAST);
+        let tokens = (tokens + now.since(at) as f64 * rate).min(bucket);
+        let passes = tokens >= size as f64;
+        let used = if passes { size as f64 } else { 0.0 };
+        self.tokens = (tokens - used, now);
+        passes
+    }
+
+    /// When the bottleneck has sent it; None: its queue is full.
+    fn pass_bottleneck(&mut self, now: Time, size: usize) -> Option<Time> {
+        if let Some(line) = &self.line {
+            return line.borrow_mut().admit(now, size);
+        }
+        if self.shape.rate == 0.0 {
+            return Some(now);
+        }
+        let start = self.line_free.get().max(now);
+        if start.since(now) > self.shape.queue {
+            return None;
+        }
+        let due = start.after((size as f64 * 8.0 / self.shape.rate * SEC as f64) as u64);
+        self.line_free.set(due);
+        Some(due)
+    }
+
+    fn wait_for_turn(&mut self, due: Time) -> Time {
+        while self.turn < due {
+            let next = self.turn.max(Time::from_micros(
+                due.micros().saturating_sub(self.shape.turns),
+            ));
+            self.turn = next.after(self.rng.random_range(MS..=self.shape.turns));
+        }
+        self.turn
     }
 
     fn put(&mut self, due: Time, datagram: Vec<u8>, addressed: Addressed) {

@@ -135,6 +135,75 @@ impl Bulk {
     }
 }
 
+/// Small messages on a connection of their own, which come back.
+pub struct Pings {
+    id: SessionId,
+    conv: u32,
+    /// When each was sent.
+    sent: Vec<Time>,
+}
+
+impl Pings {
+    /// Bytes.
+    const SIZE: u64 = 64;
+    /// Microseconds from one to the next.
+    pub const EVERY: u64 = 20 * MS;
+
+    /// The first opens the connection, and is not counted.
+    pub fn connect(world: &mut World) -> Pings {
+        (world.record, world.allowed) = (true, Pings::SIZE);
+        let endless = Role::Send {
+            bytes: u64::MAX / 2,
+            fin: false,
+        };
+        let (id, conv) = world.connect(endless, Role::Echo);
+        (world.record, world.allowed) = (false, u64::MAX);
+        Pings {
+            id,
+            conv,
+            sent: Vec::new(),
+        }
+    }
+
+    /// Lets so many go, from a time on.
+    pub fn send(&mut self, world: &mut World, from: Time, count: u64) {
+        for i in 0..count {
+            let at = from.after(i * Pings::EVERY);
+            self.sent.push(at);
+            world.at(at, 0, self.id, Pings::wanted(self.sent.len() - 1));
+        }
+    }
+
+    /// Bytes that have come back when the message at this place has.
+    fn wanted(place: usize) -> u64 {
+        Pings::SIZE * (place as u64 + 2)
+    }
+
+    pub fn are_back(&self, world: &World) -> bool {
+        let received = world.tcp(0, self.conv).map_or(0, |tcp| tcp.received);
+        received >= Pings::SIZE * (self.sent.len() as u64 + 1)
+    }
+
+    /// Each one's, ms; what is not back counts as if it came now.
+    pub fn round_trips(&self, world: &World) -> Vec<f64> {
+        let tcp = world.tcp(0, self.conv).expect("the connection");
+        let mut arrivals = tcp.arrivals.iter().flatten().peekable();
+        let messages = self.sent.iter().enumerate();
+        messages
+            .map(|(place, sent)| {
+                while arrivals.next_if(|a| a.1 < Pings::wanted(place)).is_some() {}
+                let back = arrivals.peek().map_or(world.now, |a| a.0);
+                back.since(*sent) as f64 / 1e3
+            })
+            .collect()
+    }
+
+    pub fn stop(self, world: &mut World) {
+        world.reset(0, self.id);
+        world.run_for(2 * SEC);
+    }
+}
+
 /// Spans in ms, goodput as a share of line × (1 − loss).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
@@ -194,43 +263,16 @@ impl Bench {
         f
     }
 
-    /// Median and 99th percentile of the round trip of a 64-byte message every 20 ms.
+    /// Median and 99th percentile of the round trips of `count` pings.
     pub fn ping(&mut self, count: u64) -> [f64; 2] {
-        const SIZE: u64 = 64;
-        (self.world.record, self.world.allowed) = (true, SIZE);
-        let (id, conv) = self.world.connect(
-            Role::Send {
-                bytes: SIZE * (count + 1),
-                fin: false,
-            },
-            Role::Echo,
-        );
-        (self.world.record, self.world.allowed) = (false, u64::MAX);
-        let first = self.world.now;
-        let far = first.after(4 * self.scenario.rtt * MS + SEC);
-        let sent: Vec<Time> = (0..count).map(|i| far.after(i * 20 * MS)).collect();
-        for (i, at) in sent.iter().enumerate() {
-            self.world.at(*at, 0, id, SIZE * (i as u64 + 2));
-        }
-        self.world.run_until(sent[sent.len() - 1].after(3 * SEC));
-        let tcp = self.world.tcp(0, conv).expect("the connection");
-        let arrivals = tcp.arrivals.as_ref().expect("a record");
-        let mut spans = Vec::new();
-        let mut at = 0;
-        for (i, sent) in sent.iter().enumerate() {
-            let want = SIZE * (i as u64 + 2);
-            while at < arrivals.len() && arrivals[at].1 < want {
-                at += 1;
-            }
-            assert!(
-                at < arrivals.len(),
-                "message {i} never came back: {tcp:?} {:?}",
-                self.world.tcp(1, conv)
-            );
-            spans.push(arrivals[at].0.since(*sent) as f64 / 1e3);
-        }
-        self.world.reset(0, id);
-        self.world.run_for(2 * SEC);
+        let mut pings = Pings::connect(&mut self.world);
+        let from = self.world.now.after(4 * self.scenario.rtt * MS + SEC);
+        pings.send(&mut self.world, from, count);
+        let last = from.after((count - 1) * Pings::EVERY);
+        self.world.run_until(last.after(3 * SEC));
+        assert!(pings.are_back(&self.world), "a message never came back");
+        let spans = pings.round_trips(&self.world);
+        pings.stop(&mut self.world);
         percentiles(spans, 0.99)
     }
 
@@ -293,7 +335,7 @@ pub fn fairness(each: impl Iterator<Item = f64> + Clone) -> f64 {
     each.sum::<f64>().powi(2) / (squares * count as f64)
 }
 
-fn difference(after: [Counts; 2], before: [Counts; 2]) -> [Counts; 2] {
+pub fn difference(after: [Counts; 2], before: [Counts; 2]) -> [Counts; 2] {
     [0, 1].map(|i| Counts {
         offered: after[i].offered - before[i].offered,
         offered_bytes: after[i].offered_bytes - before[i].offered_bytes,
@@ -303,7 +345,8 @@ fn difference(after: [Counts; 2], before: [Counts; 2]) -> [Counts; 2] {
     })
 }
 
-fn percentiles(mut spans: Vec<f64>, high: f64) -> [f64; 2] {
+/// The median and a high one, 1 being the greatest.
+pub fn percentiles(mut spans: Vec<f64>, high: f64) -> [f64; 2] {
     spans.sort_by(f64::total_cmp);
     let at = |p: f64| spans[((spans.len() as f64 * p) as usize).min(spans.len() - 1)];
     [at(0.5), at(high)]

@@ -1,6 +1,6 @@
 //! How much may be in flight on a path so short that the queue is in the machines at its ends: in their sockets, while the
 //! process that reads them is not running. No rate that is paced tells of that queue, for it empties in clumps; what it
-//! holds is learned from losses. Which rounds there are, and what they carried, is told by `rate`.
+//! holds is learned from losses. Which rounds there are, and what they carried, is told by `congestion`.
 
 use super::PACKET;
 use crate::time::{MS, SEC};
@@ -20,22 +20,22 @@ const MORE: f64 = 1.0 + 1.0 / 32.0;
 
 /// The limit and what it rests on.
 #[derive(Clone, Copy, Debug)]
-pub struct Near {
+pub struct HostLimit {
     limit: f64,
     /// Bytes per second that arrived, smoothed.
     carried: f64,
 }
 
-impl Default for Near {
+impl Default for HostLimit {
     fn default() -> Self {
-        Near {
+        HostLimit {
             limit: FIRST,
             carried: 0.0,
         }
     }
 }
 
-impl Near {
+impl HostLimit {
     /// The most bytes in flight where the base round trip is `base` microseconds.
     pub fn limit(&self, base: u64) -> u64 {
         if base >= FAR {
@@ -66,14 +66,14 @@ mod tests {
     use super::*;
 
     /// Rounds of 5 ms over a path of 1 ms: `queue` bytes more than it holds are lost. Returns what was lost of all.
-    fn run(near: &mut Near, rate: f64, queue: f64, chance: f64, rounds: usize) -> f64 {
+    fn run(host: &mut HostLimit, rate: f64, queue: f64, chance: f64, rounds: usize) -> f64 {
         let (mut arrived, mut lost) = (0.0, 0.0);
         for _ in 0..rounds {
             let room = rate * 0.001 + queue;
-            let over = (near.limit - room).max(0.0);
-            let carried = (near.limit / 0.001).min(rate) * 0.005 * (1.0 - chance);
+            let over = (host.limit - room).max(0.0);
+            let carried = (host.limit / 0.001).min(rate) * 0.005 * (1.0 - chance);
             let gone = over + carried * chance;
-            near.end_round(MS, 5 * MS, carried as u64, gone as u64, true);
+            host.end_round(MS, 5 * MS, carried as u64, gone as u64, true);
             (arrived, lost) = (arrived + carried, lost + gone);
         }
         lost / (arrived + lost)
@@ -81,25 +81,25 @@ mod tests {
 
     #[test]
     fn what_the_sockets_hold_is_learned_from_losses() {
-        let mut near = Near::default();
-        run(&mut near, 100e6, 200e3, 0.0, 20);
-        let lost = run(&mut near, 100e6, 200e3, 0.0, 1000);
+        let mut host = HostLimit::default();
+        run(&mut host, 100e6, 200e3, 0.0, 20);
+        let lost = run(&mut host, 100e6, 200e3, 0.0, 1000);
         assert!(lost < LOST, "{lost}");
-        assert!((200e3..320e3).contains(&near.limit), "{}", near.limit);
+        assert!((200e3..320e3).contains(&host.limit), "{}", host.limit);
     }
 
     #[test]
     fn loss_by_chance_does_not_slow_a_path_down() {
-        let mut near = Near::default();
-        run(&mut near, 1e9, 50e6, 0.1, 1000);
-        assert!(near.limit > 1e9 * 0.001, "{}", near.limit);
+        let mut host = HostLimit::default();
+        run(&mut host, 1e9, 50e6, 0.1, 1000);
+        assert!(host.limit > 1e9 * 0.001, "{}", host.limit);
     }
 
     #[test]
     fn a_path_that_holds_more_is_filled_within_rounds() {
-        let mut near = Near::default();
-        run(&mut near, 5e9, 50e6, 0.0, 30);
-        assert!(near.limit > 5e9 * 0.001, "{}", near.limit);
-        assert_eq!(near.limit(FAR), u64::MAX);
+        let mut host = HostLimit::default();
+        run(&mut host, 5e9, 50e6, 0.0, 30);
+        assert!(host.limit > 5e9 * 0.001, "{}", host.limit);
+        assert_eq!(host.limit(FAR), u64::MAX);
     }
 }

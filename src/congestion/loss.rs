@@ -54,11 +54,6 @@ impl Loss {
         self.lost = (self.lost - 1.0).max(0.0);
     }
 
-    /// Takes the share from a better measurement.
-    pub fn believe(&mut self, share: f64) {
-        self.lost = self.packets * share;
-    }
-
     /// Chance that a packet is lost, 0 to 1.
     pub fn share(&self) -> f64 {
         (self.lost / self.packets).clamp(0.0, 1.0)
@@ -76,12 +71,6 @@ impl Loss {
         (self.lost_after_loss / self.after_loss)
             .clamp(0.0, 0.95)
             .max(self.share())
-    }
-
-    /// Standard error of the share over `packets` packets, were losses independent.
-    pub fn deviation(&self, packets: f64) -> f64 {
-        let p = self.share();
-        (p * (1.0 - p) / packets.max(1.0)).sqrt()
     }
 }
 

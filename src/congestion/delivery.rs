@@ -1,0 +1,153 @@
+//! The delivery rate: what arrives, per second, over spans of about a round trip, and the best of the last few spans. The best
+//! of some follows a line whose rate wanders: down within those spans, up within one.
+//!
+//! A sample is bounded by the rate of sending (draft-cheng-iccrg-delivery-rate-estimation): acks that were held back
+//! somewhere and arrive together are no rate.
+
+use crate::time::{SEC, Time};
+use std::collections::VecDeque;
+
+/// Spans of which the best counts: one is too few where acks come in clumps, and with ten (BBR) a rate that falls is
+/// followed late.
+const SPANS: u64 = 3;
+/// Entries a span: how finely the history is kept.
+const GRAIN: u64 = 16;
+/// What takes so much longer to arrive than to be sent builds a queue.
+const STRETCH: f64 = 1.25;
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// When, on the clock of `Delivery`.
+    at: u64,
+    /// When the youngest transmission that was acknowledged by then was sent.
+    sent_at: Time,
+    delivered: u64,
+    /// Bytes per second over the span that ends here; 0: not known.
+    rate: f64,
+}
+
+#[derive(Debug, Default)]
+pub struct Delivery {
+    entries: VecDeque<Entry>,
+    /// Microseconds. It goes on by a span at most from one ack to the next: while a line carries nothing, what it carried
+    /// before is not forgotten.
+    clock: u64,
+    heard_at: Time,
+    span: u64,
+    /// Up to where the samples say less than the line could carry.
+    limited_until: u64,
+}
+
+impl Delivery {
+    /// `delivered` bytes have arrived by `now`, the youngest of them sent at `sent_at`; `span`: how long to watch, microseconds.
+    /// Returns the sample in bytes per second, once the history is long enough.
+    pub fn record(&mut self, delivered: u64, sent_at: Time, span: u64, now: Time) -> Option<f64> {
+        self.clock += now.since(self.heard_at).min(span);
+        (self.heard_at, self.span) = (now, span);
+        let from = self.clock.saturating_sub(SPANS * span);
+        while self.entries.len() > 1 && self.entries[1].at < from {
+            self.entries.pop_front();
+        }
+        let rate = self.sample(delivered, sent_at);
+        let entry = Entry {
+            at: self.clock,
+            sent_at,
+            delivered,
+            rate: rate.unwrap_or(0.0),
+        };
+        match self.entries.len() {
+            n if n > 1 && self.clock - self.entries[n - 2].at < span / GRAIN => {
+                self.entries[n - 1] = entry;
+            }
+            _ => self.entries.push_back(entry),
+        }
+        rate
+    }
+
+    /// The entry that is a span old.
+    fn span_ago(&self) -> Option<&Entry> {
+        let ago = |e: &&Entry| self.clock - e.at >= self.span;
+        self.entries.iter().rev().find(ago)
+    }
+
+    fn sample(&self, delivered: u64, sent_at: Time) -> Option<f64> {
+        let from = self.span_ago()?;
+        let took = (self.clock - from.at).max(sent_at.since(from.sent_at));
+        Some((delivered - from.delivered) as f64 / took.max(1) as f64 * SEC as f64)
+    }
+
+    /// Whether what arrived in the last span took longer to arrive than to be sent: a queue grows.
+    pub fn stretches(&self) -> bool {
+        let (Some(from), Some(last)) = (self.span_ago(), self.entries.back()) else {
+            return false;
+        };
+        let sending = last.sent_at.since(from.sent_at) as f64;
+        (last.at - from.at) as f64 > STRETCH * sending
+    }
+
+    /// The senders had nothing to send until now; `span`: a round trip, microseconds.
+    pub fn limited(&mut self, span: u64) {
+        self.limited_until = self.clock + (SPANS + 1) * span;
+    }
+
+    /// Whether the samples may say less than the line could carry.
+    pub fn is_limited(&self) -> bool {
+        self.clock < self.limited_until
+    }
+
+    /// Bytes per second: the best of the last spans; 0 if there is none.
+    pub fn best(&self) -> f64 {
+        self.entries.iter().map(|e| e.rate).fold(0.0, f64::max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::MS;
+
+    const SPAN: u64 = 50 * MS;
+
+    /// Acks of 1,000 bytes a millisecond from `from` to `to`, of packets that were sent 100 ms before.
+    fn run(delivery: &mut Delivery, delivered: &mut u64, from: u64, to: u64, bytes: u64) {
+        for ms in from..to {
+            *delivered += bytes;
+            let (sent_at, now) = (Time::from_millis(ms - 100), Time::from_millis(ms));
+            delivery.record(*delivered, sent_at, SPAN, now);
+        }
+    }
+
+    #[test]
+    fn the_best_of_some_spans_counts() {
+        let (mut delivery, mut delivered) = (Delivery::default(), 0);
+        run(&mut delivery, &mut delivered, 200, 400, 1000);
+        assert!((delivery.best() - 1e6).abs() < 2e4, "{}", delivery.best());
+        run(&mut delivery, &mut delivered, 400, 500, 100);
+        assert!(delivery.best() > 0.9e6, "{}", delivery.best());
+        run(&mut delivery, &mut delivered, 500, 620, 100);
+        assert!(delivery.best() < 0.2e6, "{}", delivery.best());
+    }
+
+    #[test]
+    fn a_gap_makes_nothing_forgotten() {
+        let (mut delivery, mut delivered) = (Delivery::default(), 0);
+        run(&mut delivery, &mut delivered, 200, 400, 1000);
+        run(&mut delivery, &mut delivered, 1400, 1410, 1000);
+        assert!(delivery.best() > 0.9e6, "{}", delivery.best());
+    }
+
+    #[test]
+    fn acks_that_come_together_are_no_rate() {
+        let mut delivery = Delivery::default();
+        let mut delivered = 0;
+        run(&mut delivery, &mut delivered, 200, 400, 1000);
+        // what was sent over 200 ms is acknowledged within 60
+        for n in 0..60 {
+            delivered += 3333;
+            let sent_at = Time::from_micros((300 * MS) + n * 3333);
+            delivery.record(delivered, sent_at, SPAN, Time::from_millis(400 + n));
+        }
+        assert!(delivery.best() < 1.1e6, "{}", delivery.best());
+        assert!(!delivery.stretches());
+    }
+}

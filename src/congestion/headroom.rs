@@ -1,0 +1,412 @@
+//! The headroom: by how much more may be in flight than the path holds while its queue is empty, as a span of the rate.
+//! A path whose rate or delay wanders needs it to be kept busy; on a steady path it only stands in the queue.
+//!
+//! A path is taken to wander until it has shown to be steady. The headroom grows while the queue runs empty. It is reduced
+//! where the rate is steady and the queue never runs empty, and a trial tells whether that was right: if the round trip
+//! does not shrink with the window, it was no queue of ours, and the headroom returns. If the rate ebbs although a queue
+//! seems to stand, another trial tells whether the window had become too narrow. Losses put a ceiling on it, which rises
+//! again with time.
+
+use super::competitive::{Competition, is_foreign};
+use crate::time::{MS, SEC, Time};
+
+/// The most on a path that has not shown to need more, microseconds, and the same as a share of the round trip. On recorded
+/// cellular and Wi-Fi lines a sender with perfect acknowledgements carries 99 % with 40 ms.
+const MOST: u64 = 40 * MS;
+const MOST_SHARE: f64 = 0.8;
+/// It is never less than this, microseconds.
+const MOST_LEAST: u64 = 24 * MS;
+/// The most that a trial for more leads to, microseconds.
+const GROWN: u64 = 60 * MS;
+/// The most in competitive mode, microseconds.
+const COMPETITIVE: u64 = 80 * MS;
+/// Rounds in a row in which a steady path has to show its queue.
+const STEADY_ROUNDS: u32 = 3;
+/// How far the rate of a steady path strays, as a share.
+const STEADY_RATE: f64 = 0.12;
+/// How far its mean round trip strays at least, microseconds.
+const STEADY_MEAN: f64 = 2.0 * MS as f64;
+/// The share of what stands in the queue that is given back at once.
+const GIVEN_BACK: f64 = 0.7;
+/// A reduction has to be so many times what the mean round trip differs by from round to round, or a trial tells nothing.
+const TELLING: f64 = 2.5;
+/// The rate has ebbed when it is below this share of what it was.
+const EBBED: f64 = 0.9;
+/// So much more window is tried then.
+const GROWTH: f64 = 0.1;
+/// Rounds in a row with an empty queue in which the rate grows by so much: the path holds far more.
+const EMPTY_ROUNDS: u32 = 4;
+const EMPTY_GROWTH: f64 = 1.15;
+/// How long the next trial waits after one in vain, microseconds: at first, and at most, for each doubles it.
+const WAIT: u64 = 2 * SEC;
+const WAIT_MOST: u64 = 32 * SEC;
+/// How soon a ceiling that losses have set is doubled, microseconds.
+const CEILING_HOLDS: u64 = SEC;
+/// The least ceiling, microseconds.
+const CEILING_LEAST: u64 = MS / 4;
+
+/// What a round has shown. Spans are microseconds above the path's own round trip.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// Bytes per second that arrived.
+    pub rate: f64,
+    /// The least round trip.
+    pub queue: u64,
+    /// The mean round trip.
+    pub mean: u64,
+    /// What noise can feign of the queue.
+    pub noise: u64,
+    /// By how much the mean is above the least, smoothed.
+    pub scatter: u64,
+}
+
+/// What is being tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// Is what stands a queue of ours?
+    Less,
+    /// Has the rate ebbed because the window was too narrow?
+    More,
+}
+
+impl Kind {
+    /// Rounds that are looked at: a rate is noisier than a round trip.
+    fn rounds(self) -> u32 {
+        match self {
+            Kind::Less => 2,
+            Kind::More => 4,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    kind: Kind,
+    /// The headroom before.
+    before: u64,
+    /// Less: the mean round trip above the path's must be below this on average. More: the rate must be above.
+    threshold: f64,
+    rounds: u32,
+    sum: f64,
+}
+
+/// When a kind of trial may be made again.
+#[derive(Debug)]
+struct Wait {
+    span: u64,
+    until: Time,
+}
+
+/// Rounds in a row in which a queue stood and the rate was steady.
+#[derive(Debug, Default)]
+struct Steady {
+    rounds: u32,
+    rate: f64,
+    least_queue: u64,
+    means: f64,
+}
+
+impl Steady {
+    fn note(&mut self, seen: &Seen) {
+        let mean = self.means / f64::from(self.rounds.max(1));
+        let strays = (seen.rate - self.rate).abs() > STEADY_RATE * self.rate
+            || (seen.mean as f64 - mean).abs() > (seen.scatter as f64).max(STEADY_MEAN);
+        if self.rounds == 0 || strays {
+            *self = Steady {
+                rate: seen.rate,
+                least_queue: u64::MAX,
+                ..Steady::default()
+            };
+        }
+        self.rounds += 1;
+        self.means += seen.mean as f64;
+        self.least_queue = self.least_queue.min(seen.queue);
+    }
+}
+
+/// Rounds in a row in which the queue was empty.
+#[derive(Debug, Default)]
+struct Empty {
+    rounds: u32,
+    rate_before: f64,
+}
+
+#[derive(Debug)]
+pub struct Headroom {
+    span: u64,
+    ceiling: u64,
+    ceiling_at: Time,
+    /// What it was before losses put a ceiling on it.
+    before_overload: u64,
+    trial: Option<Trial>,
+    less: Wait,
+    more: Wait,
+    steady: Steady,
+    empty: Empty,
+    competition: Competition,
+    /// The smoothed rate, and its most since the headroom was last changed on purpose, bytes per second.
+    rate: f64,
+    rate_most: f64,
+    /// The last round's mean, and by how much it differs from round to round, smoothed.
+    mean: f64,
+    unrest: f64,
+}
+
+impl Headroom {
+    pub fn new(now: Time) -> Headroom {
+        let wait = || Wait {
+            span: WAIT,
+            until: now,
+        };
+        Headroom {
+            span: MOST,
+            ceiling: COMPETITIVE,
+            ceiling_at: now,
+            before_overload: MOST,
+            trial: None,
+            less: wait(),
+            more: wait(),
+            steady: Steady::default(),
+            empty: Empty::default(),
+            competition: Competition::default(),
+            rate: 0.0,
+            rate_most: 0.0,
+            mean: 0.0,
+            unrest: MS as f64,
+        }
+    }
+
+    /// Microseconds.
+    pub fn span(&self) -> u64 {
+        self.span
+    }
+
+    /// More was lost than is by chance: half is given back, but for what the round trip takes above the path's anyway
+    /// (`mean`, microseconds), so that what is sent is what was delivered.
+    pub fn on_overload(&mut self, mean: u64, now: Time) {
+        if self.ceiling >= COMPETITIVE {
+            self.before_overload = self.span;
+        }
+        self.span = (self.span / 2).max(mean).min(self.span);
+        (self.ceiling, self.ceiling_at) = (self.span, now);
+        self.trial = None;
+        self.competition.reset();
+        (self.steady.rounds, self.empty.rounds) = (0, 0);
+    }
+
+    /// What was lost was by chance: what was given back for it, and the ceiling, were a mistake.
+    pub fn restore(&mut self) {
+        self.span = self.span.max(self.before_overload);
+        self.ceiling = COMPETITIVE;
+    }
+
+    /// A round without overload is over; `base`: the path's round trip, microseconds. True: the queue stays empty however
+    /// fast the rate grows.
+    pub fn end_round(&mut self, seen: Seen, base: u64, now: Time) -> bool {
+        self.raise_ceiling(base, now);
+        let most = ((base as f64 * MOST_SHARE) as u64).clamp(MOST_LEAST, MOST);
+        if self.trial.is_some() {
+            self.go_on_trying(&seen, now);
+            return false;
+        }
+        if self.span > most && !self.competition.is_on(now) {
+            self.span -= (self.span - most) / 8;
+        }
+        self.note(&seen);
+        let mut grows = false;
+        if seen.queue < (self.span / 4).max(seen.noise / 2) {
+            grows = self.on_empty(most);
+        } else {
+            self.empty.rounds = 0;
+            self.steady.note(&seen);
+            self.try_less(&seen, now);
+            self.try_more(&seen, base, now);
+        }
+        self.compete(&seen, base, now);
+        self.span = self.span.min(self.ceiling);
+        grows
+    }
+
+    fn raise_ceiling(&mut self, base: u64, now: Time) {
+        if now.since(self.ceiling_at) > CEILING_HOLDS.max(4 * base) {
+            self.ceiling = (2 * self.ceiling).clamp(MS, COMPETITIVE);
+            self.ceiling_at = now;
+        }
+        self.ceiling = self.ceiling.max(CEILING_LEAST);
+    }
+
+    fn note(&mut self, seen: &Seen) {
+        let mean = seen.mean as f64;
+        self.unrest += ((mean - self.mean).abs() - self.unrest) / 16.0;
+        self.mean = mean;
+        self.rate += (seen.rate - self.rate) / 4.0;
+        self.rate_most = self.rate_most.max(self.rate);
+    }
+
+    /// The queue was empty for a moment. True if it has been for rounds, and the rate has grown all the while.
+    fn on_empty(&mut self, most: u64) -> bool {
+        self.steady.rounds = 0;
+        if self.empty.rounds == 0 {
+            self.empty.rate_before = self.rate;
+        }
+        self.empty.rounds += 1;
+        // a steady path may feign it once
+        let step = if self.empty.rounds > 1 { 4 } else { 8 };
+        self.span += most.saturating_sub(self.span) / step;
+        if self.empty.rounds < EMPTY_ROUNDS || self.span < most * 3 / 4 {
+            return false;
+        }
+        self.empty.rounds = 0;
+        self.rate > EMPTY_GROWTH * self.empty.rate_before
+    }
+
+    /// Gives back what a steady path has in its queue.
+    fn try_less(&mut self, seen: &Seen, now: Time) {
+        let steady = &self.steady;
+        let wanted = seen.noise + seen.scatter;
+        let others = steady.least_queue > self.span * 3 / 2 + 2 * seen.noise;
+        if steady.rounds < STEADY_ROUNDS || others || now < self.less.until {
+            return;
+        }
+        let stands = steady.least_queue.saturating_sub(wanted) as f64 * GIVEN_BACK;
+        let less = (stands as u64).min(self.span.saturating_sub(wanted));
+        if (less as f64) < (MS as f64 / 2.0).max(TELLING * self.unrest) {
+            return;
+        }
+        let mean = steady.means / f64::from(steady.rounds);
+        self.begin(Kind::Less, mean - less as f64 / 2.0);
+        self.span -= less;
+    }
+
+    /// The rate ebbs though the queue does not run empty: it may be no queue, and the window too narrow.
+    fn try_more(&mut self, seen: &Seen, base: u64, now: Time) {
+        let ebbs = self.rate <= EBBED * self.rate_most;
+        if self.trial.is_some() || !ebbs || is_foreign(seen, self.span) || now < self.more.until {
+            return;
+        }
+        let more = (base + self.span) as f64 * GROWTH;
+        self.begin(Kind::More, self.rate * (1.0 + GROWTH / 2.0));
+        self.span = (self.span + more as u64).min(GROWN).max(self.span);
+    }
+
+    fn begin(&mut self, kind: Kind, threshold: f64) {
+        self.trial = Some(Trial {
+            kind,
+            before: self.span,
+            threshold,
+            rounds: 0,
+            sum: 0.0,
+        });
+        self.steady.rounds = 0;
+        self.competition.reset();
+        self.rate_most = self.rate;
+    }
+
+    fn go_on_trying(&mut self, seen: &Seen, now: Time) {
+        let Some(trial) = &mut self.trial else { return };
+        trial.rounds += 1;
+        // what the change has done is not seen before a round trip
+        if trial.rounds == 1 {
+            return;
+        }
+        trial.sum += match trial.kind {
+            Kind::Less => seen.mean as f64,
+            Kind::More => seen.rate,
+        };
+        if trial.rounds > trial.kind.rounds() {
+            self.end_trial(now);
+        }
+    }
+
+    fn end_trial(&mut self, now: Time) {
+        let Some(trial) = self.trial.take() else {
+            return;
+        };
+        let average = trial.sum / f64::from(trial.kind.rounds());
+        let (right, wait) = match trial.kind {
+            Kind::Less => (average < trial.threshold, &mut self.less),
+            Kind::More => (average >= trial.threshold, &mut self.more),
+        };
+        if right {
+            wait.span = WAIT;
+        } else {
+            wait.until = now.after(wait.span);
+            wait.span = (2 * wait.span).min(WAIT_MOST);
+            self.span = trial.before;
+        }
+    }
+
+    /// What others keep in the queue is the path's.
+    fn compete(&mut self, seen: &Seen, base: u64, now: Time) {
+        if self.trial.is_some() {
+            return;
+        }
+        let wider = self.competition.end_round(seen, self.span, self.rate, now);
+        if let Some(factor) = wider {
+            let held = (factor * (base + seen.mean) as f64) as u64;
+            self.span = held.saturating_sub(base).min(COMPETITIVE).max(self.span);
+            self.rate_most = self.rate;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: u64 = 100 * MS;
+
+    /// A line that carries `rate` and delays by `delay` more than the base whatever is sent: what a round shows of it.
+    fn round(headroom: &Headroom, rate: f64, delay: u64) -> Seen {
+        let queue = headroom.span().max(delay);
+        Seen {
+            rate: rate * ((BASE + headroom.span()) as f64 / (BASE + queue) as f64),
+            queue,
+            mean: queue,
+            noise: 2 * MS,
+            scatter: 0,
+        }
+    }
+
+    fn run(headroom: &mut Headroom, rate: f64, delay: u64, rounds: u64) {
+        for n in 0..rounds {
+            let seen = round(headroom, rate, delay);
+            headroom.end_round(seen, BASE, Time::from_micros(n * BASE));
+        }
+    }
+
+    #[test]
+    fn a_steady_path_needs_next_to_none() {
+        let mut headroom = Headroom::new(Time::ZERO);
+        run(&mut headroom, 1e6, 0, 60);
+        assert!(headroom.span() < 6 * MS, "{}", headroom.span());
+    }
+
+    #[test]
+    fn a_delay_that_does_not_answer_is_no_queue() {
+        let mut headroom = Headroom::new(Time::ZERO);
+        run(&mut headroom, 1e6, 38 * MS, 200);
+        assert!(headroom.span() > 30 * MS, "{}", headroom.span());
+    }
+
+    #[test]
+    fn an_empty_queue_lets_it_grow_up_to_the_ceiling() {
+        let mut headroom = Headroom::new(Time::ZERO);
+        headroom.on_overload(MS, Time::ZERO);
+        headroom.on_overload(MS, Time::ZERO);
+        assert_eq!(headroom.span(), MOST / 4);
+        let empty = Seen {
+            queue: 0,
+            mean: MS,
+            ..round(&headroom, 1e6, 0)
+        };
+        for n in 0..9 {
+            headroom.end_round(empty, BASE, Time::from_micros(n * BASE));
+        }
+        assert_eq!(headroom.span(), MOST / 4, "losses have put a ceiling on it");
+        for n in 9..60 {
+            headroom.end_round(empty, BASE, Time::from_micros(n * BASE));
+        }
+        assert!(headroom.span() > MOST / 4 * 3, "{}", headroom.span());
+    }
+}

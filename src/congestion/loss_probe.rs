@@ -1,0 +1,148 @@
+//! The probe for loss: which share is lost by chance. Loss is the doing of what we send until it has been seen to stay while
+//! less is sent; then that share is excused, and the window makes up for it. A queue too short to be seen and a
+//! policer drop nothing while less is sent than they passed before.
+
+/// Losses that are expected, if they are by chance, before it is judged.
+const TELLING: f64 = 14.0;
+/// What is sent meanwhile, as a share of what was delivered: of that a policer loses nothing.
+const LESS: f64 = 0.85;
+/// The share of the loss that has to stay to be by chance; and where few packets tell, for losses come in bursts.
+const STAYS: f64 = 0.6;
+const STAYS_FEW: f64 = 0.25;
+/// Rounds in which less is sent, at least and at most.
+const ROUNDS: u32 = 3;
+const ROUNDS_MOST: u32 = 9;
+/// How much more than what was proven is excused, as a factor and as a share; and what is excused at most.
+const SLACK: f64 = 1.05;
+const SLACK_SHARE: f64 = 0.005;
+const EXCUSED_MOST: f64 = 0.65;
+
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    /// The share that was lost before.
+    before: f64,
+    rounds: u32,
+    /// Packets that were sent at the lower rate and whose fate is known, and those that were lost.
+    packets: f64,
+    lost: f64,
+}
+
+impl Probe {
+    fn tells(&self) -> bool {
+        self.packets * self.before >= TELLING
+    }
+
+    fn needs_more(&self) -> bool {
+        self.rounds < ROUNDS || (!self.tells() && self.rounds < ROUNDS_MOST)
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct LossProbe {
+    /// The share that was seen to stay at a lower rate.
+    proven: f64,
+    probe: Option<Probe>,
+}
+
+impl LossProbe {
+    pub fn is_on(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    /// While less is sent: how much, as a share of what was delivered.
+    pub fn sends(&self) -> Option<f64> {
+        let probe = self.probe.as_ref()?;
+        probe.needs_more().then_some(LESS)
+    }
+
+    /// The share that is excused, of a `share` that is lost in the long run.
+    pub fn excused(&self, share: f64) -> f64 {
+        let most = (self.proven * SLACK + SLACK_SHARE).min(EXCUSED_MOST);
+        share.min(most)
+    }
+
+    /// Loss of this share was seen not to depend on the rate.
+    pub fn prove(&mut self, share: f64) {
+        self.proven = self.proven.max(share);
+    }
+
+    /// From now on less is sent; `share`: what is lost of what was sent before, well below 1.
+    pub fn begin(&mut self, share: f64) {
+        self.probe = Some(Probe {
+            before: share,
+            rounds: 0,
+            packets: 0.0,
+            lost: 0.0,
+        });
+    }
+
+    /// Whether what is sent now tells something: in the first round what was too much before is still in the queue.
+    pub fn watches(&self) -> bool {
+        let watches = |probe: &Probe| probe.rounds > 0 && probe.needs_more();
+        self.probe.as_ref().is_some_and(watches)
+    }
+
+    /// What became of a packet that was sent while that was so.
+    pub fn record(&mut self, lost: bool) {
+        if let Some(probe) = &mut self.probe {
+            probe.packets += 1.0;
+            probe.lost += f64::from(u8::from(lost));
+        }
+    }
+
+    /// A round is over. If a probe has ended with it: whether the loss has stayed.
+    pub fn end_round(&mut self) -> Option<bool> {
+        let probe = self.probe.as_mut()?;
+        // one more round, in which what was sent is acknowledged
+        let more = probe.needs_more();
+        probe.rounds += 1;
+        if more || probe.needs_more() {
+            return None;
+        }
+        let share = probe.lost / probe.packets.max(1.0);
+        let tells = probe.tells();
+        let stays = share > probe.before * if tells { STAYS } else { STAYS_FEW };
+        // nothing of what is sent now is too much: all that still gets lost is by chance
+        self.proven = if tells || stays {
+            share
+        } else {
+            self.proven.min(share)
+        };
+        self.probe = None;
+        Some(stays)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the packets of each round this share is lost while less is sent.
+    fn probe(before: f64, share: f64) -> f64 {
+        let mut probe = LossProbe::default();
+        probe.begin(before);
+        for round in 0.. {
+            assert!(round < 20);
+            for n in 0..200 {
+                probe.record(f64::from(n) < 200.0 * share);
+            }
+            if probe.end_round().is_some() {
+                break;
+            }
+        }
+        assert_eq!(probe.sends(), None);
+        probe.excused(1.0)
+    }
+
+    #[test]
+    fn loss_that_stays_is_excused() {
+        assert!((0.1..0.12).contains(&probe(0.1, 0.1)));
+        assert!((0.3..0.33).contains(&probe(0.35, 0.3)));
+    }
+
+    #[test]
+    fn loss_that_shrinks_with_the_rate_is_not() {
+        assert!(probe(0.5, 0.0) <= SLACK_SHARE);
+        assert!(probe(0.2, 0.05) < 0.06, "but for what is still lost");
+    }
+}

@@ -1,0 +1,628 @@
+//! Congestion control: how much of what we send may be on a path at once, and how fast it leaves. One `Controller` a path;
+//! all its sessions share it. No I/O and no clock. What is sent first, and again, is decided in `conversation` and `tunnel`.
+//!
+//! What it believes about a path, and why:
+//!
+//!  1. A path is a bottleneck with a queue before it. Its rate may halve or double within a second, it may carry nothing
+//!     for a second, and its round trip may wander by itself. So what is limited is the data in flight, not the rate: a
+//!     window stops when the path stops, and its first acknowledgement starts it again. Pacing only spreads the window.
+//!  2. The window is the bandwidth-delay product and a headroom: the delivery rate times the span for which a packet is in
+//!     flight, which is the path's own round trip (`base_rtt`) and the headroom. The rate is the best of the last few round trips (`delivery`), so that it falls within
+//!     those and rises within one.
+//!  3. What is ours answers to us. A delay that does not shrink when less is in flight is not our queue but the path's:
+//!     its jitter, or a queue that others keep (`competitive`). A rate that grows with the window was held back by it. So
+//!     the headroom is learned by trial (`headroom`): large on a path that wanders, next to nothing on a steady one, whose
+//!     queue stays empty.
+//!  4. Loss is our doing until it has been seen not to depend on the rate: it stayed when less was sent (`loss_probe`), or
+//!     while Startup sent more; then that share is by chance, and the window makes up for it. More than that (`overload`) is what a queue too short to be seen, or a policer,
+//!     throws away.
+//!  5. Below a round trip of some 10 ms the queue is in the sockets of the machines at both ends. A second limit holds there,
+//!     which is learned from losses (`host`).
+//!  6. What the senders did not ask for says nothing: a rate that was measured while they had too little to send, or while a
+//!     probe held them back, never lowers the estimate.
+//!
+//! The modes: Startup doubles the window each round trip until a queue shows, the delivery rate stops growing, or too much is
+//! lost. Then Cruise keeps the window of point 2; there is no Drain, since a window that has become smaller drains by
+//! itself. Two probes interrupt it: one for the base round trip, one for loss. Where the queue stays empty however fast the
+//! rate grows, Startup begins again.
+//!
+//! Others' ways that this one learned from: BBR (Cardwell et al., ACM Queue 14(5), 2016) for the two numbers that describe a
+//! path and for delivery rate samples; Copa (Arun and Balakrishnan, NSDI 2018) and FAST TCP (Wei et al., 2006) for a window
+//! that aims at a queue; C4 (draft-huitema-ccwg-c4-design) for a round trip that wanders without a queue; PCC Vivace (Dong et
+//! al., NSDI 2018) for trials. Where a constant names no source it was chosen on the simulated paths of `tests/rate.rs` and
+//! `tests/lines.rs`, with recorded ones as a check.
+
+mod base_rtt;
+mod competitive;
+mod delivery;
+mod headroom;
+mod host;
+pub mod loss;
+mod loss_probe;
+mod overload;
+pub mod pacer;
+mod round;
+mod startup;
+
+use crate::conversation::DELAY_MOST;
+use crate::time::{MS, SEC, Time};
+use base_rtt::BaseRtt;
+use delivery::Delivery;
+use headroom::{Headroom, Seen};
+use host::HostLimit;
+use loss::Loss;
+use loss_probe::LossProbe;
+use overload::{Overload, Verdict};
+use pacer::Pacer;
+use round::{Recent, Round};
+use startup::{Next, Startup};
+
+/// A full packet, bytes; near enough whatever the mtu is.
+const PACKET: f64 = 1400.0;
+/// In flight at most on a path of which nothing is known, bytes (RFC 6928 has 10 segments; a tunnel carries many connections
+/// at once and repeats what gets lost early).
+const FIRST_WINDOW: f64 = 32.0 * PACKET;
+/// In flight beyond what the window asks for, bytes: what is being written and acknowledged.
+const EXTRA_WINDOW: f64 = 2.0 * PACKET;
+/// Assumed round trip before the first sample, microseconds.
+const FIRST_RTT: u64 = 100 * MS;
+/// A pause up to this is the grain of the timers, microseconds; a longer one means that the senders had nothing to send.
+const GRAIN: u64 = 2 * MS;
+/// A round with more idle time than this share of it says nothing of the path's limit.
+const IDLE: f64 = 0.15;
+/// Nothing shorter than this is measured, microseconds: acks and timers come in clumps of some milliseconds.
+const SHORTEST: u64 = 5 * MS;
+/// A rate is measured over so many packets at least, and so long at most, microseconds.
+const FEWEST: f64 = 6.0;
+const LONGEST: u64 = SEC;
+/// Pacing in Startup, in windows a round trip.
+const STARTUP_GAIN: f64 = 2.0;
+/// And at most, in measured delivery rates, which lag behind by a round trip.
+const STARTUP_LEAD: f64 = 2.5;
+/// Cruise spreads a window over a base round trip, but paces at most at so many times the capacity.
+const CRUISE_GAIN: f64 = 2.0;
+/// Rounds of overload in a row, after which loss is probed for; and how long after one probe for the next, microseconds and
+/// round trips.
+const OVERLOADED: u32 = 2;
+const PROBE_AGAIN: u64 = 2 * SEC;
+const PROBE_ROUNDS: u64 = 10;
+/// More rounds of overload in a row than this interrupt Startup though the senders limited them.
+const OVERFLOWING: u32 = 3;
+/// More loss than this is never taken for chance, and interrupts Startup even while the senders limit it.
+const FLOODS: f64 = 0.65;
+/// So little in flight, bytes, is a thin flow.
+const ALONE: u64 = 10_000;
+/// Loss that small messages are protected against before it was seen to be by chance.
+const ASSUMED_LOSS: f64 = 0.02;
+/// A queue, microseconds, above which nothing is sent ahead of need.
+const CONGESTED: u64 = 60 * MS;
+/// From this rate on, bytes per second, a datagram of acks holds more than a few.
+const MANY_ACKS: f64 = 4e6;
+/// What goes ahead of bulk delays it by this at most, and bulk goes first when half of it is owed, microseconds.
+const DEBT: u64 = 20 * MS;
+/// The lowest rate, bytes per second: some packets a second must go, or nothing can be measured.
+const LEAST_RATE: f64 = 8_000.0;
+/// How far packets are taken to overtake each other at least, microseconds.
+const OVERTAKEN: u64 = 2 * MS;
+
+/// What is remembered with a transmission, to measure with it when it is acknowledged.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stamp {
+    pub sent_at: Time,
+    /// Bytes that had arrived by then.
+    delivered: u64,
+    /// Sent while next to nothing else was in flight.
+    alone: bool,
+    /// Sent at a lower rate for a round trip, to see whether as much of it gets lost.
+    eased: bool,
+}
+
+/// Bounds that the operator set, bytes per second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    pub up: Option<f64>,
+    pub down: Option<f64>,
+}
+
+#[derive(Debug)]
+enum Mode {
+    Startup(Startup),
+    Cruise,
+}
+
+/// The state of one path.
+#[derive(Debug)]
+pub struct Controller {
+    pacer: Pacer,
+    limits: Limits,
+    mode: Mode,
+    /// Bytes per second that arrive while the path is full, headers and seal included.
+    rate: f64,
+    delivery: Delivery,
+    base: BaseRtt,
+    headroom: Headroom,
+    loss: Loss,
+    loss_probe: LossProbe,
+    /// When loss may be probed for again.
+    probe_at: Time,
+    /// The window with which a probe for loss has interrupted Startup, bytes.
+    interrupted: Option<f64>,
+    overload: Overload,
+    host: HostLimit,
+    traffic: Traffic,
+    round: Round,
+    recent: Recent,
+    /// Smoothed round trip, its deviation, and by how much the round trips of a round are longer than its least on average.
+    srtt: u64,
+    rttvar: u64,
+    scatter: u64,
+    /// How far packets are taken to overtake each other: it grows when something was given up too early.
+    overtaken: u64,
+}
+
+/// What is on its way and what has arrived.
+#[derive(Debug, Default)]
+struct Traffic {
+    /// Bytes sent and neither acknowledged nor given up.
+    in_flight: u64,
+    delivered: u64,
+    first_sent_at: Time,
+    /// Bulk had to wait for acknowledgements since it last left.
+    full: bool,
+    /// The youngest transmission that was acknowledged, and whether it is news.
+    newest: Stamp,
+    is_news: bool,
+    /// The least round trip since the last measurement.
+    rtt: Option<u64>,
+}
+
+impl Controller {
+    pub fn new(limits: Limits, now: Time) -> Controller {
+        Controller {
+            pacer: Pacer::new(DEBT, now),
+            limits,
+            mode: Mode::Startup(Startup::new(FIRST_WINDOW)),
+            rate: 0.0,
+            delivery: Delivery::default(),
+            base: BaseRtt::new(now),
+            headroom: Headroom::new(now),
+            loss: Loss::default(),
+            loss_probe: LossProbe::default(),
+            probe_at: now,
+            interrupted: None,
+            overload: Overload::default(),
+            host: HostLimit::default(),
+            traffic: Traffic {
+                first_sent_at: now,
+                ..Traffic::default()
+            },
+            round: Round::first(now),
+            recent: Recent::default(),
+            srtt: FIRST_RTT,
+            rttvar: FIRST_RTT / 2,
+            scatter: 0,
+            overtaken: OVERTAKEN,
+        }
+    }
+
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Bytes per second at which bulk may leave now.
+    pub fn pacing(&self) -> f64 {
+        let base = self.base.get().max(SHORTEST) as f64;
+        let rate = match &self.mode {
+            Mode::Startup(startup) => {
+                let window = STARTUP_GAIN * startup.window() / base * SEC as f64;
+                let first = STARTUP_GAIN * FIRST_WINDOW / base * SEC as f64;
+                window.min((STARTUP_LEAD * self.rate).max(first))
+            }
+            Mode::Cruise => {
+                let gain = (self.span_held() as f64 / base).clamp(1.0, CRUISE_GAIN);
+                match self.loss_probe.sends() {
+                    Some(share) => self.rate * share,
+                    None => self.capacity() * gain,
+                }
+            }
+        };
+        rate.min(self.limits.up.unwrap_or(f64::MAX)).max(LEAST_RATE)
+    }
+
+    /// Whether the operator's limit is what keeps bulk back.
+    pub fn is_capped(&self) -> bool {
+        self.limits.up.is_some_and(|up| up <= self.pacing())
+    }
+
+    /// When something that is not acknowledged yet was sent, or later.
+    pub fn waits_since(&self) -> Option<Time> {
+        (self.traffic.in_flight > 0).then_some(self.traffic.first_sent_at)
+    }
+
+    /// The most bytes in flight before bulk has to wait.
+    pub fn in_flight_limit(&self) -> u64 {
+        let held = |rate: f64, span: u64| rate * span as f64 / SEC as f64;
+        let base = self.base.get();
+        let window = match &self.mode {
+            Mode::Startup(startup) => startup.window(),
+            Mode::Cruise => match (self.base.probe(), self.loss_probe.sends()) {
+                (Some(share), _) => held(self.capacity(), base) * share,
+                (None, Some(share)) => held(self.rate, base) * share,
+                (None, None) => held(self.capacity(), self.span_held()),
+            },
+        };
+        ((window + EXTRA_WINDOW) as u64).min(self.host.limit(self.base.get()))
+    }
+
+    pub fn in_flight(&self) -> u64 {
+        self.traffic.in_flight
+    }
+
+    /// When bulk may leave next: `NEVER` while too much is in flight (an acknowledgement has to come first).
+    pub fn release(&mut self) -> Time {
+        if self.traffic.in_flight >= self.in_flight_limit() {
+            (self.traffic.full, self.round.full) = (true, true);
+            return Time::NEVER;
+        }
+        self.pacer.release()
+    }
+
+    /// Whether a small message may go ahead of the bulk: while what went ahead is below 10 ms of the rate.
+    pub fn may_go_ahead(&self, now: Time) -> bool {
+        self.pacer.owes_less_than(DEBT / 2, now)
+    }
+
+    /// Whether anything sent there was ever acknowledged.
+    pub fn has_delivered(&self) -> bool {
+        self.traffic.delivered > 0
+    }
+
+    /// Smoothed round trip, microseconds.
+    pub fn srtt(&self) -> u64 {
+        self.srtt
+    }
+
+    /// The path's round trip without a queue, microseconds; None before the first sample.
+    pub fn base_rtt(&self) -> Option<u64> {
+        self.base.measured()
+    }
+
+    /// Estimated rate of the bottleneck, bytes per second: what arrives, and what is lost by chance behind it.
+    pub fn capacity(&self) -> f64 {
+        let rate = match &self.mode {
+            Mode::Startup(startup) => {
+                let window = startup.window() / self.base.get() as f64 * SEC as f64;
+                self.rate.max(window)
+            }
+            Mode::Cruise => self.rate,
+        };
+        rate / (1.0 - self.excused())
+    }
+
+    /// What gets lost.
+    pub fn loss(&self) -> &Loss {
+        &self.loss
+    }
+
+    /// The chance that a packet is lost whatever is sent, as far as it is known.
+    pub fn chance(&self) -> f64 {
+        self.loss.share().min(self.excused().max(ASSUMED_LOSS))
+    }
+
+    /// Whether round trips are so much longer than the path's that what can be done without should not be sent.
+    pub fn is_congested(&self) -> bool {
+        self.srtt > self.base.get() + (self.base.get() / 4).max(CONGESTED)
+    }
+
+    /// How long to wait for an acknowledgement before asking again (RFC 6298's and RFC 9002's shape), microseconds.
+    pub fn timeout(&self) -> u64 {
+        self.srtt + (4 * self.rttvar).max(10 * MS) + 10 * MS
+    }
+
+    /// By how much a later packet may overtake an earlier one before that counts as lost, microseconds (RACK, RFC 8985, has
+    /// a quarter of the round trip): long enough for a lost datagram of acks to be repeated. A `hole` is too small for one,
+    /// where datagrams hold many acks; it only waits for what the path has been seen to reorder.
+    pub fn reordering(&self, hole: bool) -> u64 {
+        let repeated = (self.srtt / 8).clamp(4 * MS, 2 * DELAY_MOST + 2 * MS);
+        if hole && self.rate > MANY_ACKS {
+            self.overtaken
+        } else {
+            repeated.max(self.overtaken)
+        }
+    }
+
+    /// The mode and the numbers that the window rests on, for a person to read.
+    pub fn describe(&self) -> String {
+        let mode = match &self.mode {
+            Mode::Startup(_) => "startup",
+            Mode::Cruise if self.base.probe().is_some() => "probe for the round trip",
+            Mode::Cruise if self.loss_probe.is_on() => "probe for loss",
+            Mode::Cruise => "cruise",
+        };
+        format!(
+            "{mode}, headroom {:.1} ms, {:.1} % excused",
+            self.headroom.span() as f64 / 1e3,
+            self.excused() * 100.0
+        )
+    }
+
+    /// A segment leaves in `bytes` of datagram.
+    pub fn on_sent(&mut self, bytes: usize, now: Time) -> Stamp {
+        let pause = now.since(self.pacer.release());
+        // what is urgent leaves though the window is full, and says nothing of what waits
+        let waited = self.traffic.full;
+        self.traffic.full = waited && self.traffic.in_flight >= self.in_flight_limit();
+        if !waited && pause > GRAIN {
+            self.round.idle += pause;
+            self.delivery.limited(self.base.get().max(SHORTEST));
+        }
+        let rate = self.pacing();
+        self.pacer.charge(bytes, rate, now);
+        if self.traffic.in_flight == 0 {
+            self.traffic.first_sent_at = now;
+        }
+        self.traffic.in_flight += bytes as u64;
+        self.round.used |= 2 * self.traffic.in_flight >= self.in_flight_limit();
+        Stamp {
+            sent_at: now,
+            delivered: self.traffic.delivered,
+            alone: self.traffic.in_flight < ALONE,
+            eased: self.loss_probe.watches(),
+        }
+    }
+
+    /// A round trip was measured, microseconds.
+    pub fn on_rtt(&mut self, rtt: u64, now: Time) {
+        if self.base.measured().is_none() {
+            (self.srtt, self.rttvar) = (rtt, rtt / 2);
+        } else {
+            self.rttvar = (3 * self.rttvar + self.srtt.abs_diff(rtt)) / 4;
+            self.srtt = (7 * self.srtt + rtt) / 8;
+        }
+        self.base.record(rtt, now);
+        self.recent.record(rtt, self.base.get() / 8, now);
+        self.traffic.rtt = Some(self.traffic.rtt.map_or(rtt, |least| least.min(rtt)));
+    }
+
+    /// A transmission of `bytes` was acknowledged. Only one that its ack has `named` is measured: what is implied may have
+    /// arrived in an earlier transmission.
+    pub fn on_delivered(&mut self, bytes: usize, stamp: &Stamp, named: bool) {
+        if let Mode::Startup(startup) = &mut self.mode {
+            let held = self.rate * self.base.get() as f64 / SEC as f64;
+            startup.on_delivered(bytes, self.traffic.in_flight, held);
+        }
+        let traffic = &mut self.traffic;
+        traffic.in_flight = traffic.in_flight.saturating_sub(bytes as u64);
+        traffic.delivered += bytes as u64;
+        self.round.packets += 1;
+        self.round.arrived += bytes as u64;
+        if !named {
+            return;
+        }
+        if stamp.sent_at >= traffic.newest.sent_at {
+            traffic.newest = *stamp;
+            traffic.is_news = true;
+        }
+        traffic.first_sent_at = traffic.first_sent_at.max(stamp.sent_at);
+    }
+
+    /// All that one datagram acknowledged was told: takes the measurement. Within a datagram it would be too early, since
+    /// its acks all arrive at the same time.
+    pub fn measure(&mut self, now: Time) {
+        // of the acks in a datagram, all but the youngest have waited for it
+        if let Some(rtt) = self.traffic.rtt.take() {
+            self.round.record(rtt);
+        }
+        if !std::mem::take(&mut self.traffic.is_news) {
+            return;
+        }
+        let newest = self.traffic.newest;
+        self.learn_rate(newest.sent_at, now);
+        if matches!(self.mode, Mode::Startup(_)) && self.has_filled() {
+            self.mode = Mode::Cruise;
+        }
+        let over = now.since(self.round.began_at) >= SHORTEST;
+        if over && newest.delivered >= self.round.ends_at {
+            self.end_round(now);
+        }
+    }
+
+    fn learn_rate(&mut self, sent_at: Time, now: Time) {
+        let span = self.span_watched();
+        let delivered = self.traffic.delivered;
+        if let Some(sample) = self.delivery.record(delivered, sent_at, span, now) {
+            self.round.rate = sample;
+        }
+        let best = self.delivery.best();
+        let asked_for_less = self.loss_probe.is_on() || self.base.is_disturbed();
+        let starting = matches!(self.mode, Mode::Startup(_));
+        let unused = !self.round.used && !self.round.before.used;
+        if starting || asked_for_less || unused || self.delivery.is_limited() {
+            self.rate = self.rate.max(best);
+        } else if best > 0.0 {
+            self.rate = best;
+        }
+    }
+
+    /// A transmission of `bytes` is given up.
+    pub fn on_lost(&mut self, bytes: usize) {
+        self.on_forgotten(bytes);
+        self.round.lost += bytes as u64;
+        self.round.packets_lost += 1;
+    }
+
+    /// What became of a datagram; called in the order of sending. `rtt` is the least round trip of those sent just before it
+    /// that arrived: where the queue was long, a loss may have been the queue's.
+    pub fn record_fate(&mut self, lost: bool, stamp: &Stamp, rtt: u64) {
+        let slack = if stamp.alone {
+            // a thin flow's acks are all held back, and it fills no queue
+            DELAY_MOST
+        } else {
+            self.scatter + self.headroom.span() / 2
+        };
+        if rtt > self.base.get() + self.noise() + slack {
+            return;
+        }
+        self.loss.record(lost);
+        if stamp.eased {
+            self.loss_probe.record(lost);
+        }
+    }
+
+    /// What was given up has arrived after all.
+    pub fn on_late(&mut self) {
+        self.loss.retract();
+        self.round.packets_lost = self.round.packets_lost.saturating_sub(1);
+        let further = self.overtaken + self.overtaken / 8 + MS / 4;
+        self.overtaken = further.min(self.srtt.max(OVERTAKEN));
+    }
+
+    /// A transmission of `bytes` will never be heard of: its session is gone.
+    pub fn on_forgotten(&mut self, bytes: usize) {
+        let in_flight = &mut self.traffic.in_flight;
+        *in_flight = in_flight.saturating_sub(bytes as u64);
+    }
+
+    /// The share of loss that is no reason to send less.
+    fn excused(&self) -> f64 {
+        self.loss_probe.excused(self.loss.share())
+    }
+
+    /// For how long a packet is in flight at most, microseconds: what the window is for. Lost ones are found later than others
+    /// are acknowledged.
+    fn span_held(&self) -> u64 {
+        let found_late = self.excused() * self.reordering(false) as f64;
+        self.base.get() + self.headroom.span() + found_late as u64
+    }
+
+    /// How long to watch before a rate is one, microseconds.
+    fn span_watched(&self) -> u64 {
+        let packets = match self.mode {
+            Mode::Startup(_) => 0,
+            Mode::Cruise => (FEWEST * PACKET / self.rate.max(1.0) * SEC as f64) as u64,
+        };
+        self.base.get().max(packets.min(LONGEST)).max(SHORTEST)
+    }
+
+    /// The queue that noise can feign, microseconds: a share of the round trip, a tick of both ends' timers, and what an ack
+    /// waits for where segments are far apart.
+    fn noise(&self) -> u64 {
+        let base = self.base.get();
+        let spacing = (2.0 * PACKET / self.capacity().max(1.0) * SEC as f64) as u64;
+        let share = (base / 32).clamp(MS / 2, 5 * MS);
+        // below some 10 ms it is the machines that set the pace, and they are away for milliseconds
+        let nearby = SHORTEST.saturating_sub(base / 4);
+        (share + MS + spacing.min(DELAY_MOST)).max(nearby)
+    }
+
+    /// Whether startup has built a queue: the round trip has grown, and what arrives takes longer to arrive than to be sent.
+    fn has_filled(&self) -> bool {
+        self.round.used && self.queue_shows() && self.delivery.stretches()
+    }
+
+    fn queue_shows(&self) -> bool {
+        let base = self.base.get();
+        let wanders = (base / 8).max(self.noise()) + 2 * self.scatter;
+        self.recent.enough() && self.recent.least().saturating_sub(base) > wanders
+    }
+
+    fn end_round(&mut self, now: Time) {
+        let base = self.base.get();
+        let round = self.round.finish(self.traffic.delivered, now);
+        let span = now.since(round.began_at).max(1);
+        self.host
+            .end_round(base, span, round.arrived, round.lost, round.full);
+        let limited = round.is_limited(span, IDLE);
+        let (queue, mean) = round.delays(base);
+        self.scatter = (7 * self.scatter + mean.saturating_sub(queue)) / 8;
+        let told = self.overload.end_round(
+            u64::from(round.packets),
+            round.packets_lost,
+            self.excused(),
+            &self.loss,
+        );
+        let cruises = matches!(self.mode, Mode::Cruise);
+        self.base.end_round(cruises && !limited, now);
+        if let Some(stays) = self.loss_probe.end_round() {
+            self.overload.reset();
+            self.probe_at = now.after(PROBE_AGAIN.max(PROBE_ROUNDS * base));
+            self.end_loss_probe(stays, now);
+        } else if cruises {
+            let seen = Seen {
+                rate: round.rate,
+                queue,
+                mean,
+                noise: self.noise() / 2 + MS / 2,
+                scatter: self.scatter,
+            };
+            self.cruise(seen, told, limited, now);
+        } else {
+            let rate = round.arrived as f64 / span as f64;
+            self.start_up(rate, told, limited, round.used, now);
+        }
+    }
+
+    /// `rate`: bytes that arrived in the round, by its span.
+    fn start_up(&mut self, rate: f64, told: Verdict, limited: bool, used: bool, now: Time) {
+        let overflows = told.excess
+            && (told.share > FLOODS || self.overload.rounds() > OVERFLOWING || self.queue_shows());
+        let Mode::Startup(startup) = &mut self.mode else {
+            return;
+        };
+        let next = match limited {
+            true if used && overflows => Next::Overflows,
+            true => Next::GoOn,
+            false => startup.end_round(rate, told.share, told.excess),
+        };
+        match next {
+            Next::GoOn => {}
+            Next::Chance(share) => self.loss_probe.prove(share),
+            Next::Full => self.mode = Mode::Cruise,
+            Next::Overflows => {
+                self.interrupted = Some(startup.window());
+                self.mode = Mode::Cruise;
+                self.probe_for_loss(told.share, now);
+            }
+        }
+    }
+
+    /// Where most is lost there is nothing to find out: the delivery rate says how much less is to be sent, and falls to that
+    /// within the spans that it remembers.
+    fn probe_for_loss(&mut self, share: f64, now: Time) {
+        if share < FLOODS {
+            self.loss_probe.begin(share);
+        } else {
+            self.end_loss_probe(false, now);
+        }
+    }
+
+    /// A probe for loss is over. If the loss `stays`, it was no reason to give headroom back, nor to interrupt Startup.
+    fn end_loss_probe(&mut self, stays: bool, now: Time) {
+        let interrupted = self.interrupted.take();
+        match (stays, interrupted) {
+            (true, Some(window)) => self.mode = Mode::Startup(Startup::new(window)),
+            (true, None) => self.headroom.restore(),
+            (false, _) => {
+                let mean = self.srtt.saturating_sub(self.base.get());
+                self.headroom.on_overload(mean, now);
+            }
+        }
+    }
+
+    fn cruise(&mut self, seen: Seen, told: Verdict, limited: bool, now: Time) {
+        // what was sent during a probe says nothing of the headroom
+        let probing = self.loss_probe.is_on() || self.base.is_disturbed();
+        if probing || (limited && !told.excess) {
+            return;
+        }
+        if told.sure {
+            self.headroom.on_overload(seen.mean, now);
+        } else if self.headroom.end_round(seen, self.base.get(), now) {
+            let window = self.in_flight_limit() as f64;
+            self.mode = Mode::Startup(Startup::new(window));
+        }
+        if self.overload.rounds() >= OVERLOADED && now >= self.probe_at {
+            self.probe_for_loss(told.share, now);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What is gathered during one round trip, and during the last fraction of one. Only sums and minima; what follows from
+//! them is decided in `congestion`.
+
+use crate::time::Time;
+
+/// One round trip's worth of measurement.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Round {
+    /// The round ends when something sent after this many bytes had been delivered is acknowledged.
+    pub ends_at: u64,
+    pub began_at: Time,
+    /// The last sample of the delivery rate, bytes per second.
+    pub rate: f64,
+    /// Microseconds in which more could have been sent than there was.
+    pub idle: u64,
+    /// At least half of the window was in flight.
+    pub used: bool,
+    /// Bulk had to wait for acknowledgements.
+    pub full: bool,
+    /// Bytes acknowledged, and given up.
+    pub arrived: u64,
+    pub lost: u64,
+    /// The same in packets.
+    pub packets: u32,
+    pub packets_lost: u64,
+    /// The least round trip, the sum of all, and how many, microseconds.
+    least_rtt: Option<u64>,
+    rtts: u64,
+    samples: u64,
+    pub before: Before,
+}
+
+/// What is still to be known of the round before.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Before {
+    idle: bool,
+    pub used: bool,
+}
+
+impl Round {
+    /// The first of a path.
+    pub fn first(now: Time) -> Round {
+        Round {
+            began_at: now,
+            before: Before {
+                idle: true,
+                used: false,
+            },
+            ..Round::default()
+        }
+    }
+
+    /// Takes the least round trip of a datagram of acks, microseconds.
+    pub fn record(&mut self, rtt: u64) {
+        self.least_rtt = Some(self.least_rtt.map_or(rtt, |least| least.min(rtt)));
+        self.rtts += rtt;
+        self.samples += 1;
+    }
+
+    /// Returns the round, and begins the next one, when so many bytes have been delivered in all.
+    pub fn finish(&mut self, delivered: u64, now: Time) -> Round {
+        let done = *self;
+        *self = Round {
+            ends_at: delivered,
+            began_at: now,
+            rate: done.rate,
+            before: Before {
+                idle: done.is_idle(now.since(done.began_at).max(1), super::IDLE),
+                used: done.used,
+            },
+            ..Round::default()
+        };
+        done
+    }
+
+    fn is_idle(&self, span: u64, most: f64) -> bool {
+        self.idle as f64 > span as f64 * most
+    }
+
+    /// Whether the senders, and not the path, limited this round of `span` microseconds or the one in which its packets were
+    /// sent: they were idle for more than the share `most` of it, or used little of the window.
+    pub fn is_limited(&self, span: u64, most: f64) -> bool {
+        self.is_idle(span, most) || self.before.idle || !self.used
+    }
+
+    /// The least and the mean round trip above `base`, microseconds.
+    pub fn delays(&self, base: u64) -> (u64, u64) {
+        let least = self.least_rtt.map_or(0, |rtt| rtt.saturating_sub(base));
+        let mean = self.rtts / self.samples.max(1);
+        (least, mean.saturating_sub(base))
+    }
+}
+
+/// The last eighth to quarter of a round trip, or more where samples are few: its least round trip is the queue as it is now,
+/// without jitter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recent {
+    now: Bucket,
+    before: Bucket,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    since: Time,
+    samples: u32,
+    least: u64,
+}
+
+impl Recent {
+    /// Fewer samples than this say little about a minimum.
+    const ENOUGH: u32 = 8;
+
+    /// Takes a round trip; `span`: how long a bucket is filled at least. Microseconds.
+    pub fn record(&mut self, rtt: u64, span: u64, now: Time) {
+        let over = self.now.samples >= Self::ENOUGH && now.since(self.now.since) >= span;
+        if self.now.samples == 0 || over {
+            self.before = self.now;
+            self.now = Bucket {
+                since: now,
+                samples: 1,
+                least: rtt,
+            };
+        } else {
+            self.now.least = self.now.least.min(rtt);
+            self.now.samples += 1;
+        }
+    }
+
+    /// Whether the least is one of enough samples to be without chance.
+    pub fn enough(&self) -> bool {
+        self.before.samples >= Self::ENOUGH
+    }
+
+    /// Microseconds.
+    pub fn least(&self) -> u64 {
+        match self.before.samples {
+            0 => self.now.least,
+            _ => self.now.least.min(self.before.least),
+        }
+    }
+}
