@@ -7,7 +7,7 @@ use crate::time::{MS, SEC, Time};
 /// How long a minimum is remembered, microseconds (BBR draft: 10 s).
 const SPAN: u64 = 10 * SEC;
 /// Assumed before the first sample, microseconds.
-const FIRST: u64 = 100 * MS;
+pub const ASSUMED: u64 = 100 * MS;
 /// It is probed for when it was not seen for so long, microseconds, and so many round trips.
 const UNSEEN: u64 = 4 * SEC;
 const UNSEEN_ROUNDS: u64 = 10;
@@ -48,7 +48,7 @@ impl BaseRtt {
 
     /// The same, or what is assumed.
     pub fn get(&self) -> u64 {
-        self.least.unwrap_or(FIRST).max(MS / 2)
+        self.least.unwrap_or(ASSUMED).max(MS / 2)
     }
 
     /// A round trip was measured, microseconds.

@@ -64,12 +64,8 @@ const PACKET: f64 = 1400.0;
 const FIRST_WINDOW: f64 = 32.0 * PACKET;
 /// In flight beyond what the window asks for, bytes: what is being written and acknowledged.
 const EXTRA_WINDOW: f64 = 2.0 * PACKET;
-/// Assumed round trip before the first sample, microseconds.
-const FIRST_RTT: u64 = 100 * MS;
 /// A pause up to this is the grain of the timers, microseconds; a longer one means that the senders had nothing to send.
 const GRAIN: u64 = 2 * MS;
-/// A round with more idle time than this share of it says nothing of the path's limit.
-const IDLE: f64 = 0.15;
 /// Nothing shorter than this is measured, microseconds: acks and timers come in clumps of some milliseconds.
 const SHORTEST: u64 = 5 * MS;
 /// A rate is measured over so many packets at least, and so long at most, microseconds.
@@ -166,7 +162,6 @@ struct Traffic {
     /// Bytes sent and neither acknowledged nor given up.
     in_flight: u64,
     delivered: u64,
-    first_sent_at: Time,
     /// Bulk had to wait for acknowledgements since it last left.
     full: bool,
     /// The youngest transmission that was acknowledged, and whether it is news.
@@ -192,14 +187,11 @@ impl Controller {
             interrupted: None,
             overload: Overload::default(),
             host: HostLimit::default(),
-            traffic: Traffic {
-                first_sent_at: now,
-                ..Traffic::default()
-            },
+            traffic: Traffic::default(),
             round: Round::first(now),
             recent: Recent::default(),
-            srtt: FIRST_RTT,
-            rttvar: FIRST_RTT / 2,
+            srtt: base_rtt::ASSUMED,
+            rttvar: base_rtt::ASSUMED / 2,
             scatter: 0,
             overtaken: OVERTAKEN,
         }
@@ -219,10 +211,10 @@ impl Controller {
                 window.min((STARTUP_LEAD * self.rate).max(first))
             }
             Mode::Cruise => {
-                let gain = (self.span_held() as f64 / base).clamp(1.0, CRUISE_GAIN);
+                let gain = || (self.span_held() as f64 / base).clamp(1.0, CRUISE_GAIN);
                 match self.loss_probe.sends() {
                     Some(share) => self.rate * share,
-                    None => self.capacity() * gain,
+                    None => self.capacity() * gain(),
                 }
             }
         };
@@ -234,14 +226,8 @@ impl Controller {
         self.limits.up.is_some_and(|up| up <= self.pacing())
     }
 
-    /// When something that is not acknowledged yet was sent, or later.
-    pub fn waits_since(&self) -> Option<Time> {
-        (self.traffic.in_flight > 0).then_some(self.traffic.first_sent_at)
-    }
-
     /// The most bytes in flight before bulk has to wait.
     pub fn in_flight_limit(&self) -> u64 {
-        let held = |rate: f64, span: u64| rate * span as f64 / SEC as f64;
         let base = self.base.get();
         let window = match &self.mode {
             Mode::Startup(startup) => startup.window(),
@@ -251,7 +237,7 @@ impl Controller {
                 (None, None) => held(self.capacity(), self.span_held()),
             },
         };
-        ((window + EXTRA_WINDOW) as u64).min(self.host.limit(self.base.get()))
+        ((window + EXTRA_WINDOW) as u64).min(self.host.limit(base))
     }
 
     pub fn in_flight(&self) -> u64 {
@@ -358,9 +344,6 @@ impl Controller {
         }
         let rate = self.pacing();
         self.pacer.charge(bytes, rate, now);
-        if self.traffic.in_flight == 0 {
-            self.traffic.first_sent_at = now;
-        }
         self.traffic.in_flight += bytes as u64;
         self.round.used |= 2 * self.traffic.in_flight >= self.in_flight_limit();
         Stamp {
@@ -388,7 +371,7 @@ impl Controller {
     /// arrived in an earlier transmission.
     pub fn on_delivered(&mut self, bytes: usize, stamp: &Stamp, named: bool) {
         if let Mode::Startup(startup) = &mut self.mode {
-            let held = self.rate * self.base.get() as f64 / SEC as f64;
+            let held = held(self.rate, self.base.get());
             startup.on_delivered(bytes, self.traffic.in_flight, held);
         }
         let traffic = &mut self.traffic;
@@ -396,14 +379,10 @@ impl Controller {
         traffic.delivered += bytes as u64;
         self.round.packets += 1;
         self.round.arrived += bytes as u64;
-        if !named {
-            return;
-        }
-        if stamp.sent_at >= traffic.newest.sent_at {
+        if named && stamp.sent_at >= traffic.newest.sent_at {
             traffic.newest = *stamp;
             traffic.is_news = true;
         }
-        traffic.first_sent_at = traffic.first_sent_at.max(stamp.sent_at);
     }
 
     /// All that one datagram acknowledged was told: takes the measurement. Within a datagram it would be too early, since
@@ -532,7 +511,7 @@ impl Controller {
         let span = now.since(round.began_at).max(1);
         self.host
             .end_round(base, span, round.arrived, round.lost, round.full);
-        let limited = round.is_limited(span, IDLE);
+        let limited = round.is_limited(span);
         let (queue, mean) = round.delays(base);
         self.scatter = (7 * self.scatter + mean.saturating_sub(queue)) / 8;
         let told = self.overload.end_round(
@@ -625,4 +604,9 @@ impl Controller {
             self.probe_for_loss(told.share, now);
         }
     }
+}
+
+/// Bytes that a path of this rate (bytes per second) holds in so many microseconds.
+fn held(rate: f64, span: u64) -> f64 {
+    rate * span as f64 / SEC as f64
 }

@@ -3,6 +3,9 @@
 
 use crate::time::Time;
 
+/// A round with more idle time than this share of it says nothing of the path's limit.
+const IDLE: f64 = 0.15;
+
 /// One round trip's worth of measurement.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Round {
@@ -65,7 +68,7 @@ impl Round {
             began_at: now,
             rate: done.rate,
             before: Before {
-                idle: done.is_idle(now.since(done.began_at).max(1), super::IDLE),
+                idle: done.is_idle(now.since(done.began_at).max(1)),
                 used: done.used,
             },
             ..Round::default()
@@ -73,14 +76,14 @@ impl Round {
         done
     }
 
-    fn is_idle(&self, span: u64, most: f64) -> bool {
-        self.idle as f64 > span as f64 * most
+    fn is_idle(&self, span: u64) -> bool {
+        self.idle as f64 > span as f64 * IDLE
     }
 
     /// Whether the senders, and not the path, limited this round of `span` microseconds or the one in which its packets were
-    /// sent: they were idle for more than the share `most` of it, or used little of the window.
-    pub fn is_limited(&self, span: u64, most: f64) -> bool {
-        self.is_idle(span, most) || self.before.idle || !self.used
+    /// sent: they were idle for much of it, or used little of the window.
+    pub fn is_limited(&self, span: u64) -> bool {
+        self.is_idle(span) || self.before.idle || !self.used
     }
 
     /// The least and the mean round trip above `base`, microseconds.

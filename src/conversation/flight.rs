@@ -294,9 +294,7 @@ impl Flight {
             let old = t.stamp.sent_at.after(2 * rate.timeout()) <= self.last_sent;
             if !t.acked && old && ahead(t.sn, self.first) < 0 {
                 // its segment has arrived in another transmission, and no ack will ever name this one
-                rate.on_forgotten(t.bytes as usize);
-                self.log.pop_front();
-                self.log_first += 1;
+                self.forget_oldest(rate);
                 continue;
             }
             let run = self.log.iter().take(HOLE + 1).take_while(|t| !t.acked);
@@ -373,13 +371,18 @@ impl Flight {
     /// An end that lives and never acknowledges is asked again and again: of what was sent so often the oldest is forgotten.
     fn bound_log(&mut self, rate: &mut Controller) {
         while self.log.len() > 2 * self.segments.len() + LOG_SPARE {
-            let Some(t) = self.log.pop_front() else {
-                return;
-            };
-            self.log_first += 1;
-            if !t.acked {
-                rate.on_forgotten(t.bytes as usize);
-            }
+            self.forget_oldest(rate);
+        }
+    }
+
+    /// The first transmission of the log will never be heard of, if it has not been.
+    fn forget_oldest(&mut self, rate: &mut Controller) {
+        let Some(t) = self.log.pop_front() else {
+            return;
+        };
+        self.log_first += 1;
+        if !t.acked {
+            rate.on_forgotten(t.bytes as usize);
         }
     }
 

@@ -5,8 +5,8 @@ use kcptun::time::{MS, SEC, Time};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::collections::VecDeque;
 
-/// How a made line wanders: a step's length, how long its rate is correlated (microseconds), the factor between its least
-/// and its greatest rate, and how often it carries nothing at all, and for how long at most.
+/// How a made line wanders: a step's length, how long its rate is correlated, the factor between its least and its greatest
+/// rate, and after how long it repeats; spans in microseconds.
 const STEP: u64 = 20 * MS;
 const CORRELATED: f64 = 1e6;
 const FACTOR: f64 = 10.0;
