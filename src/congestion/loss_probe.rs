@@ -9,11 +9,14 @@ const LESS: f64 = 0.85;
 /// The share of the loss that has to stay to be by chance; and where few packets tell, for losses come in bursts.
 const STAYS: f64 = 0.6;
 const STAYS_FEW: f64 = 0.25;
+/// The standard error of what was seen counts up to this: where few packets tell, they do not tell that more is by chance.
+const ERROR_MOST: f64 = 0.02;
 /// Rounds in which less is sent, at least and at most.
 const ROUNDS: u32 = 3;
 const ROUNDS_MOST: u32 = 9;
-/// How much more than what was proven is excused, as a factor and as a share; and what is excused at most.
-const SLACK: f64 = 1.05;
+/// How much more than what was proven is excused: a share of it, a share of all, or the standard error of what was seen,
+/// whichever is most. And what is excused at most.
+const SLACK: f64 = 0.05;
 const SLACK_SHARE: f64 = 0.005;
 const EXCUSED_MOST: f64 = 0.65;
 
@@ -39,8 +42,9 @@ impl Probe {
 
 #[derive(Debug, Default)]
 pub struct LossProbe {
-    /// The share that was seen to stay at a lower rate.
+    /// The share that was seen to stay at a lower rate, and of how many packets.
     proven: f64,
+    packets: f64,
     probe: Option<Probe>,
 }
 
@@ -57,13 +61,21 @@ impl LossProbe {
 
     /// The share that is excused, of a `share` that is lost in the long run.
     pub fn excused(&self, share: f64) -> f64 {
-        let most = (self.proven * SLACK + SLACK_SHARE).min(EXCUSED_MOST);
-        share.min(most)
+        let variance = self.proven * (1.0 - self.proven) / self.packets.max(1.0);
+        let slack = (self.proven * SLACK + SLACK_SHARE).max(variance.sqrt().min(ERROR_MOST));
+        share.min((self.proven + slack).min(EXCUSED_MOST))
     }
 
-    /// Loss of this share was seen not to depend on the rate.
-    pub fn prove(&mut self, share: f64) {
-        self.proven = self.proven.max(share);
+    /// Loss of this share, of so many packets, was seen not to depend on the rate.
+    pub fn prove(&mut self, share: f64, packets: f64) {
+        if share > self.proven {
+            (self.proven, self.packets) = (share, packets);
+        }
+    }
+
+    /// Some loss was seen to be by chance.
+    pub fn has_proof(&self) -> bool {
+        self.proven > 0.0
     }
 
     /// From now on less is sent; `share`: what is lost of what was sent before, well below 1.
@@ -103,11 +115,9 @@ impl LossProbe {
         let tells = probe.tells();
         let stays = share > probe.before * if tells { STAYS } else { STAYS_FEW };
         // nothing of what is sent now is too much: all that still gets lost is by chance
-        self.proven = if tells || stays {
-            share
-        } else {
-            self.proven.min(share)
-        };
+        if tells || stays || share < self.proven {
+            (self.proven, self.packets) = (share, probe.packets);
+        }
         self.probe = None;
         Some(stays)
     }

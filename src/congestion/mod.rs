@@ -82,6 +82,8 @@ const CRUISE_GAIN: f64 = 2.0;
 const OVERLOADED: u32 = 2;
 const PROBE_AGAIN: u64 = 2 * SEC;
 const PROBE_ROUNDS: u64 = 10;
+/// Round trips until what Startup sent too much is seen to be lost: until then loss is not probed for.
+const DRAIN_ROUNDS: u64 = 3;
 /// More rounds of overload in a row than this interrupt Startup though the senders limited them.
 const OVERFLOWING: u32 = 3;
 /// More loss than this is never taken for chance, and interrupts Startup even while the senders limit it.
@@ -536,27 +538,36 @@ impl Controller {
             };
             self.cruise(seen, told, limited, now);
         } else {
-            let rate = round.arrived as f64 / span as f64;
-            self.start_up(rate, told, limited, round.used, now);
+            self.start_up(&round, told, limited, now);
         }
     }
 
-    /// `rate`: bytes that arrived in the round, by its span.
-    fn start_up(&mut self, rate: f64, told: Verdict, limited: bool, used: bool, now: Time) {
-        let overflows = told.excess
-            && (told.share > FLOODS || self.overload.rounds() > OVERFLOWING || self.queue_shows());
+    /// `limited`: the senders had too little to send in this round or the one before.
+    fn start_up(&mut self, round: &Round, told: Verdict, limited: bool, now: Time) {
+        let rate = round.arrived as f64 / now.since(round.began_at).max(1) as f64;
+        let packets = f64::from(round.packets) + round.packets_lost as f64;
+        let queued = self.queue_shows();
+        let overflows =
+            told.excess && (told.share > FLOODS || self.overload.rounds() > OVERFLOWING || queued);
         let Mode::Startup(startup) = &mut self.mode else {
             return;
         };
         let next = match limited {
-            true if used && overflows => Next::Overflows,
+            true if round.used && overflows => Next::Overflows,
             true => Next::GoOn,
             false => startup.end_round(rate, told.share, told.excess),
         };
         match next {
             Next::GoOn => {}
-            Next::Chance(share) => self.loss_probe.prove(share),
+            Next::Chance(share) => self.loss_probe.prove(share, packets),
             Next::Full => self.mode = Mode::Cruise,
+            // what is by chance is known, and the rest is what the queue had no room for
+            Next::Overflows if queued && self.loss_probe.has_proof() => {
+                self.mode = Mode::Cruise;
+                self.overload.reset();
+                self.probe_at = now.after(DRAIN_ROUNDS * self.base.get());
+                self.end_loss_probe(false, now);
+            }
             Next::Overflows => {
                 self.interrupted = Some(startup.window());
                 self.mode = Mode::Cruise;

@@ -64,9 +64,9 @@ fn random_nonces_pass_once_and_take_bounded_memory() {
     let mut filter = ReplayFilter::random();
     let dropped = (0..N).filter(|i| !take(&mut filter, &scattered(*i)));
     assert!(dropped.count() <= CHANCE);
-    for i in N - REMEMBERED as u64..N {
-        assert!(!take(&mut filter, &scattered(i)), "packet {i} passed again");
-    }
+    // What was dropped by chance is not remembered: it may pass.
+    let again = (N - REMEMBERED as u64..N).filter(|i| take(&mut filter, &scattered(*i)));
+    assert!(again.count() <= CHANCE);
     assert!(filter.memory() < 11_000_000, "{} bytes", filter.memory());
     assert_eq!(filter.segments.len(), 5);
 }
@@ -99,9 +99,8 @@ fn scarce_counted_nonces_are_remembered_within_bounds() {
     // Someone on the path lets every 50th packet through.
     let dropped = (0..N).filter(|i| !take(&mut filter, &counted(i * 50)));
     assert!(dropped.count() <= CHANCE);
-    for i in N - REMEMBERED as u128..N {
-        assert!(!take(&mut filter, &counted(i * 50)), "packet {i}");
-    }
+    let again = (N - REMEMBERED as u128..N).filter(|i| take(&mut filter, &counted(i * 50)));
+    assert!(again.count() <= CHANCE);
     assert!(filter.memory() < 12_000_000, "{} bytes", filter.memory());
 }
 
