@@ -156,7 +156,7 @@ impl Batch {
                 Ok(()) => return Sent::all(bytes),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Sent::blocked(),
                 // that of a datagram is told below
-                Err(_) => refused = true,
+                Err(e) => refused = is_of_the_train(&e),
             }
         }
         let mut sent = Sent::default();
@@ -260,12 +260,25 @@ fn is_of_the_source(error: &io::Error) -> bool {
     )
 }
 
-/// What the system says of a datagram that was on its way (Linux, `icmp_err_convert`).
-const TOLD: [libc::c_int; 4] = [
+/// Whether an error may be that of a device or a route that takes no trains. What the system tells of an earlier datagram is
+/// none, whatever a stranger's ICMP message says.
+fn is_of_the_train(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)
+    )
+}
+
+/// What the system says of a datagram that was on its way (Linux, `icmp_err_convert` and `icmpv6_err_convert`).
+const TOLD: [libc::c_int; 8] = [
     libc::ECONNREFUSED,
     libc::EHOSTUNREACH,
     libc::ENETUNREACH,
     libc::EMSGSIZE,
+    libc::ENOPROTOOPT,
+    libc::EOPNOTSUPP,
+    libc::EHOSTDOWN,
+    libc::EPROTO,
 ];
 /// The most that are looked at in one go.
 const TOLD_MOST: usize = 16;

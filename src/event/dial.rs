@@ -337,8 +337,7 @@ impl Dialler {
             return false;
         }
         if self.asked.is_some_and(|at| at.after(STUCK) <= around.now) {
-            self.asked = None;
-            around.resolver.give_up();
+            self.asked = (!around.resolver.give_up()).then_some(around.now);
         }
         if self.asked_last.after(FRESH) <= around.now {
             self.ask_if_old(around, &service);

@@ -43,6 +43,9 @@ pub fn literal(address: &Address) -> Option<Vec<SocketAddr>> {
     }
 }
 
+/// Threads that may wait for the system's resolver at once.
+const THREADS: usize = 4;
+
 /// How names are resolved; may block.
 pub type Lookup = fn(&Address) -> io::Result<Vec<SocketAddr>>;
 
@@ -57,6 +60,8 @@ pub struct Resolver {
     waker: Arc<Waker>,
     lookup: Lookup,
     worker: Option<Worker>,
+    /// One share for each thread that runs, and one more.
+    threads: Arc<()>,
 }
 
 struct Worker {
@@ -71,6 +76,7 @@ impl Resolver {
             waker: waker.into(),
             lookup: resolve,
             worker: None,
+            threads: Arc::default(),
         }
     }
 
@@ -83,7 +89,11 @@ impl Resolver {
     pub fn ask(&mut self, address: Address) -> io::Result<()> {
         let worker = match &mut self.worker {
             Some(worker) => worker,
-            none => none.insert(Worker::start(self.waker.clone(), self.lookup)?),
+            none => none.insert(Worker::start(
+                self.waker.clone(),
+                self.lookup,
+                self.threads.clone(),
+            )?),
         };
         worker
             .requests
@@ -91,10 +101,16 @@ impl Resolver {
             .map_err(|_| io::Error::other("the resolver's thread has ended"))
     }
 
-    /// Does not wait for what was asked: its answers never come, and the next question does not wait behind it.
-    pub fn give_up(&mut self) {
-        // the thread ends when it has the answer
+    /// Does not wait for what was asked: its answers never come, and the next question does not wait behind it. False: too
+    /// many threads hang already, and it is waited for.
+    pub fn give_up(&mut self) -> bool {
+        // a thread ends when it has the answer, and lets go of its share of this
+        let hanging = Arc::strong_count(&self.threads) - 1;
+        if hanging >= THREADS {
+            return false;
+        }
         self.worker = None;
+        true
     }
 
     /// The next answer, if one is there.
@@ -104,11 +120,12 @@ impl Resolver {
 }
 
 impl Worker {
-    fn start(waker: Arc<Waker>, lookup: Lookup) -> io::Result<Worker> {
+    fn start(waker: Arc<Waker>, lookup: Lookup, running: Arc<()>) -> io::Result<Worker> {
         let (requests, inbox) = channel::<Address>();
         let (outbox, answers) = channel();
         // It ends when the loop, and so the other end of a channel, is gone.
         let work = move || {
+            let _running = running;
             for address in inbox {
                 let found = lookup(&address);
                 if outbox.send(Answer { address, found }).is_err() || waker.wake().is_err() {
@@ -155,12 +172,28 @@ mod tests {
         let mut resolver = Resolver::new(waker).by(slow);
         let at = |port| Address { host: None, port };
         resolver.ask(at(1)).expect("ask");
-        resolver.give_up();
+        assert!(resolver.give_up());
         resolver.ask(at(2)).expect("ask");
         let mut events = Events::with_capacity(4);
         poll.poll(&mut events, Some(Duration::from_secs(20)))
             .expect("poll");
         assert_eq!(resolver.answer().expect("an answer").address, at(2));
+    }
+
+    #[test]
+    fn few_threads_hang_at_once() {
+        fn hang(_: &Address) -> io::Result<Vec<SocketAddr>> {
+            std::thread::sleep(Duration::from_secs(3600));
+            Ok(Vec::new())
+        }
+        let poll = Poll::new().expect("poll");
+        let waker = Waker::new(poll.registry(), Token(9)).expect("waker");
+        let mut resolver = Resolver::new(waker).by(hang);
+        let given_up = (0..20).filter(|_| {
+            resolver.ask(address(Some("x"))).expect("ask");
+            resolver.give_up()
+        });
+        assert_eq!(given_up.count(), THREADS - 1);
     }
 
     #[test]

@@ -121,10 +121,11 @@ impl Target {
         if self.due() > now {
             return;
         }
-        if self.asked {
-            resolver.give_up();
-            self.asked = false;
+        if self.asked && !resolver.give_up() {
+            self.asked_at = Some(now);
+            return;
         }
+        self.asked = false;
         (self.asked_at, self.hurried) = (Some(now), false);
         self.next = now.after(self.pause);
         self.pause = (2 * self.pause).min(LAST_PAUSE);

@@ -193,6 +193,8 @@ pub struct Tunnel {
     idle_lanes: VecDeque<u32>,
     cookies: Cookies,
     tokens: Tokens,
+    /// Lines of the log on the size of packets.
+    size_lines: PerSecond,
     /// The number of the datagram that is being looked at.
     number: Option<u128>,
     /// Addresses that the other end of a path may have moved to.
@@ -250,6 +252,7 @@ impl Tunnel {
             idle_lanes: VecDeque::new(),
             cookies: Cookies::default(),
             tokens: Tokens::default(),
+            size_lines: PerSecond::default(),
             number: None,
             probing: HashMap::new(),
             waiting: Waiting::default(),

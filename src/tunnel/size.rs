@@ -22,6 +22,9 @@ const HOPELESS: u64 = 30_000 * MS;
 /// The path is silent if nothing has come from there for so long, and then it is not the size.
 const SILENT: u64 = 2_000 * MS;
 
+/// Lines of the log a second: without a key, a stranger has as many paths as he likes.
+const SIZE_LINES: u32 = 4;
+
 /// Makes what pongs have to name: nobody who does not receive the ping can. Not to be taken for a timestamp, either.
 #[derive(Default)]
 pub(super) struct Tokens {
@@ -89,7 +92,7 @@ impl Tunnel {
             for probe in probes {
                 self.send_probe(lane, probe, now);
             }
-            self.note_size(lane);
+            self.note_size(lane, now);
         }
         self.remind_of_size(lane);
     }
@@ -133,14 +136,14 @@ impl Tunnel {
         };
         let ours = self.lanes[lane as usize].search.on_answer(token, now);
         if ours {
-            self.note_size(lane);
+            self.note_size(lane, now);
             self.remind_of_size(lane);
         }
         ours
     }
 
     /// Has packets follow what the search knows, and the log tell of it.
-    fn note_size(&mut self, lane: u32) {
+    fn note_size(&mut self, lane: u32, now: Time) {
         let l = &self.lanes[lane as usize];
         let (addr, size) = (l.path.addr, l.search.size());
         let (mtu, most) = (self.packet_size(&l.search, &addr), l.search.most());
@@ -150,6 +153,9 @@ impl Tunnel {
             return;
         }
         let before = std::mem::replace(&mut l.size_told, size);
+        if !self.size_lines.admit(SIZE_LINES, now) {
+            return;
+        }
         if before > size {
             log::warn!("{addr}: packets of more than {size} bytes do not arrive any more");
         } else if size < most && before == 0 {
