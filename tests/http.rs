@@ -273,17 +273,6 @@ fn metrics_are_those_of_the_readme_and_right() {
             );
             assert!(plain.contains(&format!("# HELP {name} ")), "{name}");
         }
-        let accept =
-            "Accept: application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.5\r\n";
-        let open = get_with(at, "/metrics", accept);
-        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        assert_eq!(open.header("Content-Type"), Some(kind));
-        assert!(open.body.ends_with("# EOF\n"));
-        assert!(
-            open.body
-                .contains("# TYPE kcptun_udp_packets counter\n# UNIT kcptun_udp_packets packets\n")
-        );
-        assert!(open.body.contains("# TYPE kcptun_build info\n"));
         check_with_promtool(&plain);
     }
 }

@@ -1,5 +1,4 @@
-//! `/metrics`: every number, in the text form of Prometheus (exposition format 0.0.4) or in OpenMetrics 1.0. They differ in
-//! where a counter's `_total` stands, in units, and in the last line. The names are listed in the README.
+//! `/metrics`: every number, in the text form of Prometheus (exposition format 0.0.4). The names are listed in the README.
 //! Labels are bounded: never a session, and at most `stats::PATHS` paths.
 
 use super::limit::Limit;
@@ -20,14 +19,13 @@ enum Kind {
 
 struct Text {
     text: String,
-    open: bool,
     /// The family that samples belong to now, with its suffix.
     name: String,
 }
 
 impl Text {
-    /// Begins a family. `unit` is what the name ends with, or nothing.
-    fn family(&mut self, name: &str, kind: Kind, unit: &str, help: &str) {
+    /// Begins a family.
+    fn family(&mut self, name: &str, kind: Kind, help: &str) {
         let suffix = match kind {
             Kind::Counter => "_total",
             Kind::Info => "_info",
@@ -37,18 +35,10 @@ impl Text {
         let kind_name = match kind {
             Kind::Counter => "counter",
             Kind::Histogram => "histogram",
-            Kind::Info if self.open => "info",
             Kind::Gauge | Kind::Info => "gauge",
         };
-        let family = match self.open {
-            true => format!("kcptun_{name}"),
-            false => self.name.clone(),
-        };
-        self.line(format_args!("# TYPE {family} {kind_name}"));
-        if self.open && !unit.is_empty() {
-            self.line(format_args!("# UNIT {family} {unit}"));
-        }
-        self.line(format_args!("# HELP {family} {help}"));
+        let head = format!("# TYPE {0} {kind_name}\n# HELP {0} {help}", self.name);
+        self.line(format_args!("{head}"));
     }
 
     fn line(&mut self, line: std::fmt::Arguments) {
@@ -76,17 +66,16 @@ impl Text {
     }
 
     /// A family of one sample.
-    fn single(&mut self, name: &str, kind: Kind, unit: &str, help: &str, value: impl Display) {
-        self.family(name, kind, unit, help);
+    fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl Display) {
+        self.family(name, kind, help);
         self.sample(&[], value);
     }
 }
 
-/// All metrics as text. `open`: as OpenMetrics.
-pub fn render(view: &View, open: bool) -> String {
+/// All metrics as text.
+pub fn render(view: &View) -> String {
     let mut text = Text {
         text: String::with_capacity(8192),
-        open,
         name: String::new(),
     };
     daemon(&mut text, view);
@@ -95,9 +84,6 @@ pub fn render(view: &View, open: bool) -> String {
     segments(&mut text, view);
     paths(&mut text, view);
     turns(&mut text, view);
-    if open {
-        text.text.push_str("# EOF\n");
-    }
     text.text
 }
 
@@ -105,7 +91,6 @@ fn daemon(text: &mut Text, view: &View) {
     text.family(
         "build",
         Kind::Info,
-        "",
         "What runs: version, role, and how packets are sealed.",
     );
     let labels: [(&str, &dyn Display); 3] = [
@@ -117,21 +102,18 @@ fn daemon(text: &mut Text, view: &View) {
     text.single(
         "uptime_seconds",
         Kind::Gauge,
-        "seconds",
         "Time since the start.",
         seconds(view.uptime),
     );
     text.single(
         "healthy",
         Kind::Gauge,
-        "",
         "1 if /healthy says 200; 0 where the configured other end is not found, or does not answer.",
         u8::from(view.health.good),
     );
     text.family(
         "limit",
         Kind::Gauge,
-        "",
         "1 for what limits the tunnel now, in the direction that carries more.",
     );
     for limit in Limit::ALL {
@@ -148,21 +130,18 @@ fn traffic(text: &mut Text, view: &View) {
     text.family(
         "udp_packets",
         Kind::Counter,
-        "packets",
         "UDP datagrams, dropped ones included.",
     );
     both(text, c.sent, c.received);
     text.family(
         "udp_bytes",
         Kind::Counter,
-        "bytes",
         "Bytes of UDP datagrams, without headers of IP and UDP.",
     );
     both(text, c.sent_bytes, c.received_bytes);
     text.family(
         "sealed_packets",
         Kind::Counter,
-        "packets",
         "Datagrams that were sealed, and received ones that have opened; 0 without a key.",
     );
     let sealed = u64::from(view.snapshot.sealed);
@@ -170,7 +149,6 @@ fn traffic(text: &mut Text, view: &View) {
     text.family(
         "udp_dropped_packets",
         Kind::Counter,
-        "packets",
         "Received datagrams that were dropped. short: too short or otherwise malformed; unknown: of no session or from a strange address.",
     );
     for (reason, n) in [
@@ -184,7 +162,6 @@ fn traffic(text: &mut Text, view: &View) {
     text.family(
         "tcp_bytes",
         Kind::Counter,
-        "bytes",
         "Bytes of TCP connections: sent to the other end, and received from there.",
     );
     both(text, c.taken, c.given);
@@ -192,14 +169,13 @@ fn traffic(text: &mut Text, view: &View) {
 
 fn sessions(text: &mut Text, view: &View) {
     let c = &view.snapshot.counters;
-    text.family("sessions", Kind::Gauge, "", "Sessions by state.");
+    text.family("sessions", Kind::Gauge, "Sessions by state.");
     for (state, n) in view.snapshot.sessions.each() {
         text.sample(&[("state", &state)], n);
     }
     text.family(
         "sessions_opened",
         Kind::Counter,
-        "",
         "Sessions that were opened, by the end that did it.",
     );
     text.sample(&[("by", &"here")], c.begun_here);
@@ -207,7 +183,6 @@ fn sessions(text: &mut Text, view: &View) {
     text.family(
         "sessions_ended",
         Kind::Counter,
-        "",
         "Sessions that have ended, in order or before their time.",
     );
     text.sample(&[("reason", &"in_order")], c.ended_in_order);
@@ -245,7 +220,7 @@ fn segments(text: &mut Text, view: &View) {
             c.duplicate,
         ),
     ] {
-        text.single(name, Kind::Counter, "", help, n);
+        text.single(name, Kind::Counter, help, n);
     }
 }
 
@@ -255,67 +230,56 @@ fn paths(text: &mut Text, view: &View) {
     text.single(
         "paths",
         Kind::Gauge,
-        "",
         "Addresses at other ends that something is known of.",
         paths.len() + left_out,
     );
     text.single(
         "paths_left_out",
         Kind::Gauge,
-        "",
         "Paths that the metrics by path leave out: those with the fewest sessions beyond 64.",
         left_out,
     );
     type Value = fn(&crate::tunnel::stats::PathStats) -> Option<f64>;
-    let per_path: [(&str, &str, &str, Value); 8] = [
+    let per_path: [(&str, &str, Value); 8] = [
         (
             "path_rate_bytes_per_second",
-            "bytes_per_second",
             "Estimated rate of the path there, headers included.",
             |p| p.rate,
         ),
         (
             "path_pacing_bytes_per_second",
-            "bytes_per_second",
             "Rate that data may leave at now.",
             |p| Some(p.pacing),
         ),
         (
             "path_base_rtt_seconds",
-            "seconds",
             "Round trip with an empty queue: the least of the last 10 s.",
             |p| p.base_rtt.map(seconds),
         ),
-        (
-            "path_smoothed_rtt_seconds",
-            "seconds",
-            "Round trip, smoothed.",
-            |p| p.srtt.map(seconds),
-        ),
+        ("path_smoothed_rtt_seconds", "Round trip, smoothed.", |p| {
+            p.srtt.map(seconds)
+        }),
         (
             "path_in_flight_bytes",
-            "bytes",
             "Bytes that were sent and are neither acknowledged nor given up.",
             |p| Some(p.in_flight as f64),
         ),
         (
             "path_mtu_bytes",
-            "bytes",
             "Size of the largest IP packets that are sent there.",
             |p| Some(p.mtu as f64),
         ),
-        ("path_sessions", "", "Sessions on the path.", |p| {
+        ("path_sessions", "Sessions on the path.", |p| {
             Some(p.sessions as f64)
         }),
         (
             "path_silence_seconds",
-            "seconds",
             "Time since something came from there.",
             |p| p.heard_before.map(seconds),
         ),
     ];
-    for (name, unit, help, value) in per_path {
-        text.family(name, Kind::Gauge, unit, help);
+    for (name, help, value) in per_path {
+        text.family(name, Kind::Gauge, help);
         for path in paths {
             if let Some(value) = value(path) {
                 text.sample(&[("path", &path.addr)], value);
@@ -325,7 +289,6 @@ fn paths(text: &mut Text, view: &View) {
     text.family(
         "path_loss_ratio",
         Kind::Gauge,
-        "ratio",
         "Share of packets lost on the way there (sent) and on the way here (received), once enough was seen.",
     );
     for path in paths {
@@ -342,7 +305,6 @@ fn turns(text: &mut Text, view: &View) {
     text.family(
         "loop_turn_seconds",
         Kind::Histogram,
-        "seconds",
         "How long the event loop's turns take: everything else waits for so long.",
     );
     let mut sum = 0;
@@ -357,7 +319,6 @@ fn turns(text: &mut Text, view: &View) {
     text.single(
         "loop_turn_longest_seconds",
         Kind::Gauge,
-        "seconds",
         "The longest turn of the last half to whole minute.",
         seconds(turns.longest()),
     );

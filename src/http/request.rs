@@ -16,10 +16,7 @@ pub enum Resource {
     Json {
         history: bool,
     },
-    /// In the form of OpenMetrics, or in the older one of Prometheus.
-    Metrics {
-        open: bool,
-    },
+    Metrics,
     Healthy,
 }
 
@@ -94,9 +91,7 @@ fn understand(request: &httparse::Request, host: Option<&str>) -> Result<Request
         "/stats.json" => Resource::Json {
             history: query == "history",
         },
-        "/metrics" => Resource::Metrics {
-            open: wants_open_metrics(request.headers),
-        },
+        "/metrics" => Resource::Metrics,
         "/healthy" => Resource::Healthy,
         _ => return Err(NOT_FOUND),
     };
@@ -134,26 +129,6 @@ fn is_address(name: &str) -> bool {
         Some((ip, zone)) => ip.parse::<Ipv6Addr>().is_ok() && is_zone(zone),
         None => name.parse::<IpAddr>().is_ok(),
     }
-}
-
-/// Prometheus names what it reads, the dearest first or with weights; whoever does not name OpenMetrics gets the older form.
-fn wants_open_metrics(headers: &[Header]) -> bool {
-    let kinds = values(headers, "accept").flat_map(|value| value.split(','));
-    let mut weights = kinds.map(|kind| {
-        let mut parts = kind.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let weight = parts.find_map(|part| part.strip_prefix("q="));
-        (name, weight.map_or(1.0, |q| q.parse().unwrap_or(0.0)))
-    });
-    let (mut open, mut older) = (0.0f64, 0.0f64);
-    for (name, weight) in weights.by_ref() {
-        match name.as_str() {
-            "application/openmetrics-text" => open = open.max(weight),
-            "text/plain" => older = older.max(weight),
-            _ => {}
-        }
-    }
-    open > 0.0 && open >= older
 }
 
 #[cfg(test)]
@@ -243,27 +218,6 @@ mod tests {
         assert_eq!(with(two), Err(NO_HOST));
         let nameless = parse(b"GET / HTTP/1.1\r\nHost: router.lan\r\n\r\n", None);
         assert_eq!(nameless, Some(Err(HOST)));
-    }
-
-    #[test]
-    fn the_form_of_metrics_is_the_one_that_is_asked_for() {
-        let form = |accept: &str| get("/metrics", &format!("Accept: {accept}\r\n"));
-        let open =
-            "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
-        assert_eq!(form(open), Ok(Resource::Metrics { open: true }));
-        for accept in [
-            "*/*",
-            "text/html",
-            "text/plain",
-            "application/openmetrics-text;q=0",
-            "application/openmetrics-text;q=0.3, text/plain;q=0.5",
-        ] {
-            assert_eq!(
-                form(accept),
-                Ok(Resource::Metrics { open: false }),
-                "{accept}"
-            );
-        }
     }
 
     #[test]

@@ -21,7 +21,6 @@ const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The bytes of the answer.
 pub fn respond(
@@ -49,10 +48,7 @@ pub fn respond(
             let view = monitor.view(tunnel, now);
             ok(JSON, &json::render(&view, &sessions, history))
         }
-        Resource::Metrics { open } => {
-            let kind = if open { OPEN_METRICS } else { PROMETHEUS };
-            ok(kind, &metrics::render(&monitor.view(tunnel, now), open))
-        }
+        Resource::Metrics => ok(PROMETHEUS, &metrics::render(&monitor.view(tunnel, now))),
         Resource::Healthy => {
             let health = monitor.view(tunnel, now).health;
             let status = match health.good {
