@@ -1,9 +1,11 @@
-//! Writes the man page and the completions for bash, zsh and fish into a directory, from the definition of the command
-//! line, so that they cannot say anything else than the program does.
+//! Writes the man pages and the completions for bash, zsh and fish into a directory, from the definition of the command
+//! line and of the configuration's keys, so that they cannot say anything else than the program does; and the page
+//! `keys.md`, which belongs into `examples/reference/`.
 //!
 //!     cargo run --example manpage target/package
 
 use clap_complete::{Shell, generate_to};
+use kcptun::config::reference;
 use std::path::Path;
 
 fn main() -> std::io::Result<()> {
@@ -18,5 +20,7 @@ fn main() -> std::io::Result<()> {
         generate_to(shell, &mut command, "kcptun", directory)?;
     }
     // One page for the program, and one for each of its subcommands.
-    clap_mangen::generate_to(command, directory)
+    clap_mangen::generate_to(command, directory)?;
+    std::fs::write(directory.join("kcptun.5"), reference::man_page())?;
+    std::fs::write(directory.join("keys.md"), reference::markdown())
 }

@@ -1,10 +1,10 @@
 //! The command line: what can be said there, and what is wrong with it, on one line.
 //! What is then done is in `main`.
 
-use crate::config::{DEFAULT_METHOD, User, method_names};
+use crate::config::{DEFAULT_METHOD, User, method_names, reference};
 use crate::crypto::Method;
 use clap::error::{ContextKind, ErrorKind};
-use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -56,6 +56,7 @@ Examples:
   kcptun -c peer.json
   kcptun stats -c peer.json      what it does, and what limits it
   kcptun ping -c peer.json       does the other end answer, and if not, why?
+  kcptun help keys               what can be configured
 
 RUST_LOG, where it is set, decides what is logged: RUST_LOG=debug kcptun -c peer.json";
 
@@ -86,6 +87,18 @@ enum Task {
         #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
         interval: Duration,
     },
+    /// Print this help, or the reference of the configuration's keys
+    Help {
+        /// What to explain
+        topic: Option<Topic>,
+    },
+}
+
+/// What there is a reference of.
+#[derive(Clone, Copy, ValueEnum)]
+enum Topic {
+    /// The keys of the configuration
+    Keys,
 }
 
 /// Shortest and longest time from one ping to the next, seconds. More pings would disturb what they measure.
@@ -223,6 +236,12 @@ impl From<Task> for Command {
                 count,
                 interval,
             },
+            Task::Help { topic: None } => {
+                Command::Print(Arguments::command().render_help().to_string())
+            }
+            Task::Help {
+                topic: Some(Topic::Keys),
+            } => Command::Print(reference::text()),
         }
     }
 }

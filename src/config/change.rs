@@ -1,11 +1,9 @@
 //! What a running program makes of a configuration that was read again: which keys have changed, and which of them can
 //! take effect without ending sessions. What then has to be done is not here.
 
+use super::keys::{KEYS, RESTART, Reload, SEALED};
 use super::{Config, KeySource, Seal, check};
-use crate::proxy::Version;
-use crate::settings::Flush;
 use std::fmt::{self, Display};
-use std::path::PathBuf;
 
 /// A key whose value is another one in the new configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,162 +34,6 @@ impl Display for Change {
 pub struct Outcome {
     pub config: Config,
     pub changes: Vec<Change>,
-}
-
-const RESTART: &str = "it takes a restart";
-const PRESENCE: &str = "to add it or to take it out takes a restart";
-const SYSTEMS: &str = "to have the system's own size again takes a restart";
-const OVERHEAD: &str = "packets would get larger or smaller, which takes a restart";
-const SEALED: &str = "from sealed to open packets or back takes a restart";
-
-/// How a key may change.
-struct Rule {
-    key: &'static str,
-    show: fn(&Config) -> String,
-    /// The first takes the key's value of the second, or says why not.
-    take: fn(&mut Config, &Config) -> Result<(), &'static str>,
-}
-
-/// A key that takes effect at once; `$field` is where it is, `$show` how it is written.
-macro_rules! live {
-    ($key:literal, $show:ident, $($field:ident).+) => {
-        Rule {
-            key: $key,
-            show: |c| $show(&c.$($field).+),
-            take: |old, new| {
-                old.$($field).+ = new.$($field).+;
-                Ok(())
-            },
-        }
-    };
-}
-
-/// One that takes a restart.
-macro_rules! fixed {
-    ($key:literal, $show:ident, $($field:ident).+) => {
-        Rule {
-            key: $key,
-            show: |c| $show(&c.$($field).+),
-            take: |_, _| Err(RESTART),
-        }
-    };
-}
-
-/// A buffer of sockets: it can be set, and not given back.
-macro_rules! buffer {
-    ($key:literal, $($field:ident).+) => {
-        Rule {
-            key: $key,
-            show: |c| plain(&c.$($field).+),
-            take: |old, new| {
-                if new.$($field).+ == 0 {
-                    return Err(SYSTEMS);
-                }
-                old.$($field).+ = new.$($field).+;
-                Ok(())
-            },
-        }
-    };
-}
-
-/// Every key of `KEYS` but `psk` and `password`, which `take_key` does.
-static RULES: &[Rule] = &[
-    fixed!("listen", optional, listen),
-    Rule {
-        key: "connect",
-        show: |c| optional(&c.connect),
-        take: |old, new| {
-            if old.connect.is_some() != new.connect.is_some() {
-                return Err(PRESENCE);
-            }
-            old.connect.clone_from(&new.connect);
-            Ok(())
-        },
-    },
-    fixed!("udp_bind", optional, udp_bind),
-    fixed!("udp_connect", optional, udp_connect),
-    fixed!("rendezvous_server", optional, rendezvous_server),
-    fixed!("service_id", optional, service_id),
-    Rule {
-        key: "method",
-        show: |c| optional(&c.seal.as_ref().map(|seal| seal.method)),
-        take: take_method,
-    },
-    fixed!("kcp.mtu", plain, kcp.mtu),
-    fixed!("kcp.sndwnd", plain, kcp.sndwnd),
-    fixed!("kcp.rcvwnd", plain, kcp.rcvwnd),
-    fixed!("kcp.nodelay", plain, kcp.nodelay),
-    fixed!("kcp.interval", plain, kcp.interval),
-    fixed!("kcp.resend", plain, kcp.resend),
-    fixed!("kcp.nc", number, kcp.nc),
-    fixed!("kcp.flush", flush, kcp.flush),
-    live!("tcp.nodelay", plain, tcp.nodelay),
-    live!("tcp.keepalive", plain, tcp.keepalive),
-    fixed!("tcp.reuseport", plain, tcp.reuseport),
-    buffer!("tcp.sndbuf", tcp.sndbuf),
-    buffer!("tcp.rcvbuf", tcp.rcvbuf),
-    live!("tcp.proxy_protocol", version, tcp.proxy_protocol),
-    fixed!("udp.reuseport", plain, udp.reuseport),
-    fixed!("udp.sndbuf", plain, udp.sndbuf),
-    fixed!("udp.rcvbuf", plain, udp.rcvbuf),
-    live!("rate.up", optional, rate.up),
-    live!("rate.down", optional, rate.down),
-    fixed!("rate.control", on_off, rate.control),
-    live!("timeout", plain, timeout),
-    live!("linger", plain, linger),
-    live!("keepalive", plain, keepalive),
-    live!("time_wait", plain, time_wait),
-    fixed!("http_listen", optional, http_listen),
-    fixed!("user", optional, user),
-    fixed!("log", optional, log),
-    fixed!("pidfile", path, pidfile),
-    Rule {
-        key: "loglevel",
-        show: |c| plain(&c.later_loglevel.unwrap_or(c.loglevel)),
-        take: |old, new| {
-            (old.loglevel, old.later_loglevel) = (new.loglevel, new.later_loglevel);
-            Ok(())
-        },
-    },
-];
-
-fn plain(value: &impl Display) -> String {
-    value.to_string()
-}
-
-fn optional(value: &Option<impl Display>) -> String {
-    value.as_ref().map_or("none".into(), ToString::to_string)
-}
-
-fn version(version: &Option<Version>) -> String {
-    version.map_or("off", Version::name).into()
-}
-
-fn path(path: &Option<PathBuf>) -> String {
-    optional(&path.as_ref().map(|path| path.display()))
-}
-
-fn number(on: &bool) -> String {
-    u8::from(*on).to_string()
-}
-
-fn on_off(on: &bool) -> String {
-    if *on { "on" } else { "off" }.into()
-}
-
-fn flush(flush: &Flush) -> String {
-    (*flush as u8).to_string()
-}
-
-fn take_method(old: &mut Config, new: &Config) -> Result<(), &'static str> {
-    match (&mut old.seal, &new.seal) {
-        (Some(old), Some(new)) if old.method.overhead() != new.method.overhead() => Err(OVERHEAD),
-        (Some(old), Some(new)) => {
-            old.method = new.method;
-            Ok(())
-        }
-        _ => Err(SEALED),
-    }
 }
 
 /// The key, whichever of `psk` and `password` it comes from.
@@ -228,16 +70,25 @@ impl Config {
     pub fn changed_to(&self, new: &Config) -> Result<Outcome, String> {
         let mut config = self.clone();
         let mut changes: Vec<Change> = take_key(&mut config, new).into_iter().collect();
-        for rule in RULES {
-            let (before, wanted) = ((rule.show)(self), (rule.show)(new));
-            if before == wanted {
+        for key in KEYS {
+            let (old, wanted) = ((key.shown)(self), (key.shown)(new));
+            if old == wanted {
                 continue;
             }
+            let refused = match key.reload {
+                Reload::Restart => Some(RESTART),
+                Reload::Live(take) => {
+                    take(&mut config, new);
+                    None
+                }
+                Reload::Depends(take) => take(&mut config, new).err(),
+                Reload::Secret => continue,
+            };
             changes.push(Change {
-                key: rule.key,
-                old: before,
+                key: key.name,
+                old,
                 new: wanted,
-                refused: (rule.take)(&mut config, new).err(),
+                refused,
             });
         }
         check::check_addresses(&config)?;
@@ -249,7 +100,6 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::KEYS;
 
     const BASE: &str = r#""udp_bind": ":1", "connect": "a:2", "password": "x""#;
 
@@ -265,20 +115,6 @@ mod tests {
 
     fn with(more: &str) -> Vec<String> {
         lines(BASE, &format!("{BASE}, {more}"))
-    }
-
-    #[test]
-    fn every_key_has_a_rule() {
-        let secrets = ["psk", "password"];
-        let ruled: Vec<&str> = RULES.iter().map(|rule| rule.key).collect();
-        for key in KEYS {
-            assert!(
-                ruled.contains(&key.name) != secrets.contains(&key.name),
-                "{}",
-                key.name
-            );
-        }
-        assert_eq!(ruled.len() + secrets.len(), KEYS.len());
     }
 
     #[test]

@@ -1,29 +1,58 @@
-//! Every key of the configuration, in one table: its name, what it may hold, and where that goes.
-//! Reading, error messages and suggestions all follow it. What holds between keys is in `check`.
+//! Every key of the configuration, in one table: a row is a key's name, what it may hold and where that goes, how its value
+//! is written, what a reload does with it, and what people are told of it. Reading (`read`), suggestions, reload (`change`)
+//! and the reference (`reference`) all follow it: a new key is one row and its use.
 
-use super::address::{self, Address, Purpose};
-use super::json::{Value, quoted};
-use super::suggest;
-use super::{Draft, Faults, KEEPALIVE};
+use super::address::{Address, Purpose};
+use super::{Config, Draft};
 use crate::crypto::Method;
-use crate::message::SERVICE_ID_MAX;
 use crate::proxy::Version;
 use crate::settings::Flush;
+use std::fmt::Display;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
-/// A key that can be given.
+/// A row.
 pub struct Key {
     /// Its full name; what stands before a dot is the object that it is in.
     pub name: &'static str,
     /// Another name: that of kcptun-libev 2.1 and later.
     pub alias: Option<&'static str>,
-    kind: Kind,
+    pub(super) kind: Kind,
+    /// Its value as a configuration would have it.
+    pub(super) shown: fn(&Config) -> String,
+    pub(super) reload: Reload,
+    section: Section,
+    default: &'static str,
+    range: &'static str,
+    meaning: &'static str,
 }
 
-type Place<T> = fn(&mut Draft) -> &mut T;
+/// Where the reference has a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Section {
+    Needed,
+    Rate,
+    Kcp,
+    Sockets,
+    Times,
+}
 
-enum Kind {
+/// What becomes of another value while the program runs.
+pub(super) enum Reload {
+    /// It takes effect with the next start.
+    Restart,
+    /// The first configuration takes the value of the second.
+    Live(fn(&mut Config, &Config)),
+    /// Likewise, or says why not.
+    Depends(fn(&mut Config, &Config) -> Result<(), &'static str>),
+    /// A secret: decided with how packets are sealed, and never shown.
+    Secret,
+}
+
+pub(super) type Place<T> = fn(&mut Draft) -> &mut T;
+
+/// What a key may hold, and where that goes.
+pub(super) enum Kind {
     Address(Purpose, Place<Option<Address>>),
     Secret(Place<Option<Zeroizing<String>>>),
     Method,
@@ -63,11 +92,11 @@ enum Kind {
     },
 }
 
-/// What loglevel is here by its number in kcptun-libev 2.1 and later: silence, fatal, error, warning, notice, info, debug,
-/// verbose, very verbose.
-const LATER_LEVELS: [u8; 9] = [6, 5, 4, 3, 2, 2, 1, 0, 0];
-/// The widest window of kcptun-libev, one more than KCP's header can tell of.
-const LATER_WINDOW: i128 = 65_536;
+pub(super) const RESTART: &str = "it takes a restart";
+const PRESENCE: &str = "to add it or to take it out takes a restart";
+const SYSTEMS: &str = "to have the system's own size again takes a restart";
+const OVERHEAD: &str = "packets would get larger or smaller, which takes a restart";
+pub(super) const SEALED: &str = "from sealed to open packets or back takes a restart";
 
 /// The most that a socket buffer may be: beyond it the kernel's own arithmetic cuts.
 const BUFFER: u32 = 1 << 30;
@@ -75,26 +104,94 @@ const BUFFER: u32 = 1 << 30;
 /// The objects that hold keys.
 pub const GROUPS: [&str; 4] = ["kcp", "tcp", "udp", "rate"];
 
+/// The table, in the order of the examples.
 pub static KEYS: &[Key] = &[
-    address("listen", Purpose::Bind, |d| &mut d.config.listen),
-    address("connect", Purpose::Target, |d| &mut d.config.connect),
-    Key {
-        alias: Some("kcp_bind"),
-        ..address("udp_bind", Purpose::Bind, |d| &mut d.config.udp_bind)
-    },
-    Key {
-        alias: Some("kcp_connect"),
-        ..address("udp_connect", Purpose::Target, |d| {
-            &mut d.config.udp_connect
-        })
-    },
+    address("listen", Purpose::Bind, |d| &mut d.config.listen)
+        .shown(|c| optional(&c.listen))
+        .says(
+            Section::Needed,
+            "none",
+            "address",
+            "TCP: accept here, carry to the other end",
+        ),
+    address("connect", Purpose::Target, |d| &mut d.config.connect)
+        .shown(|c| optional(&c.connect))
+        .changes(take_connect)
+        .says(
+            Section::Needed,
+            "none",
+            "address",
+            "TCP: sessions of the other end are carried to here. A name is resolved anew as \
+             it is used; where that takes more than 250 ms its last known addresses are \
+             used, and until there are any, sessions wait for up to 10 s. Of several \
+             addresses the next is tried as well after 250 ms, and the one that worked is \
+             the first from then on",
+        ),
+    address("udp_bind", Purpose::Bind, |d| &mut d.config.udp_bind)
+        .also("kcp_bind")
+        .shown(|c| optional(&c.udp_bind))
+        .says(
+            Section::Needed,
+            "none",
+            "address",
+            "UDP: receive here. A peer without it uses any port",
+        ),
+    address("udp_connect", Purpose::Target, |d| {
+        &mut d.config.udp_connect
+    })
+    .also("kcp_connect")
+    .shown(|c| optional(&c.udp_connect))
+    .says(
+        Section::Needed,
+        "none",
+        "address",
+        "UDP: the other end. A name is resolved at the start, and again while the other \
+             end is silent",
+    ),
     address("rendezvous_server", Purpose::Target, |d| {
         &mut d.config.rendezvous_server
-    }),
-    key("service_id", Kind::ServiceId),
-    key("psk", Kind::Secret(|d| &mut d.psk)),
-    key("password", Kind::Secret(|d| &mut d.password)),
-    key("method", Kind::Method),
+    })
+    .shown(|c| optional(&c.rendezvous_server))
+    .says(
+        Section::Needed,
+        "none",
+        "address",
+        "UDP: where the other end is found, instead of `udp_connect`: see \"Both ends \
+             behind NAT\" in the README. A name is resolved at the start, and again while it is silent; at \
+             a server, which it does not answer once that is known there, once a minute",
+    ),
+    key("service_id", Kind::ServiceId)
+        .shown(|c| optional(&c.service_id))
+        .says(
+            Section::Needed,
+            "none",
+            "1 to 255 bytes of text",
+            "with `rendezvous_server`: the name by which it is found, the same at both ends",
+        ),
+    key("psk", Kind::Secret(|d| &mut d.psk)).secret().says(
+        Section::Needed,
+        "none",
+        "32 bytes, base64",
+        "the key, from `kcptun --genpsk`; the same at both ends",
+    ),
+    key("password", Kind::Secret(|d| &mut d.password))
+        .secret()
+        .says(
+            Section::Needed,
+            "none",
+            "text",
+            "instead of `psk`, for a kcptun-libev that has one. Where both are given `psk` \
+             wins",
+        ),
+    key("method", Kind::Method)
+        .shown(|c| optional(&c.seal.as_ref().map(|seal| seal.method)))
+        .changes(take_method)
+        .says(
+            Section::Needed,
+            "chacha20poly1305_ietf",
+            "a name that `kcptun --list-methods` prints",
+            "how packets are sealed; the same at both ends",
+        ),
     key(
         "kcp.mtu",
         Kind::Auto {
@@ -103,61 +200,293 @@ pub static KEYS: &[Key] = &[
             unit: "bytes",
             set: |d, n| d.config.kcp.mtu = n as u16,
         },
+    )
+    .shown(|c| plain(&c.kcp.mtu))
+    .says(
+        Section::Kcp,
+        "\"auto\"",
+        "",
+        "size of the whole IP packet at most. `\"auto\"` is 1500. How much of that the \
+             path carries each end finds by itself",
     ),
-    key("kcp.sndwnd", Kind::Window(|d, n| d.config.kcp.sndwnd = n)),
-    key("kcp.rcvwnd", Kind::Window(|d, n| d.config.kcp.rcvwnd = n)),
+    key("kcp.sndwnd", Kind::Window(|d, n| d.config.kcp.sndwnd = n))
+        .shown(|c| plain(&c.kcp.sndwnd))
+        .says(
+            Section::Kcp,
+            "32768",
+            "16 to 65535 packets",
+            "the most that is on its way and not acknowledged, for one connection. A bound: \
+             the rate decides",
+        ),
+    key("kcp.rcvwnd", Kind::Window(|d, n| d.config.kcp.rcvwnd = n))
+        .shown(|c| plain(&c.kcp.rcvwnd))
+        .says(
+            Section::Kcp,
+            "32768",
+            "16 to 65535 packets; below 128 as 128",
+            "the most that is kept while an earlier packet is missing or a program does not \
+             read. A bound: a connection begins with 1024 and gets more as it is read \
+             faster. Smaller where memory is short",
+        ),
     integer("kcp.nodelay", 0, 2, "", |d, n| {
         d.config.kcp.nodelay = n as u8
-    }),
+    })
+    .shown(|c| plain(&c.kcp.nodelay))
+    .says(
+        Section::Kcp,
+        "1",
+        "",
+        "as in KCP. Only without rate control",
+    ),
     integer("kcp.interval", 10, 500, "milliseconds", |d, n| {
         d.config.kcp.interval = n
-    }),
+    })
+    .shown(|c| plain(&c.kcp.interval))
+    .says(
+        Section::Kcp,
+        "10",
+        "",
+        "as in KCP. Only without rate control",
+    ),
     integer("kcp.resend", 0, 100, "packets", |d, n| {
         d.config.kcp.resend = n
-    }),
-    integer("kcp.nc", 0, 1, "", |d, n| d.config.kcp.nc = n == 1),
+    })
+    .shown(|c| plain(&c.kcp.resend))
+    .says(
+        Section::Kcp,
+        "2",
+        "",
+        "as in KCP: repeat after so many skips, 0 never. Only without rate control",
+    ),
+    integer("kcp.nc", 0, 1, "", |d, n| d.config.kcp.nc = n == 1)
+        .shown(|c| number(&c.kcp.nc))
+        .says(
+            Section::Kcp,
+            "1",
+            "",
+            "0: KCP's own congestion control, and no rate control",
+        ),
     integer("kcp.flush", 0, 2, "", |d, n| {
         d.config.kcp.flush = [Flush::Interval, Flush::AfterSend, Flush::AcksToo][n as usize]
-    }),
-    key("tcp.nodelay", Kind::Switch(|d| &mut d.config.tcp.nodelay)),
-    key("tcp.keepalive", Kind::Keepalive),
+    })
+    .shown(|c| flush(&c.kcp.flush))
+    .says(
+        Section::Kcp,
+        "1",
+        "",
+        "0 at the interval, 1 after sending, too, 2 acks at once, too. Only without \
+             rate control",
+    ),
+    key("tcp.nodelay", Kind::Switch(|d| &mut d.config.tcp.nodelay))
+        .shown(|c| plain(&c.tcp.nodelay))
+        .live(|old, new| old.tcp.nodelay = new.tcp.nodelay)
+        .says(
+            Section::Sockets,
+            "true",
+            "true, false",
+            "send small messages at once. Leave it",
+        ),
+    key("tcp.keepalive", Kind::Keepalive)
+        .shown(|c| plain(&c.tcp.keepalive))
+        .live(|old, new| old.tcp.keepalive = new.tcp.keepalive)
+        .says(
+            Section::Sockets,
+            "120",
+            "10 to 7200 s; true, which is 120; false",
+            "ask a TCP program that was silent for so long whether it lives: one that \
+             vanished without a word is noticed a minute later. One that was just being \
+             sent something: when the system gives up, some 15 minutes on Linux. false: an \
+             idle connection whose program vanished stays",
+        ),
     key(
         "tcp.reuseport",
         Kind::Switch(|d| &mut d.config.tcp.reuseport),
+    )
+    .shown(|c| plain(&c.tcp.reuseport))
+    .says(
+        Section::Sockets,
+        "false",
+        "true, false",
+        "share the port with other processes",
     ),
     integer("tcp.sndbuf", 0, BUFFER, "bytes", |d, n| {
         d.config.tcp.sndbuf = n
-    }),
+    })
+    .shown(|c| plain(&c.tcp.sndbuf))
+    .changes(|old, new| buffer(&mut old.tcp.sndbuf, new.tcp.sndbuf))
+    .says(
+        Section::Sockets,
+        "0",
+        "",
+        "socket buffer; 0: the system's. Leave it",
+    ),
     integer("tcp.rcvbuf", 0, BUFFER, "bytes", |d, n| {
         d.config.tcp.rcvbuf = n
-    }),
-    key("tcp.proxy_protocol", Kind::ProxyProtocol),
+    })
+    .shown(|c| plain(&c.tcp.rcvbuf))
+    .changes(|old, new| buffer(&mut old.tcp.rcvbuf, new.tcp.rcvbuf))
+    .says(Section::Sockets, "0", "", "likewise"),
+    key("tcp.proxy_protocol", Kind::ProxyProtocol)
+        .shown(|c| version(&c.tcp.proxy_protocol))
+        .live(|old, new| old.tcp.proxy_protocol = new.tcp.proxy_protocol)
+        .says(
+            Section::Sockets,
+            "\"off\"",
+            "\"off\", \"v1\", \"v2\"",
+            "at the end with `connect`: the service gets HAProxy's PROXY header first, with \
+             the address at the other end of the UDP path. Only for a service that expects \
+             it",
+        ),
     key(
         "udp.reuseport",
         Kind::Switch(|d| &mut d.config.udp.reuseport),
+    )
+    .shown(|c| plain(&c.udp.reuseport))
+    .says(
+        Section::Sockets,
+        "false",
+        "true, false",
+        "share the port with other processes",
     ),
     integer("udp.sndbuf", 0, BUFFER, "bytes", |d, n| {
         d.config.udp.sndbuf = n
-    }),
+    })
+    .shown(|c| plain(&c.udp.sndbuf))
+    .says(
+        Section::Sockets,
+        "1048576",
+        "",
+        "socket buffer; 0: the system's. More on fast lines",
+    ),
     integer("udp.rcvbuf", 0, BUFFER, "bytes", |d, n| {
         d.config.udp.rcvbuf = n
-    }),
-    rate("rate.up", |d| &mut d.config.rate.up),
-    rate("rate.down", |d| &mut d.config.rate.down),
-    key("rate.control", Kind::OnOff(|d| &mut d.config.rate.control)),
-    integer("timeout", 60, 86400, "seconds", |d, n| d.config.timeout = n),
-    integer("linger", 5, 600, "seconds", |d, n| d.config.linger = n),
+    })
+    .shown(|c| plain(&c.udp.rcvbuf))
+    .says(
+        Section::Sockets,
+        "4194304",
+        "",
+        "likewise: room for a flood, or for a moment without the processor. A warning \
+             names the sysctl where the system cuts it",
+    ),
+    rate("rate.up", |d| &mut d.config.rate.up)
+        .shown(|c| optional(&c.rate.up))
+        .live(|old, new| old.rate.up = new.rate.up)
+        .says(
+            Section::Rate,
+            "none",
+            "",
+            "data goes to one address no faster than this; needs rate control. Where a \
+             provider throttles or bills",
+        ),
+    rate("rate.down", |d| &mut d.config.rate.down)
+        .shown(|c| optional(&c.rate.down))
+        .live(|old, new| old.rate.down = new.rate.down)
+        .says(
+            Section::Rate,
+            "none",
+            "",
+            "data from one address is handed on no faster than this, and the other end has \
+             to wait",
+        ),
+    key("rate.control", Kind::OnOff(|d| &mut d.config.rate.control))
+        .shown(|c| on_off(&c.rate.control))
+        .says(
+            Section::Rate,
+            "\"on\"",
+            "\"on\", \"off\"",
+            "find the path's rate and keep to it. Off: plain KCP as `kcp.*` say, which \
+             floods",
+        ),
+    integer("timeout", 60, 86400, "seconds", |d, n| d.config.timeout = n)
+        .shown(|c| plain(&c.timeout))
+        .live(|old, new| old.timeout = new.timeout)
+        .says(
+            Section::Times,
+            "600",
+            "",
+            "a session without any sign of the other end is ended; a live one is asked in \
+             time",
+        ),
+    integer("linger", 5, 600, "seconds", |d, n| d.config.linger = n)
+        .shown(|c| plain(&c.linger))
+        .live(|old, new| old.linger = new.linger)
+        .says(
+            Section::Times,
+            "30",
+            "",
+            "the longest wait for more of the last data to arrive, of a session that both \
+             ends have closed. With `rate.control` off `timeout` instead: KCP waits ever \
+             longer between attempts",
+        ),
     integer("keepalive", 0, 600, "seconds", |d, n| {
         d.config.keepalive = n
-    }),
+    })
+    .shown(|c| plain(&c.keepalive))
+    .live(|old, new| old.keepalive = new.keepalive)
+    .says(
+        Section::Times,
+        "25",
+        "",
+        "a peer that has sent nothing for so long pings. 0: only when an answer is \
+             missing or the network has changed. Less where a router forgets sooner. With \
+             `http_listen` it asks every 4 s",
+    ),
     integer("time_wait", 5, 3600, "seconds", |d, n| {
         d.config.time_wait = n
-    }),
-    key("http_listen", Kind::Local(|d| &mut d.config.http_listen)),
-    key("user", Kind::User),
-    key("log", Kind::Log),
-    key("pidfile", Kind::Path(|d| &mut d.config.pidfile)),
-    key("loglevel", Kind::Loglevel),
+    })
+    .shown(|c| plain(&c.time_wait))
+    .live(|old, new| old.time_wait = new.time_wait)
+    .says(
+        Section::Times,
+        "120",
+        "",
+        "how long the number of an ended session stays known, for late packets",
+    ),
+    key("http_listen", Kind::Local(|d| &mut d.config.http_listen))
+        .shown(|c| optional(&c.http_listen))
+        .says(
+            Section::Needed,
+            "none",
+            "port or address",
+            "statistics are shown over HTTP, at a port of this machine (`27281`) or at an \
+             address. Nothing is shown where it is not set",
+        ),
+    key("user", Kind::User).shown(|c| optional(&c.user)).says(
+        Section::Needed,
+        "none",
+        "USER[:GROUP]",
+        "who to become once the ports are bound; set it where you start as root",
+    ),
+    key("log", Kind::Log).shown(|c| optional(&c.log)).says(
+        Section::Needed,
+        "\"stderr\"; with -d \"syslog\"",
+        "\"stderr\", \"syslog\", a path with a /",
+        "where the log goes. A file is opened anew at SIGHUP",
+    ),
+    key("pidfile", Kind::Path(|d| &mut d.config.pidfile))
+        .shown(|c| path(&c.pidfile))
+        .says(
+            Section::Needed,
+            "none",
+            "a path",
+            "holds the number of the process while it runs, and keeps a second one from \
+             starting",
+        ),
+    key("loglevel", Kind::Loglevel)
+        .shown(|c| plain(&c.later_loglevel.unwrap_or(c.loglevel)))
+        .live(|old, new| {
+            (old.loglevel, old.later_loglevel) = (new.loglevel, new.later_loglevel);
+        })
+        .says(
+            Section::Needed,
+            "2",
+            "0 to 6",
+            "trace, debug, info, warnings, errors, errors, nothing. At info: what becomes \
+             of the path, connections that failed (ten a minute at most) and, once a \
+             minute, a line about all that have ended. At debug: each connection. In a file \
+             with `kcp_bind` or `kcp_connect` the scale is another",
+        ),
 ];
 
 const fn key(name: &'static str, kind: Kind) -> Key {
@@ -165,6 +494,12 @@ const fn key(name: &'static str, kind: Kind) -> Key {
         name,
         alias: None,
         kind,
+        shown: |_| String::new(),
+        reload: Reload::Restart,
+        section: Section::Needed,
+        default: "",
+        range: "",
+        meaning: "",
     }
 }
 
@@ -202,242 +537,92 @@ const fn rate(name: &'static str, place: Place<Option<f64>>) -> Key {
     )
 }
 
-/// Reads every key of the file into `draft`; each of the faults begins with the key that is wrong.
-pub fn read(draft: &mut Draft, file: Value, faults: &mut Faults) {
-    match file {
-        Value::Object(entries) => {
-            let is_later = |name: &str| KEYS.iter().any(|key| key.alias == Some(name));
-            draft.is_later = entries.iter().any(|(name, _)| is_later(name));
-            read_object(draft, "", entries, faults);
-        }
-        other => {
-            faults.doubtful = true;
-            faults.add(format!(
-                "holds {}; it must be an object: {{\"key\": value, ...}}",
-                other.kind()
-            ));
-        }
-    }
-}
-
-/// `path` is what stands before the names of the keys: nothing, or the object's name and a dot.
-fn read_object(draft: &mut Draft, path: &str, entries: Vec<(String, Value)>, faults: &mut Faults) {
-    let mut given: Vec<(&str, String)> = Vec::new();
-    for (name, value) in entries {
-        if name.starts_with("//") {
-            continue;
-        }
-        if faults.are_many() {
-            return;
-        }
-        let full = format!("{path}{name}");
-        // A dot in the name itself would look like an object in the full name.
-        let known = |known: &str| known == full && !name.contains('.');
-        let group = GROUPS.into_iter().find(|group| known(group));
-        let key = KEYS
-            .iter()
-            .find(|key| known(key.name) || key.alias.is_some_and(known));
-        let Some(meant) = group.or(key.map(|key| key.name)) else {
-            faults.doubtful = true;
-            faults.add(suggest::unknown(path, &name));
-            continue;
-        };
-        if let Some((_, earlier)) = given.iter().find(|(earlier, _)| *earlier == meant) {
-            faults.add(if *earlier == full {
-                format!("{full}: is given twice; keep one of them")
-            } else {
-                format!(
-                    "{full}: is the same key as {earlier}, which is given, too; keep one of them"
-                )
-            });
-            continue;
-        }
-        given.push((meant, full.clone()));
-        match key {
-            Some(key) => {
-                if let Err(error) = key.read(draft, value) {
-                    faults.doubtful |= matches!(key.kind, Kind::Address(..) | Kind::ServiceId);
-                    faults.add(format!("{full}: {error}"));
-                }
-            }
-            None => read_group(draft, &full, value, faults),
-        }
-    }
-}
-
-fn read_group(draft: &mut Draft, name: &str, value: Value, faults: &mut Faults) {
-    let Value::Object(entries) = value else {
-        let path = format!("{name}.");
-        let example = KEYS
-            .iter()
-            .find_map(|key| key.name.strip_prefix(&path))
-            .unwrap_or_default();
-        return faults.add(format!(
-            "{name}: {value} is not an object; write \"{name}\": {{\"{example}\": ...}}"
-        ));
-    };
-    read_object(draft, &format!("{name}."), entries, faults);
-}
-
 impl Key {
-    fn read(&self, draft: &mut Draft, value: Value) -> Result<(), String> {
-        match &self.kind {
-            Kind::Address(purpose, place) => {
-                if let Value::Integer(port @ 1..=65_535) = &value {
-                    let right = address::example(port, *purpose);
-                    return Err(format!(
-                        "{port} is a number, and a port alone; write {right}"
-                    ));
-                }
-                let text = text(&value, "it must be host:port")?;
-                *place(draft) = Some(Address::parse(text, *purpose)?);
-            }
-            Kind::Local(place) => *place(draft) = Some(local(&value)?),
-            Kind::Secret(place) => *place(draft) = Some(secret(value)?),
-            Kind::Method => {
-                let right = format!("it must be one of {}", method_names());
-                let text = text(&value, &right)?;
-                let method = text
-                    .parse()
-                    .map_err(|_| format!("{value} is not a method; {right}"))?;
-                draft.method = Some(method);
-            }
-            Kind::ServiceId => {
-                let right = format!("it must be text of 1 to {SERVICE_ID_MAX} bytes");
-                let id = text(&value, &right)?;
-                if !(1..=SERVICE_ID_MAX).contains(&id.len()) || id.contains(char::is_control) {
-                    return Err(format!("{} is not a service id; {right}", quoted(id)));
-                }
-                draft.config.service_id = Some(id.to_owned());
-            }
-            Kind::User => {
-                let text = text(&value, "it must be USER or USER:GROUP")?;
-                let user = text
-                    .parse()
-                    .map_err(|right| format!("{} is not a user; {right}", quoted(text)))?;
-                draft.config.user = Some(user);
-            }
-            Kind::Log => {
-                let right = "it must be \"stderr\", \"syslog\" or the path of a file";
-                let text = text(&value, right)?;
-                let log = text
-                    .parse()
-                    .map_err(|right| format!("{} is no log; {right}", quoted(text)))?;
-                draft.config.log = Some(log);
-            }
-            Kind::Path(place) => {
-                let right = "it must be the path of a file";
-                match text(&value, right)? {
-                    path if path.is_empty() || path.ends_with('/') || path.contains('\0') => {
-                        return Err(format!("{} is no file; {right}", quoted(path)));
-                    }
-                    path => *place(draft) = Some(path.into()),
-                }
-            }
-            Kind::Switch(place) => match value {
-                Value::Bool(on) => *place(draft) = on,
-                other => {
-                    return Err(format!(
-                        "{other} is not a switch; it must be true or false{}",
-                        no_quotes(&other)
-                    ));
-                }
-            },
-            Kind::ProxyProtocol => {
-                let right = "it must be \"off\", \"v1\" or \"v2\"";
-                draft.config.tcp.proxy_protocol = match text(&value, right)? {
-                    "off" => None,
-                    "v1" => Some(Version::V1),
-                    "v2" => Some(Version::V2),
-                    _ => return Err(format!("{value} is not a version; {right}")),
-                };
-            }
-            Kind::Window(set) => {
-                let most = u16::MAX;
-                let n = match value {
-                    Value::Integer(LATER_WINDOW) if draft.is_later => most.into(),
-                    value => integer_of(&value, 16, most.into(), "packets")?,
-                };
-                set(draft, u16::try_from(n).unwrap_or(most));
-            }
-            Kind::Loglevel => read_loglevel(draft, &value)?,
-            Kind::Keepalive => {
-                let place = &mut draft.config.tcp.keepalive;
-                *place = match value {
-                    Value::Bool(on) => KEEPALIVE * u32::from(on),
-                    other => integer_of(&other, 10, 7200, "seconds")
-                        .map_err(|error| format!("{error}, or true or false"))?,
-                };
-            }
-            Kind::OnOff(place) => {
-                let right = "it must be \"on\" or \"off\"";
-                *place(draft) = match text(&value, right)? {
-                    "on" => true,
-                    "off" => false,
-                    _ => return Err(format!("{value} is not a switch; {right}")),
-                };
-            }
-            Kind::Integer {
-                min,
-                max,
-                unit,
-                set,
-            } => set(draft, integer_of(&value, *min, *max, unit)?),
-            Kind::Auto { max, set, .. } if matches!(&value, Value::Text(t) if **t == "auto") => {
-                set(draft, *max);
-            }
-            Kind::Auto {
-                min,
-                max,
-                unit,
-                set,
-            } => {
-                let or_auto = |error| format!("{error}, or \"auto\"");
-                set(
-                    draft,
-                    integer_of(&value, *min, *max, unit).map_err(or_auto)?,
-                );
-            }
-            Kind::Decimal {
-                min,
-                max,
-                unit,
-                place,
-            } => {
-                *place(draft) = Some(decimal_of(&value, *min, *max, unit)?);
-            }
+    const fn also(self, alias: &'static str) -> Key {
+        Key {
+            alias: Some(alias),
+            ..self
         }
-        Ok(())
     }
-}
 
-/// kcptun-libev has turned its scale around when it called two of its keys otherwise.
-fn read_loglevel(draft: &mut Draft, value: &Value) -> Result<(), String> {
-    if !draft.is_later {
-        let n = integer_of(value, 0, 6, "0 says most, 6 nothing")?;
-        draft.config.loglevel = n as u8;
-        return Ok(());
+    const fn shown(self, shown: fn(&Config) -> String) -> Key {
+        Key { shown, ..self }
     }
-    let unit = "0 says nothing, 8 most, as in kcptun-libev 2.1 and later: the file has kcp_bind or kcp_connect";
-    let n = integer_of(value, 0, 8, unit)?;
-    draft.config.loglevel = LATER_LEVELS[n as usize];
-    draft.config.later_loglevel = Some(n as u8);
-    Ok(())
-}
 
-/// Where statistics are shown is nobody else's affair unless that is said: a port alone is one of the loopback interface.
-fn local(value: &Value) -> Result<Address, String> {
-    let loopback = |port: &str| Address::parse(&format!("127.0.0.1:{port}"), Purpose::Bind);
-    match value {
-        Value::Integer(port) => loopback(&port.to_string())
-            .map_err(|_| format!("{value} is no port; it must be 1 to 65535, or host:port")),
-        other => {
-            let text = text(other, "it must be host:port, or a port")?;
-            match text.strip_prefix(':').unwrap_or(text) {
-                port if port.bytes().all(|b| b.is_ascii_digit()) => loopback(port)
-                    .map_err(|_| format!("{value} has no valid port; it must be 1 to 65535")),
-                _ => Address::parse(text, Purpose::Bind),
+    const fn live(self, take: fn(&mut Config, &Config)) -> Key {
+        Key {
+            reload: Reload::Live(take),
+            ..self
+        }
+    }
+
+    const fn changes(self, take: fn(&mut Config, &Config) -> Result<(), &'static str>) -> Key {
+        Key {
+            reload: Reload::Depends(take),
+            ..self
+        }
+    }
+
+    const fn secret(self) -> Key {
+        Key {
+            reload: Reload::Secret,
+            ..self
+        }
+    }
+
+    /// What the reference says. An empty `range` is that of the kind.
+    const fn says(
+        self,
+        section: Section,
+        default: &'static str,
+        range: &'static str,
+        meaning: &'static str,
+    ) -> Key {
+        Key {
+            section,
+            default,
+            range,
+            meaning,
+            ..self
+        }
+    }
+
+    /// Where the reference has it.
+    pub fn section(&self) -> Section {
+        self.section
+    }
+
+    /// What it is where the file does not have it, as the file would.
+    pub fn default(&self) -> &'static str {
+        self.default
+    }
+
+    /// What it may hold, in words.
+    pub fn range(&self) -> String {
+        let span = |min: &dyn Display, max: &dyn Display, unit: &str| {
+            format!("{min} to {max} {unit}").trim_end().to_owned()
+        };
+        match &self.kind {
+            Kind::Integer { min, max, unit, .. } => span(min, max, unit),
+            Kind::Decimal { min, max, unit, .. } => span(min, max, unit),
+            Kind::Auto { min, max, unit, .. } => {
+                format!("{}, or \"auto\"", span(min, max, unit))
             }
+            _ => self.range.to_owned(),
+        }
+    }
+
+    /// What it does, and when to touch it; names of keys and values stand in backquotes.
+    pub fn meaning(&self) -> &'static str {
+        self.meaning
+    }
+
+    /// What a reload does with another value.
+    pub fn on_reload(&self) -> &'static str {
+        match self.reload {
+            Reload::Restart => "takes a restart",
+            Reload::Live(_) => "a reload takes it",
+            Reload::Depends(_) | Reload::Secret => "a reload takes it within limits",
         }
     }
 }
@@ -447,82 +632,96 @@ pub fn method_names() -> String {
     Method::ALL.map(Method::name).join(", ")
 }
 
-fn text<'a>(value: &'a Value, right: &str) -> Result<&'a str, String> {
-    match value {
-        Value::Text(text) => Ok(text),
-        Value::Null => Err(format!("null is not text; {right}, or leave the key out")),
-        other => Err(format!("{other} is not text in quotes; {right}")),
-    }
+fn plain(value: &impl Display) -> String {
+    value.to_string()
 }
 
-/// A secret is not repeated even where it is wrong: a message may end up in a log or a bug report.
-fn secret(value: Value) -> Result<Zeroizing<String>, String> {
-    match value {
-        Value::Text(text) if text.is_empty() => {
-            Err("is empty; it must have at least one character, or leave the key out".into())
+fn optional(value: &Option<impl Display>) -> String {
+    value.as_ref().map_or("none".into(), ToString::to_string)
+}
+
+fn version(version: &Option<Version>) -> String {
+    version.map_or("off", Version::name).into()
+}
+
+fn path(path: &Option<PathBuf>) -> String {
+    optional(&path.as_ref().map(|path| path.display()))
+}
+
+fn number(on: &bool) -> String {
+    u8::from(*on).to_string()
+}
+
+fn on_off(on: &bool) -> String {
+    if *on { "on" } else { "off" }.into()
+}
+
+fn flush(flush: &Flush) -> String {
+    (*flush as u8).to_string()
+}
+
+/// A buffer of sockets can be set, and not given back.
+fn buffer(old: &mut u32, new: u32) -> Result<(), &'static str> {
+    match new {
+        0 => Err(SYSTEMS),
+        _ => {
+            *old = new;
+            Ok(())
         }
-        Value::Text(text) => Ok(text),
-        other => Err(format!("holds {}; it must be text in quotes", other.kind())),
     }
 }
 
-fn integer_of(value: &Value, min: u32, max: u32, unit: &str) -> Result<u32, String> {
-    let right = range(min, max, unit);
-    match value {
-        Value::Integer(n) => match u32::try_from(*n) {
-            Ok(n) if (min..=max).contains(&n) => Ok(n),
-            _ => Err(format!("{n} is out of range; {right}")),
-        },
-        // JSON text with more digits than an integer has room for arrives as a float.
-        Value::Float(x) if x.fract() == 0.0 && x.abs() >= 2f64.powi(63) => {
-            Err(format!("{value} is out of range; {right}"))
+fn take_connect(old: &mut Config, new: &Config) -> Result<(), &'static str> {
+    if old.connect.is_some() != new.connect.is_some() {
+        return Err(PRESENCE);
+    }
+    old.connect.clone_from(&new.connect);
+    Ok(())
+}
+
+fn take_method(old: &mut Config, new: &Config) -> Result<(), &'static str> {
+    match (&mut old.seal, &new.seal) {
+        (Some(old), Some(new)) if old.method.overhead() != new.method.overhead() => Err(OVERHEAD),
+        (Some(old), Some(new)) => {
+            old.method = new.method;
+            Ok(())
         }
-        Value::Float(_) => Err(format!("{value} is not an integer; {right}")),
-        other => Err(not_a_number(other, &right)),
+        _ => Err(SEALED),
     }
-}
-
-fn decimal_of(value: &Value, min: f64, max: f64, unit: &str) -> Result<f64, String> {
-    let right = range(min, max, unit);
-    let number = match value {
-        Value::Integer(n) => *n as f64,
-        Value::Float(x) => *x,
-        other => return Err(not_a_number(other, &right)),
-    };
-    if (min..=max).contains(&number) {
-        Ok(number)
-    } else {
-        Err(format!("{value} is out of range; {right}"))
-    }
-}
-
-fn not_a_number(value: &Value, right: &str) -> String {
-    match value {
-        Value::Null => format!("null is not a number; {right}, or leave the key out"),
-        other => format!("{other} is not a number; {right}{}", no_quotes(other)),
-    }
-}
-
-fn no_quotes(value: &Value) -> &'static str {
-    if matches!(value, Value::Text(_)) {
-        ", without quotes"
-    } else {
-        ""
-    }
-}
-
-fn range<T: std::fmt::Display>(min: T, max: T, unit: &str) -> String {
-    let unit = if unit.is_empty() {
-        String::new()
-    } else {
-        format!(" ({unit})")
-    };
-    format!("it must be {min} to {max}{unit}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A configuration with nothing but what it needs.
+    fn least() -> Config {
+        let text = r#"{"listen": ":1", "udp_connect": "a:2"}"#;
+        Config::parse("", text).expect("right")
+    }
+
+    #[test]
+    fn the_reference_has_every_default_as_it_is() {
+        let given = ["listen", "udp_connect"];
+        let config = least();
+        for key in KEYS {
+            assert!(
+                !key.meaning.is_empty() && !key.range().is_empty(),
+                "{}",
+                key.name
+            );
+            let (said, is) = (key.default.trim_matches('"'), (key.shown)(&config));
+            let known = match key.name {
+                "kcp.mtu" => (said, is.as_str()) == ("auto", "1500"),
+                // without a key nothing is sealed, and with -d the log is another
+                "method" => said == crate::config::DEFAULT_METHOD.name(),
+                "log" => said.starts_with("stderr"),
+                _ => given.contains(&key.name) || said == is,
+            };
+            let secret = matches!(key.reload, Reload::Secret);
+            assert!(known || secret, "{}: {said}, but is {is}", key.name);
+        }
+    }
 
     #[test]
     fn names_are_unique_and_their_groups_known() {

@@ -1,4 +1,4 @@
-//! The configuration file: what it may hold is in `keys`, what must hold between its keys in `check`, what
+//! The configuration file: what it may hold is in `keys` and `read`, what must hold between its keys in `check`, what
 //! the program would do with it in `describe`. Nothing here opens a socket or resolves a name.
 
 mod address;
@@ -9,12 +9,14 @@ mod hint;
 mod json;
 mod keys;
 mod log;
+mod read;
+pub mod reference;
 mod suggest;
 mod user;
 
 pub use address::{Address, Purpose};
 pub use change::{Change, Outcome};
-pub use keys::{KEYS, method_names};
+pub use keys::{KEYS, Section, method_names};
 pub use log::Log;
 pub use user::User;
 
@@ -390,7 +392,7 @@ fn parse(text: &str) -> Result<Config, Faults> {
         ));
     }
     let (mut draft, mut faults) = (Draft::default(), Faults::default());
-    keys::read(&mut draft, json::parse(text)?, &mut faults);
+    read::read(&mut draft, json::parse(text)?, &mut faults);
     check::finish(draft, faults)
 }
 
