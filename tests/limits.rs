@@ -109,8 +109,10 @@ fn a_line_that_loses_much() {
 
 #[test]
 fn a_download_of_which_next_to_nothing_arrives() {
-    for (loss, least) in [(95.0, 20), (99.0, 1)] {
-        let mut w = Watched::new(line(), |_| {});
+    // on a short path next to nothing comes at all for a while, and the sentence says what may be
+    let near = Shape::path(1, 0.0, 100.0, 20);
+    for (shape, loss, least) in [(line(), 95.0, 20), (line(), 99.0, 1), (near, 99.0, 0)] {
+        let mut w = Watched::new(shape, |_| {});
         Bulk::start(&mut w.world, 1, false);
         w.run(3 * SEC);
         w.world.links[1].shape.loss = loss / 100.0;
@@ -121,6 +123,8 @@ fn a_download_of_which_next_to_nothing_arrives() {
             let (limit, _, sentence) = w.says(0);
             // what is lost may be all that comes for some seconds
             assert!([Limit::Loss, Limit::Silent].contains(&limit), "{sentence}");
+            let wrong = "what is sent there gets lost, for";
+            assert!(!sentence.contains(wrong), "{sentence}");
             told += u32::from(limit == Limit::Loss);
         }
         assert!(told >= least, "{told} of 20 at {loss} %");

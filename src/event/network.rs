@@ -186,7 +186,9 @@ impl Loop {
         {
             // without a key the other end would not know its sessions again
             match deaf {
-                Some(_) => info!("{goal} does not hear this end: it goes on from another port"),
+                Some(_) => {
+                    info!("{goal} is heard and answers nothing: this end goes on from another port")
+                }
                 None => debug!("{goal} is silent: another port is tried"),
             }
             self.renew(now);

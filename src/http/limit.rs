@@ -164,6 +164,8 @@ pub enum Contact {
     SilentFor(u64),
     /// It has answered before, and is heard, but what is sent there gets lost; microseconds.
     DeafFor(u64),
+    /// It has answered before, and little is heard of it: what is sent there gets lost, or what it sends; microseconds.
+    HardlyFor(u64),
     /// It has answered before, and next to nothing of what it sends arrives; microseconds.
     LosesFor(u64),
     /// It has said that it stops, and has not answered since; microseconds since its last answer.
@@ -194,8 +196,8 @@ impl Contact {
     /// Whether this end wants an answer and gets none.
     pub fn is_missed(self) -> bool {
         match self {
-            Contact::SilentFor(_) | Contact::DeafFor(_) | Contact::StoppedFor(_) => true,
-            Contact::LosesFor(_) | Contact::Unanswered(_) => true,
+            Contact::SilentFor(_) | Contact::DeafFor(_) | Contact::HardlyFor(_) => true,
+            Contact::StoppedFor(_) | Contact::LosesFor(_) | Contact::Unanswered(_) => true,
             Contact::NotFound | Contact::Unresolved => true,
             Contact::Good | Contact::Nobody(_) | Contact::NoRendezvous => false,
         }
@@ -282,6 +284,10 @@ fn missed(contact: Contact) -> String {
         ),
         Contact::DeafFor(span) => format!(
             "The other end does not answer: it is heard, but what is sent there gets lost, for {}.",
+            number::span(span)
+        ),
+        Contact::HardlyFor(span) => format!(
+            "The other end does not answer, and little of it is heard: what is sent there gets lost, or most of what it sends, for {}.",
             number::span(span)
         ),
         Contact::Good | Contact::LosesFor(_) | Contact::Nobody(_) | Contact::NoRendezvous => {

@@ -271,7 +271,9 @@ impl Monitor {
         let receiving = limit::most_frequent(self.looks.iter().map(|look| look.receiving));
         let contact = match (contact(&self.site, &snapshot), receiving) {
             // it may well answer
-            (Contact::DeafFor(span), Limit::Loss) => Contact::LosesFor(span),
+            (Contact::DeafFor(span) | Contact::HardlyFor(span), Limit::Loss) => {
+                Contact::LosesFor(span)
+            }
             (contact, _) => contact,
         };
         let (limit, direction) = match (sending, receiving) {
@@ -338,6 +340,7 @@ fn contact(site: &Site, snapshot: &Snapshot) -> Contact {
     match (snapshot.peer, site.role) {
         (Some(peer), _) => match (peer.silent_for, peer.heard) {
             (Some(span), true) if peer.stopped => Contact::StoppedFor(span),
+            (Some(span), true) if peer.deaf && peer.scarce => Contact::HardlyFor(span),
             (Some(span), true) if peer.deaf => Contact::DeafFor(span),
             (Some(span), true) => Contact::SilentFor(span),
             (Some(span), false) => Contact::Unanswered(Some(span)),
@@ -366,6 +369,10 @@ fn health(site: &Site, snapshot: &Snapshot, contact: Contact) -> Health {
                 }
                 Contact::DeafFor(span) => format!(
                     "has answered nothing for {}, though packets come from there: what is sent there gets lost",
+                    number::span(span)
+                ),
+                Contact::HardlyFor(span) => format!(
+                    "has answered nothing for {}, though a few packets come from there: what is sent there gets lost, or most of what it sends",
                     number::span(span)
                 ),
                 Contact::LosesFor(span) => format!(

@@ -28,6 +28,8 @@ const DEAF_TIMES: u32 = 24;
 /// their own time; more are a transfer, which has its acks.
 const STOPS_WITHIN: u64 = 2 * SEC;
 const LITTLE: u64 = 256;
+/// Segments that come while the peer owes answers: fewer are as many as would come if most got lost.
+const FEW: u64 = 16;
 /// Otherwise so many pings are a second apart, further ones ever more.
 const QUICK_TIMES: u32 = 10;
 /// On a new way the peer is shown where its sessions are after so long, after twice as long and so on, since packets get
@@ -58,6 +60,8 @@ pub(super) struct Hello {
     show: Option<(Time, u64)>,
     /// What had come from there when it was asked: see `Counts`.
     news: u64,
+    /// And segments in all.
+    received: u64,
     /// The log has said that it has fallen silent, or stops.
     silence_told: bool,
     /// It has said that it stops.
@@ -133,6 +137,8 @@ pub(super) struct Life {
     pub silent_for: Option<u64>,
     /// It is heard nevertheless.
     pub deaf: bool,
+    /// But little: what it sends may get lost, and its answers with it.
+    pub scarce: bool,
     /// It has said that it stops.
     pub stopped: bool,
     /// Nothing receives at its port, as its machine says.
@@ -158,6 +164,7 @@ impl Tunnel {
             hello.pinged_at = now;
             if hello.unanswered.is_none() {
                 (hello.unanswered, hello.news) = (Some(now), path.counts.news);
+                hello.received = path.counts.received;
             }
         }
     }
@@ -227,6 +234,12 @@ impl Tunnel {
             true => Some(stopped.min(asked.after(2 * patience))),
             false => Some(stopped),
         }
+    }
+
+    /// Whether so little has come from the peer since it owes an answer that the answers may have been lost among the rest.
+    fn is_scarce(&self, lane: &Lane) -> bool {
+        let counts = &lane.path.counts;
+        counts.received.saturating_sub(self.hello.received) < FEW
     }
 
     /// Whether the peer has been heard where it is taken to be, and owes no answer.
@@ -334,6 +347,7 @@ impl Tunnel {
             deaf: asked.is_some_and(|asked| {
                 is_heard_after(lane, asked) && now.since(lane.heard_at) < SILENCE
             }),
+            scarce: self.is_scarce(lane),
             stopped,
             refused: hello.refused,
         })
@@ -359,6 +373,9 @@ impl Tunnel {
             // the other end repeats what is lost, and what it repeats is lost as well
             true if sessions.any(|(_, entry)| lacks(entry)) => log::warn!(
                 "{peer} has answered nothing for {seconds} s: much of what it sends gets lost"
+            ),
+            true if life.scarce => log::warn!(
+                "{peer} has answered nothing for {seconds} s, though a few packets come from there: what is sent there gets lost, or most of what it sends"
             ),
             true => log::warn!(
                 "{peer} has answered nothing for {seconds} s, though packets come from there: what is sent there gets lost"

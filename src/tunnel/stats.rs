@@ -89,6 +89,8 @@ pub struct Peer {
     pub silent_for: Option<u64>,
     /// Nevertheless packets come from there: what is sent there gets lost.
     pub deaf: bool,
+    /// But few: it may be that most of what comes gets lost, and the answers with it.
+    pub scarce: bool,
     /// It has said that it stops.
     pub stopped: bool,
     /// Nothing receives at its port, as its machine says.
@@ -243,6 +245,7 @@ impl Tunnel {
             asked: life.asked,
             silent_for: life.silent_for,
             deaf: life.deaf,
+            scarce: life.scarce,
             stopped: life.stopped,
             refused: life.refused,
         })
