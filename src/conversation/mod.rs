@@ -17,7 +17,6 @@ use crate::ring::{Ring, Spares};
 use crate::segment::{FIRST_WINDOW, HEADER, Header, Segments, ahead, cmd};
 use crate::settings::{Flush, KcpSettings};
 use crate::time::{MS, Time};
-pub use acks::DELAY_MOST;
 use engine::{Engine, Tap};
 use heard::Heard;
 use inbound::Inbound;
