@@ -2,8 +2,8 @@
 //! times a second; who is told what is in `respond`.
 
 use super::limit::{self, Contact, Direction, Facts, Limit, Moment};
-use super::number;
 use crate::config::Role;
+use crate::number;
 use crate::time::{MS, SEC, Time};
 use crate::tunnel::Tunnel;
 use crate::tunnel::stats::Snapshot;
