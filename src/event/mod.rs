@@ -32,6 +32,7 @@ pub use report::RunError;
 pub use resolve::Lookup;
 
 use crate::config::{Address, Config, TcpOptions, UdpOptions, User};
+use crate::http::Site;
 use crate::settings::Settings;
 use crate::time::{MS, SEC, Time};
 use crate::tunnel::{Event, Refused, SessionId, Tunnel};
@@ -96,7 +97,7 @@ impl From<&Config> for Options {
             user: config.user.clone(),
             http: config.http_listen.as_ref().map(|listen| http::Options {
                 listen: listen.clone(),
-                site: config.site(listen),
+                site: Site::new(config, listen),
             }),
             settings: config.settings(),
             reread: None,
