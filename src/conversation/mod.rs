@@ -16,7 +16,7 @@ use crate::path::{LOSSY, Path};
 use crate::ring::{Ring, Spares};
 use crate::segment::{FIRST_WINDOW, HEADER, Header, Segments, ahead, cmd};
 use crate::settings::{Flush, KcpSettings};
-use crate::time::{MS, Time};
+use crate::time::{MS, Now, Time};
 use engine::{Engine, Tap};
 use heard::Heard;
 use inbound::Inbound;
@@ -32,14 +32,6 @@ const ACKS_MOST: usize = 1200;
 /// Plain KCP, which knows no path, begins with so many segments of a session, and doubles them each round trip: what it sends
 /// again it sends all at once, and of many sessions that begin together only the first packets of each such flood would arrive.
 const OPENED: usize = 4;
-
-/// The present in both clocks.
-#[derive(Clone, Copy)]
-pub struct Now {
-    pub time: Time,
-    /// KCP's clock, ms; it wraps.
-    pub clock: u32,
-}
 
 /// Where new data comes from.
 pub struct Source<'a> {

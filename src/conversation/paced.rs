@@ -1,7 +1,6 @@
 //! The sender of a conversation whose recovery and pacing are ours: what goes into the next packet, which segments get
 //! copies, and what is said of windows. When a packet may leave is decided in `congestion` and `tunnel::transmit`.
 
-use super::Now;
 use super::acks::Acks;
 use super::engine::Tap;
 use super::flight::Flight;
@@ -9,7 +8,7 @@ use super::inbound::Inbound;
 use super::window::Window;
 use crate::path::{LOSSY, Path};
 use crate::segment::{HEADER, Header, ahead, cmd};
-use crate::time::{MS, Time};
+use crate::time::{MS, Now, Time};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 

@@ -32,8 +32,8 @@ mod summary;
 mod transmit;
 mod waiting;
 
+use crate::conversation::Conversation;
 use crate::conversation::engine::Tap;
-use crate::conversation::{Conversation, Now};
 use crate::ended::Ended;
 use crate::path::{Counts, Path};
 use crate::pmtu::Search;
@@ -41,7 +41,7 @@ use crate::ring::Spares;
 use crate::session::{Cause, DIAL_WITHIN, Session, State};
 use crate::settings::Settings;
 use crate::throttle::PerSecond;
-use crate::time::{MS, SEC, Time};
+use crate::time::{MS, Now, SEC, Time};
 use crate::timer::Wheel;
 use credit::Credit;
 use flood::Flood;

@@ -7,13 +7,13 @@
 use super::hello::Unanswered;
 use super::sources::source;
 use super::waiting::Packet;
-use super::{Entry, Lane, RECENT, SEC, Tunnel, lane_key};
+use super::{Entry, Lane, RECENT, Tunnel, lane_key};
 use crate::message::Control;
 use crate::pmtu::Search;
 use crate::segment::{FIRST_WINDOW, HEADER, Header, Segments, ahead, cmd};
 use crate::session::State;
 use crate::throttle::PerSecond;
-use crate::time::{MS, Time};
+use crate::time::{MS, SEC, Time};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
