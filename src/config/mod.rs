@@ -1,5 +1,5 @@
-//! The configuration file: what it may hold is in `keys`, what must hold between its keys in `check`, what
-//! the program would do with it in `describe`. Nothing here opens a socket or resolves a name.
+//! The configuration file: what it may hold is in `keys`, how that is read in `read`, what must hold between its keys in
+//! `check`, what the program would do with it in `describe`. Nothing here opens a socket or resolves a name.
 
 mod address;
 mod change;
@@ -9,6 +9,7 @@ mod hint;
 mod json;
 mod keys;
 mod log;
+mod read;
 mod suggest;
 mod user;
 
@@ -377,7 +378,7 @@ fn parse(text: &str) -> Result<Config, Faults> {
         ));
     }
     let (mut draft, mut faults) = (Draft::default(), Faults::default());
-    keys::read(&mut draft, json::parse(text)?, &mut faults);
+    read::read(&mut draft, json::parse(text)?, &mut faults);
     check::finish(draft, faults)
 }
 
