@@ -322,7 +322,10 @@ impl Tunnel {
         let l = &mut self.lanes[lane as usize];
         if l.path.sessions == 0 {
             l.at.forget_clock();
-            if !opener && !std::mem::replace(&mut l.at.used, true) && !l.path.rate.has_delivered() {
+            if !opener
+                && !std::mem::replace(&mut l.at.used, true)
+                && !l.path.congestion.has_delivered()
+            {
                 // it was proven a while ago, and that pause says nothing
                 let limits = self.settings.rate.limits();
                 l.path.renew(addr, self.packets.overhead(), limits, now);
@@ -637,8 +640,8 @@ fn since_ping(settings: &Settings, timestamp: u32, now: Time) -> Option<u32> {
 
 /// How long the first segment of a session may take to come after others of it have.
 fn begins_within(lane: &Lane) -> u64 {
-    let measured = lane.path.rate.has_delivered();
-    let measured = measured.then(|| lane.path.rate.srtt());
+    let measured = lane.path.congestion.has_delivered();
+    let measured = measured.then(|| lane.path.congestion.srtt());
     let round_trip = measured.or(lane.at.round_trip).unwrap_or(UNKNOWN_RTT);
     BEGINS_WITHIN.max(BEGIN_ROUND_TRIPS * round_trip)
 }
