@@ -44,21 +44,21 @@ fn main() {
         let path = tunnel
             .path(world.ends[1 - trial.sender].addr)
             .expect("the path in use");
-        let (rate, counts) = (&path.rate, world.links[trial.sender].counts);
+        let (congestion, counts) = (&path.congestion, world.links[trial.sender].counts);
         println!(
             "{:6.2} s  {} of {:.1}  capacity {:.2} pacing {:.2} in flight {}k of {}k  base {:.1} srtt {:.1}  loss {:.3}, after loss {:.2}  {}  overflowed {}  waste {:.3}",
             world.now.since(start) as f64 / 1e6,
             rates.collect::<Vec<_>>().join(" "),
             trial.capacity(from, world.now) * 8e-3 / step as f64,
-            rate.capacity() * 8e-6,
-            rate.pacing() * 8e-6,
-            rate.in_flight() / 1000,
-            rate.in_flight_limit() / 1000,
-            rate.base_rtt().unwrap_or(0) as f64 / 1e3,
-            rate.srtt() as f64 / 1e3,
-            rate.loss().share(),
+            congestion.capacity() * 8e-6,
+            congestion.pacing() * 8e-6,
+            congestion.in_flight() / 1000,
+            congestion.in_flight_limit() / 1000,
+            congestion.base_rtt().unwrap_or(0) as f64 / 1e3,
+            congestion.srtt() as f64 / 1e3,
+            congestion.loss().share(),
             path.loss_after_loss(),
-            rate.describe(),
+            congestion.describe(),
             counts.overflowed,
             counts.offered_bytes as f64 / received.iter().sum::<u64>().max(1) as f64,
         );

@@ -14,6 +14,7 @@ pub mod event;
 pub mod http;
 pub mod logging;
 pub mod message;
+pub mod number;
 pub mod path;
 pub mod ping;
 pub mod pmtu;

@@ -78,7 +78,7 @@ impl Counts {
 
 pub struct Path {
     pub addr: SocketAddr,
-    pub rate: Controller,
+    pub congestion: Controller,
     /// What gets lost on the way here, seen from gaps in the segments' numbers.
     inbound: Loss,
     /// Spends the share of the rate that is there for copies.
@@ -101,7 +101,7 @@ impl Path {
     pub fn new(addr: SocketAddr, seal: usize, limits: Limits, now: Time) -> Path {
         Path {
             addr,
-            rate: Controller::new(limits, now),
+            congestion: Controller::new(limits, now),
             inbound: Loss::default(),
             copies: Pacer::new(SEC, now),
             rides: Pacer::new(SEC, now),
@@ -127,25 +127,29 @@ impl Path {
 
     /// The operator's limits are others from now on.
     pub fn set_limits(&mut self, limits: Limits) {
-        self.rate.set_limits(limits);
+        self.congestion.set_limits(limits);
         self.down = limits.down;
     }
 
     /// Chance that a packet is lost: the worse of the two directions, since the acks of the one are at the mercy of the other.
     /// One of which too little was seen is taken to be as the other: somebody who only sends, or only reads, learns of it.
     pub fn loss(&self) -> f64 {
-        let there = self.rate.loss().seen().map(|_| self.rate.chance());
+        let there = self
+            .congestion
+            .loss()
+            .seen()
+            .map(|_| self.congestion.chance());
         let here = self.inbound.seen().map(|_| self.inbound.share());
         there
             .into_iter()
             .chain(here)
             .reduce(f64::max)
-            .unwrap_or(self.rate.chance())
+            .unwrap_or(self.congestion.chance())
     }
 
     /// What was seen to be lost on the way there and on the way here, 0 to 1; None: too little was seen.
     pub fn seen_loss(&self) -> [Option<f64>; 2] {
-        [self.rate.loss().seen(), self.inbound.seen()]
+        [self.congestion.loss().seen(), self.inbound.seen()]
     }
 
     /// Chance that a packet is lost when the one before it was.
@@ -156,13 +160,13 @@ impl Path {
     /// The same two chances for acks of a transfer. What is not known of either way counts as well: acks that are said twice
     /// tell the sender sooner what became of what it has sent, which is worth it beside others (`tests/sharing.rs`).
     pub fn ack_loss(&self) -> (f64, f64) {
-        let [there, here] = [self.rate.loss(), &self.inbound];
-        let chance = self.rate.chance().max(here.share());
+        let [there, here] = [self.congestion.loss(), &self.inbound];
+        let chance = self.congestion.chance().max(here.share());
         (chance, there.after_loss().max(here.after_loss()))
     }
 
     fn worse(&self, of: impl Fn(&Loss) -> f64) -> f64 {
-        let both = [self.rate.loss(), &self.inbound];
+        let both = [self.congestion.loss(), &self.inbound];
         let seen = both.into_iter().filter(|loss| loss.seen().is_some());
         seen.map(&of).reduce(f64::max).unwrap_or(of(both[0]))
     }
@@ -180,16 +184,17 @@ impl Path {
         let may = self.copies.owes_less_than(500 * MS, now);
         if may {
             self.copies
-                .charge(bytes, self.rate.capacity() * COPIES, now);
+                .charge(bytes, self.congestion.capacity() * COPIES, now);
         }
         may
     }
 
     /// Whether a copy may ride along in a datagram; `bytes` are charged if so.
     pub fn may_ride(&mut self, bytes: usize, now: Time) -> bool {
-        let may = !self.rate.is_congested() && self.rides.owes_less_than(100 * MS, now);
+        let may = !self.congestion.is_congested() && self.rides.owes_less_than(100 * MS, now);
         if may {
-            self.rides.charge(bytes, self.rate.capacity() * RIDES, now);
+            self.rides
+                .charge(bytes, self.congestion.capacity() * RIDES, now);
         }
         may
     }

@@ -1,12 +1,12 @@
 //! One TCP connection and the conversation that carries it: message framing, dial, end of stream, keepalive.
 //! Which datagrams leave when is decided in `tunnel`; recovery is in `conversation`.
 
-use crate::conversation::{Blocked, Conversation, Now, Priority, Source};
+use crate::conversation::{Blocked, Conversation, Priority, Source};
 use crate::message::{self, Item, Kind, MESSAGE_HEADER, MESSAGE_MAX, Parser};
 use crate::path::Path;
 use crate::ring::{CAPACITY, Ring, Spares};
 use crate::settings::Settings;
-use crate::time::{SEC, Time};
+use crate::time::{Now, SEC, Time};
 use std::fmt;
 use std::net::SocketAddr;
 

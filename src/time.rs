@@ -42,3 +42,11 @@ impl Time {
         Time(self.0.saturating_add(us))
     }
 }
+
+/// The present in both clocks.
+#[derive(Clone, Copy)]
+pub struct Now {
+    pub time: Time,
+    /// KCP's clock, ms; it wraps.
+    pub clock: u32,
+}

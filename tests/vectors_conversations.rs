@@ -598,8 +598,12 @@ fn a_recorded_server_holds_its_dialogue_with_our_client() {
         );
         let packets = ours.sent.len();
         ours.now_at(last + 5_000_000);
-        let rate = &ours.tunnel.path(other_end()).expect("the path").rate;
-        assert_eq!(rate.in_flight(), 0, "{name}: the recorded acks were heard");
+        let congestion = &ours.tunnel.path(other_end()).expect("the path").congestion;
+        assert_eq!(
+            congestion.in_flight(),
+            0,
+            "{name}: the recorded acks were heard"
+        );
         assert_eq!(ours.stream().dialogue(), CLIENT_SAYS, "{name}");
         assert_acknowledged(&name, conversation.from(From::Server), &ours.sent);
         assert!(

@@ -1,5 +1,5 @@
-//! The configuration file: what it may hold is in `keys` and `read`, what must hold between its keys in `check`, what
-//! the program would do with it in `describe`. Nothing here opens a socket or resolves a name.
+//! The configuration file: what it may hold is in `keys`, how that is read in `read`, what must hold between its keys in
+//! `check`, what the program would do with it in `describe`. Nothing here opens a socket or resolves a name.
 
 mod address;
 mod change;
@@ -21,7 +21,6 @@ pub use log::Log;
 pub use user::User;
 
 use crate::crypto::{Key, Method, Sealing};
-use crate::http::Site;
 use crate::proxy::Version;
 use crate::settings::{KcpSettings, RateSettings, Rendezvous, Settings};
 use crate::time::SEC;
@@ -282,18 +281,6 @@ impl Config {
             (Some(id), Role::Peer) => Rendezvous::Client(id.clone().into()),
             (Some(id), _) => Rendezvous::Service(id.clone().into()),
             (None, _) => Rendezvous::None,
-        }
-    }
-
-    /// What statistics say of the daemon that this configures. `listen`: where they are shown.
-    pub fn site(&self, listen: &Address) -> Site {
-        let is_name = listen.literal().is_none();
-        Site {
-            version: env!("CARGO_PKG_VERSION"),
-            role: self.role(),
-            method: self.seal.as_ref().map_or("none", |seal| seal.method.name()),
-            host: listen.host.clone().filter(|_| is_name),
-            meets: self.rendezvous_server.is_some(),
         }
     }
 

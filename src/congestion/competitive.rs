@@ -5,7 +5,7 @@
 //! not answer to us is the path's, as far as the window goes: it is then made for a round trip with that queue in it, at the
 //! rate from before the queue came. What becomes of that headroom later is decided in `headroom`.
 
-use super::headroom::Seen;
+use super::round::Seen;
 use crate::time::{SEC, Time};
 
 /// Rounds in a row in which the queue has to stand, until it is not ours: twice what the delivery rate remembers and the

@@ -8,6 +8,7 @@
 //! again with time.
 
 use super::competitive::{Competition, is_foreign};
+use super::round::Seen;
 use crate::time::{MS, SEC, Time};
 
 /// The most on a path that has not shown to need more, microseconds, and the same as a share of the round trip. On recorded
@@ -44,21 +45,6 @@ const WAIT_MOST: u64 = 32 * SEC;
 const CEILING_HOLDS: u64 = SEC;
 /// The least ceiling, microseconds.
 const CEILING_LEAST: u64 = MS / 4;
-
-/// What a round has shown. Spans are microseconds above the path's own round trip.
-#[derive(Clone, Copy, Debug)]
-pub struct Seen {
-    /// Bytes per second that arrived.
-    pub rate: f64,
-    /// The least round trip.
-    pub queue: u64,
-    /// The mean round trip.
-    pub mean: u64,
-    /// What noise can feign of the queue.
-    pub noise: u64,
-    /// By how much the mean is above the least, smoothed.
-    pub scatter: u64,
-}
 
 /// What is being tried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -44,17 +44,16 @@ pub mod pacer;
 mod round;
 mod startup;
 
-use crate::conversation::DELAY_MOST;
 use crate::time::{MS, SEC, Time};
 use base_rtt::BaseRtt;
 use delivery::Delivery;
-use headroom::{Headroom, Seen};
+use headroom::Headroom;
 use host::HostLimit;
 use loss::Loss;
 use loss_probe::LossProbe;
 use overload::{Overload, Verdict};
 use pacer::Pacer;
-use round::{Recent, Round};
+use round::{Recent, Round, Seen};
 use startup::{Next, Startup};
 
 /// A full packet, bytes; near enough whatever the mtu is.
@@ -102,6 +101,10 @@ const DEBT: u64 = 20 * MS;
 const LEAST_RATE: f64 = 8_000.0;
 /// How far packets are taken to overtake each other at least, microseconds.
 const OVERTAKEN: u64 = 2 * MS;
+
+/// For how long an ack waits for others at most, microseconds. One of a transfer on a slow line waits some times as long. Senders
+/// allow for it: `Controller::reordering` and the noise of a queue.
+pub const ACK_DELAY_MOST: u64 = 6 * MS;
 
 /// What is remembered with a transmission, to measure with it when it is acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -311,7 +314,7 @@ impl Controller {
     /// a quarter of the round trip): long enough for a lost datagram of acks to be repeated. A `hole` is too small for one,
     /// where datagrams hold many acks; it only waits for what the path has been seen to reorder.
     pub fn reordering(&self, hole: bool) -> u64 {
-        let repeated = (self.srtt / 8).clamp(4 * MS, 2 * DELAY_MOST + 2 * MS);
+        let repeated = (self.srtt / 8).clamp(4 * MS, 2 * ACK_DELAY_MOST + 2 * MS);
         if hole && self.rate > MANY_ACKS {
             self.overtaken
         } else {
@@ -437,7 +440,7 @@ impl Controller {
     pub fn record_fate(&mut self, lost: bool, stamp: &Stamp, rtt: u64) {
         let slack = if stamp.alone {
             // a thin flow's acks are all held back, and it fills no queue
-            DELAY_MOST
+            ACK_DELAY_MOST
         } else {
             self.scatter + self.headroom.span() / 2
         };
@@ -493,7 +496,7 @@ impl Controller {
         let share = (base / 32).clamp(MS / 2, 5 * MS);
         // below some 10 ms it is the machines that set the pace, and they are away for milliseconds
         let nearby = SHORTEST.saturating_sub(base / 4);
-        (share + MS + spacing.min(DELAY_MOST)).max(nearby)
+        (share + MS + spacing.min(ACK_DELAY_MOST)).max(nearby)
     }
 
     /// Whether startup has built a queue: the round trip has grown, and what arrives takes longer to arrive than to be sent.

@@ -94,6 +94,21 @@ impl Round {
     }
 }
 
+/// What a round has shown. Spans are microseconds above the path's own round trip.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// Bytes per second that arrived.
+    pub rate: f64,
+    /// The least round trip.
+    pub queue: u64,
+    /// The mean round trip.
+    pub mean: u64,
+    /// What noise can feign of the queue.
+    pub noise: u64,
+    /// By how much the mean is above the least, smoothed.
+    pub scatter: u64,
+}
+
 /// The last eighth to quarter of a round trip, or more where samples are few: its least round trip is the queue as it is now,
 /// without jitter.
 #[derive(Clone, Copy, Debug, Default)]

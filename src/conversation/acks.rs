@@ -1,6 +1,7 @@
 //! Which acks a conversation owes, when they go, and how often they are said again. A lost datagram of
 //! acks would look to the other end like as many lost segments. What is acknowledged is decided in `conversation`.
 
+use crate::congestion::ACK_DELAY_MOST;
 use crate::path::LOSSY;
 use crate::segment::ahead;
 use crate::time::{MS, Time};
@@ -196,10 +197,6 @@ fn apart(after_loss: f64) -> u32 {
     (APART / after_loss.clamp(0.01, 0.95).ln()).ceil().max(1.0) as u32
 }
 
-/// The most that `delay` gives, microseconds. An ack of a transfer on a slow line waits `COMPANY_WAIT` times as long. Senders
-/// allow for it: `congestion::Controller::reordering` and the noise of a queue.
-pub const DELAY_MOST: u64 = 6 * MS;
-
 /// After a gap acks wait only this long, microseconds: the sender learns of a loss from them.
 const PROMPT: u64 = MS;
 
@@ -214,7 +211,7 @@ pub fn delay_after(gap: bool, srtt: u64) -> u64 {
 /// How long an ack may wait for company on a path of this round trip, whole milliseconds in microseconds: a fraction of
 /// what recovery and the other end's measurement take anyway.
 pub fn delay(srtt: u64) -> u64 {
-    (srtt / 16 / MS * MS).clamp(MS, DELAY_MOST)
+    (srtt / 16 / MS * MS).clamp(MS, ACK_DELAY_MOST)
 }
 
 #[cfg(test)]

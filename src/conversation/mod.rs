@@ -16,8 +16,7 @@ use crate::path::{LOSSY, Path};
 use crate::ring::{Ring, Spares};
 use crate::segment::{FIRST_WINDOW, HEADER, Header, Segments, ahead, cmd};
 use crate::settings::{Flush, KcpSettings};
-use crate::time::{MS, Time};
-pub use acks::DELAY_MOST;
+use crate::time::{MS, Now, Time};
 use engine::{Engine, Tap};
 use heard::Heard;
 use inbound::Inbound;
@@ -33,14 +32,6 @@ const ACKS_MOST: usize = 1200;
 /// Plain KCP, which knows no path, begins with so many segments of a session, and doubles them each round trip: what it sends
 /// again it sends all at once, and of many sessions that begin together only the first packets of each such flood would arrive.
 const OPENED: usize = 4;
-
-/// The present in both clocks.
-#[derive(Clone, Copy)]
-pub struct Now {
-    pub time: Time,
-    /// KCP's clock, ms; it wraps.
-    pub clock: u32,
-}
 
 /// Where new data comes from.
 pub struct Source<'a> {
@@ -300,7 +291,7 @@ impl Conversation {
                 cmd::ACK => {
                     paced
                         .flight
-                        .on_ack(header.sn, header.ts, &mut path.rate, tap, now.time)
+                        .on_ack(header.sn, header.ts, &mut path.congestion, tap, now.time)
                 }
                 cmd::WASK => asked = true,
                 _ => {}
@@ -310,8 +301,8 @@ impl Conversation {
         // after the acks, which say more: they name the transmission that has arrived
         self.heard.note(&last, paced.flight.next());
         paced.hear(&last, path, tap, now);
-        paced.flight.detect(&mut path.rate);
-        path.rate.measure(now.time);
+        paced.flight.detect(&mut path.congestion);
+        path.congestion.measure(now.time);
         paced.tell_window |= asked;
         if owes || asked {
             paced.note_window();
@@ -319,7 +310,7 @@ impl Conversation {
         }
         if owes {
             let gap = std::mem::take(&mut self.order.gap);
-            let delay = acks::delay_after(gap, path.rate.srtt());
+            let delay = acks::delay_after(gap, path.congestion.srtt());
             paced.acks.schedule(delay, now.time);
         }
     }
@@ -336,7 +327,7 @@ impl Conversation {
             Driver::Plain(plain) => plain.owe(now),
             Driver::Paced(paced) => {
                 paced.read_since_told += 1;
-                if let Some(size) = paced.receive_window.on_read(path.rate.srtt(), now) {
+                if let Some(size) = paced.receive_window.on_read(path.congestion.srtt(), now) {
                     self.engine.set_windows(paced.window_limit, size);
                     paced.inbound.widen(size);
                 }
@@ -423,13 +414,13 @@ impl Conversation {
                 }
             }
             Driver::Paced(paced) => {
-                paced.flight.detect(&mut path.rate);
+                paced.flight.detect(&mut path.congestion);
                 if paced
                     .flight
-                    .timeout_at(&path.rate, path.sessions)
+                    .timeout_at(&path.congestion, path.sessions)
                     .is_some_and(|at| at <= now.time)
                 {
-                    paced.probe = paced.flight.on_timeout(&mut path.rate);
+                    paced.probe = paced.flight.on_timeout(&mut path.congestion);
                 }
                 if paced.flight.is_empty() {
                     paced.flight.rest();
@@ -454,7 +445,7 @@ impl Conversation {
                 let copy = paced.copies.peek().map(|Reverse((at, _))| *at);
                 let tell = paced.tell_again.map(|(at, _)| at);
                 let ask = paced.ask_at.filter(|_| waiting > 0 && paced.closed());
-                let timeout = paced.flight.timeout_at(&path.rate, path.sessions);
+                let timeout = paced.flight.timeout_at(&path.congestion, path.sessions);
                 let or_never = |at: Option<Time>| at.unwrap_or(Time::NEVER);
                 or_never(paced.acks.due())
                     .min(or_never(copy))
@@ -535,7 +526,7 @@ impl Conversation {
     /// The path is another one from now on: `old` forgets what is in flight on it.
     pub fn relocate(&mut self, old: &mut Path) {
         if let Driver::Paced(paced) = &mut self.driver {
-            paced.flight.relocate(&mut old.rate);
+            paced.flight.relocate(&mut old.congestion);
             paced.copies.clear();
             paced.probe = None;
         }
@@ -561,7 +552,7 @@ impl Conversation {
     /// The session is gone: takes back what it has in flight.
     pub fn forget(&mut self, path: &mut Path) {
         if let Driver::Paced(paced) = &mut self.driver {
-            paced.flight.forget(&mut path.rate);
+            paced.flight.forget(&mut path.congestion);
         }
     }
 
@@ -630,9 +621,12 @@ impl Conversation {
                 true => (path.loss(), path.loss_after_loss()),
                 false => path.ack_loss(),
             };
-            paced
-                .acks
-                .gather(loss, paced.una, acks::delay(path.rate.srtt()), now.time);
+            paced.acks.gather(
+                loss,
+                paced.una,
+                acks::delay(path.congestion.srtt()),
+                now.time,
+            );
         }
         if let Some(sn) = new {
             paced.write(sn, self.conv, Why::Needed, path, now, packet);

@@ -1,7 +1,6 @@
 //! The sender of a conversation whose recovery and pacing are ours: what goes into the next packet, which segments get
 //! copies, and what is said of windows. When a packet may leave is decided in `congestion` and `tunnel::transmit`.
 
-use super::Now;
 use super::acks::Acks;
 use super::engine::Tap;
 use super::flight::Flight;
@@ -9,7 +8,7 @@ use super::inbound::Inbound;
 use super::window::Window;
 use crate::path::{LOSSY, Path};
 use crate::segment::{HEADER, Header, ahead, cmd};
-use crate::time::{MS, Time};
+use crate::time::{MS, Now, Time};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -79,7 +78,7 @@ impl Paced {
             self.remote_most = self.remote_most.max(header.wnd);
         }
         self.flight
-            .on_una(header.una, &mut path.rate, tap, now.time);
+            .on_una(header.una, &mut path.congestion, tap, now.time);
         if self.closed() {
             self.ask_at.get_or_insert(now.time.after(WINDOW_ASK));
         } else {
@@ -109,7 +108,7 @@ impl Paced {
             && waiting <= mss
             && self.flight.unacked() <= THIN_SEGMENTS
             && self.flight.unacked_bytes() <= THIN_BYTES
-            && path.rate.may_go_ahead(now)
+            && path.congestion.may_go_ahead(now)
     }
 
     pub(super) fn urgent(&self, waiting: usize, now: Time) -> bool {
@@ -150,7 +149,7 @@ impl Paced {
             return false;
         }
         let bytes = HEADER + data.len() + if first { path.overhead } else { 0 };
-        let stamp = path.rate.on_sent(bytes, now.time);
+        let stamp = path.congestion.on_sent(bytes, now.time);
         self.flight
             .sent(sn, now.clock, bytes, why == Why::Along, stamp);
         path.counts
@@ -183,7 +182,7 @@ impl Paced {
         let header = self.header(conv, now);
         let again = self.tell_again.filter(|(at, _)| *at <= now.time);
         if let Some((_, left)) = again {
-            let wait = TELL_AGAIN.max(path.rate.srtt());
+            let wait = TELL_AGAIN.max(path.congestion.srtt());
             self.tell_again = (left > 1).then(|| (now.time.after(wait), left - 1));
         }
         if std::mem::take(&mut self.tell_window) || again.is_some() {

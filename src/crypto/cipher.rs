@@ -21,9 +21,6 @@ cfg_if::cfg_if! {
     }
 }
 
-/// Associated data of the AEAD methods, its final 0 included, as kcptun-libev 2.x has it.
-const ASSOCIATED_DATA: &[u8] = b"kcptun-libev\0";
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,8 +9,9 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng, TryRng};
 
 use super::cipher::Cipher;
+use super::key::Key;
+use super::method::{Method, TAG_LEN};
 use super::replay::{ReplayFilter, count_of};
-use super::{Key, Method, TAG_LEN};
 
 /// Counted nonces are numbers of 12 bytes.
 const COUNT_MASK: u128 = (1 << 96) - 1;

@@ -6,8 +6,8 @@
 
 use super::listen::Listener;
 use super::report::reason;
-use super::start::MAX_LISTENERS;
 use super::tcp::reset;
+use super::token::FIRST_HTTP;
 use crate::config::Address;
 use crate::http::exchange::Exchange;
 use crate::http::{Monitor, Site, respond::respond};
@@ -29,8 +29,7 @@ const PATIENCE: u64 = 2 * SEC;
 /// Bytes read from a connection, and written to it, in one turn.
 const READ_SHARE: usize = 8 * 1024;
 const WRITE_SHARE: usize = 64 * 1024;
-const FIRST: usize = super::FIRST_LISTENER + MAX_LISTENERS;
-const FIRST_CONNECTION: usize = FIRST + LISTENERS;
+const FIRST_CONNECTION: usize = FIRST_HTTP + LISTENERS;
 
 /// What `http_listen` asks for.
 pub struct Options {
@@ -69,7 +68,7 @@ impl Http {
 
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
         for (number, listener) in self.listeners.iter_mut().enumerate() {
-            listener.register(registry, Token(FIRST + number))?;
+            listener.register(registry, Token(FIRST_HTTP + number))?;
         }
         Ok(())
     }
@@ -86,7 +85,7 @@ impl Http {
             }
             return true;
         }
-        let Some(number) = number.checked_sub(FIRST).filter(|n| *n < LISTENERS) else {
+        let Some(number) = number.checked_sub(FIRST_HTTP).filter(|n| *n < LISTENERS) else {
             return false;
         };
         if let Some(listener) = self.listeners.get_mut(number) {

@@ -25,6 +25,7 @@ pub mod stats;
 mod system;
 mod target;
 mod tcp;
+mod token;
 mod udp;
 
 pub use reload::Reread;
@@ -32,6 +33,7 @@ pub use report::RunError;
 pub use resolve::Lookup;
 
 use crate::config::{Address, Config, TcpOptions, UdpOptions, User};
+use crate::http::Site;
 use crate::settings::Settings;
 use crate::time::{MS, SEC, Time};
 use crate::tunnel::{Event, Refused, SessionId, Tunnel};
@@ -55,6 +57,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use target::Target;
 use tcp::{Connections, register, reset};
+use token::{ANSWERS, FIRST_LISTENER, FIRST_SESSION, SIGNALS, UDP};
 use udp::Udp;
 
 /// What the loop works on.
@@ -96,7 +99,7 @@ impl From<&Config> for Options {
             user: config.user.clone(),
             http: config.http_listen.as_ref().map(|listen| http::Options {
                 listen: listen.clone(),
-                site: config.site(listen),
+                site: Site::new(config, listen),
             }),
             settings: config.settings(),
             reread: None,
@@ -105,11 +108,6 @@ impl From<&Config> for Options {
     }
 }
 
-const SIGNALS: Token = Token(0);
-const ANSWERS: Token = Token(1);
-const UDP: Token = Token(2);
-const FIRST_LISTENER: usize = 3;
-const FIRST_SESSION: usize = 64;
 /// With fewer files a tunnel of many users may meet the limit: each session takes one.
 const MANY_FILES: u64 = 8192;
 /// The most events taken from one poll; the rest come with the next.

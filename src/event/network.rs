@@ -4,10 +4,12 @@
 //! Nobody tells this process when the network changes, so it looks: which address does the route to the peer give? To ask
 //! the system sends nothing.
 
+use super::Loop;
+use super::report::reason;
 use super::socket::{any_of, canonical};
 use super::target::{RENDEZVOUS, Target};
+use super::token::UDP;
 use super::udp::Udp;
-use super::{Loop, UDP};
 use crate::time::{MS, SEC, Time};
 use log::{Level, debug, info, log, warn};
 use std::io;
@@ -247,7 +249,7 @@ impl Loop {
         if self.udp_bind.is_none() {
             match self.new_socket() {
                 Ok(udp) => self.udp = udp,
-                Err(e) => warn!("udp: no new socket: {}", super::reason(&e)),
+                Err(e) => warn!("udp: no new socket: {}", reason(&e)),
             }
         }
         self.tunnel.network_changed(now);

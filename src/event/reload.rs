@@ -4,6 +4,7 @@
 use super::Loop;
 use super::report::reason;
 use crate::config::{Change, Config};
+use crate::http::Site;
 use crate::logging;
 use crate::time::Time;
 use log::{error, info, warn};
@@ -56,7 +57,7 @@ impl Loop {
             listener.reload(&config.tcp);
         }
         if let (Some(http), Some(listen)) = (&mut self.http, &config.http_listen) {
-            http.set_site(config.site(listen));
+            http.set_site(Site::new(config, listen));
         }
         logging::set_level(config.loglevel);
     }

@@ -9,14 +9,12 @@ use super::report::{RunError, reason};
 use super::resolve::{literal, resolve};
 use super::socket::{any_of, canonical, lacks_ipv6};
 use super::target::{RENDEZVOUS, unresolved};
+use super::token::MAX_LISTENERS;
 use super::udp::Udp;
 use crate::config::{Address, TcpOptions};
 use log::info;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-/// The most addresses of one name that are listened on.
-pub const MAX_LISTENERS: usize = 16;
 
 /// The listeners that `listen` asks for: one for every address of a name, one for all addresses without a host.
 pub fn listeners(options: &Options) -> Result<Vec<Listener>, RunError> {

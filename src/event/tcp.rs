@@ -5,6 +5,7 @@
 //! to be is in `listen` and `dial`.
 
 use super::report::reason;
+use super::token::FIRST_SESSION;
 use crate::time::Time;
 use crate::tunnel::{SessionId, Tunnel};
 use log::debug;
@@ -250,7 +251,7 @@ fn again(error: io::Error) -> io::Result<bool> {
 
 /// Registers an established or connecting stream for everything that can be said of it, once and for all.
 pub fn register(registry: &Registry, stream: &mut TcpStream, id: SessionId) -> io::Result<()> {
-    let token = Token(super::FIRST_SESSION + id.0 as usize);
+    let token = Token(FIRST_SESSION + id.0 as usize);
     registry.register(stream, token, Interest::READABLE | Interest::WRITABLE)
 }
 

@@ -3,7 +3,7 @@
 
 use super::limit::{Direction, Limit};
 use super::monitor::{Point, View};
-use super::number::seconds;
+use crate::number::seconds;
 use crate::session::Cause;
 use crate::tunnel::stats::{PathStats, SessionStats};
 use serde::ser::{Serialize, SerializeSeq, Serializer};

@@ -1,8 +1,8 @@
 //! What holds the tunnel back: the line, loss, the operator's limit, a window, a reader, or that there is nothing to carry.
 //! Judged from what sessions wait for at some moments of the last seconds; how the moments are taken is in `monitor`.
 
-use super::number;
 use crate::config::Role;
+use crate::number;
 use crate::time::SEC;
 use crate::tunnel::stats::Load;
 

@@ -3,7 +3,7 @@
 
 use super::limit::Limit;
 use super::monitor::{CLASSES, View};
-use super::number::seconds;
+use crate::number::seconds;
 use crate::session::Cause;
 
 use std::fmt::{Display, Write};

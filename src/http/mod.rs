@@ -10,7 +10,6 @@ mod json;
 pub mod limit;
 pub mod metrics;
 pub mod monitor;
-pub mod number;
 pub mod request;
 pub mod respond;
 mod text;

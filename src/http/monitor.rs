@@ -2,8 +2,8 @@
 //! times a second; who is told what is in `respond`.
 
 use super::limit::{self, Contact, Direction, Facts, Limit, Moment};
-use super::number;
-use crate::config::Role;
+use crate::config::{Address, Config, Role};
+use crate::number;
 use crate::time::{MS, SEC, Time};
 use crate::tunnel::Tunnel;
 use crate::tunnel::stats::Snapshot;
@@ -35,6 +35,19 @@ pub struct Site {
 }
 
 impl Site {
+    /// Of the daemon that `config` configures. `listen`: where statistics are shown.
+    pub fn new(config: &Config, listen: &Address) -> Site {
+        let is_name = listen.literal().is_none();
+        let seal = config.seal.as_ref();
+        Site {
+            version: env!("CARGO_PKG_VERSION"),
+            role: config.role(),
+            method: seal.map_or("none", |seal| seal.method.name()),
+            host: listen.host.clone().filter(|_| is_name),
+            meets: config.rendezvous_server.is_some(),
+        }
+    }
+
     pub fn role_name(&self) -> &'static str {
         match self.role {
             Role::Server => "server",

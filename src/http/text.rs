@@ -1,7 +1,7 @@
 //! `/stats`: everything on a screen of text, for terminals.
 
 use super::monitor::View;
-use super::number::{bytes, millis, percent, rate, span};
+use crate::number::{bytes, millis, percent, rate, span};
 use crate::session::Cause;
 use crate::tunnel::stats::SessionStats;
 use std::fmt::Write;

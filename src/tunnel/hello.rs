@@ -227,7 +227,7 @@ impl Tunnel {
         if !is_heard_after(lane, asked) {
             return None;
         }
-        let patience = LOOK_ANEW.max(2 * lane.path.rate.srtt());
+        let patience = LOOK_ANEW.max(2 * lane.path.congestion.srtt());
         let stopped = asked.after(patience).max(lane.news_at.after(STOPS_WITHIN));
         let news = lane.path.counts.news;
         match news.saturating_sub(self.hello.news) <= LITTLE {
@@ -407,7 +407,7 @@ impl Tunnel {
 
 /// Whether something has come since `asked` that was not on its way then.
 fn is_heard_after(lane: &Lane, asked: Time) -> bool {
-    lane.heard_at >= asked.after(lane.path.rate.srtt().max(SEC))
+    lane.heard_at >= asked.after(lane.path.congestion.srtt().max(SEC))
 }
 
 /// When a peer that owes something is asked whether it is there; and one that is heard, whether it hears.

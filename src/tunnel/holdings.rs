@@ -89,7 +89,7 @@ impl Tunnel {
                 .iter()
                 .map(|(_, entry)| entry.session.memory())
                 .sum(),
-            in_flight: lanes().map(|lane| lane.path.rate.in_flight()).sum(),
+            in_flight: lanes().map(|lane| lane.path.congestion.in_flight()).sum(),
         }
     }
 

@@ -214,9 +214,9 @@ impl Tunnel {
                 {
                     let lane = &mut self.lanes[*lane as usize];
                     // sessions that send measure it themselves, with packets of their own lengths and to the microsecond
-                    let measured = lane.path.rate.has_delivered();
+                    let measured = lane.path.congestion.has_delivered();
                     if !measured || !lane.unanswered.has_sent() {
-                        lane.path.rate.on_rtt(u64::from(rtt) * MS, now);
+                        lane.path.congestion.on_rtt(u64::from(rtt) * MS, now);
                     }
                     self.on_answer(from, Some(rtt), now);
                 }

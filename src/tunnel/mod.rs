@@ -32,8 +32,8 @@ mod summary;
 mod transmit;
 mod waiting;
 
+use crate::conversation::Conversation;
 use crate::conversation::engine::Tap;
-use crate::conversation::{Conversation, Now};
 use crate::ended::Ended;
 use crate::path::{Counts, Path};
 use crate::pmtu::Search;
@@ -41,7 +41,7 @@ use crate::ring::Spares;
 use crate::session::{Cause, DIAL_WITHIN, Session, State};
 use crate::settings::Settings;
 use crate::throttle::PerSecond;
-use crate::time::{MS, SEC, Time};
+use crate::time::{MS, Now, SEC, Time};
 use crate::timer::Wheel;
 use credit::Credit;
 use flood::Flood;
@@ -325,7 +325,10 @@ impl Tunnel {
         let l = &mut self.lanes[lane as usize];
         if l.path.sessions == 0 {
             l.at.forget_clock();
-            if !opener && !std::mem::replace(&mut l.at.used, true) && !l.path.rate.has_delivered() {
+            if !opener
+                && !std::mem::replace(&mut l.at.used, true)
+                && !l.path.congestion.has_delivered()
+            {
                 // it was proven a while ago, and that pause says nothing
                 let limits = self.settings.rate.limits();
                 l.path.renew(addr, self.packets.overhead(), limits, now);
@@ -640,8 +643,8 @@ fn since_ping(settings: &Settings, timestamp: u32, now: Time) -> Option<u32> {
 
 /// How long the first segment of a session may take to come after others of it have.
 fn begins_within(lane: &Lane) -> u64 {
-    let measured = lane.path.rate.has_delivered();
-    let measured = measured.then(|| lane.path.rate.srtt());
+    let measured = lane.path.congestion.has_delivered();
+    let measured = measured.then(|| lane.path.congestion.srtt());
     let round_trip = measured.or(lane.at.round_trip).unwrap_or(UNKNOWN_RTT);
     BEGINS_WITHIN.max(BEGIN_ROUND_TRIPS * round_trip)
 }

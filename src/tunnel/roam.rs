@@ -7,13 +7,13 @@
 use super::hello::Unanswered;
 use super::sources::source;
 use super::waiting::Packet;
-use super::{Entry, Lane, RECENT, SEC, Tunnel, lane_key};
+use super::{Entry, Lane, RECENT, Tunnel, lane_key};
 use crate::message::Control;
 use crate::pmtu::Search;
 use crate::segment::{FIRST_WINDOW, HEADER, Header, Segments, ahead, cmd};
 use crate::session::State;
 use crate::throttle::PerSecond;
-use crate::time::{MS, Time};
+use crate::time::{MS, SEC, Time};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -481,14 +481,14 @@ impl Tunnel {
     /// Asks for a new proof, if it is time.
     pub(super) fn ask_for_credit(&mut self, lane: u32, now: Time) {
         let l = &mut self.lanes[lane as usize];
-        if l.credit.asks(l.path.rate.srtt(), now) {
+        if l.credit.asks(l.path.congestion.srtt(), now) {
             let addr = l.path.addr;
             self.send_cookie(addr, None, now);
         }
         let l = &self.lanes[lane as usize];
         if l.credit.is_spent() && l.path.sessions > 0 {
             // nothing else may remind of it
-            let at = l.credit.asks_at(l.path.rate.srtt());
+            let at = l.credit.asks_at(l.path.congestion.srtt());
             self.wheel.set_by(lane_key(lane), at);
         }
     }
@@ -564,7 +564,7 @@ impl Tunnel {
     /// has spoken from the old one meanwhile, or could not have yet.
     fn arrived(&mut self, lane: u32, from: SocketAddr, local: Option<IpAddr>, now: Time) -> bool {
         let l = &mut self.lanes[lane as usize];
-        let patience = l.path.rate.srtt().min(SEC) * 3 / 2;
+        let patience = l.path.congestion.srtt().min(SEC) * 3 / 2;
         let Some(probe) = l.at.probes.iter_mut().find(|p| p.addr == from) else {
             self.probing.remove(&from);
             return true;

@@ -88,7 +88,9 @@ impl Tunnel {
         if l.search.due() <= now {
             let clock = clock(&self.settings, now).clock;
             let tokens = &mut self.tokens;
-            let probes = l.search.ask(l.path.rate.srtt(), now, || tokens.next(clock));
+            let probes = l
+                .search
+                .ask(l.path.congestion.srtt(), now, || tokens.next(clock));
             for probe in probes {
                 self.send_probe(lane, probe, now);
             }
@@ -173,10 +175,10 @@ impl Tunnel {
         let entry = &self.sessions[id as usize];
         let lane = entry.session.path;
         let l = &self.lanes[lane as usize];
-        let stands = STANDS.max(STANDS_TRIPS * l.path.rate.srtt());
+        let stands = STANDS.max(STANDS_TRIPS * l.path.congestion.srtt());
         let stands = now.since(entry.progress.at) >= stands;
         let large = entry.session.conversation.unacked_bytes() >= BASE / 2;
-        let heard = now.since(l.heard_at) < SILENT + l.path.rate.srtt();
+        let heard = now.since(l.heard_at) < SILENT + l.path.congestion.srtt();
         if stands && large && heard {
             let conversation = &entry.session.conversation;
             // not while the path was silent, or its size is not known

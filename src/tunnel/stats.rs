@@ -180,7 +180,7 @@ impl Tunnel {
             bytes_out: session.bytes_out,
             waiting_in: session.unread(),
             waiting_out: session.unsent(),
-            srtt: path.rate.base_rtt().map(|_| path.rate.srtt()),
+            srtt: path.congestion.base_rtt().map(|_| path.congestion.srtt()),
         }
     }
 
@@ -201,7 +201,7 @@ impl Tunnel {
             }
             let path = &self.lanes[session.path as usize].path;
             match session.waits_for() {
-                Some(Blocked::Rate) if path.rate.is_capped() => load.capped += 1,
+                Some(Blocked::Rate) if path.congestion.is_capped() => load.capped += 1,
                 Some(Blocked::Rate) => load.rate += 1,
                 Some(Blocked::Reader) => load.reader_there += 1,
                 Some(Blocked::Window) => load.window += 1,
@@ -254,15 +254,18 @@ impl Tunnel {
 
 fn path_stat(lane: &Lane, now: Time) -> PathStats {
     let path = &lane.path;
-    let base_rtt = path.rate.base_rtt();
+    let base_rtt = path.congestion.base_rtt();
     PathStats {
         addr: path.addr,
-        rate: path.rate.has_delivered().then(|| path.rate.capacity()),
-        pacing: path.rate.pacing(),
+        rate: path
+            .congestion
+            .has_delivered()
+            .then(|| path.congestion.capacity()),
+        pacing: path.congestion.pacing(),
         base_rtt,
-        srtt: base_rtt.map(|_| path.rate.srtt()),
+        srtt: base_rtt.map(|_| path.congestion.srtt()),
         loss: path.seen_loss(),
-        in_flight: path.rate.in_flight(),
+        in_flight: path.congestion.in_flight(),
         sessions: path.sessions,
         mtu: lane.search.size(),
         heard_before: lane.heard.then(|| now.since(lane.heard_at)),

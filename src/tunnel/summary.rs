@@ -2,7 +2,7 @@
 //! all of them once a minute. Others can open and end connections as often as they like.
 
 use super::Tunnel;
-use crate::http::number::{bytes, span};
+use crate::number::{bytes, span};
 use crate::session::Cause;
 use crate::time::{SEC, Time};
 use std::fmt::Write;

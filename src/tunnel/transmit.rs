@@ -294,7 +294,7 @@ impl Tunnel {
             if l.ready.is_empty() {
                 return None;
             }
-            let release = l.path.rate.release();
+            let release = l.path.congestion.release();
             if release > now {
                 // too much in flight: an acknowledgement will wake it
                 self.wheel.set_by(lane_key(lane), release);

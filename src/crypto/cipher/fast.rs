@@ -8,9 +8,9 @@ use chacha20::{R20, hchacha};
 use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
-use super::ASSOCIATED_DATA;
 use super::reference::Secretbox;
-use crate::crypto::{Key, Method, TAG_LEN};
+use crate::crypto::key::Key;
+use crate::crypto::method::{ASSOCIATED_DATA, Method, TAG_LEN};
 
 /// A method with its key.
 pub enum Cipher {

@@ -5,8 +5,8 @@ use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, XChaCha20Poly1305};
 use crypto_secretbox::aead::{AeadInPlace, KeyInit as _};
 use crypto_secretbox::{Nonce as BoxNonce, Tag as BoxTag, XSalsa20Poly1305};
 
-use super::ASSOCIATED_DATA;
-use crate::crypto::{Key, Method, TAG_LEN};
+use crate::crypto::key::Key;
+use crate::crypto::method::{ASSOCIATED_DATA, Method, TAG_LEN};
 
 /// A method with its key.
 pub enum Cipher {
