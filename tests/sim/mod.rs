@@ -1,5 +1,7 @@
 //! A world in a box: two whole tunnels (everything but `event/`) under one virtual clock, joined by two links, with
 //! TCP connections and programs at both ends. Minutes pass in milliseconds, and a seed repeats them exactly.
+
+// The tests and each of the examples use their part of it.
 #![allow(dead_code)]
 
 pub mod line;

@@ -6,7 +6,7 @@ use kcptun::crypto::{Key, Method, Rejected, Sealing};
 use serde_json::Value;
 
 fn vectors() -> Value {
-    serde_json::from_str(include_str!("vectors/crypto.json")).expect("valid JSON")
+    serde_json::from_str(include_str!("../vectors/crypto.json")).expect("valid JSON")
 }
 
 fn hex(value: &Value) -> Vec<u8> {

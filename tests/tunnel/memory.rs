@@ -1,10 +1,8 @@
 //! What a tunnel holds when thousands of connections do the same at once.
 
-mod sim;
-
+use crate::sim::link::Shape;
+use crate::sim::{Options, Role, World};
 use kcptun::time::{MS, SEC};
-use sim::link::Shape;
-use sim::{Options, Role, World};
 
 const SESSIONS: usize = 2_000;
 

@@ -1,14 +1,12 @@
 //! What a TCP connection may expect when an end stops, forgets, refuses or does not read, and what idleness costs.
 
-mod sim;
-
+use crate::sim::link::Shape;
+use crate::sim::{Options, Role, World};
 use kcptun::crypto::Method;
 use kcptun::http::{Monitor, Site};
 use kcptun::settings::Settings;
 use kcptun::time::{MS, SEC};
 use kcptun::tunnel::Refused;
-use sim::link::Shape;
-use sim::{Options, Role, World};
 
 const TALK: Role = Role::Send {
     bytes: 10,

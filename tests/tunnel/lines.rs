@@ -1,10 +1,10 @@
 //! What a transfer is worth on lines that are not steady, and what it owes those that police, each over sixteen seeds: the
 //! median and the worst of them. Odd seeds download, even ones upload. Virtual time, repeatable.
 
-mod sim;
-
+use crate::sim::lines::{
+    Figures, Trial, Unsteady, measure, named, policed, short_queue, unpoliced,
+};
 use kcptun::time::SEC;
-use sim::lines::{Figures, Trial, Unsteady, measure, named, policed, short_queue, unpoliced};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;

@@ -1,10 +1,8 @@
 //! Plain KCP, with `rate.control` off.
 
-mod sim;
-
+use crate::sim::link::Shape;
+use crate::sim::{Options, Role, World};
 use kcptun::time::SEC;
-use sim::link::Shape;
-use sim::{Options, Role, World};
 
 fn world(seed: u64, mbit: f64) -> World {
     World::new(Options {

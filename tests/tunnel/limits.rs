@@ -1,7 +1,8 @@
 //! What is said to limit a tunnel, in situations of which it is known. Two whole tunnels in virtual time.
 
-mod sim;
-
+use crate::sim::link::Shape;
+use crate::sim::measure::{Bulk, options};
+use crate::sim::{self, Role, World};
 use kcptun::config::{DEFAULT_METHOD, Role as End};
 use kcptun::crypto::{Key, Sealing};
 use kcptun::http::limit::{Direction, Limit};
@@ -9,9 +10,6 @@ use kcptun::http::{Monitor, Site};
 use kcptun::settings::Settings;
 use kcptun::time::{MS, SEC, Time};
 use kcptun::tunnel::Tunnel;
-use sim::link::Shape;
-use sim::measure::{Bulk, options};
-use sim::{Role, World};
 
 /// Both ends, each watched by a monitor of its own.
 struct Watched {

@@ -1,15 +1,13 @@
 //! Paths that carry no large packets, and say nothing of it: transfers go on all the same, and what is sent to find out how
 //! large packets may be is bounded.
 
-mod sim;
-
+use crate::sim::link::Shape;
+use crate::sim::{Options, Role, World, prove};
 use kcptun::crypto::Method;
 use kcptun::message::{CONTROL_LEN, Control};
 use kcptun::settings::Settings;
 use kcptun::time::{MS, SEC, Time};
 use kcptun::tunnel::{DATAGRAM_MAX, Tunnel};
-use sim::link::Shape;
-use sim::{Options, Role, World, prove};
 
 const METHODS: [Option<Method>; 2] = [None, Some(Method::Chacha20Poly1305Ietf)];
 

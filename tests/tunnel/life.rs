@@ -1,15 +1,13 @@
 //! What counts as a sign of life of the other end, and what is said of it: whether it answers, since when it does not, and
 //! whether it ever has. Virtual time.
 
-mod sim;
-
+use crate::sim::link::Shape;
+use crate::sim::measure::Bulk;
+use crate::sim::{Options, Role, World};
 use kcptun::config::Role as Site_role;
 use kcptun::crypto::Method;
 use kcptun::http::{Monitor, Site};
 use kcptun::time::{MS, SEC};
-use sim::link::Shape;
-use sim::measure::Bulk;
-use sim::{Options, Role, World};
 
 fn world(seed: u64, loss: f64) -> World {
     World::new(Options {

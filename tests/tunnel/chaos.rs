@@ -1,15 +1,13 @@
 //! Random worlds: whatever a path and the programs at its ends do, what arrives is right, or the end is abnormal, and
-//! nothing stays behind. `KCPTUN_SEED=n cargo test --test chaos` runs one seed alone (with `RUST_LOG=debug` and
+//! nothing stays behind. `KCPTUN_SEED=n cargo test --test tunnel chaos::` runs one seed alone (with `RUST_LOG=debug` and
 //! `-- --nocapture` it tells what happens).
 
-mod sim;
-
+use crate::sim::link::Shape;
+use crate::sim::{Options, Role, World};
 use kcptun::crypto::Method;
 use kcptun::settings::{Flush, KcpSettings, Settings};
 use kcptun::time::{MS, SEC, Time};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use sim::link::Shape;
-use sim::{Options, Role, World};
 
 #[derive(Clone, Copy, Debug)]
 enum Act {

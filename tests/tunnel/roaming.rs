@@ -1,8 +1,8 @@
 //! Connections outlive addresses: an end that moves, sleeps or is restarted, mixed with loss and with somebody who records
-//! what passes and plays it from elsewhere. `KCPTUN_SEED=n cargo test --test roaming` runs one random world alone.
+//! what passes and plays it from elsewhere. `KCPTUN_SEED=n cargo test --test tunnel roaming::` runs one random world alone.
 
-mod sim;
-
+use crate::sim::link::{Fate, Shape};
+use crate::sim::{self, Options, Role, World};
 use kcptun::crypto::{Method, Sealing};
 use kcptun::message::{self, Control, Kind};
 use kcptun::segment::{Header, cmd};
@@ -10,8 +10,6 @@ use kcptun::settings::Settings;
 use kcptun::time::{MS, SEC, Time};
 use kcptun::tunnel::{DATAGRAM_MAX, Event, Tunnel};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use sim::link::{Fate, Shape};
-use sim::{Options, Role, World};
 
 const METHOD: Method = Method::Chacha20Poly1305Ietf;
 

@@ -1,12 +1,10 @@
 //! One path, many users: tunnels beside each other, and one tunnel's connections among themselves. Virtual time.
 
-mod sim;
-
+use crate::sim::link::Shape;
+use crate::sim::measure::{Bulk, line_rate, options};
+use crate::sim::rival::{Kind, Rival};
+use crate::sim::{Role, World};
 use kcptun::time::{MS, SEC};
-use sim::link::Shape;
-use sim::measure::{Bulk, line_rate, options};
-use sim::rival::{Kind, Rival};
-use sim::{Role, World};
 
 /// Two tunnels that do not know of each other download through one bottleneck; the second begins `later` than the first.
 /// Measured over 15 s, 5 s after the second began: the smaller part of what both got, and both as a share of the line.

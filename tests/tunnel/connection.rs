@@ -1,10 +1,8 @@
 //! The tunnel in the simulator: what a TCP connection may expect of it, whatever the path does.
 
-mod sim;
-
+use crate::sim::link::Shape;
+use crate::sim::{Options, Role, World};
 use kcptun::time::{MS, SEC};
-use sim::link::Shape;
-use sim::{Options, Role, World};
 
 #[test]
 fn a_connection_there_and_back_on_a_clean_path() {

@@ -1,11 +1,9 @@
 //! A path that changes while a transfer runs: how soon the transfer has its share of the new one. Virtual time.
 
-mod sim;
-
+use crate::sim::World;
+use crate::sim::link::Shape;
+use crate::sim::measure::{Bulk, options};
 use kcptun::time::{MS, SEC};
-use sim::World;
-use sim::link::Shape;
-use sim::measure::{Bulk, options};
 
 #[derive(Clone, Copy, Debug)]
 enum Change {

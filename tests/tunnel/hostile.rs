@@ -1,7 +1,7 @@
 //! What nobody well-meaning sends: it never stops the tunnel, costs bounded memory and, with a key, gets no answer.
 
-mod sim;
-
+use crate::sim::link::Shape;
+use crate::sim::{self, Options, Role, World};
 use kcptun::crypto::{Method, Sealing};
 use kcptun::message::{self, CONTROL_LEN, Control, Kind, Meeting};
 use kcptun::segment::{HEADER, Header, Segments, cmd};
@@ -9,8 +9,6 @@ use kcptun::settings::{Rendezvous, Settings};
 use kcptun::time::{MS, SEC, Time};
 use kcptun::tunnel::{Counters, DATAGRAM_MAX, Event, SessionId, Tunnel};
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
-use sim::link::Shape;
-use sim::{Options, Role, World};
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -1,13 +1,11 @@
 //! Both ends behind NAT: they find each other through a rendezvous server, or punch through by themselves.
 
-mod sim;
-
+use crate::sim::nat::{Nat, Net};
 use kcptun::crypto::Method;
 use kcptun::message::{Control, Meeting, PUNCH_MAX, SERVICE_ID_MAX};
 use kcptun::settings::{Rendezvous, Settings};
 use kcptun::time::{MS, SEC};
 use kcptun::tunnel::Tunnel;
-use sim::nat::{Nat, Net};
 use std::net::SocketAddr;
 
 const KEEPER: &str = "198.51.100.1:5000";

@@ -1,8 +1,7 @@
 //! Dialogues between a client and a server of kcptun-libev 2.3.5, datagram by datagram: they are decoded, encoded
 //! again, and played into a tunnel of ours that stands in for either end.
 
-mod sim;
-
+use crate::sim;
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::message::{self, CONTROL_LEN, Control, Item, Kind, Parser};
 use kcptun::pmtu::BASE;
@@ -70,7 +69,7 @@ fn hex(value: &Value) -> Vec<u8> {
 /// All conversations; every datagram has been opened with one `Sealing`, as a third party would that has the key.
 fn conversations() -> Vec<Conversation> {
     let vectors: Value =
-        serde_json::from_str(include_str!("vectors/conversations.json")).expect("valid JSON");
+        serde_json::from_str(include_str!("../vectors/conversations.json")).expect("valid JSON");
     let list = vectors["conversations"].as_array().expect("an array");
     assert_eq!(list.len(), 5);
     list.iter().map(conversation).collect()

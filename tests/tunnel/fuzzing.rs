@@ -1,10 +1,6 @@
 //! What the fuzz targets in tests/fuzz try, without a fuzzer: all of the corpus, and random bytes for a few seconds.
 
-#[path = "fuzz/cases/mod.rs"]
-mod cases;
-mod sim;
-
-use cases::{TARGETS, Target};
+use crate::cases::{TARGETS, Target};
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
 use std::fs;
 use std::path::{Path, PathBuf};

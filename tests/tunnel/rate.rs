@@ -1,11 +1,9 @@
 //! The table of what a user feels on each path, and what the rate control owes the path. Virtual time, repeatable.
 
-mod sim;
-
+use crate::sim::link::Shape;
+use crate::sim::measure::{Bench, Bulk, Figures, Scenario, heading, line, line_rate, options};
+use crate::sim::{Options, Role, World};
 use kcptun::time::{MS, SEC};
-use sim::link::Shape;
-use sim::measure::{Bench, Bulk, Figures, Scenario, heading, line, line_rate, options};
-use sim::{Options, Role, World};
 
 /// The limits of a row. One run in here is one seed and six to twelve seconds a transfer, so it is given a margin of 2 % of the
 /// line, 0.02 of waste, and 5 % of a time.
