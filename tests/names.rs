@@ -1,7 +1,6 @@
 //! Ends that are not there yet, and names that come to mean something, or something else, while the loop runs. The loop
 //! of the peer runs in this process, for its names are the tests' own.
 
-#[path = "e2e/harness.rs"]
 mod harness;
 
 use harness::*;

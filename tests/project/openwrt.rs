@@ -1,10 +1,7 @@
 //! OpenWrt's init script, run by a POSIX shell with stand-ins for OpenWrt's own shell functions (`openwrt/mock.sh`): what it
 //! makes of its configuration, and what procd is told to run.
 
-#[path = "e2e/harness.rs"]
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use kcptun::config::Config;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -33,7 +30,7 @@ impl Router {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let out = Command::new(shell[0])
             .args(&shell[1..])
-            .arg(root.join("tests/openwrt/mock.sh"))
+            .arg(root.join("tests/project/openwrt/mock.sh"))
             .arg(root.join("examples/openwrt/kcptun.init"))
             .arg(&self.config.path)
             .arg(env!("CARGO_BIN_EXE_kcptun"))
@@ -188,7 +185,7 @@ config tunnel 'right'
 
 #[test]
 fn the_configuration_that_comes_with_it_runs_once_it_is_enabled_and_has_a_key() {
-    let shipped = include_str!("../examples/openwrt/kcptun.config");
+    let shipped = include_str!("../../examples/openwrt/kcptun.config");
     let enabled = shipped
         .replace("enabled '0'", "enabled '1'")
         .replace("YOUR KEY", PSK);

@@ -1,9 +1,6 @@
 //! The log at `info`: what an operator can read there of two real daemons.
 
-#[path = "e2e/harness.rs"]
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use serde_json::json;
 use std::io::{Read, Write};
 

@@ -1,10 +1,7 @@
 //! `kcptun ping`, the real binary, towards ends that answer, that are wrong and that are not there, on the loopback
 //! interface.
 
-#[path = "e2e/harness.rs"]
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use kcptun::config::Config;
 use kcptun::crypto::Key;
 use kcptun::event::ping;

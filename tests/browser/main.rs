@@ -1,11 +1,9 @@
 //! The page in a real browser: Chromium, where it is installed. What a tunnel over an emulated line is limited by is
-//! judged there in real time; in virtual time it is in `limits.rs`.
+//! judged there in real time; in virtual time it is in `tests/tunnel/limits.rs`.
 
-#[path = "e2e/chromium.rs"]
 mod chromium;
-#[path = "e2e/harness.rs"]
+#[path = "../harness/mod.rs"]
 mod harness;
-#[path = "e2e/line.rs"]
 mod line;
 
 use chromium::Browser;

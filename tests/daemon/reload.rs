@@ -1,9 +1,6 @@
 //! The real binary while its configuration is read again (SIGHUP), and how it stops.
 
-#[path = "e2e/harness.rs"]
-mod harness;
-
-use harness::*;
+use crate::harness::{self, *};
 use kcptun::crypto::{Key, Method, Sealing};
 use serde_json::{Map, Value, json};
 use std::io::Write;

@@ -1,9 +1,6 @@
 //! The real binary, two of it as a rule, and real TCP connections through both, on the loopback interface.
 
-#[path = "e2e/harness.rs"]
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::segment::{Header, cmd};
 use rand::rngs::SmallRng;

@@ -1,10 +1,7 @@
 //! The examples, used as they are: each configuration is started, and connections are carried through each pair. What
 //! is for systemd and OpenWrt is looked at by their own tools, where they are installed.
 
-#[path = "e2e/harness.rs"]
-mod harness;
-
-use harness::{PATIENCE, errand, eventually, run_errands, skipped};
+use crate::harness::{PATIENCE, errand, eventually, run_errands, skipped};
 use kcptun::config::Config;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -164,6 +161,6 @@ fn the_init_script_is_clean() {
     let script = "examples/openwrt/kcptun.init";
     assert_ne!(tool(&["shellcheck", "-s", "sh", script]), Some(false));
     assert_ne!(tool(&["sh", "-n", script]), Some(false));
-    let mock = "tests/openwrt/mock.sh";
+    let mock = "tests/project/openwrt/mock.sh";
     assert_ne!(tool(&["shellcheck", "-s", "sh", mock]), Some(false));
 }

@@ -1,10 +1,7 @@
 //! The real binary as a service: in the background, with a pid file, with its log in a file or in the journal, and
 //! with a service manager that is told what it does.
 
-#[path = "e2e/harness.rs"]
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -1,10 +1,7 @@
 //! `http_listen` of real daemons on the loopback interface: what they answer, to whom, and that nobody who asks disturbs
-//! the tunnel. What the page looks like in a browser is in `browser.rs`.
+//! the tunnel. What the page looks like in a browser is in `tests/browser`.
 
-#[path = "e2e/harness.rs"]
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -249,7 +246,7 @@ fn metrics_are_those_of_the_readme_and_right() {
     let (plan, server, peer) = plan(serve(echo));
     let tunnel = plan.start();
     errand_of(tunnel.entry);
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let (_, section) = readme.split_once("### Metrics\n").expect("the section");
     let (table, _) = section.split_once("\n#").unwrap_or((section, ""));
     let rows = table.lines().filter_map(|l| l.strip_prefix("| `kcptun_"));
