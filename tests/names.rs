@@ -1,5 +1,6 @@
 //! Ends that are not there yet, and names that come to mean something, or something else, while the loop runs. The loop
-//! of the peer runs in this process, for its names are the tests' own.
+//! of the peer runs in this process, for its names are the tests' own. It takes the process's log and signals as well: these
+//! tests are a program of their own.
 
 mod harness;
 
