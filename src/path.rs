@@ -158,7 +158,7 @@ impl Path {
     }
 
     /// The same two chances for acks of a transfer. What is not known of either way counts as well: acks that are said twice
-    /// tell the sender sooner what became of what it has sent, which is worth it beside others (`tests/sharing.rs`).
+    /// tell the sender sooner what became of what it has sent, which is worth it beside others (`tests/tunnel/sharing.rs`).
     pub fn ack_loss(&self) -> (f64, f64) {
         let [there, here] = [self.congestion.loss(), &self.inbound];
         let chance = self.congestion.chance().max(here.share());

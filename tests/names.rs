@@ -1,7 +1,7 @@
 //! Ends that are not there yet, and names that come to mean something, or something else, while the loop runs. The loop
-//! of the peer runs in this process, for its names are the tests' own.
+//! of the peer runs in this process, for its names are the tests' own. It takes the process's log and signals as well: these
+//! tests are a program of their own.
 
-#[path = "e2e/harness.rs"]
 mod harness;
 
 use harness::*;

@@ -6,7 +6,6 @@
 //!                                       ├── public 203.0.113.1
 //!     server 192.168.2.10 ── router 2 ──┘
 
-#[path = "e2e/harness.rs"]
 mod harness;
 
 use harness::*;

@@ -29,8 +29,8 @@
 //! Others' ways that this one learned from: BBR (Cardwell et al., ACM Queue 14(5), 2016) for the two numbers that describe a
 //! path and for delivery rate samples; Copa (Arun and Balakrishnan, NSDI 2018) and FAST TCP (Wei et al., 2006) for a window
 //! that aims at a queue; C4 (draft-huitema-ccwg-c4-design) for a round trip that wanders without a queue; PCC Vivace (Dong et
-//! al., NSDI 2018) for trials. Where a constant names no source it was chosen on the simulated paths of `tests/rate.rs` and
-//! `tests/lines.rs`, with recorded ones as a check.
+//! al., NSDI 2018) for trials. Where a constant names no source it was chosen on the simulated paths of
+//! `tests/tunnel/rate.rs` and `tests/tunnel/lines.rs`, with recorded ones as a check.
 
 mod base_rtt;
 mod competitive;

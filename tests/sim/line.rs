@@ -115,10 +115,6 @@ impl Line {
         }
     }
 
-    pub fn rates(&self) -> &Rates {
-        &self.rates
-    }
-
     /// A packet of `size` bytes arrives: when it has passed, or None where the queue is full.
     pub fn admit(&mut self, now: Time, size: usize) -> Option<Time> {
         while let Some((begins, bytes)) = self.waiting.front().copied()

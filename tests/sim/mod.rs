@@ -1,5 +1,7 @@
 //! A world in a box: two whole tunnels (everything but `event/`) under one virtual clock, joined by two links, with
 //! TCP connections and programs at both ends. Minutes pass in milliseconds, and a seed repeats them exactly.
+
+// The tests and each of the examples use their part of it.
 #![allow(dead_code)]
 
 pub mod line;
@@ -50,17 +52,15 @@ pub struct Tcp {
     pub stalled: bool,
     /// Bytes a script has let go, for `Role::Send`: it sends no more than this.
     pub allowed: u64,
-    pub opened_at: Time,
     pub closed_at: Option<Time>,
     /// When `received` reached what, if asked for.
     pub arrivals: Option<Vec<(Time, u64)>>,
-    pub connected: bool,
     /// The program connected; it was not dialled.
     pub opener: bool,
 }
 
 impl Tcp {
-    fn new(role: Role, seed: u64, far_seed: u64, now: Time) -> Tcp {
+    fn new(role: Role, seed: u64, far_seed: u64) -> Tcp {
         Tcp {
             role,
             seed,
@@ -72,10 +72,8 @@ impl Tcp {
             closed: None,
             stalled: false,
             allowed: u64::MAX,
-            opened_at: now,
             closed_at: None,
             arrivals: None,
-            connected: true,
             opener: false,
         }
     }
@@ -418,7 +416,7 @@ impl World {
         let id = self.ends[i].tunnel.open(self.now).expect("a session");
         let conv = self.ends[i].tunnel.conv(id).expect("its number");
         self.serial += 1;
-        let mut tcp = Tcp::new(role, u64::from(conv), u64::from(conv) + 1, self.now);
+        let mut tcp = Tcp::new(role, u64::from(conv), u64::from(conv) + 1);
         tcp.arrivals = self.record.then(Vec::new);
         tcp.allowed = self.allowed;
         tcp.opener = true;
@@ -688,7 +686,7 @@ impl World {
         if role == Role::Refuse {
             return self.ends[i].tunnel.dial_failed(self.now, id);
         }
-        let mut tcp = Tcp::new(role, u64::from(conv) + 1, u64::from(conv), self.now);
+        let mut tcp = Tcp::new(role, u64::from(conv) + 1, u64::from(conv));
         tcp.arrivals = self.record.then(Vec::new);
         tcp.allowed = self.service_allowed;
         self.ends[i].tcp.insert(id, tcp);

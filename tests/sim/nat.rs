@@ -160,7 +160,7 @@ impl Net {
         let n = &mut self.nodes[node];
         let id = n.tunnel.open(self.now).ok()?;
         let role = Role::Send { bytes, fin: false };
-        n.tcp.insert(id, Tcp::new(role, 5, 5, self.now));
+        n.tcp.insert(id, Tcp::new(role, 5, 5));
         self.serve(node, id);
         self.settle(node);
         Some(id)
@@ -257,7 +257,7 @@ impl Net {
         while let Some(event) = self.nodes[i].tunnel.event() {
             match event {
                 Event::Dial(id) => {
-                    let tcp = Tcp::new(Role::Echo, 5, 5, self.now);
+                    let tcp = Tcp::new(Role::Echo, 5, 5);
                     self.nodes[i].tcp.insert(id, tcp);
                     self.nodes[i].tunnel.dialled(self.now, id);
                     self.serve(i, id);

@@ -6,7 +6,7 @@
 //! with plain slow start.
 
 use super::World;
-use super::link::{Link, Shape};
+use super::link::Link;
 use kcptun::time::{MS, SEC, Time};
 use std::collections::VecDeque;
 
@@ -121,11 +121,6 @@ impl Rival {
             free_at: now,
             now,
         }
-    }
-
-    /// Its share of the path changes with the world's.
-    pub fn set_shape(&mut self, shape: Shape) {
-        self.link.shape = shape;
     }
 
     /// Runs beside a world on one clock.

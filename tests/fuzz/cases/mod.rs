@@ -1,6 +1,6 @@
 //! What fuzzing tries: a file for each target, whose `run` makes a case of any bytes, runs it, and panics if a promise is
-//! broken. Used by the fuzz targets, whose bytes are the fuzzer's, and by tests/fuzzing.rs, whose bytes are the corpus's
-//! and random ones.
+//! broken. Used by the fuzz targets, whose bytes are the fuzzer's, and by tests/tunnel/fuzzing.rs, whose bytes are the
+//! corpus's and random ones.
 
 pub mod configuration;
 pub mod control_message;

@@ -1,0 +1,12 @@
+//! Real daemons, and real connections through them, on the loopback interface. Their time is real: what only computes, and
+//! would keep them waiting, is in programs of its own.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod e2e;
+mod http;
+mod log;
+mod ping;
+mod reload;
+mod service;
