@@ -146,6 +146,21 @@ impl Search {
         }
     }
 
+    /// Nothing of the present size was sent for a while, and the path may have become smaller since: packets have the size
+    /// that most paths carry until an answer proves the other one again.
+    pub fn resume(&mut self, now: Time) {
+        if self.is_at_rest() && self.size > BASE {
+            (self.low, self.high) = (0, self.size + 1);
+            self.question(Phase::Check, vec![self.size], LEAST, now);
+            self.size = BASE;
+        }
+    }
+
+    /// When the size was last proven.
+    pub fn checked_at(&self) -> Time {
+        self.checked_at
+    }
+
     /// The pings to send now. `rtt`: of the path, microseconds; `token`: gives another number each time.
     pub fn ask(&mut self, rtt: u64, now: Time, mut token: impl FnMut() -> u32) -> Vec<Probe> {
         if self.due() > now {
@@ -459,6 +474,29 @@ mod tests {
         }
         assert!(world.sent < 30_000, "{} bytes", world.sent);
         assert_eq!(world.search.size(), BASE, "silence refutes nothing");
+    }
+
+    #[test]
+    fn after_a_pause_the_size_is_proven_again() {
+        let mut world = World::new(1500, 1500);
+        world.run(15_000);
+        world.sent = 0;
+        world.search.resume(world.now);
+        assert_eq!(world.search.size(), BASE);
+        world.run(150);
+        assert_eq!(world.search.size(), 1500);
+        world.run(10_000);
+        assert!(world.sent < 2_200, "{} bytes", world.sent);
+        for carries in [1400, 600] {
+            world.carries = carries;
+            world.search.resume(world.now);
+            world.run(10_000);
+            let size = world.search.size();
+            assert!(
+                size <= carries && size + GRAIN > carries,
+                "{carries}: {size}"
+            );
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ use crate::conversation::Conversation;
 use crate::conversation::engine::Tap;
 use crate::ended::Ended;
 use crate::path::{Counts, Path};
-use crate::pmtu::Search;
+use crate::pmtu::{BASE, Search};
 use crate::ring::Spares;
 use crate::session::{Cause, DIAL_WITHIN, Session, State};
 use crate::settings::Settings;
@@ -123,6 +123,8 @@ struct Lane {
     /// How large packets may be, and the size of the largest KCP packet that follows from it.
     search: Search,
     mtu: usize,
+    /// When a packet larger than any path carries was last sent.
+    large_at: Time,
     /// What the log was last told of it; 0: nothing yet.
     size_told: usize,
     /// The address of this machine that the other end's last good datagram came to, and when that was.
@@ -403,6 +405,7 @@ impl Tunnel {
             idle: false,
             search,
             mtu,
+            large_at: now,
             size_told: 0,
             local: None,
             heard_at: now,
@@ -471,8 +474,13 @@ impl Tunnel {
             return self.abort(id, Cause::ResetByPeer, now);
         }
         entry.note_progress(now);
+        let lane = entry.session.path;
+        if entry.session.unsent() >= BASE {
+            self.resume_size(lane, now);
+        }
+        let entry = &mut self.sessions[id as usize];
         let conversation = &mut entry.session.conversation;
-        conversation.set_mtu(self.lanes[entry.session.path as usize].mtu);
+        conversation.set_mtu(self.lanes[lane as usize].mtu);
         let both = clock(&self.settings, now);
         entry.session.feed(&mut self.spares, both);
         self.take_packets(id, now);

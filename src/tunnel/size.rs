@@ -22,6 +22,8 @@ const HOPELESS: u64 = 30_000 * MS;
 /// The path is silent if nothing has come from there for so long, and then it is not the size.
 const SILENT: u64 = 2_000 * MS;
 
+/// The size of a path that has carried no large packet for so long is proven again before one is sent.
+const UNUSED: u64 = 10_000 * MS;
 /// Lines of the log a second: without a key, a stranger has as many paths as he likes.
 const SIZE_LINES: u32 = 4;
 
@@ -196,6 +198,18 @@ impl Tunnel {
         if let Some(lane) = self.addresses.get(&addr) {
             self.suspect_size(*lane, now);
         }
+    }
+
+    /// A path is to carry large packets, which it may not have for a while.
+    pub(super) fn resume_size(&mut self, lane: u32, now: Time) {
+        let l = &mut self.lanes[lane as usize];
+        if now.since(l.large_at.max(l.search.checked_at())) < UNUSED || !l.search.is_at_rest() {
+            return;
+        }
+        l.large_at = now;
+        l.search.resume(now);
+        self.note_size(lane, now);
+        self.search_size(lane, now);
     }
 
     fn suspect_size(&mut self, lane: u32, now: Time) {

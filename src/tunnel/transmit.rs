@@ -5,6 +5,7 @@ use super::inbound::CONTROL_MOST;
 use super::{Answer, DATAGRAM_MAX, Lane, Tunnel, clock, lane_key};
 use crate::conversation::Priority;
 use crate::path::headers;
+use crate::pmtu::BASE;
 use crate::time::{SEC, Time};
 use std::net::{IpAddr, SocketAddr};
 
@@ -254,6 +255,9 @@ impl Tunnel {
         if len > 0 {
             let owed = session.conversation.unacked() > 0;
             let lane = &mut self.lanes[lane as usize];
+            if len >= BASE {
+                lane.large_at = now;
+            }
             lane.unanswered.note(owed, lane.path.counts.news, now);
         }
         self.charge(lane, len, now);

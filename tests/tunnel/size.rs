@@ -149,6 +149,36 @@ fn what_cannot_go_on_ends_and_the_next_works() {
 }
 
 #[test]
+fn a_path_that_became_smaller_while_nothing_was_sent_holds_nobody_up() {
+    for (end, first, service) in [
+        (1, send(10), send(1_000_000)),
+        (0, send(1_000_000), send(10)),
+    ] {
+        let mut world = world(METHODS[1], auto, 0.0);
+        // a connection that says little, and one before
+        let (_, quiet) = world.connect(
+            Role::Send {
+                bytes: 9,
+                fin: false,
+            },
+            Role::Echo,
+        );
+        let (_, before) = world.connect(send(1_000_000), send(1_000_000));
+        world.run_for(10 * SEC);
+        world.assert_clean(before);
+        assert_eq!(size_used(&world, 0), 1500);
+        world.carries = [1300; 2];
+        world.fragments_pass = false;
+        world.run_for(60 * SEC);
+        let (_, conv) = world.connect(first, service);
+        world.run_for(5 * SEC);
+        world.assert_clean(conv);
+        assert!(size_used(&world, end) <= 1300);
+        assert_eq!(world.tcp(0, quiet).and_then(|tcp| tcp.closed), None);
+    }
+}
+
+#[test]
 fn no_packet_is_larger_than_configured() {
     let mut world = world(None, |s| s.kcp.mtu = 1400, 0.0);
     world.sniffed = Some(Vec::new());
