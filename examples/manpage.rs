@@ -1,6 +1,6 @@
 //! Writes the man pages and the completions for bash, zsh and fish into a directory, from the definition of the command
 //! line and of the configuration's keys, so that they cannot say anything else than the program does; and the page
-//! `keys.md`, which belongs into `examples/reference/`.
+//! `keys.md`, which is to be copied to `examples/reference/`.
 //!
 //!     cargo run --example manpage target/package
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// What the user asks for.
 #[derive(Debug)]
 pub enum Command {
-    /// Print this text: help or the version.
+    /// Print this text: help, the version, or the reference.
     Print(String),
     /// Print a fresh key.
     Genpsk,
@@ -60,7 +60,7 @@ Examples:
 
 RUST_LOG, where it is set, decides what is logged: RUST_LOG=debug kcptun -c peer.json";
 
-/// What can be asked of a daemon that runs.
+/// What else there is to do with a configuration.
 #[derive(Subcommand)]
 enum Task {
     /// Show what a running tunnel does: needs http_listen in its configuration

@@ -5,7 +5,7 @@ use crate::congestion::Limits;
 use crate::crypto::Sealing;
 use crate::time::SEC;
 
-/// How a KCP session is driven. See `kcp.*` in the README.
+/// How a KCP session is driven. See `kcp.*` in `config::keys`.
 #[derive(Clone, Debug)]
 pub struct KcpSettings {
     /// Size of the whole IP packet at most, bytes: what the path carries of that is found.
@@ -50,7 +50,7 @@ impl Default for KcpSettings {
     }
 }
 
-/// How fast a path may be used. See `rate.*` in the README.
+/// How fast a path may be used. See `rate.*` in `config::keys`.
 #[derive(Clone, Copy, Debug)]
 pub struct RateSettings {
     /// Whether the rate is found and kept by us; otherwise KCP sends as it is configured.
@@ -79,7 +79,7 @@ impl RateSettings {
     }
 }
 
-/// What an end does in rendezvous mode; see `rendezvous_server` and `service_id` in the README. Ids are 1 to 255 bytes.
+/// What an end does in rendezvous mode; see `rendezvous_server` and `service_id` in `config::keys`. Ids are 1 to 255 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Rendezvous {
     /// Not in this mode.
@@ -102,7 +102,7 @@ pub struct Settings {
     /// Whether sessions of the other end are accepted (the configuration has `connect`).
     pub accepts: bool,
     pub rendezvous: Rendezvous,
-    /// Spans in microseconds; README, `timeout`, `linger`, `keepalive` (0: none) and `time_wait`.
+    /// Spans in microseconds, as in `config::keys`.
     pub timeout: u64,
     pub linger: u64,
     pub keepalive: u64,

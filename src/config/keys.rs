@@ -1,6 +1,7 @@
 //! Every key of the configuration, in one table: a row is a key's name, what it may hold and where that goes, how its value
 //! is written, what a reload does with it, and what people are told of it. Reading (`read`), suggestions, reload (`change`)
-//! and the reference (`reference`) all follow it: a new key is one row and its use.
+//! and the reference (`reference`) all follow it. A new key is one row, a field of `Config` with its default in `Draft`, and its
+//! use.
 
 use super::address::{Address, Purpose};
 use super::{Config, Draft};
@@ -31,6 +32,7 @@ pub struct Key {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Section {
     Needed,
+    Program,
     Rate,
     Kcp,
     Sockets,
@@ -104,7 +106,7 @@ const BUFFER: u32 = 1 << 30;
 /// The objects that hold keys.
 pub const GROUPS: [&str; 4] = ["kcp", "tcp", "udp", "rate"];
 
-/// The table, in the order of the examples.
+/// The table, in the order in which the reference has each section.
 pub static KEYS: &[Key] = &[
     address("listen", Purpose::Bind, |d| &mut d.config.listen)
         .shown(|c| optional(&c.listen))
@@ -172,7 +174,8 @@ pub static KEYS: &[Key] = &[
         Section::Needed,
         "none",
         "32 bytes, base64",
-        "the key, from `kcptun --genpsk`; the same at both ends",
+        "the key, from `kcptun --genpsk`; the same at both ends. Without it and `password` \
+             packets are open, and anybody can use the tunnel",
     ),
     key("password", Kind::Secret(|d| &mut d.password))
         .secret()
@@ -446,20 +449,20 @@ pub static KEYS: &[Key] = &[
     key("http_listen", Kind::Local(|d| &mut d.config.http_listen))
         .shown(|c| optional(&c.http_listen))
         .says(
-            Section::Needed,
+            Section::Program,
             "none",
             "port or address",
             "statistics are shown over HTTP, at a port of this machine (`27281`) or at an \
              address. Nothing is shown where it is not set",
         ),
     key("user", Kind::User).shown(|c| optional(&c.user)).says(
-        Section::Needed,
+        Section::Program,
         "none",
         "USER[:GROUP]",
         "who to become once the ports are bound; set it where you start as root",
     ),
     key("log", Kind::Log).shown(|c| optional(&c.log)).says(
-        Section::Needed,
+        Section::Program,
         "\"stderr\"; with -d \"syslog\"",
         "\"stderr\", \"syslog\", a path with a /",
         "where the log goes. A file is opened anew at SIGHUP",
@@ -467,7 +470,7 @@ pub static KEYS: &[Key] = &[
     key("pidfile", Kind::Path(|d| &mut d.config.pidfile))
         .shown(|c| path(&c.pidfile))
         .says(
-            Section::Needed,
+            Section::Program,
             "none",
             "a path",
             "holds the number of the process while it runs, and keeps a second one from \
@@ -479,7 +482,7 @@ pub static KEYS: &[Key] = &[
             (old.loglevel, old.later_loglevel) = (new.loglevel, new.later_loglevel);
         })
         .says(
-            Section::Needed,
+            Section::Program,
             "2",
             "0 to 6",
             "trace, debug, info, warnings, errors, errors, nothing. At info: what becomes \
@@ -570,7 +573,7 @@ impl Key {
         }
     }
 
-    /// What the reference says. An empty `range` is that of the kind.
+    /// What the reference says. Of numbers the kind has the range, and `range` is empty.
     const fn says(
         self,
         section: Section,
@@ -715,7 +718,7 @@ mod tests {
                 "kcp.mtu" => (said, is.as_str()) == ("auto", "1500"),
                 // without a key nothing is sealed, and with -d the log is another
                 "method" => said == crate::config::DEFAULT_METHOD.name(),
-                "log" => said.starts_with("stderr"),
+                "log" => said.starts_with("stderr") && config.log.is_none(),
                 _ => given.contains(&key.name) || said == is,
             };
             let secret = matches!(key.reload, Reload::Secret);

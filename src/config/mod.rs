@@ -68,7 +68,7 @@ pub struct Config {
     pub timeout: u32,
     /// Seconds to wait at most for the last data of a session that both ends have closed.
     pub linger: u32,
-    /// Seconds until a peer that has sent nothing else pings; 0: never.
+    /// Seconds until a peer that has sent nothing else pings; 0: only when an answer is missing or the network has changed.
     pub keepalive: u32,
     /// Seconds that an ended session's number stays known.
     pub time_wait: u32,

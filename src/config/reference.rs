@@ -7,22 +7,24 @@ use std::fmt::Write;
 /// Columns that text for a terminal takes.
 const WIDTH: usize = 78;
 
-const SECTIONS: [(Section, &str); 5] = [
+const SECTIONS: [(Section, &str); 6] = [
     (Section::Needed, "What you need"),
+    (Section::Program, "The program"),
     (Section::Rate, "The rate"),
     (Section::Kcp, "KCP: mostly leave it alone"),
     (Section::Sockets, "Sockets"),
     (Section::Times, "Times"),
 ];
 
-const INTRODUCTION: [&str; 3] = [
+const INTRODUCTION: [&str; 4] = [
     "The configuration is a JSON object. A key with a dot is written in an object: `kcp.mtu` is \
      `\"kcp\": {\"mtu\": 1280}`. Keys that begin with `//` are comments. An unknown key, or a value \
-     out of range, is an error that says what would be right; `kcptun --check -c FILE` names all of them.",
+     out of range, is an error that says what would be right; `kcptun --check -c FILE` names every mistake of a file.",
     "A server has `udp_bind` and `connect`, a peer `udp_connect` and `listen`. An end may have all four: then \
      both open sessions over one UDP socket. An end with `rendezvous_server` needs neither of the two UDP addresses; \
      one with `udp_bind` alone is a rendezvous server.",
     "An address is `host:port`, `[IPv6]:port` or, to bind, `:port`, which is every address of the machine, IPv6 and IPv4.",
+    "SIGHUP has the file read again. What a reload takes within limits is said under \"Changes while it runs\" in the README.",
 ];
 
 /// For a terminal.
@@ -55,7 +57,7 @@ pub fn markdown() -> String {
     for (section, title) in SECTIONS {
         let _ = writeln!(
             out,
-            "## {title}\n\n| key | default | range | meaning, and when to touch it | another value |\n|---|---|---|---|---|"
+            "## {title}\n\n| key | default | range | meaning, and when to touch it | on reload |\n|---|---|---|---|---|"
         );
         for key in keys(section) {
             let alias = key.alias.map(|alias| format!(" (`{alias}`)"));
@@ -171,13 +173,21 @@ mod tests {
         let forms = [text(), markdown(), man_page()];
         for key in KEYS {
             let [text, markdown, man] = &forms;
-            assert!(text.contains(&format!("\n  {}", key.name)), "{}", key.name);
+            assert!(
+                text.contains(&format!("\n  {}\n", names(key))),
+                "{}",
+                key.name
+            );
             assert!(
                 markdown.contains(&format!("\n| `{}`", key.name)),
                 "{}",
                 key.name
             );
-            assert!(man.contains(&format!("\n.B {}", key.name)), "{}", key.name);
+            assert!(
+                man.contains(&format!("\n.B {}\n", escaped(&names(key)))),
+                "{}",
+                key.name
+            );
         }
         assert!(forms[0].lines().all(|line| line.chars().count() <= WIDTH));
     }

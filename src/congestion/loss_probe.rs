@@ -14,8 +14,8 @@ const ERROR_MOST: f64 = 0.02;
 /// Rounds in which less is sent, at least and at most.
 const ROUNDS: u32 = 3;
 const ROUNDS_MOST: u32 = 9;
-/// How much more than what was proven is excused: a share of it, a share of all, or the standard error of what was seen,
-/// whichever is most. And what is excused at most.
+/// How much more than what was proven is excused: a share of it and a share of all, or the standard error of what was seen if
+/// that is more. And what is excused at most.
 const SLACK: f64 = 0.05;
 const SLACK_SHARE: f64 = 0.005;
 const EXCUSED_MOST: f64 = 0.65;
@@ -108,7 +108,7 @@ impl LossProbe {
         // one more round, in which what was sent is acknowledged
         let more = probe.needs_more();
         probe.rounds += 1;
-        if more || probe.needs_more() {
+        if more {
             return None;
         }
         let share = probe.lost / probe.packets.max(1.0);

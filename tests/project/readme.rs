@@ -1,4 +1,4 @@
-//! The README says what the program does: its keys, its options, its examples and its files.
+//! The README and the reference say what the program does: its keys, its options, its examples and its files.
 
 use kcptun::config::{Config, KEYS};
 use kcptun::crypto::Key;
