@@ -123,7 +123,7 @@ struct Lane {
     /// How large packets may be, and the size of the largest KCP packet that follows from it.
     search: Search,
     mtu: usize,
-    /// When a packet larger than any path carries was last sent.
+    /// When a packet was last sent that not every path carries.
     large_at: Time,
     /// What the log was last told of it; 0: nothing yet.
     size_told: usize,

@@ -203,7 +203,7 @@ impl Tunnel {
     /// A path is to carry large packets, which it may not have for a while.
     pub(super) fn resume_size(&mut self, lane: u32, now: Time) {
         let l = &mut self.lanes[lane as usize];
-        if now.since(l.large_at.max(l.search.checked_at())) < UNUSED || !l.search.is_at_rest() {
+        if now.since(l.large_at.max(l.search.checked_at())) < UNUSED {
             return;
         }
         l.large_at = now;

@@ -255,7 +255,7 @@ impl Tunnel {
         if len > 0 {
             let owed = session.conversation.unacked() > 0;
             let lane = &mut self.lanes[lane as usize];
-            if len >= BASE {
+            if len + lane.path.overhead > BASE {
                 lane.large_at = now;
             }
             lane.unanswered.note(owed, lane.path.counts.news, now);

@@ -179,6 +179,22 @@ fn a_path_that_became_smaller_while_nothing_was_sent_holds_nobody_up() {
 }
 
 #[test]
+fn what_is_in_use_is_not_doubted() {
+    for carries in [1300, 1340, 1500] {
+        let mut world = world(METHODS[1], auto, 0.0);
+        world.carries = [carries; 2];
+        world.connect(send(10), send(200_000_000));
+        world.run_for(8 * SEC);
+        let size = size_used(&world, 1);
+        assert!(size > 1280 && size <= carries, "{carries}: {size}");
+        for _ in 0..2_000 {
+            world.run_for(10 * MS);
+            assert_eq!(size_used(&world, 1), size, "{carries}");
+        }
+    }
+}
+
+#[test]
 fn no_packet_is_larger_than_configured() {
     let mut world = world(None, |s| s.kcp.mtu = 1400, 0.0);
     world.sniffed = Some(Vec::new());
