@@ -134,17 +134,7 @@ impl Path {
     /// Chance that a packet is lost: the worse of the two directions, since the acks of the one are at the mercy of the other.
     /// One of which too little was seen is taken to be as the other: somebody who only sends, or only reads, learns of it.
     pub fn loss(&self) -> f64 {
-        let there = self
-            .congestion
-            .loss()
-            .seen()
-            .map(|_| self.congestion.chance());
-        let here = self.inbound.seen().map(|_| self.inbound.share());
-        there
-            .into_iter()
-            .chain(here)
-            .reduce(f64::max)
-            .unwrap_or(self.congestion.chance())
+        self.worse(self.congestion.chance(), self.inbound.share())
     }
 
     /// What was seen to be lost on the way there and on the way here, 0 to 1; None: too little was seen.
@@ -154,7 +144,8 @@ impl Path {
 
     /// Chance that a packet is lost when the one before it was.
     pub fn loss_after_loss(&self) -> f64 {
-        self.worse(Loss::after_loss)
+        let there = self.congestion.loss();
+        self.worse(there.after_loss(), self.inbound.after_loss())
     }
 
     /// The same two chances for acks of a transfer. What is not known of either way counts as well: acks that are said twice
@@ -165,10 +156,13 @@ impl Path {
         (chance, there.after_loss().max(here.after_loss()))
     }
 
-    fn worse(&self, of: impl Fn(&Loss) -> f64) -> f64 {
-        let both = [self.congestion.loss(), &self.inbound];
-        let seen = both.into_iter().filter(|loss| loss.seen().is_some());
-        seen.map(&of).reduce(f64::max).unwrap_or(of(both[0]))
+    /// The worse of what is known; of the way there if nothing is.
+    fn worse(&self, there: f64, here: f64) -> f64 {
+        match self.seen_loss() {
+            [_, None] => there,
+            [None, Some(_)] => here,
+            [Some(_), Some(_)] => there.max(here),
+        }
     }
 
     /// A new segment `sn` arrived where `expected` was next: what is between was lost or overtaken.

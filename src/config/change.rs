@@ -1,7 +1,8 @@
 //! What a running program makes of a configuration that was read again: which keys have changed, and which of them can
 //! take effect without ending sessions. What then has to be done is not here.
 
-use super::keys::{KEYS, RESTART, Reload, SEALED};
+use super::key::Reload;
+use super::keys::{KEYS, RESTART, SEALED};
 use super::{Config, KeySource, Seal, check};
 use std::fmt::{self, Display};
 

@@ -1,98 +1,16 @@
 //! Every key of the configuration, in one table: a row is a key's name, what it may hold and where that goes, how its value
-//! is written, what a reload does with it, and what people are told of it. Reading (`read`), suggestions, reload (`change`)
+//! is written, what a reload does with it, and what people are told of it (`key`). Reading (`read`), suggestions, reload (`change`)
 //! and the reference (`reference`) all follow it. A new key is one row, a field of `Config` with its default in `Draft`, and its
 //! use.
 
-use super::address::{Address, Purpose};
-use super::{Config, Draft};
+use super::Config;
+use super::address::Purpose;
+use super::key::{Key, Kind, Section, address, integer, key, rate};
 use crate::crypto::Method;
 use crate::proxy::Version;
 use crate::settings::Flush;
 use std::fmt::Display;
 use std::path::PathBuf;
-use zeroize::Zeroizing;
-
-/// A row.
-pub struct Key {
-    /// Its full name; what stands before a dot is the object that it is in.
-    pub name: &'static str,
-    /// Another name: that of kcptun-libev 2.1 and later.
-    pub alias: Option<&'static str>,
-    pub(super) kind: Kind,
-    /// Its value as a configuration would have it.
-    pub(super) shown: fn(&Config) -> String,
-    pub(super) reload: Reload,
-    section: Section,
-    default: &'static str,
-    range: &'static str,
-    meaning: &'static str,
-}
-
-/// Where the reference has a key.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Section {
-    Needed,
-    Program,
-    Rate,
-    Kcp,
-    Sockets,
-    Times,
-}
-
-/// What becomes of another value while the program runs.
-pub(super) enum Reload {
-    /// It takes effect with the next start.
-    Restart,
-    /// The first configuration takes the value of the second.
-    Live(fn(&mut Config, &Config)),
-    /// Likewise, or says why not.
-    Depends(fn(&mut Config, &Config) -> Result<(), &'static str>),
-    /// A secret: decided with how packets are sealed, and never shown.
-    Secret,
-}
-
-pub(super) type Place<T> = fn(&mut Draft) -> &mut T;
-
-/// What a key may hold, and where that goes.
-pub(super) enum Kind {
-    Address(Purpose, Place<Option<Address>>),
-    Secret(Place<Option<Zeroizing<String>>>),
-    Method,
-    ServiceId,
-    User,
-    /// As an address to bind; a port alone is one of this machine for itself.
-    Local(Place<Option<Address>>),
-    Log,
-    Path(Place<Option<PathBuf>>),
-    Switch(Place<bool>),
-    /// Seconds, or a switch.
-    Keepalive,
-    ProxyProtocol,
-    /// Packets.
-    Window(fn(&mut Draft, u16)),
-    Loglevel,
-    /// "on" or "off".
-    OnOff(Place<bool>),
-    Integer {
-        min: u32,
-        max: u32,
-        unit: &'static str,
-        set: fn(&mut Draft, u32),
-    },
-    /// An integer, or "auto", which stands for the largest.
-    Auto {
-        min: u32,
-        max: u32,
-        unit: &'static str,
-        set: fn(&mut Draft, u32),
-    },
-    Decimal {
-        min: f64,
-        max: f64,
-        unit: &'static str,
-        place: Place<Option<f64>>,
-    },
-}
 
 pub(super) const RESTART: &str = "it takes a restart";
 const PRESENCE: &str = "to add it or to take it out takes a restart";
@@ -492,144 +410,6 @@ pub static KEYS: &[Key] = &[
         ),
 ];
 
-const fn key(name: &'static str, kind: Kind) -> Key {
-    Key {
-        name,
-        alias: None,
-        kind,
-        shown: |_| String::new(),
-        reload: Reload::Restart,
-        section: Section::Needed,
-        default: "",
-        range: "",
-        meaning: "",
-    }
-}
-
-const fn address(name: &'static str, purpose: Purpose, place: Place<Option<Address>>) -> Key {
-    key(name, Kind::Address(purpose, place))
-}
-
-const fn integer(
-    name: &'static str,
-    min: u32,
-    max: u32,
-    unit: &'static str,
-    set: fn(&mut Draft, u32),
-) -> Key {
-    key(
-        name,
-        Kind::Integer {
-            min,
-            max,
-            unit,
-            set,
-        },
-    )
-}
-
-const fn rate(name: &'static str, place: Place<Option<f64>>) -> Key {
-    key(
-        name,
-        Kind::Decimal {
-            min: 0.1,
-            max: 100_000.0,
-            unit: "Mbit/s",
-            place,
-        },
-    )
-}
-
-impl Key {
-    const fn also(self, alias: &'static str) -> Key {
-        Key {
-            alias: Some(alias),
-            ..self
-        }
-    }
-
-    const fn shown(self, shown: fn(&Config) -> String) -> Key {
-        Key { shown, ..self }
-    }
-
-    const fn live(self, take: fn(&mut Config, &Config)) -> Key {
-        Key {
-            reload: Reload::Live(take),
-            ..self
-        }
-    }
-
-    const fn changes(self, take: fn(&mut Config, &Config) -> Result<(), &'static str>) -> Key {
-        Key {
-            reload: Reload::Depends(take),
-            ..self
-        }
-    }
-
-    const fn secret(self) -> Key {
-        Key {
-            reload: Reload::Secret,
-            ..self
-        }
-    }
-
-    /// What the reference says. Of numbers the kind has the range, and `range` is empty.
-    const fn says(
-        self,
-        section: Section,
-        default: &'static str,
-        range: &'static str,
-        meaning: &'static str,
-    ) -> Key {
-        Key {
-            section,
-            default,
-            range,
-            meaning,
-            ..self
-        }
-    }
-
-    /// Where the reference has it.
-    pub fn section(&self) -> Section {
-        self.section
-    }
-
-    /// What it is where the file does not have it, as the file would.
-    pub fn default(&self) -> &'static str {
-        self.default
-    }
-
-    /// What it may hold, in words.
-    pub fn range(&self) -> String {
-        let span = |min: &dyn Display, max: &dyn Display, unit: &str| {
-            format!("{min} to {max} {unit}").trim_end().to_owned()
-        };
-        match &self.kind {
-            Kind::Integer { min, max, unit, .. } => span(min, max, unit),
-            Kind::Decimal { min, max, unit, .. } => span(min, max, unit),
-            Kind::Auto { min, max, unit, .. } => {
-                format!("{}, or \"auto\"", span(min, max, unit))
-            }
-            _ => self.range.to_owned(),
-        }
-    }
-
-    /// What it does, and when to touch it; names of keys and values stand in backquotes.
-    pub fn meaning(&self) -> &'static str {
-        self.meaning
-    }
-
-    /// What a reload does with another value.
-    pub fn on_reload(&self) -> &'static str {
-        match self.reload {
-            Reload::Restart => "takes a restart",
-            Reload::Live(_) => "a reload takes it",
-            Reload::Depends(_) | Reload::Secret => "a reload takes it within limits",
-        }
-    }
-}
-
 /// The names of all methods, for messages.
 pub fn method_names() -> String {
     Method::ALL.map(Method::name).join(", ")
@@ -696,6 +476,7 @@ fn take_method(old: &mut Config, new: &Config) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::key::Reload;
 
     /// A configuration with nothing but what it needs.
     fn least() -> Config {

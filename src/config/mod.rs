@@ -7,6 +7,7 @@ mod check;
 mod describe;
 mod hint;
 mod json;
+mod key;
 mod keys;
 mod log;
 mod read;
@@ -16,7 +17,7 @@ mod user;
 
 pub use address::{Address, Purpose};
 pub use change::{Change, Outcome};
-pub use keys::{KEYS, Section, method_names};
+pub use keys::{KEYS, method_names};
 pub use log::Log;
 pub use user::User;
 

@@ -3,7 +3,8 @@
 
 use super::address::{self, Address, Purpose};
 use super::json::{Value, quoted};
-use super::keys::{GROUPS, KEYS, Key, Kind, method_names};
+use super::key::{Key, Kind};
+use super::keys::{GROUPS, KEYS, method_names};
 use super::suggest;
 use super::{Draft, Faults, KEEPALIVE};
 use crate::message::SERVICE_ID_MAX;

@@ -1,7 +1,8 @@
 //! The reference of the keys, from their table: for a terminal (`kcptun help keys`), as the man page kcptun(5), and as the
 //! Markdown page `examples/reference/keys.md`, which a test compares.
 
-use super::keys::{KEYS, Key, Section};
+use super::key::{Key, Section};
+use super::keys::KEYS;
 use std::fmt::Write;
 
 /// Columns that text for a terminal takes.
@@ -38,7 +39,7 @@ pub fn text() -> String {
         let _ = writeln!(out, "{}\n", title.to_uppercase());
         for key in keys(section) {
             let _ = writeln!(out, "  {}", names(key));
-            wrap(&mut out, 6, &plain(&sentence(key.meaning())));
+            wrap(&mut out, 6, &plain(&sentence(key.meaning)));
             wrap(&mut out, 6, &facts(key));
             out.push('\n');
         }
@@ -66,9 +67,9 @@ pub fn markdown() -> String {
                 "| `{}`{} | {} | {} | {} | {} |",
                 key.name,
                 alias.unwrap_or_default(),
-                key.default(),
+                key.default,
                 key.range(),
-                key.meaning(),
+                key.meaning,
                 key.on_reload(),
             );
         }
@@ -89,7 +90,7 @@ pub fn man_page() -> String {
     for (section, title) in SECTIONS {
         let _ = writeln!(out, ".SH {}", title.to_uppercase());
         for key in keys(section) {
-            let (meaning, facts) = (sentence(key.meaning()), facts(key));
+            let (meaning, facts) = (sentence(key.meaning), facts(key));
             let _ = writeln!(out, ".TP\n.B {}", escaped(&names(key)));
             let _ = writeln!(
                 out,
@@ -104,7 +105,7 @@ pub fn man_page() -> String {
 }
 
 fn keys(section: Section) -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(move |key| key.section() == section)
+    KEYS.iter().filter(move |key| key.section == section)
 }
 
 fn names(key: &Key) -> String {
@@ -116,7 +117,7 @@ fn names(key: &Key) -> String {
 
 /// Range, default, and what a reload does.
 fn facts(key: &Key) -> String {
-    let (range, default) = (key.range(), key.default());
+    let (range, default) = (key.range(), key.default);
     format!("[{range}; default {default}; {}]", key.on_reload())
 }
 

@@ -15,10 +15,11 @@ const ERROR_MOST: f64 = 0.02;
 const ROUNDS: u32 = 3;
 const ROUNDS_MOST: u32 = 9;
 /// How much more than what was proven is excused: a share of it and a share of all, or the standard error of what was seen if
-/// that is more. And what is excused at most.
+/// that is more.
 const SLACK: f64 = 0.05;
 const SLACK_SHARE: f64 = 0.005;
-const EXCUSED_MOST: f64 = 0.65;
+/// More loss than this is never taken for chance.
+pub const CHANCE_MOST: f64 = 0.65;
 
 #[derive(Clone, Copy, Debug)]
 struct Probe {
@@ -63,7 +64,7 @@ impl LossProbe {
     pub fn excused(&self, share: f64) -> f64 {
         let variance = self.proven * (1.0 - self.proven) / self.packets.max(1.0);
         let slack = (self.proven * SLACK + SLACK_SHARE).max(variance.sqrt().min(ERROR_MOST));
-        share.min((self.proven + slack).min(EXCUSED_MOST))
+        share.min((self.proven + slack).min(CHANCE_MOST))
     }
 
     /// Loss of this share, of so many packets, was seen not to depend on the rate.

@@ -7,15 +7,15 @@
 //!     for a second, and its round trip may wander by itself. So what is limited is the data in flight, not the rate: a
 //!     window stops when the path stops, and its first acknowledgement starts it again. Pacing only spreads the window.
 //!  2. The window is the bandwidth-delay product and a headroom: the delivery rate times the span for which a packet is in
-//!     flight, which is the path's own round trip (`base_rtt`) and the headroom. The rate is the best of the last few round trips (`delivery`), so that it falls within
-//!     those and rises within one.
+//!     flight, which is the path's own round trip (`base_rtt`) and the headroom. The rate is the best of the last few round
+//!     trips (`delivery`), so that it falls within those and rises within one.
 //!  3. What is ours answers to us. A delay that does not shrink when less is in flight is not our queue but the path's:
 //!     its jitter, or a queue that others keep (`competitive`). A rate that grows with the window was held back by it. So
 //!     the headroom is learned by trial (`headroom`): large on a path that wanders, next to nothing on a steady one, whose
 //!     queue stays empty.
 //!  4. Loss is our doing until it has been seen not to depend on the rate: it stayed when less was sent (`loss_probe`), or
-//!     while Startup sent more; then that share is by chance, and the window makes up for it. More than that (`overload`) is what a queue too short to be seen, or a policer,
-//!     throws away.
+//!     while Startup sent more; then that share is by chance, and the window makes up for it. More than that (`overload`) is
+//!     what a queue too short to be seen, or a policer, throws away.
 //!  5. Below a round trip of some 10 ms the queue is in the sockets of the machines at both ends. A second limit holds there,
 //!     which is learned from losses (`host`).
 //!  6. What the senders did not ask for says nothing: a rate that was measured while they had too little to send, or while a
@@ -50,7 +50,7 @@ use delivery::Delivery;
 use headroom::Headroom;
 use host::HostLimit;
 use loss::Loss;
-use loss_probe::LossProbe;
+use loss_probe::{CHANCE_MOST, LossProbe};
 use overload::{Overload, Verdict};
 use pacer::Pacer;
 use round::{Recent, Round, Seen};
@@ -85,8 +85,6 @@ const PROBE_ROUNDS: u64 = 10;
 const DRAIN_ROUNDS: u64 = 3;
 /// More rounds of overload in a row than this interrupt Startup though the senders limited them.
 const OVERFLOWING: u32 = 3;
-/// More loss than this is never taken for chance, and interrupts Startup even while the senders limit it.
-const FLOODS: f64 = 0.65;
 /// So little in flight, bytes, is a thin flow.
 const ALONE: u64 = 10_000;
 /// Loss that small messages are protected against before it was seen to be by chance.
@@ -528,9 +526,8 @@ impl Controller {
         let cruises = matches!(self.mode, Mode::Cruise);
         self.base.end_round(cruises && !limited, now);
         if let Some(stays) = self.loss_probe.end_round() {
-            self.overload.reset();
-            self.probe_at = now.after(PROBE_AGAIN.max(PROBE_ROUNDS * base));
-            self.end_loss_probe(stays, now);
+            let pause = PROBE_AGAIN.max(PROBE_ROUNDS * base);
+            self.judge_loss(stays, pause, now);
         } else if cruises {
             let seen = Seen {
                 rate: round.rate,
@@ -550,8 +547,8 @@ impl Controller {
         let rate = round.arrived as f64 / now.since(round.began_at).max(1) as f64;
         let packets = f64::from(round.packets) + round.packets_lost as f64;
         let queued = self.queue_shows();
-        let overflows =
-            told.excess && (told.share > FLOODS || self.overload.rounds() > OVERFLOWING || queued);
+        let overflows = told.excess
+            && (told.share > CHANCE_MOST || self.overload.rounds() > OVERFLOWING || queued);
         let Mode::Startup(startup) = &mut self.mode else {
             return;
         };
@@ -567,9 +564,7 @@ impl Controller {
             // what is by chance is known, and the rest is what the queue had no room for
             Next::Overflows if queued && self.loss_probe.has_proof() => {
                 self.mode = Mode::Cruise;
-                self.overload.reset();
-                self.probe_at = now.after(DRAIN_ROUNDS * self.base.get());
-                self.end_loss_probe(false, now);
+                self.judge_loss(false, DRAIN_ROUNDS * self.base.get(), now);
             }
             Next::Overflows => {
                 self.interrupted = Some(startup.window());
@@ -582,11 +577,18 @@ impl Controller {
     /// Where most is lost there is nothing to find out: the delivery rate says how much less is to be sent, and falls to that
     /// within the spans that it remembers.
     fn probe_for_loss(&mut self, share: f64, now: Time) {
-        if share < FLOODS {
+        if share < CHANCE_MOST {
             self.loss_probe.begin(share);
         } else {
             self.end_loss_probe(false, now);
         }
+    }
+
+    /// Whether loss depends on the rate is known. The next probe comes after `pause` at the earliest, microseconds.
+    fn judge_loss(&mut self, stays: bool, pause: u64, now: Time) {
+        self.overload.reset();
+        self.probe_at = now.after(pause);
+        self.end_loss_probe(stays, now);
     }
 
     /// A probe for loss is over. If the loss `stays`, it was no reason to give headroom back, nor to interrupt Startup.

@@ -37,8 +37,9 @@ impl Text {
             Kind::Histogram => "histogram",
             Kind::Gauge | Kind::Info => "gauge",
         };
-        let head = format!("# TYPE {0} {kind_name}\n# HELP {0} {help}", self.name);
-        self.line(format_args!("{head}"));
+        let (text, name) = (&mut self.text, &self.name);
+        // writing into a String does not fail
+        let _ = writeln!(text, "# TYPE {name} {kind_name}\n# HELP {name} {help}");
     }
 
     fn line(&mut self, line: std::fmt::Arguments) {

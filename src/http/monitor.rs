@@ -7,6 +7,7 @@ use crate::number;
 use crate::time::{MS, SEC, Time};
 use crate::tunnel::Tunnel;
 use crate::tunnel::stats::Snapshot;
+use crate::tunnel::stats::{DEAF, SCARCE};
 use std::collections::VecDeque;
 
 /// From one look at the tunnel to the next, microseconds: with sessions, and without any.
@@ -380,14 +381,12 @@ fn health(site: &Site, snapshot: &Snapshot, contact: Contact) -> Health {
                 Contact::StoppedFor(span) => {
                     format!("was stopped, silent for {}", number::span(span))
                 }
-                Contact::DeafFor(span) => format!(
-                    "has answered nothing for {}, though packets come from there: what is sent there gets lost",
-                    number::span(span)
-                ),
-                Contact::HardlyFor(span) => format!(
-                    "has answered nothing for {}, though a few packets come from there: what is sent there gets lost, or most of what it sends",
-                    number::span(span)
-                ),
+                Contact::DeafFor(span) => {
+                    format!("has answered nothing for {}, {DEAF}", number::span(span))
+                }
+                Contact::HardlyFor(span) => {
+                    format!("has answered nothing for {}, {SCARCE}", number::span(span))
+                }
                 Contact::LosesFor(span) => format!(
                     "has answered nothing for {}: next to nothing of what it sends arrives",
                     number::span(span)

@@ -3,6 +3,7 @@
 //! life, a pong or an acknowledgement that is news: whatever else comes does not show that the way there is open. Where the
 //! peer is, `roam` and `rendezvous` find out; what follows from a ping or pong that comes is in `inbound`.
 
+use super::stats::{DEAF, SCARCE};
 use super::{Entry, Lane, Tunnel, clock};
 use crate::message::Control;
 use crate::throttle::Throttle;
@@ -374,12 +375,10 @@ impl Tunnel {
             true if sessions.any(|(_, entry)| lacks(entry)) => log::warn!(
                 "{peer} has answered nothing for {seconds} s: much of what it sends gets lost"
             ),
-            true if life.scarce => log::warn!(
-                "{peer} has answered nothing for {seconds} s, though a few packets come from there: what is sent there gets lost, or most of what it sends"
-            ),
-            true => log::warn!(
-                "{peer} has answered nothing for {seconds} s, though packets come from there: what is sent there gets lost"
-            ),
+            true => {
+                let how = if life.scarce { SCARCE } else { DEAF };
+                log::warn!("{peer} has answered nothing for {seconds} s, {how}");
+            }
             false => log::warn!("{peer} has been silent for {seconds} s"),
         }
     }

@@ -77,6 +77,11 @@ pub struct PathStats {
     pub heard_before: Option<u64>,
 }
 
+/// What is said of an end that answers nothing and is heard; and where little is heard of it.
+pub const DEAF: &str = "though packets come from there: what is sent there gets lost";
+pub const SCARCE: &str =
+    "though a few packets come from there: what is sent there gets lost, or most of what it sends";
+
 /// The configured other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {

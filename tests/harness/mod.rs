@@ -93,6 +93,20 @@ impl Drop for File {
     }
 }
 
+/// What a process writes to standard error, which is a pipe, as it comes.
+pub fn log_of(child: &mut Child) -> Arc<Mutex<String>> {
+    let log = Arc::new(Mutex::new(String::new()));
+    let (stderr, copy) = (child.stderr.take().expect("a pipe"), log.clone());
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let mut log = copy.lock().expect("the log");
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+    log
+}
+
 /// A running kcptun. It is killed when this goes.
 pub struct Daemon {
     child: Child,
@@ -126,15 +140,7 @@ impl Daemon {
             .stderr(Stdio::piped())
             .spawn()
             .expect("a process");
-        let log = Arc::new(Mutex::new(String::new()));
-        let (stderr, copy) = (child.stderr.take().expect("a pipe"), log.clone());
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut log = copy.lock().expect("the log");
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
+        let log = log_of(&mut child);
         Daemon { child, log, config }
     }
 

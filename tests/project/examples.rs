@@ -1,10 +1,9 @@
 //! The examples, used as they are: each configuration is started, and connections are carried through each pair. What
 //! is for systemd and OpenWrt is looked at by their own tools, where they are installed.
 
-use crate::harness::{PATIENCE, errand, eventually, run_errands, skipped};
+use crate::harness::{PATIENCE, errand, eventually, log_of, run_errands, skipped};
 use kcptun::config::Config;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -31,13 +30,7 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .expect("a process");
-        let log = Arc::new(Mutex::new(String::new()));
-        let (stderr, copy) = (child.stderr.take().expect("a pipe"), log.clone());
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                *copy.lock().expect("the log") += &(line + "\n");
-            }
-        });
+        let log = log_of(&mut child);
         let running = Running { child, log };
         running.wait_for("UDP bound to");
         running

@@ -1,7 +1,9 @@
 //! The table of what a user feels on each path, and what the rate control owes the path. Virtual time, repeatable.
 
 use crate::sim::link::Shape;
-use crate::sim::measure::{Bench, Bulk, Figures, Scenario, heading, line, line_rate, options};
+use crate::sim::measure::{
+    Bench, Bulk, Figures, Scenario, heading, line, line_rate, options, percentiles,
+};
 use crate::sim::{Options, Role, World};
 use kcptun::time::{MS, SEC};
 
@@ -92,9 +94,8 @@ fn measure(name: &str) {
 /// Each figure's median.
 fn median(all: [Figures; 3]) -> Figures {
     let of = |figure: fn(&Figures) -> f64| {
-        let mut each = all.map(|figures| figure(&figures));
-        each.sort_by(f64::total_cmp);
-        each[1]
+        let each = all.iter().map(figure);
+        percentiles(each.collect(), 1.0)[0]
     };
     Figures {
         down: of(|f| f.down),

@@ -1,6 +1,7 @@
 //! Dialogues between a client and a server of kcptun-libev 2.3.5, datagram by datagram: they are decoded, encoded
 //! again, and played into a tunnel of ours that stands in for either end.
 
+use super::vectors_crypto::hex;
 use crate::sim;
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::message::{self, CONTROL_LEN, Control, Item, Kind, Parser};
@@ -56,14 +57,6 @@ impl Conversation {
     fn name(&self) -> String {
         self.method.map_or("open".into(), |m| m.to_string())
     }
-}
-
-fn hex(value: &Value) -> Vec<u8> {
-    let text = value.as_str().expect("a string").as_bytes();
-    let digit = |d: &u8| char::from(*d).to_digit(16).expect("a hex digit") as u8;
-    text.chunks(2)
-        .map(|pair| digit(&pair[0]) << 4 | digit(&pair[1]))
-        .collect()
 }
 
 /// All conversations; every datagram has been opened with one `Sealing`, as a third party would that has the key.

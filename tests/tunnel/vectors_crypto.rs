@@ -9,7 +9,8 @@ fn vectors() -> Value {
     serde_json::from_str(include_str!("../vectors/crypto.json")).expect("valid JSON")
 }
 
-fn hex(value: &Value) -> Vec<u8> {
+/// The bytes of a string of hex digits.
+pub fn hex(value: &Value) -> Vec<u8> {
     let text = value.as_str().expect("a string").as_bytes();
     let digit = |d: &u8| char::from(*d).to_digit(16).expect("a hex digit") as u8;
     text.chunks(2)

@@ -1,0 +1,222 @@
+//! What a row of the table of keys has (`keys`), how rows are written, and what follows from one for the reference.
+
+use super::address::{Address, Purpose};
+use super::{Config, Draft};
+use std::fmt::Display;
+use std::path::PathBuf;
+use zeroize::Zeroizing;
+
+/// A key: a row of the table.
+pub struct Key {
+    /// Its full name; what stands before a dot is the object that it is in.
+    pub name: &'static str,
+    /// Another name: that of kcptun-libev 2.1 and later.
+    pub alias: Option<&'static str>,
+    pub(super) kind: Kind,
+    /// Its value as a configuration would have it.
+    pub(super) shown: fn(&Config) -> String,
+    pub(super) reload: Reload,
+    /// Where the reference has it.
+    pub(super) section: Section,
+    /// What it is where the file does not have it, as the file would.
+    pub(super) default: &'static str,
+    range: &'static str,
+    /// What it does, and when to touch it; names of keys and values stand in backquotes.
+    pub(super) meaning: &'static str,
+}
+
+/// Where the reference has a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Section {
+    Needed,
+    Program,
+    Rate,
+    Kcp,
+    Sockets,
+    Times,
+}
+
+/// What becomes of another value while the program runs.
+pub(super) enum Reload {
+    /// It takes effect with the next start.
+    Restart,
+    /// The first configuration takes the value of the second.
+    Live(fn(&mut Config, &Config)),
+    /// Likewise, or says why not.
+    Depends(fn(&mut Config, &Config) -> Result<(), &'static str>),
+    /// A secret: decided with how packets are sealed, and never shown.
+    Secret,
+}
+
+pub(super) type Place<T> = fn(&mut Draft) -> &mut T;
+
+/// What a key may hold, and where that goes.
+pub(super) enum Kind {
+    Address(Purpose, Place<Option<Address>>),
+    Secret(Place<Option<Zeroizing<String>>>),
+    Method,
+    ServiceId,
+    User,
+    /// As an address to bind; a port alone is one of this machine for itself.
+    Local(Place<Option<Address>>),
+    Log,
+    Path(Place<Option<PathBuf>>),
+    Switch(Place<bool>),
+    /// Seconds, or a switch.
+    Keepalive,
+    ProxyProtocol,
+    /// Packets.
+    Window(fn(&mut Draft, u16)),
+    Loglevel,
+    /// "on" or "off".
+    OnOff(Place<bool>),
+    Integer {
+        min: u32,
+        max: u32,
+        unit: &'static str,
+        set: fn(&mut Draft, u32),
+    },
+    /// An integer, or "auto", which stands for the largest.
+    Auto {
+        min: u32,
+        max: u32,
+        unit: &'static str,
+        set: fn(&mut Draft, u32),
+    },
+    Decimal {
+        min: f64,
+        max: f64,
+        unit: &'static str,
+        place: Place<Option<f64>>,
+    },
+}
+
+pub(super) const fn key(name: &'static str, kind: Kind) -> Key {
+    Key {
+        name,
+        alias: None,
+        kind,
+        shown: |_| String::new(),
+        reload: Reload::Restart,
+        section: Section::Needed,
+        default: "",
+        range: "",
+        meaning: "",
+    }
+}
+
+pub(super) const fn address(
+    name: &'static str,
+    purpose: Purpose,
+    place: Place<Option<Address>>,
+) -> Key {
+    key(name, Kind::Address(purpose, place))
+}
+
+pub(super) const fn integer(
+    name: &'static str,
+    min: u32,
+    max: u32,
+    unit: &'static str,
+    set: fn(&mut Draft, u32),
+) -> Key {
+    key(
+        name,
+        Kind::Integer {
+            min,
+            max,
+            unit,
+            set,
+        },
+    )
+}
+
+pub(super) const fn rate(name: &'static str, place: Place<Option<f64>>) -> Key {
+    key(
+        name,
+        Kind::Decimal {
+            min: 0.1,
+            max: 100_000.0,
+            unit: "Mbit/s",
+            place,
+        },
+    )
+}
+
+impl Key {
+    pub(super) const fn also(self, alias: &'static str) -> Key {
+        Key {
+            alias: Some(alias),
+            ..self
+        }
+    }
+
+    pub(super) const fn shown(self, shown: fn(&Config) -> String) -> Key {
+        Key { shown, ..self }
+    }
+
+    pub(super) const fn live(self, take: fn(&mut Config, &Config)) -> Key {
+        Key {
+            reload: Reload::Live(take),
+            ..self
+        }
+    }
+
+    pub(super) const fn changes(
+        self,
+        take: fn(&mut Config, &Config) -> Result<(), &'static str>,
+    ) -> Key {
+        Key {
+            reload: Reload::Depends(take),
+            ..self
+        }
+    }
+
+    pub(super) const fn secret(self) -> Key {
+        Key {
+            reload: Reload::Secret,
+            ..self
+        }
+    }
+
+    /// What the reference says. Of numbers the kind has the range, and `range` is empty.
+    pub(super) const fn says(
+        self,
+        section: Section,
+        default: &'static str,
+        range: &'static str,
+        meaning: &'static str,
+    ) -> Key {
+        Key {
+            section,
+            default,
+            range,
+            meaning,
+            ..self
+        }
+    }
+
+    /// What it may hold, in words.
+    pub(super) fn range(&self) -> String {
+        let span = |min: &dyn Display, max: &dyn Display, unit: &str| {
+            format!("{min} to {max} {unit}").trim_end().to_owned()
+        };
+        match &self.kind {
+            Kind::Integer { min, max, unit, .. } => span(min, max, unit),
+            Kind::Decimal { min, max, unit, .. } => span(min, max, unit),
+            Kind::Auto { min, max, unit, .. } => {
+                format!("{}, or \"auto\"", span(min, max, unit))
+            }
+            _ => self.range.to_owned(),
+        }
+    }
+
+    /// What a reload does with another value.
+    pub(super) fn on_reload(&self) -> &'static str {
+        match self.reload {
+            Reload::Restart => "takes a restart",
+            Reload::Live(_) => "a reload takes it",
+            Reload::Depends(_) | Reload::Secret => "a reload takes it within limits",
+        }
+    }
+}
