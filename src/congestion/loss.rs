@@ -1,8 +1,10 @@
 //! How often a path loses packets, and whether it loses them in bursts. Counts only; what follows from it is
 //! decided elsewhere.
 
-/// Weight of one more packet: the estimate covers about the last 2,048. At 10 % loss its standard error is 0.5 %.
-const MEMORY: f64 = 1.0 / 2048.0;
+/// Packets that the estimate covers, about. At 10 % loss its standard error is 0.5 %.
+pub const REMEMBERED: f64 = 2048.0;
+/// Weight of one more packet.
+const MEMORY: f64 = 1.0 / REMEMBERED;
 /// Before anything is known a path is taken to lose 2 %, as if 50 packets had been seen: thin flows are protected
 /// from their first packet on, and a clean path has outgrown the assumption after a few hundred.
 const PRIOR_LOSS: f64 = 0.02;

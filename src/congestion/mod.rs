@@ -14,8 +14,9 @@
 //!     the headroom is learned by trial (`headroom`): large on a path that wanders, next to nothing on a steady one, whose
 //!     queue stays empty.
 //!  4. Loss is our doing until it has been seen not to depend on the rate: it stayed when less was sent (`loss_probe`), or
-//!     while Startup sent more; then that share is by chance, and the window makes up for it. More than that (`overload`) is
-//!     what a queue too short to be seen, or a policer, throws away.
+//!     while Startup sent more; then that share is by chance, and the window makes up for it. Only packets that met no queue
+//!     count for that: a full queue of others' packets drops ours whatever we send. More than that (`overload`) is what a
+//!     queue too short to be seen, or a policer, throws away.
 //!  5. Below a round trip of some 10 ms the queue is in the sockets of the machines at both ends. A second limit holds there,
 //!     which is learned from losses (`host`).
 //!  6. What the senders did not ask for says nothing: a rate that was measured while they had too little to send, or while a
@@ -442,11 +443,12 @@ impl Controller {
         } else {
             self.scatter + self.headroom.span() / 2
         };
-        if rtt > self.base.get() + self.noise() + slack {
-            return;
+        let least = self.base.get() + self.noise();
+        if rtt <= least + slack {
+            self.loss.record(lost);
         }
-        self.loss.record(lost);
-        if stamp.eased {
+        // a queue that stands although less is sent is full of others' packets, and what it drops proves nothing
+        if stamp.eased && rtt <= least + 2 * self.scatter {
             self.loss_probe.record(lost);
         }
     }
@@ -503,9 +505,13 @@ impl Controller {
     }
 
     fn queue_shows(&self) -> bool {
-        let base = self.base.get();
-        let wanders = (base / 8).max(self.noise()) + 2 * self.scatter;
-        self.recent.enough() && self.recent.least().saturating_sub(base) > wanders
+        let queue = self.recent.least().saturating_sub(self.base.get());
+        self.recent.enough() && queue > self.wanders()
+    }
+
+    /// By how much the least of some round trips may be above the path's without a queue, microseconds.
+    fn wanders(&self) -> u64 {
+        (self.base.get() / 8).max(self.noise()) + 2 * self.scatter
     }
 
     fn end_round(&mut self, now: Time) {
@@ -538,12 +544,13 @@ impl Controller {
             };
             self.cruise(seen, told, limited, now);
         } else {
-            self.start_up(&round, told, limited, now);
+            let stands = queue > self.wanders();
+            self.start_up(&round, told, limited, stands, now);
         }
     }
 
-    /// `limited`: the senders had too little to send in this round or the one before.
-    fn start_up(&mut self, round: &Round, told: Verdict, limited: bool, now: Time) {
+    /// `limited`: the senders had too little to send in this round or the one before; `stands`: a queue stood all through it.
+    fn start_up(&mut self, round: &Round, told: Verdict, limited: bool, stands: bool, now: Time) {
         let rate = round.arrived as f64 / now.since(round.began_at).max(1) as f64;
         let packets = f64::from(round.packets) + round.packets_lost as f64;
         let queued = self.queue_shows();
@@ -555,7 +562,11 @@ impl Controller {
         let next = match limited {
             true if round.used && overflows => Next::Overflows,
             true => Next::GoOn,
-            false => startup.end_round(rate, told.share, told.excess),
+            false => {
+                // others' packets are in it, and what it drops is not by chance
+                let by_chance = if stands { 0.0 } else { told.share };
+                startup.end_round(rate, by_chance, told.excess)
+            }
         };
         match next {
             Next::GoOn => {}
@@ -616,8 +627,13 @@ impl Controller {
             let window = self.in_flight_limit() as f64;
             self.mode = Mode::Startup(Startup::new(window));
         }
-        if self.overload.rounds() >= OVERLOADED && now >= self.probe_at {
+        if now < self.probe_at {
+            return;
+        }
+        if self.overload.rounds() >= OVERLOADED {
             self.probe_for_loss(told.share, now);
+        } else if told.lasts {
+            self.probe_for_loss(self.loss.share(), now);
         }
     }
 }

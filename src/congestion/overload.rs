@@ -1,7 +1,7 @@
 //! Whether a path loses more than is by chance, which means that too much is sent: by a round's share where that is plain,
 //! and by what adds up over rounds where it is little. Which share is by chance is told by `loss_probe`.
 
-use super::loss::Loss;
+use super::loss::{Loss, REMEMBERED};
 
 /// Packets from which a share that is lost is one.
 const TELLING: u64 = 30;
@@ -38,6 +38,8 @@ pub struct Verdict {
     pub excess: bool,
     /// And surely so.
     pub sure: bool,
+    /// No round shows it, but the last many together do.
+    pub lasts: bool,
 }
 
 impl Overload {
@@ -52,15 +54,18 @@ impl Overload {
                 share: excused,
                 excess: false,
                 sure: false,
+                lasts: false,
             };
         }
         let share = lost as f64 / n as f64;
         let variance = variance(excused, loss);
-        let margin = (ERRORS * (variance / n as f64).sqrt()).max(PLAIN_LEAST);
+        let margin = |packets: f64| (ERRORS * (variance / packets).sqrt()).max(PLAIN_LEAST);
         let beyond = lost as f64 - n as f64 * (excused + TOLERATED);
         self.adds_up = (self.adds_up + beyond).clamp(0.0, 0.1 * LONG.max(n as f64));
         let long = ERRORS * (variance * LONG).sqrt().max(4.0);
-        let excess = share > excused + margin || self.adds_up > long;
+        let adds_up = self.adds_up > long;
+        let plain = share > excused + margin(n as f64);
+        let excess = plain || adds_up;
         let sure = excess && (self.rounds > 0 || share > excused + PLAIN);
         if excess {
             self.adds_up = 0.0;
@@ -70,6 +75,7 @@ impl Overload {
             share,
             excess,
             sure,
+            lasts: adds_up && !plain && loss.share() > excused + margin(REMEMBERED),
         }
     }
 

@@ -58,7 +58,7 @@ impl Startup {
         }
     }
 
-    /// `arrived`: bytes by the round's span; `lost`: share; `excess`: it is more than is excused.
+    /// `arrived`: bytes by the round's span; `lost`: the share that may be by chance; `excess`: it is more than is excused.
     pub fn end_round(&mut self, arrived: f64, lost: f64, excess: bool) -> Next {
         let grew = arrived >= self.best * GROWTH;
         let follows = self.arrived > 0.0 && arrived >= self.arrived * FOLLOWS;

@@ -57,8 +57,7 @@ fn two_tunnels_that_begin_together_share_a_bottleneck() {
 
 #[test]
 fn a_second_tunnel_gets_its_share_of_a_bottleneck_in_use() {
-    // wanted: 0.35 everywhere
-    share_with_a_neighbour(5 * SEC, [(0.0, 50, 0.30), (1.0, 50, 0.25), (0.0, 20, 0.13)]);
+    share_with_a_neighbour(5 * SEC, [(0.0, 50, 0.37), (1.0, 50, 0.37), (0.0, 20, 0.35)]);
 }
 
 /// A download beside a TCP flow that goes the same way, both from the start; over 20 s after 5 s: what each has of both.
