@@ -1,6 +1,7 @@
 //! How sessions end: in order, or before their time with the other end being told; and what is remembered of them.
 
-use super::{Answer, Event, Lane, SessionId, Tcp, Tunnel, session_key};
+use super::sessions::Entry;
+use super::{Answer, Event, Lane, SessionId, Tunnel, session_key};
 use crate::ended::Ending;
 use crate::message::{CONTROL_LEN, Control};
 use crate::segment::HEADER;
@@ -25,9 +26,7 @@ const PARTING_AGAIN: [u64; 2] = [60 * MS, 120 * MS];
 
 impl Tunnel {
     pub(super) fn close(&mut self, id: u32, abort: bool) {
-        let entry = &mut self.sessions[id as usize];
-        if entry.tcp == Tcp::Held {
-            entry.tcp = Tcp::Closing;
+        if self.sessions[id].close_tcp() {
             self.events.push_back(Event::Close {
                 id: SessionId(id),
                 abort,
@@ -37,11 +36,11 @@ impl Tunnel {
 
     /// Ends a session before its time. The other end is told, unless it was the one to say so.
     pub(super) fn abort(&mut self, id: u32, cause: Cause, now: Time) {
-        let entry = &mut self.sessions[id as usize];
+        let entry = &self.sessions[id];
         if entry.session.state.is_over() {
             return;
         }
-        let session = &mut entry.session;
+        let session = &entry.session;
         let bytes = (session.bytes_in, session.bytes_out);
         let level = match self.summary.note(Some(cause), bytes, now) {
             true => log::Level::Info,
@@ -49,11 +48,11 @@ impl Tunnel {
         };
         self.counters.ended[cause as usize] += 1;
         let how = format_args!("{}: {}", session.state.when(), cause.text());
-        session.log_end(level, entry.addr, how, now);
+        session.log_end(level, entry.addr(), how, now);
         if session.state == State::Halfway {
-            entry.leave_halfway(&mut self.sources);
+            self.sessions.leave_half_open(id);
         }
-        let session = &mut entry.session;
+        let session = &mut self.sessions[id].session;
         session.discard(&mut self.spares);
         session
             .conversation
@@ -70,7 +69,7 @@ impl Tunnel {
 
     /// Ends every session, and tells the other ends that this one stops (the datagrams come from `transmit`).
     pub fn shutdown(&mut self, now: Time) {
-        for id in self.ids_of(|_| true) {
+        for id in self.sessions.ids_of(|_| true) {
             self.abort(id, Cause::Shutdown, now);
         }
         self.stops = true;
@@ -110,11 +109,11 @@ impl Tunnel {
 
     /// Says (again) that a session is no more; after the last time, forgets it.
     pub(super) fn tell_reset(&mut self, id: u32, now: Time) {
-        let entry = &mut self.sessions[id as usize];
+        let entry = &mut self.sessions[id];
         let State::Reset { told } = entry.session.state else {
             return;
         };
-        let (conv, addr) = (entry.session.conv(), entry.addr);
+        let (conv, addr) = (entry.session.conv(), entry.addr());
         entry.session.state = State::Reset { told: told + 1 };
         // not by `answer`: there are as many as sessions end, and each of them counts
         if self.lanes[entry.session.path as usize].reaches() {
@@ -136,16 +135,16 @@ impl Tunnel {
     /// is proven, and what is sent there for it must not be more than came: every session is worth one reset, and further
     /// ones if as many bytes of data have come for these and an ack that was said twice.
     fn is_worth(&self, id: u32, resets: usize) -> bool {
-        let session = &self.sessions[id as usize].session;
+        let session = &self.sessions[id].session;
         let cost = HEADER + CONTROL_LEN * resets;
         session.opener || self.packets.sealed() || cost as u64 <= session.bytes_in
     }
 
     pub(super) fn retire_cleanly(&mut self, id: u32, now: Time) {
-        let entry = &self.sessions[id as usize];
+        let entry = &self.sessions[id];
         let session = &entry.session;
         let how = format_args!("in order");
-        session.log_end(log::Level::Debug, entry.addr, how, now);
+        session.log_end(log::Level::Debug, entry.addr(), how, now);
         let bytes = (session.bytes_in, session.bytes_out);
         self.summary.note(None, bytes, now);
         self.counters.ended_in_order += 1;
@@ -157,19 +156,15 @@ impl Tunnel {
 
     /// Takes a session out of the table; only its number stays known.
     pub(super) fn retire(&mut self, id: u32, ending: Ending, now: Time) {
-        let entry = &mut self.sessions[id as usize];
-        let (conv, addr, lane) = (entry.session.conv(), entry.addr, entry.session.path);
+        let entry = &mut self.sessions[id];
+        let (conv, addr, lane) = (entry.session.conv(), entry.addr(), entry.session.path);
         entry.session.discard(&mut self.spares);
         entry
             .session
             .conversation
             .forget(&mut self.lanes[lane as usize].path);
-        entry.session.state = State::Gone;
+        self.sessions.unlink(id);
         self.wheel.clear(session_key(id));
-        if self.numbers.get(&(addr, conv)) == Some(&id) {
-            self.numbers.remove(&(addr, conv));
-        }
-        self.live.remove(&(conv, id));
         self.ended
             .insert(addr, conv, ending, now.after(self.settings.time_wait));
         self.lanes[lane as usize].path.sessions -= 1;
@@ -181,19 +176,9 @@ impl Tunnel {
 
     /// Frees a session's place once the caller has let go of it and no queue holds it.
     pub(super) fn release(&mut self, id: u32) {
-        let Some(entry) = self.sessions.get(id as usize) else {
-            return;
-        };
-        let session = &entry.session;
-        if session.state == State::Gone
-            && entry.tcp == Tcp::None
-            && !session.in_urgent
-            && !session.in_ready
-        {
-            if let Some(source) = entry.begun_by {
-                self.sources.end(source);
-            }
-            self.sessions.remove(id as usize);
+        let queued = |e: &Entry| e.session.in_urgent || e.session.in_ready;
+        if !self.sessions.get(id).is_some_and(queued) {
+            self.sessions.remove_if_free(id);
         }
     }
 }

@@ -3,8 +3,9 @@
 //! life, a pong or an acknowledgement that is news: whatever else comes does not show that the way there is open. Where the
 //! peer is, `roam` and `rendezvous` find out; what follows from a ping or pong that comes is in `inbound`.
 
+use super::sessions::Entry;
 use super::stats::{DEAF, SCARCE};
-use super::{Entry, Lane, Tunnel, clock};
+use super::{Lane, Tunnel, clock};
 use crate::message::Control;
 use crate::throttle::Throttle;
 use crate::time::{MS, SEC, Time};
@@ -366,7 +367,7 @@ impl Tunnel {
         self.hello.silence_told = true;
         let seconds = span / SEC;
         let mut sessions = self.sessions.iter();
-        let lacks = |entry: &Entry| entry.addr == peer && entry.session.conversation.has_gap();
+        let lacks = |entry: &Entry| entry.addr() == peer && entry.session.conversation.has_gap();
         match life.deaf {
             _ if life.refused => log::warn!(
                 "{peer} has been silent for {seconds} s: nothing receives at its UDP port (port unreachable)"

@@ -70,10 +70,11 @@ impl Tunnel {
     /// How much of everything is held.
     pub fn holdings(&self) -> Holdings {
         let lanes = || self.lanes.iter().map(|(_, lane)| lane);
+        let (halfway, halfway_bytes) = self.sessions.half_open();
         Holdings {
             sessions: self.sessions.len(),
-            halfway: self.sources.halfway(),
-            halfway_bytes: self.sources.halfway_bytes(),
+            halfway,
+            halfway_bytes,
             ended: self.ended.len(),
             timers: self.wheel.len(),
             waiting: self.waiting.len(),
@@ -106,9 +107,7 @@ impl Tunnel {
         };
         held == of_sessions
             && self.parting.is_none()
-            && self.numbers.is_empty()
-            && self.live.is_empty()
-            && self.sources.is_empty()
+            && self.sessions.is_quiet()
             && self.events.is_empty()
             && self.tap.borrow().is_empty()
             && self.lanes.iter().all(|(_, l)| l.path.sessions == 0)

@@ -1,12 +1,10 @@
 //! What follows from a datagram that has arrived: to whom it belongs, and who is told what when it belongs to nobody.
 
+use super::half_open::begins_within;
 use super::roam::{Glance, Owner};
-use super::sources::{Sources, source};
+use super::sources::source;
 use super::waiting::Packet;
-use super::{
-    ALIVE, Answer, BEGIN_PACKETS, DATAGRAM_MAX, Entry, Lane, RECENT, Tunnel, begins_within, clock,
-    since_ping,
-};
+use super::{ALIVE, Answer, DATAGRAM_MAX, Lane, Tunnel, clock, since_ping};
 use crate::crypto::Rejected;
 use crate::ended::Ending;
 use crate::message::{self, CONTROL_LEN, Control};
@@ -49,26 +47,6 @@ impl Complaints {
             ),
             None => {}
         }
-    }
-}
-
-impl Entry {
-    /// It is not halfway any more.
-    pub(super) fn leave_halfway(&mut self, sources: &mut Sources) {
-        if let Some(source) = self.begun_by {
-            sources.settle(source, std::mem::take(&mut self.halfway_bytes));
-        }
-    }
-
-    /// Whether a packet of a session that is halfway brings data beyond all that came before.
-    fn goes_on(&mut self, packet: &[u8]) -> bool {
-        let pushes = Segments::new(packet).flatten();
-        let last = pushes.filter(|(h, _)| h.cmd == cmd::PUSH).last();
-        let news = last.is_some_and(|(h, _)| ahead(h.sn, self.furthest) > 0);
-        if let Some((header, _)) = last.filter(|_| news) {
-            self.furthest = header.sn;
-        }
-        news
     }
 }
 
@@ -157,27 +135,10 @@ impl Tunnel {
         let Some(conv) = packet.first_chunk().map(|b| u32::from_be_bytes(*b)) else {
             return;
         };
-        if let Some(id) = self.find(from, conv) {
+        if let Some(id) = self.sessions.find(from, conv) {
             return self.on_packet(id, local, packet, now);
         }
         self.on_stranger(from, local, conv, packet, now);
-    }
-
-    /// The session of a number at an address. One that had a packet lately is found without hashing, which takes keys
-    /// that nobody can guess and is slow for that.
-    fn find(&mut self, from: SocketAddr, conv: u32) -> Option<u32> {
-        let place = conv as usize % RECENT;
-        let id = self.recent[place];
-        let known = self.sessions.get(id as usize).is_some_and(|entry| {
-            let session = &entry.session;
-            session.conv() == conv && entry.addr == from && session.state != State::Gone
-        });
-        if known {
-            return Some(id);
-        }
-        let id = *self.numbers.get(&(from, conv))?;
-        self.recent[place] = id;
-        Some(id)
     }
 
     fn on_control(&mut self, from: SocketAddr, local: Option<IpAddr>, packet: &[u8], now: Time) {
@@ -223,7 +184,7 @@ impl Tunnel {
             }
             Some(Control::Reset(0)) => self.on_parting(from, now),
             Some(Control::Reset(conv)) => {
-                if let Some(id) = self.numbers.get(&(from, conv)).copied() {
+                if let Some(id) = self.sessions.find(from, conv) {
                     self.on_reset(id, now);
                 }
             }
@@ -236,7 +197,7 @@ impl Tunnel {
     }
 
     fn on_reset(&mut self, id: u32, now: Time) {
-        let session = &mut self.sessions[id as usize].session;
+        let session = &mut self.sessions[id].session;
         if session.outlives_reset(now) {
             return self.touch(id, now);
         }
@@ -251,7 +212,7 @@ impl Tunnel {
         packet: &mut [u8],
         now: Time,
     ) {
-        let entry = &self.sessions[id as usize];
+        let entry = &self.sessions[id];
         if let State::Reset { .. } = entry.session.state {
             return;
         }
@@ -261,13 +222,13 @@ impl Tunnel {
             Err(malformed) => {
                 self.counters.malformed += 1;
                 let what = format!("its segments are malformed ({malformed:?})");
-                return self.complaints.say(now, entry.addr, &what);
+                return self.complaints.say(now, entry.addr(), &what);
             }
         };
         if entry.session.state == State::Halfway && !self.keeps_early(id, packet, now) {
             return;
         }
-        let entry = &mut self.sessions[id as usize];
+        let entry = &mut self.sessions[id];
         let lane = &mut self.lanes[entry.session.path as usize];
         if self.packets.sealed() {
             let glance = Glance::of(packet);
@@ -296,7 +257,7 @@ impl Tunnel {
         }
         let answers = entry.session.conversation.unacked() < unacked;
         entry.note_progress(now);
-        let (addr, lane) = (entry.addr, entry.session.path);
+        let (addr, lane) = (entry.addr(), entry.session.path);
         if !self.packets.sealed() {
             self.ask_for_credit(lane, now);
         }
@@ -309,7 +270,7 @@ impl Tunnel {
         self.doubt_size(id, now);
         self.read(id, now);
         self.touch(id, now);
-        let lane = self.sessions.get(id as usize).map(|e| e.session.path);
+        let lane = self.sessions.get(id).map(|e| e.session.path);
         if let Some(lane) = lane {
             self.wake(lane);
         }
@@ -317,29 +278,16 @@ impl Tunnel {
 
     /// Whether a packet of a session that has not dialled yet is taken. One whose beginning should have come by now ends.
     fn keeps_early(&mut self, id: u32, packet: &[u8], now: Time) -> bool {
-        let entry = &mut self.sessions[id as usize];
-        let patience = begins_within(&self.lanes[entry.session.path as usize]);
-        if now.since(entry.session.heard_at) >= patience {
-            // the path was silent, and its other end begins again with the first
-            (entry.early, entry.early_since) = (0, now);
-        }
-        // what is repeated may be a copy that somebody held back
-        let tells = entry.goes_on(packet) && now.since(entry.early_since) >= patience;
-        entry.early += usize::from(tells);
-        let begins = has_first(packet) && !entry.first_came;
-        if entry.early >= BEGIN_PACKETS && !begins {
+        let entry = &mut self.sessions[id];
+        let patience = begins_within(self.lanes[entry.session.path as usize].begins_rtt());
+        let silence = now.since(entry.session.heard_at);
+        let missed = entry.half_open.note(packet, silence, patience, now);
+        let begins = entry.half_open.is_begun_by(packet);
+        if missed && !begins {
             self.abort(id, Cause::Restarted, now);
             return false;
         }
-        if let Some(source) = entry.begun_by {
-            if !self.sources.has_room(source, packet.len()) && !begins {
-                return false;
-            }
-            entry.first_came |= begins;
-            self.sources.keep(source, packet.len());
-        }
-        entry.halfway_bytes += packet.len();
-        true
+        self.sessions.keep(id, packet.len(), begins)
     }
 
     /// A packet of a session that is not (or no longer) in the table.
@@ -386,7 +334,11 @@ impl Tunnel {
                     // perhaps a first packet that somebody has seen and sends again from elsewhere: its service is dialled already
                     self.counters.replayed += 1;
                     let what = "it may be of a session that there is at another address";
-                    let other = self.numbered(conv).next().map(|(_, entry)| entry.addr);
+                    let other = self
+                        .sessions
+                        .numbered(conv)
+                        .next()
+                        .map(|(_, entry)| entry.addr());
                     return self.suspect(now, from, other, what);
                 }
                 Owner::Nobody => {}
@@ -425,7 +377,7 @@ impl Tunnel {
             }
             return;
         }
-        if !has_dial(packet) && !self.sources.admits(source(from)) {
+        if !has_dial(packet) && !self.sessions.admits_half_open(source(from)) {
             // without a word, which would end it: its dial may still come
             self.counters.unknown += 1;
             let what = "too many sessions wait for their dial";
@@ -441,8 +393,9 @@ impl Tunnel {
 
     /// Whether a source has a session of this number at another of its ports.
     fn has_begun_elsewhere(&self, from: SocketAddr, conv: u32) -> bool {
-        self.numbered(conv)
-            .any(|(_, entry)| entry.begun_by == Some(source(from)))
+        self.sessions
+            .numbered(conv)
+            .any(|(_, entry)| entry.is_begun_by(source(from)))
     }
 
     /// Why a source may not begin one more session.
@@ -452,7 +405,7 @@ impl Tunnel {
         if self.sessions.len() >= most {
             return Some("the session table is full");
         }
-        let greedy = !self.packets.sealed() && self.sources.sessions(source(from)) >= share;
+        let greedy = !self.packets.sealed() && self.sessions.count_of(source(from)) >= share;
         greedy.then_some("its source has as many sessions as one may have without a key")
     }
 
@@ -465,7 +418,8 @@ impl Tunnel {
 
     /// Whether the other end of a session of this number, whatever its address, is being told that it is over.
     fn is_being_reset(&self, conv: u32) -> bool {
-        self.numbered(conv)
+        self.sessions
+            .numbered(conv)
             .any(|(_, entry)| matches!(entry.session.state, State::Reset { .. }))
     }
 
@@ -521,12 +475,6 @@ fn begins_session(packet: &[u8]) -> bool {
     Segments::new(packet)
         .flatten()
         .any(|(h, _)| h.cmd == cmd::PUSH && h.una == 0 && h.sn < FIRST_WINDOW.into())
-}
-
-/// Whether a packet holds the first segment of a session.
-fn has_first(packet: &[u8]) -> bool {
-    let mut segments = Segments::new(packet).flatten();
-    segments.any(|(h, _)| h.cmd == cmd::PUSH && h.sn == 0)
 }
 
 /// Whether a packet holds the first segment of a session, and it dials.

@@ -1,7 +1,8 @@
 //! The local side of a session: what the caller of a `Tunnel` says of its TCP socket, gives and takes, and is told to do.
 //! When each is called is in the first lines of `tunnel`; what follows for the other end is decided in `session`.
 
-use super::{Entry, Event, Refused, SessionId, Tcp, Tunnel, clock};
+use super::sessions::Entry;
+use super::{Event, Refused, SessionId, Tunnel, clock};
 use crate::ring::Spares;
 use crate::session::{Cause, Session, State};
 use crate::time::Time;
@@ -17,7 +18,7 @@ impl Tunnel {
         }
         let conv = self.free_number(peer);
         let id = self.insert(peer, conv, true, now);
-        self.sessions[id as usize].tcp = Tcp::Held;
+        self.sessions[id].hold_tcp();
         log::debug!("{conv:08x}: opened to {peer}");
         self.touch(id, now);
         Ok(SessionId(id))
@@ -25,7 +26,7 @@ impl Tunnel {
 
     /// Notes where the TCP connection of a session that was opened here came from, for the log.
     pub fn set_client(&mut self, id: SessionId, client: SocketAddr) {
-        if let Some(entry) = self.sessions.get_mut(id.0 as usize) {
+        if let Some(entry) = self.sessions.get_mut(id.0) {
             entry.session.client = Some(client);
         }
     }
@@ -38,19 +39,17 @@ impl Tunnel {
     /// The other end of a session: its address, and the address of this machine that it sends to, if that is known.
     pub fn other_end(&self, id: SessionId) -> Option<(SocketAddr, Option<IpAddr>)> {
         let entry = self.held(id)?;
-        Some((entry.addr, self.lanes[entry.session.path as usize].local))
+        Some((entry.addr(), self.lanes[entry.session.path as usize].local))
     }
 
     fn held(&self, id: SessionId) -> Option<&Entry> {
-        self.sessions
-            .get(id.0 as usize)
-            .filter(|e| e.tcp == Tcp::Held)
+        self.sessions.get(id.0).filter(|e| e.holds_tcp())
     }
 
     /// A session whose TCP socket the caller holds, and the buffers that it may take from.
     fn held_mut(&mut self, id: SessionId) -> Option<(&mut Session, &mut Spares)> {
-        let entry = self.sessions.get_mut(id.0 as usize);
-        let entry = entry.filter(|e| e.tcp == Tcp::Held)?;
+        let entry = self.sessions.get_mut(id.0);
+        let entry = entry.filter(|e| e.holds_tcp())?;
         Some((&mut entry.session, &mut self.spares))
     }
 
@@ -141,7 +140,7 @@ impl Tunnel {
 
     /// Moves what has arrived for a session towards its TCP connection.
     pub(super) fn read(&mut self, id: u32, now: Time) {
-        let entry = &mut self.sessions[id as usize];
+        let entry = &mut self.sessions[id];
         let path = &mut self.lanes[entry.session.path as usize].path;
         let both = clock(&self.settings, now);
         let read = match entry
@@ -152,11 +151,16 @@ impl Tunnel {
             Err(cause) => return self.abort(id, cause, now),
         };
         if read.dial {
+            self.sessions.leave_half_open(id);
+            let entry = &mut self.sessions[id];
             entry.session.state = State::Dialling;
-            entry.tcp = Tcp::Held;
-            entry.leave_halfway(&mut self.sources);
+            entry.hold_tcp();
             entry.session.conversation.widen();
-            log::debug!("{:08x}: accepted from {}", entry.session.conv(), entry.addr);
+            log::debug!(
+                "{:08x}: accepted from {}",
+                entry.session.conv(),
+                entry.addr()
+            );
             self.events.push_back(Event::Dial(SessionId(id)));
         }
         if read.deliver {
@@ -165,8 +169,8 @@ impl Tunnel {
     }
 
     pub(super) fn deliver(&mut self, id: u32) {
-        let entry = &mut self.sessions[id as usize];
-        if entry.tcp == Tcp::Held && entry.session.must_deliver() {
+        let entry = &mut self.sessions[id];
+        if entry.holds_tcp() && entry.session.must_deliver() {
             self.events.push_back(Event::Deliver(SessionId(id)));
         }
     }
@@ -176,13 +180,13 @@ impl Tunnel {
         let event = self.events.pop_front()?;
         match event {
             Event::Deliver(id) => {
-                if let Some(entry) = self.sessions.get_mut(id.0 as usize) {
+                if let Some(entry) = self.sessions.get_mut(id.0) {
                     entry.session.deliver_said = false;
                 }
             }
             Event::Close { id, .. } => {
-                if let Some(entry) = self.sessions.get_mut(id.0 as usize) {
-                    entry.tcp = Tcp::None;
+                if let Some(entry) = self.sessions.get_mut(id.0) {
+                    entry.let_go_of_tcp();
                 }
                 self.release(id.0);
             }

@@ -16,6 +16,7 @@
 mod credit;
 mod ending;
 mod flood;
+mod half_open;
 mod hello;
 mod holdings;
 mod inbound;
@@ -25,6 +26,7 @@ mod registry;
 mod reload;
 mod rendezvous;
 mod roam;
+mod sessions;
 mod size;
 mod sources;
 pub mod stats;
@@ -38,7 +40,7 @@ use crate::ended::Ended;
 use crate::path::{Counts, Path};
 use crate::pmtu::{BASE, Search};
 use crate::ring::Spares;
-use crate::session::{Cause, DIAL_WITHIN, Session, State};
+use crate::session::{Cause, Session, State};
 use crate::settings::Settings;
 use crate::throttle::PerSecond;
 use crate::time::{MS, Now, SEC, Time};
@@ -50,12 +52,12 @@ use inbound::Complaints;
 use packet::Packets;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rendezvous::Meetings;
-use roam::{Cookies, Trace, Whereabouts};
-use size::{Progress, Tokens};
+use roam::{Cookies, Whereabouts};
+use sessions::{Entry, Sessions};
+use size::Tokens;
 use slab::Slab;
-use sources::{Sources, source};
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use summary::Summary;
@@ -67,19 +69,10 @@ pub use transmit::{Fit, Train};
 
 /// A session that is overdue and in a queue is looked at again after so long, microseconds.
 const QUEUED_AGAIN: u64 = 2 * MS;
-/// Places for sessions that are found without hashing.
-const RECENT: usize = 256;
 /// A pong that takes longer, milliseconds, answers nothing that was asked here.
 const PING_LIVES: u32 = 60_000;
 /// A path that was heard from within this is alive.
 const ALIVE: u64 = 5 * SEC;
-/// A session that another end goes on with, and that is not known here, has not begun here: its first segment never comes.
-/// So many packets that come without it, this long after the first and so many round trips, say so.
-const BEGINS_WITHIN: u64 = 700 * MS;
-const BEGIN_ROUND_TRIPS: u64 = 10;
-const BEGIN_PACKETS: usize = 4;
-/// A round trip that nobody has measured, for this.
-const UNKNOWN_RTT: u64 = 300 * MS;
 /// Paths whose knowledge is kept without a session, at most.
 const IDLE_PATHS: usize = 1024;
 
@@ -150,46 +143,13 @@ struct Answer {
     packet: Vec<u8>,
 }
 
-/// A session and what the caller knows of it.
-struct Entry {
-    session: Session,
-    addr: SocketAddr,
-    tcp: Tcp,
-    trace: Trace,
-    progress: Progress,
-    /// Who has begun it, if the other end has.
-    begun_by: Option<IpAddr>,
-    /// While halfway: packets that went on with a beginning that has not come, since when, and the highest number of these;
-    /// and the bytes of those that were kept.
-    early: usize,
-    early_since: Time,
-    furthest: u32,
-    halfway_bytes: usize,
-    /// Likewise: its first segment has come; and since when it waits for its dial while the path is not silent.
-    first_came: bool,
-    waits_since: Time,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Tcp {
-    None,
-    Held,
-    /// `Event::Close` is on its way.
-    Closing,
-}
-
 pub struct Tunnel {
     settings: Settings,
     packets: Packets,
     tap: Rc<RefCell<Tap>>,
     spares: Spares,
     scratch: Vec<u8>,
-    sessions: Slab<Entry>,
-    numbers: HashMap<(SocketAddr, u32), u32>,
-    /// Sessions that had a packet lately, each at its number modulo `RECENT`; what stands there may be out of date.
-    recent: [u32; RECENT],
-    /// The sessions of each number in the table, whatever their address.
-    live: BTreeSet<(u32, u32)>,
+    sessions: Sessions,
     lanes: Slab<Lane>,
     addresses: HashMap<SocketAddr, u32>,
     idle_lanes: VecDeque<u32>,
@@ -216,7 +176,6 @@ pub struct Tunnel {
     /// Lanes whose sessions may be able to send.
     active: VecDeque<u32>,
     rng: SmallRng,
-    sources: Sources,
     counters: Counters,
     /// What has gone over paths that are forgotten.
     past: Counts,
@@ -245,10 +204,7 @@ impl Tunnel {
             tap: Rc::default(),
             spares: Spares::default(),
             scratch: Vec::new(),
-            sessions: Slab::new(),
-            numbers: HashMap::new(),
-            recent: [0; RECENT],
-            live: BTreeSet::new(),
+            sessions: Sessions::default(),
             lanes: Slab::new(),
             addresses: HashMap::new(),
             idle_lanes: VecDeque::new(),
@@ -268,7 +224,6 @@ impl Tunnel {
             urgent: VecDeque::new(),
             active: VecDeque::new(),
             rng,
-            sources: Sources::default(),
             counters: Counters::default(),
             past: Counts::default(),
             complaints: Complaints::default(),
@@ -308,9 +263,7 @@ impl Tunnel {
     fn free_number(&mut self, addr: SocketAddr) -> u32 {
         loop {
             let conv = self.rng.random();
-            if conv != 0
-                && !self.numbers.contains_key(&(addr, conv))
-                && !self.ended.contains(addr, conv)
+            if conv != 0 && !self.sessions.contains(addr, conv) && !self.ended.contains(addr, conv)
             {
                 return conv;
             }
@@ -352,38 +305,13 @@ impl Tunnel {
             conversation.be_wary();
         }
         let session = Session::new(conversation, lane, opener, &mut self.spares, now);
-        let id = self.sessions.insert(Entry {
-            session,
-            addr,
-            tcp: Tcp::None,
-            trace: Trace::default(),
-            progress: Progress::default(),
-            begun_by: (!opener).then(|| source(addr)),
-            early: 0,
-            early_since: now,
-            first_came: false,
-            waits_since: now,
-            furthest: 0,
-            halfway_bytes: 0,
-        }) as u32;
-        if !opener {
-            self.sources.begin(source(addr));
-        }
-        self.numbers.insert((addr, conv), id);
-        self.live.insert((conv, id));
-        id
+        self.sessions.insert(Entry::new(session, addr, now))
     }
 
     /// The lane to an address, if there is one.
     fn lane_to(&self, addr: SocketAddr) -> Option<&Lane> {
         let lane = self.addresses.get(&addr)?;
         self.lanes.get(*lane as usize)
-    }
-
-    /// The sessions of a number in the table, whatever their address, with their places.
-    fn numbered(&self, conv: u32) -> impl Iterator<Item = (u32, &Entry)> {
-        let all = self.live.range((conv, 0)..=(conv, u32::MAX));
-        all.filter_map(|(_, id)| Some((*id, self.sessions.get(*id as usize)?)))
     }
 
     /// The lane to an address; one that was idle keeps what it knows.
@@ -456,15 +384,9 @@ impl Tunnel {
         }
     }
 
-    /// The places of those sessions of which this holds.
-    fn ids_of(&self, which: impl Fn(&Entry) -> bool) -> Vec<u32> {
-        let all = self.sessions.iter().filter(|(_, entry)| which(entry));
-        all.map(|(id, _)| id as u32).collect()
-    }
-
     /// Looks at what a session has to do next, after anything that may have changed it.
     fn touch(&mut self, id: u32, now: Time) {
-        let Some(entry) = self.sessions.get_mut(id as usize) else {
+        let Some(entry) = self.sessions.get_mut(id) else {
             return;
         };
         if entry.session.state.is_over() {
@@ -478,14 +400,14 @@ impl Tunnel {
         if entry.session.unsent() >= BASE {
             self.resume_size(lane, now);
         }
-        let entry = &mut self.sessions[id as usize];
+        let entry = &mut self.sessions[id];
         let conversation = &mut entry.session.conversation;
         conversation.set_mtu(self.lanes[lane as usize].mtu);
         let both = clock(&self.settings, now);
         entry.session.feed(&mut self.spares, both);
         self.take_packets(id, now);
-        let entry = &mut self.sessions[id as usize];
-        if entry.session.fed() && entry.tcp == Tcp::Held {
+        let entry = &mut self.sessions[id];
+        if entry.session.fed() && entry.holds_tcp() {
             self.events.push_back(Event::Accept(SessionId(id)));
         }
         if entry.session.tcp_is_done() {
@@ -493,7 +415,7 @@ impl Tunnel {
             entry.session.until = now.after(self.settings.linger);
             self.close(id, false);
         }
-        let session = &self.sessions[id as usize].session;
+        let session = &self.sessions[id].session;
         if session.state == State::Lingering
             && session.is_delivered()
             && session.conversation.is_quiet()
@@ -506,7 +428,7 @@ impl Tunnel {
     /// Puts a session into the queues that it has something for, and sets its timer.
     fn schedule(&mut self, id: u32, now: Time) {
         self.enqueue(id, now);
-        let session = &self.sessions[id as usize].session;
+        let session = &self.sessions[id].session;
         let path = &self.lanes[session.path as usize].path;
         let both = clock(&self.settings, now);
         let mut deadline = session.deadline(path, &self.settings, both);
@@ -569,7 +491,7 @@ impl Tunnel {
     }
 
     fn on_session_timer(&mut self, id: u32, now: Time) {
-        let Some(entry) = self.sessions.get_mut(id as usize) else {
+        let Some(entry) = self.sessions.get_mut(id) else {
             return;
         };
         let session = &mut entry.session;
@@ -578,13 +500,9 @@ impl Tunnel {
             State::Reset { .. } => return self.tell_reset(id, now),
             State::Halfway => {
                 let lane = &self.lanes[session.path as usize];
-                if now.since(lane.heard_at) >= ALIVE {
-                    (entry.early_since, entry.waits_since) = (now, now);
-                }
-                let waits_since = &mut entry.waits_since;
-                *waits_since = (*waits_since).max(lane.alive_since);
-                let too_long = now.since(session.opened_at) >= self.settings.timeout;
-                if too_long || now.since(*waits_since) >= DIAL_WITHIN {
+                let silent = now.since(lane.heard_at) >= ALIVE;
+                let lacks = entry.half_open.lacks_dial(silent, lane.alive_since, now);
+                if lacks || now.since(session.opened_at) >= self.settings.timeout {
                     return self.abort(id, Cause::NoDial, now);
                 }
             }
@@ -621,8 +539,7 @@ impl Tunnel {
 
     /// Many sessions are gone: what their places took is free.
     pub fn shrink(&mut self) {
-        self.sessions.shrink_to_fit();
-        self.numbers.shrink_to_fit();
+        self.sessions.shrink();
         for queue in [&mut self.urgent, &mut self.active] {
             queue.shrink_to_fit();
         }
@@ -647,14 +564,6 @@ fn clock(settings: &Settings, now: Time) -> Now {
 fn since_ping(settings: &Settings, timestamp: u32, now: Time) -> Option<u32> {
     let age = clock(settings, now).clock.wrapping_sub(timestamp);
     (age < PING_LIVES).then_some(age)
-}
-
-/// How long the first segment of a session may take to come after others of it have.
-fn begins_within(lane: &Lane) -> u64 {
-    let measured = lane.path.congestion.has_delivered();
-    let measured = measured.then(|| lane.path.congestion.srtt());
-    let round_trip = measured.or(lane.at.round_trip).unwrap_or(UNKNOWN_RTT);
-    BEGINS_WITHIN.max(BEGIN_ROUND_TRIPS * round_trip)
 }
 
 fn session_key(id: u32) -> u32 {

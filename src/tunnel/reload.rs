@@ -29,7 +29,7 @@ impl Tunnel {
         {
             self.greet(now);
         }
-        for id in self.ids_of(|entry| !entry.session.state.is_over()) {
+        for id in self.sessions.ids_of(|entry| !entry.session.state.is_over()) {
             self.touch(id, now);
         }
         let lanes: Vec<u32> = self.lanes.iter().map(|(lane, _)| lane as u32).collect();

@@ -5,9 +5,10 @@
 //! wait in `Waiting`, and the ping is all it gets. Pings and pongs themselves are in `inbound`.
 
 use super::hello::Unanswered;
+use super::sessions::Entry;
 use super::sources::source;
 use super::waiting::Packet;
-use super::{Entry, Lane, RECENT, Tunnel, lane_key};
+use super::{Lane, Tunnel, lane_key};
 use crate::message::Control;
 use crate::pmtu::Search;
 use crate::segment::{FIRST_WINDOW, HEADER, Header, Segments, ahead, cmd};
@@ -295,7 +296,7 @@ impl Tunnel {
         let glance = Glance::of(packet);
         let (mut owner, mut copy) = (Owner::Nobody, false);
         let mut known = false;
-        for (id, entry) in self.numbered(conv) {
+        for (id, entry) in self.sessions.numbered(conv) {
             if entry.session.state.is_over() {
                 continue;
             }
@@ -358,7 +359,7 @@ impl Tunnel {
         packet: &mut [u8],
         now: Time,
     ) {
-        let lane = self.sessions[id as usize].session.path;
+        let lane = self.sessions[id].session.path;
         let at = &self.lanes[lane as usize].at;
         if at.left(from, now) {
             // it was on its way when its sender moved
@@ -495,7 +496,7 @@ impl Tunnel {
 
     /// The sessions of a path have waited for a proof.
     fn go_on(&mut self, lane: u32, now: Time) {
-        for id in self.ids_of(|entry| entry.is_on(lane)) {
+        for id in self.sessions.ids_of(|entry| entry.is_on(lane)) {
             self.touch(id, now);
         }
         self.wake(lane);
@@ -588,15 +589,14 @@ impl Tunnel {
             self.probing.remove(&probe.addr);
         }
         let from = self.lanes[lane as usize].path.addr;
-        let ids = self.ids_of(|entry| entry.is_on(lane));
+        let ids = self.sessions.ids_of(|entry| entry.is_on(lane));
         log::info!("{from} is at {to} now, with {} sessions", ids.len());
         let homeless = self.lanes[lane as usize].at.homeless;
         if !homeless {
             self.addresses.remove(&from);
-            for id in &ids {
-                let conv = self.sessions[*id as usize].session.conv();
-                self.numbers.remove(&(from, conv));
-            }
+        }
+        for id in &ids {
+            self.sessions.detach(*id);
         }
         if let Some(other) = self.addresses.get(&to).copied() {
             self.give_way(other, lane, now);
@@ -613,9 +613,7 @@ impl Tunnel {
         }
         (at.homeless, at.proven) = (false, true);
         for id in ids {
-            let entry = &mut self.sessions[id as usize];
-            entry.addr = to;
-            self.numbers.insert((to, entry.session.conv()), id);
+            self.sessions.attach(id, to);
             self.stir(id, now);
         }
     }
@@ -632,16 +630,15 @@ impl Tunnel {
         let mtu = self.packet_size(&self.lanes[lane as usize].search, &to);
         self.lanes[lane as usize].mtu = mtu;
         self.wheel.clear(lane_key(lane));
-        for (_, entry) in self.sessions.iter_mut() {
-            if entry.is_on(lane) {
-                entry.session.conversation.relocate(&mut old);
-            }
+        for id in self.sessions.ids_of(|entry| entry.is_on(lane)) {
+            let session = &mut self.sessions[id].session;
+            session.conversation.relocate(&mut old);
         }
     }
 
     /// Has a session send what it can on its new path.
     fn stir(&mut self, id: u32, now: Time) {
-        let session = &mut self.sessions[id as usize].session;
+        let session = &mut self.sessions[id].session;
         if !session.waits_for_reader() {
             session.conversation.nudge();
         }
@@ -664,18 +661,17 @@ impl Tunnel {
             }
             None => true,
         };
-        let ids = self.ids_of(|entry| entry.is_on(other));
+        let ids = self.sessions.ids_of(|entry| entry.is_on(other));
         self.addresses.remove(&addr);
-        self.recent = [u32::MAX; RECENT];
         for id in &ids {
-            let entry = &mut self.sessions[*id as usize];
-            self.numbers.remove(&(addr, entry.session.conv()));
+            self.sessions.detach(*id);
             if same {
                 let l = &mut self.lanes[other as usize];
-                entry.session.conversation.relocate(&mut l.path);
+                let session = &mut self.sessions[*id].session;
+                session.conversation.relocate(&mut l.path);
                 l.path.sessions -= 1;
-                entry.session.path = to;
-                self.numbers.insert((addr, entry.session.conv()), *id);
+                session.path = to;
+                self.sessions.attach(*id, addr);
             }
         }
         let l = &mut self.lanes[other as usize];
@@ -717,7 +713,7 @@ impl Tunnel {
             self.hello.begin_anew(now);
             self.ping(peer, now);
         }
-        for id in self.ids_of(|entry| !entry.session.state.is_over()) {
+        for id in self.sessions.ids_of(|entry| !entry.session.state.is_over()) {
             self.stir(id, now);
         }
     }
@@ -725,17 +721,11 @@ impl Tunnel {
     /// Shows the peer, whose NAT may have given us a new address unknown to us, where its sessions are: by a packet of one.
     pub(super) fn show_up(&mut self, peer: SocketAddr, now: Time) {
         let alive = |e: &Entry| matches!(e.session.state, State::Connected | State::Dialling);
-        let mut all = self.sessions.iter();
-        if let Some((id, _)) = all.find(|(_, e)| e.addr == peer && alive(e)) {
-            self.stir(id as u32, now);
+        let there = |(_, e): &(u32, &Entry)| e.addr() == peer && alive(e);
+        let first = self.sessions.iter().find(there).map(|(id, _)| id);
+        if let Some(id) = first {
+            self.stir(id, now);
         }
-    }
-}
-
-impl Entry {
-    /// Whether it counts among the sessions of a path.
-    fn is_on(&self, lane: u32) -> bool {
-        self.session.path == lane && self.session.state != State::Gone
     }
 }
 
@@ -743,5 +733,12 @@ impl Lane {
     /// Whether sessions may send to its address.
     pub(super) fn reaches(&self) -> bool {
         !self.at.homeless && !self.credit.is_spent()
+    }
+
+    /// The round trip that the beginning of a session is waited for by, microseconds, as far as it is known.
+    pub(super) fn begins_rtt(&self) -> Option<u64> {
+        let congestion = &self.path.congestion;
+        let measured = congestion.has_delivered().then(|| congestion.srtt());
+        measured.or(self.at.round_trip)
     }
 }

@@ -5,7 +5,8 @@
 //! smaller such a segment goes alone, and may be cut up by IP (`Fit::Long`). That a session begins small, and only what was
 //! proven is used, leaves few of them: those in flight when a path changes.
 
-use super::{Answer, Entry, Tunnel, clock, lane_key};
+use super::sessions::Entry;
+use super::{Answer, Tunnel, clock, lane_key};
 use crate::message::Control;
 use crate::path::headers;
 use crate::pmtu::{BASE, Probe, Search};
@@ -174,7 +175,7 @@ impl Tunnel {
     /// Large packets of a session may have stopped to arrive, while the path is there. A session that cannot go on for that
     /// ends.
     pub(super) fn doubt_size(&mut self, id: u32, now: Time) {
-        let entry = &self.sessions[id as usize];
+        let entry = &self.sessions[id];
         let lane = entry.session.path;
         let l = &self.lanes[lane as usize];
         let stands = STANDS.max(STANDS_TRIPS * l.path.congestion.srtt());

@@ -162,7 +162,7 @@ impl Tunnel {
             .sessions
             .iter()
             .filter(|(_, e)| !e.session.state.is_over());
-        let mut chosen: Vec<(u64, usize)> = live
+        let mut chosen: Vec<(u64, u32)> = live
             .map(|(id, e)| (e.session.bytes_in + e.session.bytes_out, id))
             .collect();
         let left_out = chosen.len().saturating_sub(most);
@@ -171,14 +171,14 @@ impl Tunnel {
         (stats.collect(), left_out)
     }
 
-    fn session_stat(&self, id: usize, now: Time) -> SessionStats {
+    fn session_stat(&self, id: u32, now: Time) -> SessionStats {
         let entry = &self.sessions[id];
         let session = &entry.session;
         let path = &self.lanes[session.path as usize].path;
         SessionStats {
             number: session.conv(),
             state: session.state.name(),
-            addr: entry.addr,
+            addr: entry.addr(),
             begun_here: session.opener,
             age: now.since(session.opened_at),
             bytes_in: session.bytes_in,
@@ -191,7 +191,7 @@ impl Tunnel {
 
     fn look(&self) -> (States, Load) {
         let (mut states, mut load) = (States::default(), Load::default());
-        for (_, entry) in &self.sessions {
+        for (_, entry) in self.sessions.iter() {
             let session = &entry.session;
             let count = match session.state {
                 State::Halfway => &mut states.halfway,

@@ -191,7 +191,7 @@ impl Tunnel {
             return Some(next);
         }
         while let Some(id) = self.urgent.pop_front() {
-            self.sessions[id as usize].session.in_urgent = false;
+            self.sessions[id].session.in_urgent = false;
             if let Some(built) = self.build(id, Priority::Urgent, now, out) {
                 return Some(Next::unasked(built, Kind::Urgent));
             }
@@ -231,13 +231,12 @@ impl Tunnel {
         now: Time,
         out: &mut [u8],
     ) -> Option<(usize, SocketAddr)> {
-        let entry = self.sessions.get_mut(id as usize)?;
-        let session = &mut entry.session;
+        let entry = self.sessions.get_mut(id)?;
+        let (addr, session) = (entry.addr(), &mut entry.session);
         if session.state.is_over() {
             self.release(id);
             return None;
         }
-        let addr = entry.addr;
         let lane = &mut self.lanes[session.path as usize];
         if !lane.reaches() {
             return None;
@@ -275,13 +274,13 @@ impl Tunnel {
         out: &mut [u8],
     ) -> Option<usize> {
         let id = *self.urgent.front()?;
-        let entry = &self.sessions[id as usize];
+        let entry = &self.sessions[id];
         let path = &self.lanes[entry.session.path as usize].path;
-        if entry.addr != addr || !entry.session.urgent_fits(most, path, now) {
+        if entry.addr() != addr || !entry.session.urgent_fits(most, path, now) {
             return None;
         }
         self.urgent.pop_front();
-        self.sessions[id as usize].session.in_urgent = false;
+        self.sessions[id].session.in_urgent = false;
         let (len, _) = self.build(id, Priority::Urgent, now, &mut out[..most])?;
         Some(len)
     }
@@ -305,7 +304,7 @@ impl Tunnel {
                 return None;
             }
             let id = *l.ready.front()?;
-            let session = &mut self.sessions[id as usize].session;
+            let session = &mut self.sessions[id].session;
             if !session.state.is_over() && session.conversation.longest() > most {
                 return None;
             }
@@ -321,14 +320,14 @@ impl Tunnel {
     /// Nothing can be sent to a path's address: its sessions leave the queue until something can.
     fn empty(&mut self, lane: u32) {
         while let Some(id) = self.lanes[lane as usize].ready.pop_front() {
-            self.sessions[id as usize].session.in_ready = false;
+            self.sessions[id].session.in_ready = false;
             self.release(id);
         }
     }
 
     /// Puts a session into the queue for what it wants to send.
     pub(super) fn enqueue(&mut self, id: u32, now: Time) {
-        let session = &mut self.sessions[id as usize].session;
+        let session = &mut self.sessions[id].session;
         let lane = &mut self.lanes[session.path as usize];
         if !lane.reaches() {
             return;
@@ -361,7 +360,7 @@ impl Tunnel {
 
     /// Moves what plain KCP has put out into the queue of what leaves.
     pub(super) fn take_packets(&mut self, id: u32, now: Time) {
-        let entry = &mut self.sessions[id as usize];
+        let entry = &mut self.sessions[id];
         let packets = entry.session.conversation.take_packets();
         if packets.is_empty() {
             return;
@@ -377,7 +376,7 @@ impl Tunnel {
         };
         self.control
             .extend(packets.into_iter().take(room).map(|packet| Answer {
-                addr: entry.addr,
+                addr: entry.addr(),
                 asked: None,
                 probe: false,
                 packet,
