@@ -153,9 +153,6 @@ pub struct Session {
     read_at: Time,
     /// Lingering ends here.
     pub until: Time,
-    /// Flags of the tunnel's queues: whether it stands in them.
-    pub in_urgent: bool,
-    pub in_ready: bool,
     /// `Event::Deliver` stands in the queue; one is enough.
     pub deliver_said: bool,
     /// Framed messages on their way from TCP to KCP.
@@ -216,8 +213,6 @@ impl Session {
             asked_at: now,
             read_at: now,
             until: Time::NEVER,
-            in_urgent: false,
-            in_ready: false,
             deliver_said: false,
             stream: Ring::default(),
             output: Ring::default(),

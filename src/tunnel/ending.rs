@@ -1,7 +1,7 @@
 //! How sessions end: in order, or before their time with the other end being told; and what is remembered of them.
 
-use super::sessions::Entry;
-use super::{Answer, Event, Lane, SessionId, Tunnel, session_key};
+use super::scheduler::{Outgoing, Timer};
+use super::{Event, Lane, SessionId, Tunnel};
 use crate::ended::Ending;
 use crate::message::{CONTROL_LEN, Control};
 use crate::segment::HEADER;
@@ -59,7 +59,7 @@ impl Tunnel {
             .forget(&mut self.lanes[session.path as usize].path);
         session.state = State::Reset { told: 0 };
         let lane = session.path;
-        self.wake(lane);
+        self.scheduler.activate(lane);
         self.close(id, true);
         if cause == Cause::ResetByPeer {
             return self.retire(id, Ending::Reset, now);
@@ -88,12 +88,10 @@ impl Tunnel {
             .collect();
         let again = PARTING_AGAIN.get(told).filter(|_| !all.is_empty());
         self.parting = again.map(|pause| (now.after(*pause), told + 1));
-        self.control.extend(all.into_iter().map(|addr| Answer {
-            addr,
-            asked: None,
-            probe: false,
-            packet: Control::Reset(0).to_wire().to_vec(),
-        }));
+        for addr in all {
+            let packet = Control::Reset(0).to_wire().to_vec();
+            self.scheduler.push(Outgoing::unasked(addr, packet));
+        }
     }
 
     /// When it is said again that this end stops.
@@ -117,16 +115,12 @@ impl Tunnel {
         entry.session.state = State::Reset { told: told + 1 };
         // not by `answer`: there are as many as sessions end, and each of them counts
         if self.lanes[entry.session.path as usize].reaches() {
-            self.control.push_back(Answer {
-                addr,
-                asked: None,
-                probe: false,
-                packet: Control::Reset(conv).to_wire().to_vec(),
-            });
+            let packet = Control::Reset(conv).to_wire().to_vec();
+            self.scheduler.push(Outgoing::unasked(addr, packet));
         }
         let again = RESET_AGAIN.get(told as usize);
         match again.filter(|_| self.is_worth(id, usize::from(told) + 2)) {
-            Some(pause) => self.wheel.set(session_key(id), now.after(*pause)),
+            Some(pause) => self.scheduler.set(Timer::Session(id), now.after(*pause)),
             None => self.retire(id, Ending::Reset, now),
         }
     }
@@ -164,20 +158,19 @@ impl Tunnel {
             .conversation
             .forget(&mut self.lanes[lane as usize].path);
         self.sessions.unlink(id);
-        self.wheel.clear(session_key(id));
+        self.scheduler.clear(Timer::Session(id));
         self.ended
             .insert(addr, conv, ending, now.after(self.settings.time_wait));
         self.lanes[lane as usize].path.sessions -= 1;
         self.rest_lane(lane);
         // what it had in flight may have been what the others waited for
-        self.wake(lane);
+        self.scheduler.activate(lane);
         self.release(id);
     }
 
     /// Frees a session's place once the caller has let go of it and no queue holds it.
     pub(super) fn release(&mut self, id: u32) {
-        let queued = |e: &Entry| e.session.in_urgent || e.session.in_ready;
-        if !self.sessions.get(id).is_some_and(queued) {
+        if !self.scheduler.holds_session(id) {
             self.sessions.remove_if_free(id);
         }
     }

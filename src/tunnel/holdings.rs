@@ -76,12 +76,10 @@ impl Tunnel {
             halfway,
             halfway_bytes,
             ended: self.ended.len(),
-            timers: self.wheel.len(),
+            timers: self.scheduler.timers(),
             waiting: self.waiting.len(),
-            packets: self.control.len() + self.tap.borrow().packets.len(),
-            queued: self.urgent.len()
-                + self.active.len()
-                + lanes().map(|lane| lane.ready.len()).sum::<usize>(),
+            packets: self.scheduler.ready() + self.tap.borrow().packets.len(),
+            queued: self.scheduler.queued(),
             paths: self.lanes.len(),
             idle_paths: self.idle_lanes.len(),
             registrations: self.meeting.registrations(),

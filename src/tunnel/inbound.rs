@@ -2,9 +2,10 @@
 
 use super::half_open::begins_within;
 use super::roam::{Glance, Owner};
+use super::scheduler::Outgoing;
 use super::sources::source;
 use super::waiting::Packet;
-use super::{ALIVE, Answer, DATAGRAM_MAX, Lane, Tunnel, clock, since_ping};
+use super::{ALIVE, DATAGRAM_MAX, Lane, Tunnel, clock, since_ping};
 use crate::crypto::Rejected;
 use crate::ended::Ending;
 use crate::message::{self, CONTROL_LEN, Control};
@@ -20,9 +21,6 @@ const RESET_PAUSE: u64 = 200 * MS;
 const RESETS_A_SECOND: u32 = 500;
 /// Where there is no key one source leaves a place in so many of the table to others.
 const LEFT: usize = 4;
-/// Datagrams that wait to leave and answer something, at most; more would be somebody's flood.
-pub(super) const CONTROL_MOST: usize = 4096;
-
 /// Kinds of complaints that are told apart, at most.
 const KINDS_MOST: usize = 32;
 
@@ -272,7 +270,7 @@ impl Tunnel {
         self.touch(id, now);
         let lane = self.sessions.get(id).map(|e| e.session.path);
         if let Some(lane) = lane {
-            self.wake(lane);
+            self.scheduler.activate(lane);
         }
     }
 
@@ -457,14 +455,12 @@ impl Tunnel {
 
     /// Sends a packet soon. `asked`: which address of this machine it answers for, if its path does not know.
     pub(super) fn answer(&mut self, to: SocketAddr, asked: Option<IpAddr>, packet: &[u8]) {
-        if self.control.len() < CONTROL_MOST {
-            self.control.push_back(Answer {
-                addr: to,
-                asked,
-                probe: false,
-                packet: packet.to_vec(),
-            });
-        }
+        self.scheduler.offer(Outgoing {
+            to,
+            asked,
+            probe: false,
+            packet: packet.to_vec(),
+        });
     }
 }
 

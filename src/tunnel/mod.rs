@@ -26,6 +26,7 @@ mod registry;
 mod reload;
 mod rendezvous;
 mod roam;
+mod scheduler;
 mod sessions;
 mod size;
 mod sources;
@@ -44,7 +45,6 @@ use crate::session::{Cause, Session, State};
 use crate::settings::Settings;
 use crate::throttle::PerSecond;
 use crate::time::{MS, Now, SEC, Time};
-use crate::timer::Wheel;
 use credit::Credit;
 use flood::Flood;
 use hello::{Hello, Unanswered};
@@ -53,6 +53,7 @@ use packet::Packets;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rendezvous::Meetings;
 use roam::{Cookies, Whereabouts};
+use scheduler::{Scheduler, Timer};
 use sessions::{Entry, Sessions};
 use size::Tokens;
 use slab::Slab;
@@ -108,9 +109,6 @@ pub enum Refused {
 /// A path and the sessions on it that wait for its rate.
 struct Lane {
     path: Path,
-    ready: VecDeque<u32>,
-    /// Stands in `active`.
-    active: bool,
     /// Stands in `idle_lanes`.
     idle: bool,
     /// How large packets may be, and the size of the largest KCP packet that follows from it.
@@ -131,16 +129,6 @@ struct Lane {
     unanswered: Unanswered,
     at: Whereabouts,
     credit: Credit,
-}
-
-/// A packet that is ready to leave.
-struct Answer {
-    addr: SocketAddr,
-    /// The address of this machine that was asked, if it is an answer.
-    asked: Option<IpAddr>,
-    /// It asks whether packets of its size arrive.
-    probe: bool,
-    packet: Vec<u8>,
 }
 
 pub struct Tunnel {
@@ -166,15 +154,8 @@ pub struct Tunnel {
     hello: Hello,
     meeting: Meetings,
     ended: Ended,
-    wheel: Wheel,
-    due: Vec<u32>,
+    scheduler: Scheduler,
     events: VecDeque<Event>,
-    /// Packets that are ready to leave: answers, and what plain KCP puts out.
-    control: VecDeque<Answer>,
-    /// Sessions with something that does not wait for the rate.
-    urgent: VecDeque<u32>,
-    /// Lanes whose sessions may be able to send.
-    active: VecDeque<u32>,
     rng: SmallRng,
     counters: Counters,
     /// What has gone over paths that are forgotten.
@@ -217,12 +198,8 @@ impl Tunnel {
             peer: None,
             hello: Hello::default(),
             ended: Ended::default(),
-            wheel: Wheel::new(now),
-            due: Vec::new(),
+            scheduler: Scheduler::new(now),
             events: VecDeque::new(),
-            control: VecDeque::new(),
-            urgent: VecDeque::new(),
-            active: VecDeque::new(),
             rng,
             counters: Counters::default(),
             past: Counts::default(),
@@ -328,8 +305,6 @@ impl Tunnel {
         let mtu = self.packet_size(&search, &addr);
         let lane = self.lanes.insert(Lane {
             path,
-            ready: VecDeque::new(),
-            active: false,
             idle: false,
             search,
             mtu,
@@ -356,13 +331,13 @@ impl Tunnel {
             return;
         };
         l.idle = false;
-        let unused = l.path.sessions == 0 && !l.active && l.ready.is_empty();
+        let unused = l.path.sessions == 0 && !self.scheduler.holds_path(lane);
         if unused && (self.peer != Some(l.path.addr) || !l.reaches()) {
             if self.addresses.get(&l.path.addr) == Some(&lane) {
                 self.addresses.remove(&l.path.addr);
             }
             self.probing.retain(|_, of| *of != lane);
-            self.wheel.clear(lane_key(lane));
+            self.scheduler.clear(Timer::Path(lane));
             self.past.add(&l.path.counts);
             self.lanes.remove(lane as usize);
         }
@@ -376,7 +351,7 @@ impl Tunnel {
         }
         if self.peer != Some(l.path.addr) {
             // how large its packets may be is of no interest now
-            self.wheel.clear(lane_key(lane));
+            self.scheduler.clear(Timer::Path(lane));
         }
         if !l.idle {
             l.idle = true;
@@ -438,17 +413,17 @@ impl Tunnel {
         if !self.lanes[session.path as usize].reaches() {
             deadline = session.silent_at(&self.settings);
         }
-        if session.in_ready || session.in_urgent {
+        if self.scheduler.holds_session(id) {
             // it is overdue because it waits for its turn; the clock brings that no nearer
             deadline = deadline.max(now.after(QUEUED_AGAIN));
         }
-        self.wheel.set_by(session_key(id), deadline);
+        self.scheduler.set_by(Timer::Session(id), deadline);
     }
 
     /// When `advance` has to be called next. None: nothing is waiting for the clock.
     pub fn deadline(&self) -> Option<Time> {
         [
-            self.wheel.next(),
+            self.scheduler.deadline(),
             self.ended.deadline(),
             self.ping_at(),
             self.meeting_at(),
@@ -465,16 +440,13 @@ impl Tunnel {
 
     /// Does what the clock has made due.
     pub fn advance(&mut self, now: Time) {
-        let mut due = std::mem::take(&mut self.due);
-        self.wheel.expire(now, &mut due);
-        for key in due.drain(..) {
-            if key.is_multiple_of(2) {
-                self.on_session_timer(key / 2, now);
-            } else {
-                self.on_lane_timer(key / 2, now);
+        self.scheduler.expire(now);
+        while let Some(timer) = self.scheduler.next_due() {
+            match timer {
+                Timer::Session(id) => self.on_session_timer(id, now),
+                Timer::Path(lane) => self.on_lane_timer(lane, now),
             }
         }
-        self.due = due;
         self.ended.expire(now);
         self.advance_keys(now);
         self.waiting.expire(now);
@@ -534,17 +506,14 @@ impl Tunnel {
         self.doubt_size(id, now);
         self.read(id, now);
         self.touch(id, now);
-        self.wake(lane);
+        self.scheduler.activate(lane);
     }
 
     /// Many sessions are gone: what their places took is free.
     pub fn shrink(&mut self) {
         self.sessions.shrink();
-        for queue in [&mut self.urgent, &mut self.active] {
-            queue.shrink_to_fit();
-        }
+        self.scheduler.shrink();
         self.events.shrink_to_fit();
-        self.control.shrink_to_fit();
     }
 
     /// What is known of the way to an address.
@@ -564,12 +533,4 @@ fn clock(settings: &Settings, now: Time) -> Now {
 fn since_ping(settings: &Settings, timestamp: u32, now: Time) -> Option<u32> {
     let age = clock(settings, now).clock.wrapping_sub(timestamp);
     (age < PING_LIVES).then_some(age)
-}
-
-fn session_key(id: u32) -> u32 {
-    id * 2
-}
-
-fn lane_key(lane: u32) -> u32 {
-    lane * 2 + 1
 }

@@ -34,7 +34,7 @@ impl Tunnel {
         }
         let lanes: Vec<u32> = self.lanes.iter().map(|(lane, _)| lane as u32).collect();
         for lane in lanes {
-            self.wake(lane);
+            self.scheduler.activate(lane);
         }
     }
 

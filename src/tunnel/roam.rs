@@ -5,10 +5,11 @@
 //! wait in `Waiting`, and the ping is all it gets. Pings and pongs themselves are in `inbound`.
 
 use super::hello::Unanswered;
+use super::scheduler::Timer;
 use super::sessions::Entry;
 use super::sources::source;
 use super::waiting::Packet;
-use super::{Lane, Tunnel, lane_key};
+use super::{Lane, Tunnel};
 use crate::message::Control;
 use crate::pmtu::Search;
 use crate::segment::{FIRST_WINDOW, HEADER, Header, Segments, ahead, cmd};
@@ -475,7 +476,7 @@ impl Tunnel {
         if self.lanes.contains(lane as usize) {
             self.ask_for_credit(lane, now);
             self.search_size(lane, now);
-            self.wake(lane);
+            self.scheduler.activate(lane);
         }
     }
 
@@ -490,7 +491,7 @@ impl Tunnel {
         if l.credit.is_spent() && l.path.sessions > 0 {
             // nothing else may remind of it
             let at = l.credit.asks_at(l.path.congestion.srtt());
-            self.wheel.set_by(lane_key(lane), at);
+            self.scheduler.set_by(Timer::Path(lane), at);
         }
     }
 
@@ -499,7 +500,7 @@ impl Tunnel {
         for id in self.sessions.ids_of(|entry| entry.is_on(lane)) {
             self.touch(id, now);
         }
-        self.wake(lane);
+        self.scheduler.activate(lane);
     }
 
     /// Sends a ping that only who receives at this address can answer.
@@ -629,7 +630,7 @@ impl Tunnel {
         l.unanswered = Unanswered::default();
         let mtu = self.packet_size(&self.lanes[lane as usize].search, &to);
         self.lanes[lane as usize].mtu = mtu;
-        self.wheel.clear(lane_key(lane));
+        self.scheduler.clear(Timer::Path(lane));
         for id in self.sessions.ids_of(|entry| entry.is_on(lane)) {
             let session = &mut self.sessions[id].session;
             session.conversation.relocate(&mut old);
@@ -644,7 +645,7 @@ impl Tunnel {
         }
         let lane = session.path;
         self.touch(id, now);
-        self.wake(lane);
+        self.scheduler.activate(lane);
     }
 
     /// Somebody comes to the address of a path. If that is the same other end, which has opened sessions there before its
@@ -678,13 +679,12 @@ impl Tunnel {
         l.at.homeless = true;
         l.at.proven = false;
         if same {
-            let ready = std::mem::take(&mut l.ready);
             let left = std::mem::take(&mut l.at.before);
             let target = &mut self.lanes[to as usize];
             for (addr, at) in left {
                 target.at.leave(addr, at);
             }
-            target.ready.extend(ready);
+            self.scheduler.move_bulk(other, to);
             target.path.sessions += ids.len();
             for id in ids {
                 self.stir(id, now);

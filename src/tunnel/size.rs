@@ -5,8 +5,9 @@
 //! smaller such a segment goes alone, and may be cut up by IP (`Fit::Long`). That a session begins small, and only what was
 //! proven is used, leaves few of them: those in flight when a path changes.
 
+use super::scheduler::{Outgoing, Timer};
 use super::sessions::Entry;
-use super::{Answer, Tunnel, clock, lane_key};
+use super::{Tunnel, clock};
 use crate::message::Control;
 use crate::path::headers;
 use crate::pmtu::{BASE, Probe, Search};
@@ -113,7 +114,7 @@ impl Tunnel {
     pub(super) fn remind_of_size(&mut self, lane: u32) {
         let search = &self.lanes[lane as usize].search;
         if search.is_active() {
-            self.wheel.set_by(lane_key(lane), search.due());
+            self.scheduler.set_by(Timer::Path(lane), search.due());
         }
     }
 
@@ -124,14 +125,10 @@ impl Tunnel {
         packet.resize(probe.size.saturating_sub(around).max(packet.len()), 0);
         // without a key it counts among what an address gets that has to answer again
         self.charge(lane, packet.len(), now);
-        if self.control.len() < super::inbound::CONTROL_MOST {
-            self.control.push_back(Answer {
-                addr,
-                asked: None,
-                probe: true,
-                packet,
-            });
-        }
+        self.scheduler.offer(Outgoing {
+            probe: true,
+            ..Outgoing::unasked(addr, packet)
+        });
     }
 
     /// A pong has come. False if it answers no ping of a search.

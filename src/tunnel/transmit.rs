@@ -1,8 +1,8 @@
 //! Which datagram leaves next: first what answers or is urgent, then bulk at its path's rate, the sessions of a path and
 //! the paths in turn.
 
-use super::inbound::CONTROL_MOST;
-use super::{Answer, DATAGRAM_MAX, Lane, Tunnel, clock, lane_key};
+use super::scheduler::{Outgoing, Timer};
+use super::{DATAGRAM_MAX, Lane, Tunnel, clock};
 use crate::conversation::Priority;
 use crate::path::headers;
 use crate::pmtu::BASE;
@@ -164,8 +164,8 @@ impl Tunnel {
         let most = segment - self.packets.overhead();
         let len = match first.kind {
             Kind::Control => {
-                let fits = |p: &&Answer| p.addr == first.addr && p.packet.len() <= most && !p.probe;
-                self.control.front().filter(fits)?;
+                let fits = |p: &&Outgoing| p.to == first.addr && p.packet.len() <= most && !p.probe;
+                self.scheduler.first_ready().filter(fits)?;
                 self.next_control(out)?.len
             }
             // the next may be as long as a packet of this path can be
@@ -190,14 +190,12 @@ impl Tunnel {
         if let Some(next) = self.next_control(out) {
             return Some(next);
         }
-        while let Some(id) = self.urgent.pop_front() {
-            self.sessions[id].session.in_urgent = false;
+        while let Some(id) = self.scheduler.next_urgent() {
             if let Some(built) = self.build(id, Priority::Urgent, now, out) {
                 return Some(Next::unasked(built, Kind::Urgent));
             }
         }
-        while let Some(lane) = self.active.pop_front() {
-            self.lanes[lane as usize].active = false;
+        while let Some(lane) = self.scheduler.next_path() {
             if let Some(next) = self.build_from(lane, usize::MAX, now, out) {
                 return Some(next);
             }
@@ -206,12 +204,12 @@ impl Tunnel {
     }
 
     fn next_control(&mut self, out: &mut [u8]) -> Option<Next> {
-        let Answer {
-            addr,
+        let Outgoing {
+            to: addr,
             asked,
             probe,
             packet,
-        } = self.control.pop_front()?;
+        } = self.scheduler.next_ready()?;
         let len = packet.len().min(out.len());
         out[..len].copy_from_slice(&packet[..len]);
         self.tap.borrow_mut().recycle(packet);
@@ -273,14 +271,13 @@ impl Tunnel {
         now: Time,
         out: &mut [u8],
     ) -> Option<usize> {
-        let id = *self.urgent.front()?;
+        let id = self.scheduler.first_urgent()?;
         let entry = &self.sessions[id];
         let path = &self.lanes[entry.session.path as usize].path;
         if entry.addr() != addr || !entry.session.urgent_fits(most, path, now) {
             return None;
         }
-        self.urgent.pop_front();
-        self.sessions[id].session.in_urgent = false;
+        self.scheduler.next_urgent();
         let (len, _) = self.build(id, Priority::Urgent, now, &mut out[..most])?;
         Some(len)
     }
@@ -294,24 +291,20 @@ impl Tunnel {
                 self.empty(lane);
                 return None;
             }
-            if l.ready.is_empty() {
-                return None;
-            }
+            let id = self.scheduler.first_bulk(lane)?;
             let release = l.path.congestion.release();
             if release > now {
                 // too much in flight: an acknowledgement will wake it
-                self.wheel.set_by(lane_key(lane), release);
+                self.scheduler.set_by(Timer::Path(lane), release);
                 return None;
             }
-            let id = *l.ready.front()?;
-            let session = &mut self.sessions[id].session;
+            let session = &self.sessions[id].session;
             if !session.state.is_over() && session.conversation.longest() > most {
                 return None;
             }
-            l.ready.pop_front();
-            session.in_ready = false;
+            self.scheduler.next_bulk(lane);
             if let Some(built) = self.build(id, Priority::Bulk, now, out) {
-                self.wake(lane);
+                self.scheduler.activate(lane);
                 return Some(Next::unasked(built, Kind::Bulk(lane)));
             }
         }
@@ -319,42 +312,22 @@ impl Tunnel {
 
     /// Nothing can be sent to a path's address: its sessions leave the queue until something can.
     fn empty(&mut self, lane: u32) {
-        while let Some(id) = self.lanes[lane as usize].ready.pop_front() {
-            self.sessions[id].session.in_ready = false;
+        while let Some(id) = self.scheduler.next_bulk(lane) {
             self.release(id);
         }
     }
 
     /// Puts a session into the queue for what it wants to send.
     pub(super) fn enqueue(&mut self, id: u32, now: Time) {
-        let session = &mut self.sessions[id].session;
-        let lane = &mut self.lanes[session.path as usize];
+        let session = &self.sessions[id].session;
+        let lane = &self.lanes[session.path as usize];
         if !lane.reaches() {
             return;
         }
         match session.wants(&lane.path, now) {
-            Some(Priority::Urgent) if !session.in_urgent => {
-                session.in_urgent = true;
-                self.urgent.push_back(id);
-            }
-            Some(Priority::Bulk) if !session.in_ready => {
-                session.in_ready = true;
-                lane.ready.push_back(id);
-                let lane = session.path;
-                self.wake(lane);
-            }
-            _ => {}
-        }
-    }
-
-    /// Lets a path's sessions have a look at its rate again.
-    pub(super) fn wake(&mut self, lane: u32) {
-        let Some(l) = self.lanes.get_mut(lane as usize) else {
-            return;
-        };
-        if !l.active && !l.ready.is_empty() {
-            l.active = true;
-            self.active.push_back(lane);
+            Some(Priority::Urgent) => self.scheduler.queue_urgent(id),
+            Some(Priority::Bulk) => self.scheduler.queue_bulk(id, session.path),
+            None => {}
         }
     }
 
@@ -369,18 +342,14 @@ impl Tunnel {
         lane.path.sent_at = now;
         let owed = entry.session.conversation.unacked() > 0;
         lane.unanswered.note(owed, lane.path.counts.news, now);
-        // KCP repeats what finds no room
-        let room = match lane.reaches() {
-            true => CONTROL_MOST.saturating_sub(self.control.len()),
-            false => 0,
-        };
-        self.control
-            .extend(packets.into_iter().take(room).map(|packet| Answer {
-                addr: entry.addr(),
-                asked: None,
-                probe: false,
-                packet,
-            }));
+        if !lane.reaches() {
+            return;
+        }
+        for packet in packets {
+            // KCP repeats what finds no room
+            self.scheduler
+                .offer(Outgoing::unasked(entry.addr(), packet));
+        }
     }
 }
 
