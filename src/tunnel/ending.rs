@@ -1,9 +1,10 @@
 //! How sessions end: in order, or before their time with the other end being told; and what is remembered of them.
 
 use super::scheduler::{Outgoing, Timer};
-use super::{Event, Lane, SessionId, Tunnel};
+use super::{Event, SessionId, Tunnel};
 use crate::ended::Ending;
 use crate::message::{CONTROL_LEN, Control};
+use crate::path::Path;
 use crate::segment::HEADER;
 use crate::session::{Cause, State};
 use crate::time::{MS, Time};
@@ -54,12 +55,10 @@ impl Tunnel {
         }
         let session = &mut self.sessions[id].session;
         session.discard(&mut self.spares);
-        session
-            .conversation
-            .forget(&mut self.lanes[session.path as usize].path);
+        session.conversation.forget(&mut self.paths[session.path]);
         session.state = State::Reset { told: 0 };
-        let lane = session.path;
-        self.scheduler.activate(lane);
+        let path_id = session.path;
+        self.scheduler.activate(path_id);
         self.close(id, true);
         if cause == Cause::ResetByPeer {
             return self.retire(id, Ending::Reset, now);
@@ -79,13 +78,13 @@ impl Tunnel {
 
     /// Tells those who have come here lately, with sessions or without, that this end stops; for the `told`th time.
     fn part(&mut self, told: usize, now: Time) {
-        let lately = |lane: &Lane| lane.heard && now.since(lane.heard_at) < self.settings.timeout;
-        let there = |lane: &Lane| !lane.at.homeless && lane.at.proven && lately(lane);
-        let lanes = self.lanes.iter().map(|(_, lane)| lane);
-        let all: Vec<SocketAddr> = lanes
-            .filter(|lane| there(lane))
-            .map(|lane| lane.path.addr)
-            .collect();
+        let there = |path: &&Path| {
+            let silence = path.liveness.heard_before(now);
+            let lately = silence.is_some_and(|span| span < self.settings.timeout);
+            lately && path.validation.is_validated() && !path.migration.is_homeless()
+        };
+        let paths = self.paths.iter().map(|(_, path)| path);
+        let all: Vec<SocketAddr> = paths.filter(there).map(|path| path.addr).collect();
         let again = PARTING_AGAIN.get(told).filter(|_| !all.is_empty());
         self.parting = again.map(|pause| (now.after(*pause), told + 1));
         for addr in all {
@@ -114,7 +113,7 @@ impl Tunnel {
         let (conv, addr) = (entry.session.conv(), entry.addr());
         entry.session.state = State::Reset { told: told + 1 };
         // not by `answer`: there are as many as sessions end, and each of them counts
-        if self.lanes[entry.session.path as usize].reaches() {
+        if self.paths[entry.session.path].reaches() {
             let packet = Control::Reset(conv).to_wire().to_vec();
             self.scheduler.push(Outgoing::unasked(addr, packet));
         }
@@ -151,20 +150,17 @@ impl Tunnel {
     /// Takes a session out of the table; only its number stays known.
     pub(super) fn retire(&mut self, id: u32, ending: Ending, now: Time) {
         let entry = &mut self.sessions[id];
-        let (conv, addr, lane) = (entry.session.conv(), entry.addr(), entry.session.path);
+        let (conv, addr, path_id) = (entry.session.conv(), entry.addr(), entry.session.path);
         entry.session.discard(&mut self.spares);
-        entry
-            .session
-            .conversation
-            .forget(&mut self.lanes[lane as usize].path);
+        entry.session.conversation.forget(&mut self.paths[path_id]);
         self.sessions.unlink(id);
         self.scheduler.clear(Timer::Session(id));
         self.ended
             .insert(addr, conv, ending, now.after(self.settings.time_wait));
-        self.lanes[lane as usize].path.sessions -= 1;
-        self.rest_lane(lane);
+        self.paths[path_id].sessions -= 1;
+        self.rest_path(path_id);
         // what it had in flight may have been what the others waited for
-        self.scheduler.activate(lane);
+        self.scheduler.activate(path_id);
         self.release(id);
     }
 

@@ -5,8 +5,9 @@
 
 use super::sessions::Entry;
 use super::stats::{DEAF, SCARCE};
-use super::{Lane, Tunnel, clock};
+use super::{Tunnel, clock};
 use crate::message::Control;
+use crate::path::{Path, Unanswered};
 use crate::throttle::Throttle;
 use crate::time::{MS, SEC, Time};
 use std::net::SocketAddr;
@@ -102,32 +103,6 @@ impl Hello {
     }
 }
 
-/// What a lane has sent since something of it was last answered.
-#[derive(Default)]
-pub(super) struct Unanswered {
-    /// The first packet of a session, and the first with something that wants an acknowledgement.
-    sent: Option<Time>,
-    owed: Option<Time>,
-    /// What had come from there by the first: see `Counts`.
-    news: u64,
-}
-
-impl Unanswered {
-    pub(super) fn has_sent(&self) -> bool {
-        self.sent.is_some()
-    }
-
-    /// A packet of a session leaves. `owed`: it is owed an acknowledgement.
-    pub(super) fn note(&mut self, owed: bool, news: u64, now: Time) {
-        if self.sent.is_none() {
-            (self.sent, self.news) = (Some(now), news);
-        }
-        if owed {
-            self.owed.get_or_insert(now);
-        }
-    }
-}
-
 /// How the peer is, as far as it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Life {
@@ -156,10 +131,9 @@ impl Tunnel {
             ping.resize(2 * ping.len(), ping.len() as u8);
         }
         self.answer(to, None, &ping);
-        let Some(lane) = self.addresses.get(&to) else {
+        let Some(path) = self.paths.to_mut(to) else {
             return;
         };
-        let path = &mut self.lanes[*lane as usize].path;
         path.sent_at = now;
         if self.peer == Some(to) {
             let hello = &mut self.hello;
@@ -172,36 +146,38 @@ impl Tunnel {
     }
 
     pub(super) fn ping_at(&self) -> Option<Time> {
-        let lane = self.lane_to(self.peer?)?;
+        let path = self.paths.to(self.peer?)?;
         let at = match self.hello.unanswered {
-            Some(_) => self.hello.pinged_at.after(self.ask_again_after(lane)),
-            None => self.idle_at(lane).min(doubt_at(lane)),
+            Some(_) => self.hello.pinged_at.after(self.ask_again_after(path)),
+            None => self.idle_at(path).min(doubt_at(path)),
         };
         Some(at).filter(|at| *at < Time::NEVER)
     }
 
     /// When a peer that owes nothing is pinged, to keep its mapping alive.
-    fn idle_at(&self, lane: &Lane) -> Time {
+    fn idle_at(&self, path: &Path) -> Time {
         let hello = &self.hello;
         let watch = hello.answered_at.max(hello.pinged_at).after(WATCH);
         match self.settings.keepalive {
             0 => Time::NEVER,
-            span if self.settings.watched => lane.path.sent_at.after(span).min(watch),
-            span => lane.path.sent_at.after(span),
+            span if self.settings.watched => path.sent_at.after(span).min(watch),
+            span => path.sent_at.after(span),
         }
     }
 
     /// The pause after a ping that is not answered.
-    fn ask_again_after(&self, lane: &Lane) -> u64 {
+    fn ask_again_after(&self, path: &Path) -> u64 {
         let hello = &self.hello;
         let most = match self.settings.keepalive {
             // nobody waits, and the next session will ask
-            0 if lane.path.sessions == 0 => u64::MAX,
+            0 if path.sessions == 0 => u64::MAX,
             0 => LONGEST_PAUSE,
             span if self.settings.watched => span.min(WATCH),
             span => span,
         };
-        let heard = hello.unanswered_here().is_some_and(|at| lane.heard_at > at);
+        let heard = hello
+            .unanswered_here()
+            .is_some_and(|at| path.liveness.heard_at() > at);
         let quick = match (hello.met, heard) {
             (false, _) => 0,
             (true, false) => QUICK_TIMES,
@@ -225,13 +201,15 @@ impl Tunnel {
     /// not heard, either.
     pub fn peer_deaf_at(&self) -> Option<Time> {
         let asked = self.hello.unanswered_here()?;
-        let lane = self.lane_to(self.peer?)?;
-        if !is_heard_after(lane, asked) {
+        let path = self.paths.to(self.peer?)?;
+        if !is_heard_after(path, asked) {
             return None;
         }
-        let patience = LOOK_ANEW.max(2 * lane.path.congestion.srtt());
-        let stopped = asked.after(patience).max(lane.news_at.after(STOPS_WITHIN));
-        let news = lane.path.counts.news;
+        let patience = LOOK_ANEW.max(2 * path.congestion.srtt());
+        let stopped = asked
+            .after(patience)
+            .max(path.liveness.news_at().after(STOPS_WITHIN));
+        let news = path.counts.news;
         match news.saturating_sub(self.hello.news) <= LITTLE {
             true => Some(stopped.min(asked.after(2 * patience))),
             false => Some(stopped),
@@ -239,8 +217,8 @@ impl Tunnel {
     }
 
     /// Whether so little has come from the peer since it owes an answer that the answers may have been lost among the rest.
-    fn is_scarce(&self, lane: &Lane) -> bool {
-        let counts = &lane.path.counts;
+    fn is_scarce(&self, path: &Path) -> bool {
+        let counts = &path.counts;
         counts.received.saturating_sub(self.hello.received) < FEW
     }
 
@@ -281,8 +259,8 @@ impl Tunnel {
     /// Something that has come from an address answers something of ours: the way there is open, and so is the way back.
     /// `rtt`: how long it took if it answers a ping, ms.
     pub(super) fn on_answer(&mut self, from: SocketAddr, rtt: Option<u32>, now: Time) {
-        if let Some(lane) = self.addresses.get(&from) {
-            self.lanes[*lane as usize].unanswered = Unanswered::default();
+        if let Some(path) = self.paths.to_mut(from) {
+            path.liveness.on_answer();
         }
         if self.peer != Some(from) {
             return;
@@ -334,7 +312,7 @@ impl Tunnel {
     /// How the peer is. None: there is none.
     pub(super) fn life(&self, now: Time) -> Option<Life> {
         let hello = &self.hello;
-        let lane = self.lane_to(self.peer?)?;
+        let path = self.paths.to(self.peer?)?;
         let stopped = hello.stopped_at.is_some();
         let asked = hello.unanswered;
         let asked = asked.filter(|at| stopped || now.since(*at) >= SILENCE);
@@ -347,9 +325,9 @@ impl Tunnel {
             asked: self.settings.keepalive > 0 || hello.unanswered.is_some(),
             silent_for,
             deaf: asked.is_some_and(|asked| {
-                is_heard_after(lane, asked) && now.since(lane.heard_at) < SILENCE
+                is_heard_after(path, asked) && now.since(path.liveness.heard_at()) < SILENCE
             }),
-            scarce: self.is_scarce(lane),
+            scarce: self.is_scarce(path),
             stopped,
             refused: hello.refused,
         })
@@ -406,19 +384,19 @@ impl Tunnel {
 }
 
 /// Whether something has come since `asked` that was not on its way then.
-fn is_heard_after(lane: &Lane, asked: Time) -> bool {
-    lane.heard_at >= asked.after(lane.path.congestion.srtt().max(SEC))
+fn is_heard_after(path: &Path, asked: Time) -> bool {
+    path.liveness.heard_at() >= asked.after(path.congestion.srtt().max(SEC))
 }
 
 /// When a peer that owes something is asked whether it is there; and one that is heard, whether it hears.
-fn doubt_at(lane: &Lane) -> Time {
-    let Unanswered { sent, owed, news } = lane.unanswered;
-    let owed = owed.map(|since| since.max(lane.heard_at).after(DOUBT));
-    let busy = sent.filter(|since| lane.heard_at >= since.after(BUSY / 2));
+fn doubt_at(path: &Path) -> Time {
+    let Unanswered { sent, owed, news } = path.liveness.unanswered();
+    let owed = owed.map(|since| since.max(path.liveness.heard_at()).after(DOUBT));
+    let busy = sent.filter(|since| path.liveness.heard_at() >= since.after(BUSY / 2));
     // while a transfer goes on it has its acks
-    let flows = lane.path.counts.news.saturating_sub(news) > LITTLE;
+    let flows = path.counts.news.saturating_sub(news) > LITTLE;
     let stopped = match flows {
-        true => lane.news_at.after(DOUBT),
+        true => path.liveness.news_at().after(DOUBT),
         false => Time::ZERO,
     };
     let busy = busy.map(|since| since.after(BUSY).max(stopped));

@@ -2,6 +2,7 @@
 //! nothing stays behind.
 
 use super::Tunnel;
+use crate::path::Path;
 use crate::session::Cause;
 
 /// What a tunnel has done, in numbers that only grow.
@@ -69,7 +70,7 @@ impl Tunnel {
 
     /// How much of everything is held.
     pub fn holdings(&self) -> Holdings {
-        let lanes = || self.lanes.iter().map(|(_, lane)| lane);
+        let in_flight = |(_, path): (u32, &Path)| path.congestion.in_flight();
         let (halfway, halfway_bytes) = self.sessions.half_open();
         Holdings {
             sessions: self.sessions.len(),
@@ -80,15 +81,15 @@ impl Tunnel {
             waiting: self.waiting.len(),
             packets: self.scheduler.ready() + self.tap.borrow().packets.len(),
             queued: self.scheduler.queued(),
-            paths: self.lanes.len(),
-            idle_paths: self.idle_lanes.len(),
+            paths: self.paths.len(),
+            idle_paths: self.paths.idle(),
             registrations: self.meeting.registrations(),
             buffers: self
                 .sessions
                 .iter()
                 .map(|(_, entry)| entry.session.memory())
                 .sum(),
-            in_flight: lanes().map(|lane| lane.path.congestion.in_flight()).sum(),
+            in_flight: self.paths.iter().map(in_flight).sum(),
         }
     }
 
@@ -108,7 +109,7 @@ impl Tunnel {
             && self.sessions.is_quiet()
             && self.events.is_empty()
             && self.tap.borrow().is_empty()
-            && self.lanes.iter().all(|(_, l)| l.path.sessions == 0)
+            && self.paths.iter().all(|(_, path)| path.sessions == 0)
     }
 
     pub fn counters(&self) -> Counters {

@@ -1,11 +1,12 @@
 //! What follows from a datagram that has arrived: to whom it belongs, and who is told what when it belongs to nobody.
 
 use super::half_open::begins_within;
-use super::roam::{Glance, Owner};
+use super::migration::Owner;
 use super::scheduler::Outgoing;
 use super::sources::source;
+use super::trace::Glance;
 use super::waiting::Packet;
-use super::{ALIVE, DATAGRAM_MAX, Lane, Tunnel, clock, since_ping};
+use super::{DATAGRAM_MAX, Tunnel, clock, since_ping};
 use crate::crypto::Rejected;
 use crate::ended::Ending;
 use crate::message::{self, CONTROL_LEN, Control};
@@ -45,16 +46,6 @@ impl Complaints {
             ),
             None => {}
         }
-    }
-}
-
-impl Lane {
-    /// A good datagram came to this address of the machine.
-    pub(super) fn hear(&mut self, local: Option<IpAddr>, now: Time) {
-        if now.since(self.heard_at) >= ALIVE {
-            self.alive_since = now;
-        }
-        (self.local, self.heard_at, self.heard) = (local, now, true);
     }
 }
 
@@ -119,7 +110,7 @@ impl Tunnel {
 
     /// Whether it is the address of somebody who has the key, as far as one can tell before a datagram is opened.
     fn is_known(&self, from: SocketAddr) -> bool {
-        self.peer == Some(from) || self.addresses.contains_key(&from) || self.meeting.expects(from)
+        self.peer == Some(from) || self.paths.id_of(from).is_some() || self.meeting.expects(from)
     }
 
     /// A packet of a session, known or not.
@@ -144,10 +135,9 @@ impl Tunnel {
             return;
         }
         let message = Control::read(packet);
-        if let (Some(_), Some(lane)) = (&message, self.addresses.get(&from)) {
-            let lane = *lane;
-            self.lanes[lane as usize].hear(local, now);
-            self.begin_search(lane, now);
+        if let (Some(_), Some(path_id)) = (&message, self.paths.id_of(from)) {
+            self.paths[path_id].liveness.hear(local, now);
+            self.begin_search(path_id, now);
         }
         match message {
             // it would take back that this end stops
@@ -160,7 +150,7 @@ impl Tunnel {
                     self.prove(from, local, now);
                 }
             }
-            Some(Control::Pong(cookie)) if self.cookies.proves(from, cookie, now) => {
+            Some(Control::Pong(cookie)) if self.challenges.is_answer(from, cookie, now) => {
                 self.on_proof(from, local, now);
                 self.on_answer(from, None, now);
             }
@@ -168,14 +158,14 @@ impl Tunnel {
                 self.on_answer(from, None, now);
             }
             Some(Control::Pong(ts)) => {
-                if let Some(lane) = self.addresses.get(&from)
+                if let Some(path_id) = self.paths.id_of(from)
                     && let Some(rtt) = since_ping(&self.settings, ts, now)
                 {
-                    let lane = &mut self.lanes[*lane as usize];
+                    let path = &mut self.paths[path_id];
                     // sessions that send measure it themselves, with packets of their own lengths and to the microsecond
-                    let measured = lane.path.congestion.has_delivered();
-                    if !measured || !lane.unanswered.has_sent() {
-                        lane.path.congestion.on_rtt(u64::from(rtt) * MS, now);
+                    let measured = path.congestion.has_delivered();
+                    if !measured || path.liveness.unanswered().sent.is_none() {
+                        path.congestion.on_rtt(u64::from(rtt) * MS, now);
                     }
                     self.on_answer(from, Some(rtt), now);
                 }
@@ -227,18 +217,18 @@ impl Tunnel {
             return;
         }
         let entry = &mut self.sessions[id];
-        let lane = &mut self.lanes[entry.session.path as usize];
+        let path = &mut self.paths[entry.session.path];
         if self.packets.sealed() {
             let glance = Glance::of(packet);
             entry.trace.note(&glance);
             if let Some(ts) = glance.ts {
-                lane.at.note_clock(ts, now);
+                path.clock.note(ts, now);
             }
         }
         let both = clock(&self.settings, now);
         let conversation = &mut entry.session.conversation;
-        let (unacked, news) = (conversation.unacked(), lane.path.counts.news);
-        conversation.input(packet, &mut lane.path, both);
+        let (unacked, news) = (conversation.unacked(), path.counts.news);
+        conversation.input(packet, path, both);
         if entry.session.conversation.is_contradicted() {
             log::debug!(
                 "{:08x}: the other end lacks what was acknowledged",
@@ -249,35 +239,35 @@ impl Tunnel {
             return self.abort(id, Cause::Restarted, now);
         }
         entry.session.heard_at = now;
-        lane.hear(local, now);
-        if lane.path.counts.news > news {
-            lane.news_at = now;
+        path.liveness.hear(local, now);
+        if path.counts.news > news {
+            path.liveness.on_news(now);
         }
         let answers = entry.session.conversation.unacked() < unacked;
         entry.note_progress(now);
-        let (addr, lane) = (entry.addr(), entry.session.path);
+        let (addr, path_id) = (entry.addr(), entry.session.path);
         if !self.packets.sealed() {
-            self.ask_for_credit(lane, now);
+            self.ask_for_credit(path_id, now);
         }
         if answers {
             self.on_answer(addr, None, now);
         }
-        self.begin_search(lane, now);
+        self.begin_search(path_id, now);
         // before reading, which may end the session: what KCP put out must not leave as another's
         self.take_packets(id, now);
         self.doubt_size(id, now);
         self.read(id, now);
         self.touch(id, now);
-        let lane = self.sessions.get(id).map(|e| e.session.path);
-        if let Some(lane) = lane {
-            self.scheduler.activate(lane);
+        let path_id = self.sessions.get(id).map(|e| e.session.path);
+        if let Some(path_id) = path_id {
+            self.scheduler.activate(path_id);
         }
     }
 
     /// Whether a packet of a session that has not dialled yet is taken. One whose beginning should have come by now ends.
     fn keeps_early(&mut self, id: u32, packet: &[u8], now: Time) -> bool {
         let entry = &mut self.sessions[id];
-        let patience = begins_within(self.lanes[entry.session.path as usize].begins_rtt());
+        let patience = begins_within(self.paths[entry.session.path].known_rtt());
         let silence = now.since(entry.session.heard_at);
         let missed = entry.half_open.note(packet, silence, patience, now);
         let begins = entry.half_open.is_begun_by(packet);

@@ -39,7 +39,8 @@ impl Tunnel {
     /// The other end of a session: its address, and the address of this machine that it sends to, if that is known.
     pub fn other_end(&self, id: SessionId) -> Option<(SocketAddr, Option<IpAddr>)> {
         let entry = self.held(id)?;
-        Some((entry.addr(), self.lanes[entry.session.path as usize].local))
+        let path = &self.paths[entry.session.path];
+        Some((entry.addr(), path.liveness.local()))
     }
 
     fn held(&self, id: SessionId) -> Option<&Entry> {
@@ -141,7 +142,7 @@ impl Tunnel {
     /// Moves what has arrived for a session towards its TCP connection.
     pub(super) fn read(&mut self, id: u32, now: Time) {
         let entry = &mut self.sessions[id];
-        let path = &mut self.lanes[entry.session.path as usize].path;
+        let path = &mut self.paths[entry.session.path];
         let both = clock(&self.settings, now);
         let read = match entry
             .session

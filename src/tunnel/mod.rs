@@ -13,7 +13,6 @@
 //!
 //! Here is who holds what, and what follows from a packet or a timer; in `transmit`, which datagram leaves next.
 
-mod credit;
 mod ending;
 mod flood;
 mod half_open;
@@ -21,45 +20,46 @@ mod hello;
 mod holdings;
 mod inbound;
 mod local;
+mod migration;
 mod packet;
+mod paths;
 mod registry;
 mod reload;
 mod rendezvous;
-mod roam;
 mod scheduler;
 mod sessions;
 mod size;
 mod sources;
 pub mod stats;
 mod summary;
+mod trace;
 mod transmit;
+mod validation;
 mod waiting;
 
 use crate::conversation::Conversation;
 use crate::conversation::engine::Tap;
 use crate::ended::Ended;
-use crate::path::{Counts, Path};
-use crate::pmtu::{BASE, Search};
+use crate::path::{ALIVE, Challenges, Path};
+use crate::pmtu::BASE;
 use crate::ring::Spares;
 use crate::session::{Cause, Session, State};
 use crate::settings::Settings;
 use crate::throttle::PerSecond;
-use crate::time::{MS, Now, SEC, Time};
-use credit::Credit;
+use crate::time::{MS, Now, Time};
 use flood::Flood;
-use hello::{Hello, Unanswered};
+use hello::Hello;
 use inbound::Complaints;
 use packet::Packets;
+use paths::Paths;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rendezvous::Meetings;
-use roam::{Cookies, Whereabouts};
 use scheduler::{Scheduler, Timer};
 use sessions::{Entry, Sessions};
 use size::Tokens;
-use slab::Slab;
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use summary::Summary;
 use waiting::Waiting;
@@ -72,10 +72,6 @@ pub use transmit::{Fit, Train};
 const QUEUED_AGAIN: u64 = 2 * MS;
 /// A pong that takes longer, milliseconds, answers nothing that was asked here.
 const PING_LIVES: u32 = 60_000;
-/// A path that was heard from within this is alive.
-const ALIVE: u64 = 5 * SEC;
-/// Paths whose knowledge is kept without a session, at most.
-const IDLE_PATHS: usize = 1024;
 
 /// A session's place in the table. It is free again after the `Event::Close` of its holder was taken from
 /// `Tunnel::event`; the TCP socket must be closed then, before anything else is called.
@@ -106,31 +102,6 @@ pub enum Refused {
     NoPeer,
 }
 
-/// A path and the sessions on it that wait for its rate.
-struct Lane {
-    path: Path,
-    /// Stands in `idle_lanes`.
-    idle: bool,
-    /// How large packets may be, and the size of the largest KCP packet that follows from it.
-    search: Search,
-    mtu: usize,
-    /// When a packet was last sent that not every path carries.
-    large_at: Time,
-    /// What the log was last told of it; 0: nothing yet.
-    size_told: usize,
-    /// The address of this machine that the other end's last good datagram came to, and when that was.
-    local: Option<IpAddr>,
-    heard_at: Time,
-    /// Something was ever heard from there, and when a session last brought something new: see `Counts`.
-    heard: bool,
-    news_at: Time,
-    /// When it was heard again after silence.
-    alive_since: Time,
-    unanswered: Unanswered,
-    at: Whereabouts,
-    credit: Credit,
-}
-
 pub struct Tunnel {
     settings: Settings,
     packets: Packets,
@@ -138,17 +109,15 @@ pub struct Tunnel {
     spares: Spares,
     scratch: Vec<u8>,
     sessions: Sessions,
-    lanes: Slab<Lane>,
-    addresses: HashMap<SocketAddr, u32>,
-    idle_lanes: VecDeque<u32>,
-    cookies: Cookies,
+    paths: Paths,
+    challenges: Challenges,
+    /// Challenges to addresses that are not validated.
+    challenged: PerSecond,
     tokens: Tokens,
     /// Lines of the log on the size of packets.
     size_lines: PerSecond,
     /// The number of the datagram that is being looked at.
     number: Option<u128>,
-    /// Addresses that the other end of a path may have moved to.
-    probing: HashMap<SocketAddr, u32>,
     waiting: Waiting,
     peer: Option<SocketAddr>,
     hello: Hello,
@@ -158,8 +127,6 @@ pub struct Tunnel {
     events: VecDeque<Event>,
     rng: SmallRng,
     counters: Counters,
-    /// What has gone over paths that are forgotten.
-    past: Counts,
     complaints: Complaints,
     flood: Flood,
     summary: Summary,
@@ -186,14 +153,12 @@ impl Tunnel {
             spares: Spares::default(),
             scratch: Vec::new(),
             sessions: Sessions::default(),
-            lanes: Slab::new(),
-            addresses: HashMap::new(),
-            idle_lanes: VecDeque::new(),
-            cookies: Cookies::default(),
+            paths: Paths::default(),
+            challenges: Challenges::default(),
+            challenged: PerSecond::default(),
             tokens: Tokens::default(),
             size_lines: PerSecond::default(),
             number: None,
-            probing: HashMap::new(),
             waiting: Waiting::default(),
             peer: None,
             hello: Hello::default(),
@@ -202,7 +167,6 @@ impl Tunnel {
             events: VecDeque::new(),
             rng,
             counters: Counters::default(),
-            past: Counts::default(),
             complaints: Complaints::default(),
             flood: Flood::default(),
             summary: Summary::default(),
@@ -221,17 +185,17 @@ impl Tunnel {
             if old == peer {
                 return;
             }
-            let lane = self.lane_of(old, now);
-            if self.lanes[lane as usize].path.sessions > 0 {
-                self.probe(lane, peer, u32::MAX, now);
-                return self.ask_probes(lane, None, now);
+            let path = self.path_to(old, now);
+            if self.paths[path].sessions > 0 {
+                self.probe(path, peer, u32::MAX, now);
+                return self.ask_probes(path, None, now);
             }
         }
         match self.peer.replace(peer) {
             Some(_) => self.hello.move_on(now),
             None => self.hello = Hello::new(now),
         }
-        self.lane_of(peer, now);
+        self.path_to(peer, now);
         if self.settings.keepalive > 0 {
             self.ping(peer, now);
         }
@@ -253,25 +217,25 @@ impl Tunnel {
         } else {
             self.counters.begun_there += 1;
         }
-        let lane = self.lane_of(addr, now);
-        let l = &mut self.lanes[lane as usize];
-        if l.path.sessions == 0 {
-            l.at.forget_clock();
+        let id = self.path_to(addr, now);
+        let path = &mut self.paths[id];
+        if path.sessions == 0 {
+            path.clock.forget();
             if !opener
-                && !std::mem::replace(&mut l.at.used, true)
-                && !l.path.congestion.has_delivered()
+                && !std::mem::replace(&mut path.used, true)
+                && !path.congestion.has_delivered()
             {
-                // it was proven a while ago, and that pause says nothing
+                // it was validated a while ago, and that pause says nothing
                 let limits = self.settings.rate.limits();
-                l.path.renew(addr, self.packets.overhead(), limits, now);
+                path.renew(addr, self.packets.overhead(), limits, now);
             }
         }
-        l.path.sessions += 1;
+        path.sessions += 1;
         let paced = self.settings.rate.control;
         let mut conversation = Conversation::new(
             conv,
             &self.settings.kcp,
-            l.mtu,
+            path.packet_size(),
             paced,
             self.tap.clone(),
             clock(&self.settings, now),
@@ -281,82 +245,45 @@ impl Tunnel {
         } else if !self.packets.sealed() {
             conversation.be_wary();
         }
-        let session = Session::new(conversation, lane, opener, &mut self.spares, now);
+        let session = Session::new(conversation, id, opener, &mut self.spares, now);
         self.sessions.insert(Entry::new(session, addr, now))
     }
 
-    /// The lane to an address, if there is one.
-    fn lane_to(&self, addr: SocketAddr) -> Option<&Lane> {
-        let lane = self.addresses.get(&addr)?;
-        self.lanes.get(*lane as usize)
+    /// The path to an address; one that was idle keeps what it knows.
+    fn path_to(&mut self, addr: SocketAddr, now: Time) -> u32 {
+        if let Some(path) = self.paths.id_of(addr) {
+            return path;
+        }
+        if let Some(path) = self.paths.take_oldest_idle() {
+            self.drop_unused(path);
+        }
+        let limits = self.settings.rate.limits();
+        let most = usize::from(self.settings.kcp.mtu);
+        let path = Path::new(addr, self.packets.overhead(), most, limits, now);
+        self.paths.insert(path)
     }
 
-    /// The lane to an address; one that was idle keeps what it knows.
-    fn lane_of(&mut self, addr: SocketAddr, now: Time) -> u32 {
-        if let Some(lane) = self.addresses.get(&addr) {
-            return *lane;
-        }
-        if self.idle_lanes.len() >= IDLE_PATHS {
-            self.drop_idle_lane();
-        }
-        let overhead = self.packets.overhead();
-        let path = Path::new(addr, overhead, self.settings.rate.limits(), now);
-        let search = Search::new(usize::from(self.settings.kcp.mtu));
-        let mtu = self.packet_size(&search, &addr);
-        let lane = self.lanes.insert(Lane {
-            path,
-            idle: false,
-            search,
-            mtu,
-            large_at: now,
-            size_told: 0,
-            local: None,
-            heard_at: now,
-            heard: false,
-            news_at: now,
-            alive_since: now,
-            unanswered: Unanswered::default(),
-            at: Whereabouts::default(),
-            credit: Credit::default(),
-        }) as u32;
-        self.addresses.insert(addr, lane);
-        lane
-    }
-
-    fn drop_idle_lane(&mut self) {
-        let Some(lane) = self.idle_lanes.pop_front() else {
-            return;
-        };
-        let Some(l) = self.lanes.get_mut(lane as usize) else {
-            return;
-        };
-        l.idle = false;
-        let unused = l.path.sessions == 0 && !self.scheduler.holds_path(lane);
-        if unused && (self.peer != Some(l.path.addr) || !l.reaches()) {
-            if self.addresses.get(&l.path.addr) == Some(&lane) {
-                self.addresses.remove(&l.path.addr);
-            }
-            self.probing.retain(|_, of| *of != lane);
-            self.scheduler.clear(Timer::Path(lane));
-            self.past.add(&l.path.counts);
-            self.lanes.remove(lane as usize);
+    /// Forgets a path, unless something may still be sent on it.
+    fn drop_unused(&mut self, id: u32) {
+        let path = &self.paths[id];
+        let unused = path.sessions == 0 && !self.scheduler.holds_path(id);
+        if unused && (self.peer != Some(path.addr) || !path.reaches()) {
+            self.scheduler.clear(Timer::Path(id));
+            self.paths.remove(id);
         }
     }
 
     /// Keeps what is known of a path without sessions, among a bounded number of such.
-    fn rest_lane(&mut self, lane: u32) {
-        let l = &mut self.lanes[lane as usize];
-        if l.path.sessions > 0 {
+    fn rest_path(&mut self, id: u32) {
+        let path = &self.paths[id];
+        if path.sessions > 0 {
             return;
         }
-        if self.peer != Some(l.path.addr) {
+        if self.peer != Some(path.addr) {
             // how large its packets may be is of no interest now
-            self.scheduler.clear(Timer::Path(lane));
+            self.scheduler.clear(Timer::Path(id));
         }
-        if !l.idle {
-            l.idle = true;
-            self.idle_lanes.push_back(lane);
-        }
+        self.paths.rest(id);
     }
 
     /// Looks at what a session has to do next, after anything that may have changed it.
@@ -371,13 +298,13 @@ impl Tunnel {
             return self.abort(id, Cause::ResetByPeer, now);
         }
         entry.note_progress(now);
-        let lane = entry.session.path;
+        let path_id = entry.session.path;
         if entry.session.unsent() >= BASE {
-            self.resume_size(lane, now);
+            self.resume_size(path_id, now);
         }
         let entry = &mut self.sessions[id];
         let conversation = &mut entry.session.conversation;
-        conversation.set_mtu(self.lanes[lane as usize].mtu);
+        conversation.set_mtu(self.paths[path_id].packet_size());
         let both = clock(&self.settings, now);
         entry.session.feed(&mut self.spares, both);
         self.take_packets(id, now);
@@ -404,13 +331,13 @@ impl Tunnel {
     fn schedule(&mut self, id: u32, now: Time) {
         self.enqueue(id, now);
         let session = &self.sessions[id].session;
-        let path = &self.lanes[session.path as usize].path;
+        let path = &self.paths[session.path];
         let both = clock(&self.settings, now);
         let mut deadline = session.deadline(path, &self.settings, both);
         if session.state == State::Halfway {
             deadline = deadline.min(now.after(ALIVE));
         }
-        if !self.lanes[session.path as usize].reaches() {
+        if !path.reaches() {
             deadline = session.silent_at(&self.settings);
         }
         if self.scheduler.holds_session(id) {
@@ -428,7 +355,7 @@ impl Tunnel {
             self.ping_at(),
             self.meeting_at(),
             self.keys_at(),
-            self.next_probe().map(|(at, _)| at),
+            self.paths.next_candidate().map(|(at, _)| at),
             self.parting_at(),
             self.show_at(),
             self.summary.due(),
@@ -444,14 +371,14 @@ impl Tunnel {
         while let Some(timer) = self.scheduler.next_due() {
             match timer {
                 Timer::Session(id) => self.on_session_timer(id, now),
-                Timer::Path(lane) => self.on_lane_timer(lane, now),
+                Timer::Path(path_id) => self.on_path_timer(path_id, now),
             }
         }
         self.ended.expire(now);
         self.advance_keys(now);
         self.waiting.expire(now);
-        while let Some((_, lane)) = self.next_probe().filter(|(at, _)| *at <= now) {
-            self.ask_probes(lane, None, now);
+        while let Some((_, path_id)) = self.paths.next_candidate().filter(|(at, _)| *at <= now) {
+            self.ask_probes(path_id, None, now);
         }
         self.ping_if_due(now);
         self.show_if_due(now);
@@ -471,9 +398,9 @@ impl Tunnel {
             State::Gone => return,
             State::Reset { .. } => return self.tell_reset(id, now),
             State::Halfway => {
-                let lane = &self.lanes[session.path as usize];
-                let silent = now.since(lane.heard_at) >= ALIVE;
-                let lacks = entry.half_open.lacks_dial(silent, lane.alive_since, now);
+                let liveness = &self.paths[session.path].liveness;
+                let (silent, alive_since) = (liveness.is_silent(now), liveness.alive_since());
+                let lacks = entry.half_open.lacks_dial(silent, alive_since, now);
                 if lacks || now.since(session.opened_at) >= self.settings.timeout {
                     return self.abort(id, Cause::NoDial, now);
                 }
@@ -498,15 +425,15 @@ impl Tunnel {
         let both = clock(&self.settings, now);
         session
             .conversation
-            .advance(&mut self.lanes[session.path as usize].path, both);
+            .advance(&mut self.paths[session.path], both);
         session.keep_alive(&self.settings, &mut self.spares, now);
-        let lane = session.path;
+        let path_id = session.path;
         // what KCP has put out is this session's, even if reading ends it
         self.take_packets(id, now);
         self.doubt_size(id, now);
         self.read(id, now);
         self.touch(id, now);
-        self.scheduler.activate(lane);
+        self.scheduler.activate(path_id);
     }
 
     /// Many sessions are gone: what their places took is free.
@@ -518,7 +445,7 @@ impl Tunnel {
 
     /// What is known of the way to an address.
     pub fn path(&self, addr: SocketAddr) -> Option<&Path> {
-        self.lane_to(addr).map(|lane| &lane.path)
+        self.paths.to(addr)
     }
 }
 

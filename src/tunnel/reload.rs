@@ -19,8 +19,8 @@ impl Tunnel {
         self.settings.rate.up = settings.rate.up;
         self.settings.rate.down = settings.rate.down;
         let limits = self.settings.rate.limits();
-        for (_, lane) in self.lanes.iter_mut() {
-            lane.path.set_limits(limits);
+        for path in self.paths.ids() {
+            self.paths[path].set_limits(limits);
         }
         if let Some(sealing) = settings.sealing
             && self
@@ -32,15 +32,14 @@ impl Tunnel {
         for id in self.sessions.ids_of(|entry| !entry.session.state.is_over()) {
             self.touch(id, now);
         }
-        let lanes: Vec<u32> = self.lanes.iter().map(|(lane, _)| lane as u32).collect();
-        for lane in lanes {
-            self.scheduler.activate(lane);
+        for path in self.paths.ids() {
+            self.scheduler.activate(path);
         }
     }
 
     /// Shows the other ends that they can use the new key.
     fn greet(&mut self, now: Time) {
-        let all = self.lanes.iter().map(|(_, lane)| &lane.path);
+        let all = self.paths.iter().map(|(_, path)| path);
         let used = all.filter(|path| path.sessions > 0 || self.peer == Some(path.addr));
         let addresses = used.map(|path| path.addr).collect();
         self.packets.greet(addresses, now);

@@ -2,9 +2,9 @@
 //! not decided here, nor which sessions are admitted; how much of the table one source takes is counted here, in `sources`.
 
 use super::half_open::HalfOpen;
-use super::roam::Trace;
 use super::size::Progress;
 use super::sources::{Sources, source};
+use super::trace::Trace;
 use crate::session::{Session, State};
 use crate::time::Time;
 use slab::Slab;

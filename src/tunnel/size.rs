@@ -9,8 +9,7 @@ use super::scheduler::{Outgoing, Timer};
 use super::sessions::Entry;
 use super::{Tunnel, clock};
 use crate::message::Control;
-use crate::path::headers;
-use crate::pmtu::{BASE, Probe, Search};
+use crate::pmtu::{BASE, Probe};
 use crate::session::Cause;
 use crate::time::{MS, Time};
 use std::hash::{BuildHasher, RandomState};
@@ -23,9 +22,6 @@ const STANDS_TRIPS: u64 = 2;
 const HOPELESS: u64 = 30_000 * MS;
 /// The path is silent if nothing has come from there for so long, and then it is not the size.
 const SILENT: u64 = 2_000 * MS;
-
-/// The size of a path that has carried no large packet for so long is proven again before one is sent.
-const UNUSED: u64 = 10_000 * MS;
 /// Lines of the log a second: without a key, a stranger has as many paths as he likes.
 const SIZE_LINES: u32 = 4;
 
@@ -72,59 +68,53 @@ impl Entry {
 }
 
 impl Tunnel {
-    /// The size of the largest KCP packet on a path, bytes.
-    pub(super) fn packet_size(&self, search: &Search, addr: &SocketAddr) -> usize {
-        search.size() - headers(addr) - self.packets.overhead()
-    }
-
     /// Goes on with the search for a path's size. Only where it matters is one begun: on paths with sessions, and to the
     /// configured other end, once something good has come from there.
-    pub(super) fn search_size(&mut self, lane: u32, now: Time) {
-        let l = &mut self.lanes[lane as usize];
-        let addr = l.path.addr;
+    pub(super) fn search_size(&mut self, path_id: u32, now: Time) {
+        let path = &mut self.paths[path_id];
+        let addr = path.addr;
         // without a key others can speak in its name: it has to have answered for more than that costs, where that is counted
         let free = self.packets.sealed() || !self.settings.rate.control;
-        let trusted = free || l.credit.is_earned(now);
-        let wanted = self.peer == Some(addr) || (l.path.sessions > 0 && trusted);
-        if !wanted || !l.reaches() {
+        let trusted = free || path.limit.is_earned(now);
+        let wanted = self.peer == Some(addr) || (path.sessions > 0 && trusted);
+        if !wanted || !path.reaches() {
             return;
         }
-        if l.search.due() <= now {
+        if path.size.due() <= now {
             let clock = clock(&self.settings, now).clock;
             let tokens = &mut self.tokens;
-            let probes = l
-                .search
-                .ask(l.path.congestion.srtt(), now, || tokens.next(clock));
+            let probes = path
+                .size
+                .ask(path.congestion.srtt(), now, || tokens.next(clock));
             for probe in probes {
-                self.send_probe(lane, probe, now);
+                self.send_probe(path_id, probe, now);
             }
-            self.note_size(lane, now);
+            self.note_size(path_id, now);
         }
-        self.remind_of_size(lane);
+        self.remind_of_size(path_id);
     }
 
     /// Something good has come from a path: its size is looked for, if that was not begun yet.
-    pub(super) fn begin_search(&mut self, lane: u32, now: Time) {
-        if self.lanes[lane as usize].search.due() <= now {
-            self.search_size(lane, now);
+    pub(super) fn begin_search(&mut self, path_id: u32, now: Time) {
+        if self.paths[path_id].size.due() <= now {
+            self.search_size(path_id, now);
         }
     }
 
     /// The clock has to come back to a path whose size is looked for. When it is found, a later search is begun by what comes.
-    pub(super) fn remind_of_size(&mut self, lane: u32) {
-        let search = &self.lanes[lane as usize].search;
-        if search.is_active() {
-            self.scheduler.set_by(Timer::Path(lane), search.due());
+    pub(super) fn remind_of_size(&mut self, path_id: u32) {
+        if let Some(at) = self.paths[path_id].size.wakes_at() {
+            self.scheduler.set_by(Timer::Path(path_id), at);
         }
     }
 
-    fn send_probe(&mut self, lane: u32, probe: Probe, now: Time) {
-        let addr = self.lanes[lane as usize].path.addr;
-        let around = headers(&addr) + self.packets.overhead();
+    fn send_probe(&mut self, path_id: u32, probe: Probe, now: Time) {
+        let addr = self.paths[path_id].addr;
+        let around = self.paths[path_id].overhead;
         let mut packet = Control::Ping(probe.token).to_wire().to_vec();
         packet.resize(probe.size.saturating_sub(around).max(packet.len()), 0);
         // without a key it counts among what an address gets that has to answer again
-        self.charge(lane, packet.len(), now);
+        self.charge(path_id, packet.len(), now);
         self.scheduler.offer(Outgoing {
             probe: true,
             ..Outgoing::unasked(addr, packet)
@@ -133,28 +123,24 @@ impl Tunnel {
 
     /// A pong has come. False if it answers no ping of a search.
     pub(super) fn on_size_answer(&mut self, from: SocketAddr, token: u32, now: Time) -> bool {
-        let Some(lane) = self.addresses.get(&from).copied() else {
+        let Some(path_id) = self.paths.id_of(from) else {
             return false;
         };
-        let ours = self.lanes[lane as usize].search.on_answer(token, now);
+        let ours = self.paths[path_id].size.on_answer(token, now);
         if ours {
-            self.note_size(lane, now);
-            self.remind_of_size(lane);
+            self.note_size(path_id, now);
+            self.remind_of_size(path_id);
         }
         ours
     }
 
-    /// Has packets follow what the search knows, and the log tell of it.
-    fn note_size(&mut self, lane: u32, now: Time) {
-        let l = &self.lanes[lane as usize];
-        let (addr, size) = (l.path.addr, l.search.size());
-        let (mtu, most) = (self.packet_size(&l.search, &addr), l.search.most());
-        let l = &mut self.lanes[lane as usize];
-        l.mtu = mtu;
-        if !l.search.has_found() || l.size_told == size {
+    /// Has the log tell of a size that a search has found.
+    fn note_size(&mut self, path_id: u32, now: Time) {
+        let path = &mut self.paths[path_id];
+        let (addr, size, most) = (path.addr, path.size.size(), path.size.most());
+        let Some(before) = path.size.take_news() else {
             return;
-        }
-        let before = std::mem::replace(&mut l.size_told, size);
+        };
         if !self.size_lines.admit(SIZE_LINES, now) {
             return;
         }
@@ -173,45 +159,42 @@ impl Tunnel {
     /// ends.
     pub(super) fn doubt_size(&mut self, id: u32, now: Time) {
         let entry = &self.sessions[id];
-        let lane = entry.session.path;
-        let l = &self.lanes[lane as usize];
-        let stands = STANDS.max(STANDS_TRIPS * l.path.congestion.srtt());
+        let path_id = entry.session.path;
+        let path = &self.paths[path_id];
+        let stands = STANDS.max(STANDS_TRIPS * path.congestion.srtt());
         let stands = now.since(entry.progress.at) >= stands;
         let large = entry.session.conversation.unacked_bytes() >= BASE / 2;
-        let heard = now.since(l.heard_at) < SILENT + l.path.congestion.srtt();
+        let heard = now.since(path.liveness.heard_at()) < SILENT + path.congestion.srtt();
         if stands && large && heard {
             let conversation = &entry.session.conversation;
             // not while the path was silent, or its size is not known
-            let since = entry.progress.at.max(l.alive_since);
-            let hopeless = now.since(since) >= HOPELESS && l.search.has_found();
-            if hopeless && conversation.longest() > l.mtu {
+            let since = entry.progress.at.max(path.liveness.alive_since());
+            let hopeless = now.since(since) >= HOPELESS && path.size.is_found();
+            if hopeless && conversation.longest() > path.packet_size() {
                 return self.abort(id, Cause::TooLarge, now);
             }
-            self.suspect_size(lane, now);
+            self.suspect_size(path_id, now);
         }
     }
 
     /// The system takes no datagram of the size that packets for this address have.
     pub fn on_too_long(&mut self, addr: SocketAddr, now: Time) {
-        if let Some(lane) = self.addresses.get(&addr) {
-            self.suspect_size(*lane, now);
+        if let Some(path_id) = self.paths.id_of(addr) {
+            self.suspect_size(path_id, now);
         }
     }
 
     /// A path is to carry large packets, which it may not have for a while.
-    pub(super) fn resume_size(&mut self, lane: u32, now: Time) {
-        let l = &mut self.lanes[lane as usize];
-        if now.since(l.large_at.max(l.search.checked_at())) < UNUSED {
-            return;
+    pub(super) fn resume_size(&mut self, path_id: u32, now: Time) {
+        let path = &mut self.paths[path_id];
+        if path.size.resume(now) {
+            self.note_size(path_id, now);
+            self.search_size(path_id, now);
         }
-        l.large_at = now;
-        l.search.resume(now);
-        self.note_size(lane, now);
-        self.search_size(lane, now);
     }
 
-    fn suspect_size(&mut self, lane: u32, now: Time) {
-        self.lanes[lane as usize].search.suspect(now);
-        self.search_size(lane, now);
+    fn suspect_size(&mut self, path_id: u32, now: Time) {
+        self.paths[path_id].size.suspect(now);
+        self.search_size(path_id, now);
     }
 }

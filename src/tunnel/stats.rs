@@ -1,9 +1,9 @@
 //! What a tunnel has done and how it is, as plain data for whoever shows it. Nothing here changes the tunnel, and nothing
 //! is shown here.
 
-use super::{Counters, Lane, Tunnel};
+use super::{Counters, Tunnel};
 use crate::conversation::Blocked;
-use crate::path::Counts;
+use crate::path::{Counts, Path};
 use crate::session::State;
 use crate::time::Time;
 use std::net::SocketAddr;
@@ -138,15 +138,11 @@ pub struct SessionStats {
 impl Tunnel {
     /// How the tunnel is. Takes time in proportion to the number of sessions and paths.
     pub fn snapshot(&self, now: Time) -> Snapshot {
-        let mut counts = self.past;
-        for (_, lane) in &self.lanes {
-            counts.add(&lane.path.counts);
-        }
         let (sessions, load) = self.look();
         let (paths, paths_left_out) = self.path_stats(now);
         Snapshot {
             counters: self.counters,
-            counts,
+            counts: self.paths.counts(),
             sealed: self.packets.sealed(),
             sessions,
             paths,
@@ -174,7 +170,7 @@ impl Tunnel {
     fn session_stat(&self, id: u32, now: Time) -> SessionStats {
         let entry = &self.sessions[id];
         let session = &entry.session;
-        let path = &self.lanes[session.path as usize].path;
+        let path = &self.paths[session.path];
         SessionStats {
             number: session.conv(),
             state: session.state.name(),
@@ -204,7 +200,7 @@ impl Tunnel {
             if session.state.is_over() {
                 continue;
             }
-            let path = &self.lanes[session.path as usize].path;
+            let path = &self.paths[session.path];
             match session.waits_for() {
                 Some(Blocked::Rate) if path.congestion.is_capped() => load.capped += 1,
                 Some(Blocked::Rate) => load.rate += 1,
@@ -225,11 +221,10 @@ impl Tunnel {
     fn path_stats(&self, now: Time) -> (Vec<PathStats>, usize) {
         let peer = self.peer;
         // the other end first, then by sessions, then by when something was sent there last
-        let mut chosen: Vec<((bool, usize, Time), usize)> = self
-            .lanes
+        let mut chosen: Vec<((bool, usize, Time), u32)> = self
+            .paths
             .iter()
-            .map(|(id, lane)| {
-                let path = &lane.path;
+            .map(|(id, path)| {
                 let first = peer == Some(path.addr);
                 ((first, path.sessions, path.sent_at), id)
             })
@@ -238,7 +233,7 @@ impl Tunnel {
         keep_greatest(&mut chosen, PATHS);
         let paths = chosen
             .iter()
-            .map(|(_, id)| path_stat(&self.lanes[*id], now));
+            .map(|(_, id)| path_stat(&self.paths[*id], now));
         (paths.collect(), left_out)
     }
 
@@ -257,8 +252,7 @@ impl Tunnel {
     }
 }
 
-fn path_stat(lane: &Lane, now: Time) -> PathStats {
-    let path = &lane.path;
+fn path_stat(path: &Path, now: Time) -> PathStats {
     let base_rtt = path.congestion.base_rtt();
     PathStats {
         addr: path.addr,
@@ -272,8 +266,8 @@ fn path_stat(lane: &Lane, now: Time) -> PathStats {
         loss: path.seen_loss(),
         in_flight: path.congestion.in_flight(),
         sessions: path.sessions,
-        mtu: lane.search.size(),
-        heard_before: lane.heard.then(|| now.since(lane.heard_at)),
+        mtu: path.size.size(),
+        heard_before: path.liveness.heard_before(now),
     }
 }
 

@@ -2,10 +2,9 @@
 //! the paths in turn.
 
 use super::scheduler::{Outgoing, Timer};
-use super::{DATAGRAM_MAX, Lane, Tunnel, clock};
+use super::{DATAGRAM_MAX, Tunnel, clock};
 use crate::conversation::Priority;
 use crate::path::headers;
-use crate::pmtu::BASE;
 use crate::time::{SEC, Time};
 use std::net::{IpAddr, SocketAddr};
 
@@ -79,7 +78,7 @@ enum Kind {
     Probe,
     Control,
     Urgent,
-    /// Of this lane.
+    /// Of this path.
     Bulk(u32),
 }
 
@@ -122,21 +121,25 @@ impl Tunnel {
     fn transmit_first(&mut self, now: Time, out: &mut [u8]) -> Option<(Train, Next)> {
         if let Some((addr, len)) = self.show_new_key(now, out) {
             let next = Next::unasked((len, addr), Kind::Alone);
-            let local = self.lane_to(addr).and_then(|lane| lane.local);
+            let local = self.paths.to(addr).and_then(|path| path.liveness.local());
             return Some((Train::of_one(addr, local, len), next));
         }
         let next = self.next_packet(now, out)?;
-        let (most, local, size) = match self.addresses.get(&next.addr) {
-            Some(lane) => {
+        let (most, local, size) = match self.paths.id_of(next.addr) {
+            Some(path_id) => {
                 let dialled = self.peer == Some(next.addr);
-                let lane = &mut self.lanes[*lane as usize];
-                lane.path.sent_at = now;
-                let lost = dialled && now.since(lane.heard_at) >= LOCAL_HOLDS;
+                let path = &mut self.paths[path_id];
+                path.sent_at = now;
+                let lost = dialled && now.since(path.liveness.heard_at()) >= LOCAL_HOLDS;
                 let most = match next.kind {
                     Kind::Probe => next.len,
-                    _ => lane.mtu,
+                    _ => path.packet_size(),
                 };
-                (most, lane.local.filter(|_| !lost), lane.search.size())
+                (
+                    most,
+                    path.liveness.local().filter(|_| !lost),
+                    path.size.size(),
+                )
             }
             // an answer to somebody unknown: padding must not make it longer than what it answers
             None => (next.len, next.asked, usize::MAX),
@@ -169,8 +172,8 @@ impl Tunnel {
                 self.next_control(out)?.len
             }
             // the next may be as long as a packet of this path can be
-            Kind::Bulk(lane) if first.len == self.lanes[lane as usize].mtu => {
-                self.build_from(lane, most, now, out)?.len
+            Kind::Bulk(path_id) if first.len == self.paths[path_id].packet_size() => {
+                self.build_from(path_id, most, now, out)?.len
             }
             Kind::Urgent => self.build_urgent_for(first.addr, most, now, out)?,
             Kind::Bulk(_) | Kind::Alone | Kind::Probe => return None,
@@ -195,8 +198,8 @@ impl Tunnel {
                 return Some(Next::unasked(built, Kind::Urgent));
             }
         }
-        while let Some(lane) = self.scheduler.next_path() {
-            if let Some(next) = self.build_from(lane, usize::MAX, now, out) {
+        while let Some(path_id) = self.scheduler.next_path() {
+            if let Some(next) = self.build_from(path_id, usize::MAX, now, out) {
                 return Some(next);
             }
         }
@@ -235,12 +238,11 @@ impl Tunnel {
             self.release(id);
             return None;
         }
-        let lane = &mut self.lanes[session.path as usize];
-        if !lane.reaches() {
+        let path = &mut self.paths[session.path];
+        if !path.reaches() {
             return None;
         }
-        session.conversation.set_mtu(lane.mtu);
-        let path = &mut lane.path;
+        session.conversation.set_mtu(path.packet_size());
         let len = session.build(
             priority,
             &mut self.spares,
@@ -248,16 +250,14 @@ impl Tunnel {
             clock(&self.settings, now),
             out,
         );
-        let lane = session.path;
+        let path_id = session.path;
         if len > 0 {
             let owed = session.conversation.unacked() > 0;
-            let lane = &mut self.lanes[lane as usize];
-            if len + lane.path.overhead > BASE {
-                lane.large_at = now;
-            }
-            lane.unanswered.note(owed, lane.path.counts.news, now);
+            let path = &mut self.paths[path_id];
+            path.size.on_sent(len + path.overhead, now);
+            path.note_unanswered(owed, now);
         }
-        self.charge(lane, len, now);
+        self.charge(path_id, len, now);
         self.touch(id, now);
         self.release(id);
         (len > 0).then_some((len, addr))
@@ -273,7 +273,7 @@ impl Tunnel {
     ) -> Option<usize> {
         let id = self.scheduler.first_urgent()?;
         let entry = &self.sessions[id];
-        let path = &self.lanes[entry.session.path as usize].path;
+        let path = &self.paths[entry.session.path];
         if entry.addr() != addr || !entry.session.urgent_fits(most, path, now) {
             return None;
         }
@@ -284,35 +284,35 @@ impl Tunnel {
 
     /// The next bulk packet of a path, if its rate allows one and it is no longer than `most`: a session that was at an address
     /// of the other family may have longer ones.
-    fn build_from(&mut self, lane: u32, most: usize, now: Time, out: &mut [u8]) -> Option<Next> {
+    fn build_from(&mut self, path_id: u32, most: usize, now: Time, out: &mut [u8]) -> Option<Next> {
         loop {
-            let l = &mut self.lanes[lane as usize];
-            if !l.reaches() {
-                self.empty(lane);
+            let path = &mut self.paths[path_id];
+            if !path.reaches() {
+                self.empty(path_id);
                 return None;
             }
-            let id = self.scheduler.first_bulk(lane)?;
-            let release = l.path.congestion.release();
+            let id = self.scheduler.first_bulk(path_id)?;
+            let release = path.congestion.release();
             if release > now {
                 // too much in flight: an acknowledgement will wake it
-                self.scheduler.set_by(Timer::Path(lane), release);
+                self.scheduler.set_by(Timer::Path(path_id), release);
                 return None;
             }
             let session = &self.sessions[id].session;
             if !session.state.is_over() && session.conversation.longest() > most {
                 return None;
             }
-            self.scheduler.next_bulk(lane);
+            self.scheduler.next_bulk(path_id);
             if let Some(built) = self.build(id, Priority::Bulk, now, out) {
-                self.scheduler.activate(lane);
-                return Some(Next::unasked(built, Kind::Bulk(lane)));
+                self.scheduler.activate(path_id);
+                return Some(Next::unasked(built, Kind::Bulk(path_id)));
             }
         }
     }
 
     /// Nothing can be sent to a path's address: its sessions leave the queue until something can.
-    fn empty(&mut self, lane: u32) {
-        while let Some(id) = self.scheduler.next_bulk(lane) {
+    fn empty(&mut self, path_id: u32) {
+        while let Some(id) = self.scheduler.next_bulk(path_id) {
             self.release(id);
         }
     }
@@ -320,11 +320,11 @@ impl Tunnel {
     /// Puts a session into the queue for what it wants to send.
     pub(super) fn enqueue(&mut self, id: u32, now: Time) {
         let session = &self.sessions[id].session;
-        let lane = &self.lanes[session.path as usize];
-        if !lane.reaches() {
+        let path = &self.paths[session.path];
+        if !path.reaches() {
             return;
         }
-        match session.wants(&lane.path, now) {
+        match session.wants(path, now) {
             Some(Priority::Urgent) => self.scheduler.queue_urgent(id),
             Some(Priority::Bulk) => self.scheduler.queue_bulk(id, session.path),
             None => {}
@@ -338,11 +338,11 @@ impl Tunnel {
         if packets.is_empty() {
             return;
         }
-        let lane: &mut Lane = &mut self.lanes[entry.session.path as usize];
-        lane.path.sent_at = now;
+        let path = &mut self.paths[entry.session.path];
+        path.sent_at = now;
         let owed = entry.session.conversation.unacked() > 0;
-        lane.unanswered.note(owed, lane.path.counts.news, now);
-        if !lane.reaches() {
+        path.note_unanswered(owed, now);
+        if !path.reaches() {
             return;
         }
         for packet in packets {

@@ -1,4 +1,21 @@
-//! What is known of the way to one address, shared by all sessions that use it.
+//! A path: what is known of the way to one address and of who is there, shared by all sessions that use it. Its rate is in
+//! `congestion`; the parts here are whether the address is validated, where its end may have moved to, how much may be sent
+//! there without a key, how large packets may be, and when it was heard. Which paths there are is in `tunnel::paths`, and
+//! nothing is sent here.
+
+mod amplification;
+mod clock;
+mod liveness;
+mod migration;
+mod size;
+mod validation;
+
+pub(crate) use amplification::AmplificationLimit;
+pub(crate) use clock::{CLOCK_SLACK, RemoteClock};
+pub(crate) use liveness::{ALIVE, Liveness, Unanswered};
+pub(crate) use migration::{Answered, Migration, PINGS_EACH};
+pub(crate) use size::Size;
+pub(crate) use validation::{Challenges, Validation};
 
 use crate::congestion::loss::Loss;
 use crate::congestion::pacer::Pacer;
@@ -76,8 +93,11 @@ impl Counts {
     }
 }
 
+/// The way to one address, and who is there.
 pub struct Path {
+    /// Where it leads to; for one without an address, where it did last.
     pub addr: SocketAddr,
+    /// How much may be sent when.
     pub congestion: Controller,
     /// What gets lost on the way here, seen from gaps in the segments' numbers.
     inbound: Loss,
@@ -94,11 +114,19 @@ pub struct Path {
     pub counts: Counts,
     /// Sessions on this path.
     pub sessions: usize,
+    /// The other end has opened sessions on it.
+    pub(crate) used: bool,
+    pub(crate) validation: Validation,
+    pub(crate) clock: RemoteClock,
+    pub(crate) migration: Migration,
+    pub(crate) limit: AmplificationLimit,
+    pub(crate) size: Size,
+    pub(crate) liveness: Liveness,
 }
 
 impl Path {
-    /// `seal`: what sealing adds to a packet, bytes.
-    pub fn new(addr: SocketAddr, seal: usize, limits: Limits, now: Time) -> Path {
+    /// `seal`: what sealing adds to a packet, bytes; `most`: the size of IP packets that the configuration allows.
+    pub fn new(addr: SocketAddr, seal: usize, most: usize, limits: Limits, now: Time) -> Path {
         Path {
             addr,
             congestion: Controller::new(limits, now),
@@ -111,18 +139,51 @@ impl Path {
             sent_at: now,
             counts: Counts::default(),
             sessions: 0,
+            used: false,
+            validation: Validation::default(),
+            clock: RemoteClock::default(),
+            migration: Migration::default(),
+            limit: AmplificationLimit::default(),
+            size: Size::new(most, now),
+            liveness: Liveness::new(now),
         }
     }
 
-    /// Forgets what is known of the way, which leads to `addr` now. What was counted stays, and the sessions do. Returns what
-    /// it was.
+    /// Forgets what was measured of the way, which leads to `addr` now. What was counted stays, the sessions do, and what is
+    /// known of the other end. Returns what it was.
     pub fn renew(&mut self, addr: SocketAddr, seal: usize, limits: Limits, now: Time) -> Path {
-        let fresh = Path {
-            counts: self.counts,
-            sessions: self.sessions,
-            ..Path::new(addr, seal, limits, now)
-        };
-        std::mem::replace(self, fresh)
+        let mut old = Path::new(addr, seal, self.size.most(), limits, now);
+        std::mem::swap(self, &mut old);
+        (self.counts, self.sessions, self.used) = (old.counts, old.sessions, old.used);
+        std::mem::swap(&mut self.validation, &mut old.validation);
+        std::mem::swap(&mut self.clock, &mut old.clock);
+        std::mem::swap(&mut self.migration, &mut old.migration);
+        std::mem::swap(&mut self.limit, &mut old.limit);
+        std::mem::swap(&mut self.size, &mut old.size);
+        std::mem::swap(&mut self.liveness, &mut old.liveness);
+        old
+    }
+
+    /// The size of the largest KCP packet on it, bytes.
+    pub(crate) fn packet_size(&self) -> usize {
+        self.size.size() - self.overhead
+    }
+
+    /// Whether sessions may send to its address.
+    pub(crate) fn reaches(&self) -> bool {
+        !self.migration.is_homeless() && !self.limit.is_spent()
+    }
+
+    /// The smoothed round trip of what was delivered, or of the validation, microseconds; None: neither was.
+    pub(crate) fn known_rtt(&self) -> Option<u64> {
+        let measured = self.congestion.has_delivered();
+        let measured = measured.then(|| self.congestion.srtt());
+        measured.or(self.validation.round_trip())
+    }
+
+    /// A packet of a session leaves. `owed`: it is owed an acknowledgement.
+    pub(crate) fn note_unanswered(&mut self, owed: bool, now: Time) {
+        self.liveness.on_sent(owed, self.counts.news, now);
     }
 
     /// The operator's limits are others from now on.

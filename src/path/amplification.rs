@@ -1,6 +1,6 @@
-//! Without a key: how much is sent to an address whose owner has not shown anew that it receives there. Whoever is there
-//! shows it again and again while a transfer lasts; somebody who was there once is not flooded in answer to datagrams that
-//! others forge in that name. When to ask is said here, how is in `roam`.
+//! The amplification limit, where there is no key: how much is sent to an address whose owner has not shown anew that it
+//! receives there. Whoever is there shows it again and again while a transfer lasts; somebody who was there once is not flooded
+//! in answer to datagrams that others forge in that name. When to ask is said here, how is in `tunnel::validation`.
 
 use crate::time::{MS, SEC, Time};
 
@@ -20,7 +20,7 @@ const DOUBLINGS: u32 = 6;
 
 /// Bytes that were sent since the last proof, and what it is good for.
 #[derive(Debug, Default)]
-pub(super) struct Credit {
+pub(crate) struct AmplificationLimit {
     sent: u64,
     /// What had been sent when the last proof came, since the one before it.
     carried: u64,
@@ -33,23 +33,23 @@ pub(super) struct Credit {
     asked_sent: u64,
 }
 
-impl Credit {
-    pub(super) fn charge(&mut self, bytes: usize) {
+impl AmplificationLimit {
+    pub(crate) fn charge(&mut self, bytes: usize) {
         self.sent += bytes as u64;
     }
 
     /// Nothing more may be sent before the next proof.
-    pub(super) fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         self.sent >= LEAST.max(GROWTH * self.carried)
     }
 
     /// Whether a proof has come lately for as much as is worth a question: a transfer's, and not that of a few packets.
-    pub(super) fn is_earned(&self, now: Time) -> bool {
+    pub(crate) fn is_earned(&self, now: Time) -> bool {
         self.earned_until > now
     }
 
     /// Whether a proof is to be asked for; then it counts as asked for. `rtt`: of the path, microseconds.
-    pub(super) fn asks(&mut self, rtt: u64, now: Time) -> bool {
+    pub(crate) fn asks(&mut self, rtt: u64, now: Time) -> bool {
         let stale = now.since(self.proven_at) >= PAUSE;
         if stale {
             self.carried = 0;
@@ -65,7 +65,7 @@ impl Credit {
     }
 
     /// When it is time for the next question.
-    pub(super) fn asks_at(&self, rtt: u64) -> Time {
+    pub(crate) fn asks_at(&self, rtt: u64) -> Time {
         if self.asked == 0 {
             return Time::ZERO;
         }
@@ -75,10 +75,10 @@ impl Credit {
     }
 
     /// The address was proven. True if something may have waited for that.
-    pub(super) fn renew(&mut self, now: Time) -> bool {
+    pub(crate) fn renew(&mut self, now: Time) -> bool {
         let spent = self.is_spent();
         let earns = self.sent >= ASK_FROM;
-        *self = Credit {
+        *self = AmplificationLimit {
             earned_until: if earns {
                 now.after(PAUSE)
             } else {
@@ -86,7 +86,7 @@ impl Credit {
             },
             carried: self.sent,
             proven_at: now,
-            ..Credit::default()
+            ..AmplificationLimit::default()
         };
         spent
     }
@@ -98,37 +98,37 @@ mod tests {
 
     #[test]
     fn who_is_asked_and_answers_can_be_sent_ever_more() {
-        let mut credit = Credit::default();
+        let mut limit = AmplificationLimit::default();
         let mut now = Time::from_millis(1_000);
         for round in 0..12 {
             let mut left = 44_000u64 << round;
             while left > 0 {
-                credit.charge(1_400);
+                limit.charge(1_400);
                 left = left.saturating_sub(1_400);
-                assert!(!credit.is_spent(), "round {round}");
+                assert!(!limit.is_spent(), "round {round}");
             }
-            assert!(credit.asks(0, now));
-            assert!(!credit.asks(0, now));
+            assert!(limit.asks(0, now));
+            assert!(!limit.asks(0, now));
             now = now.after(100 * MS);
-            assert!(!credit.renew(now));
+            assert!(!limit.renew(now));
         }
     }
 
     #[test]
     fn who_does_not_answer_is_sent_little() {
-        let mut credit = Credit::default();
+        let mut limit = AmplificationLimit::default();
         let now = Time::from_millis(1_000);
-        credit.charge(100_000_000);
-        assert!(credit.renew(now));
+        limit.charge(100_000_000);
+        assert!(limit.renew(now));
         // what a transfer had reached is forgotten after a while
         let late = now.after(PAUSE);
-        credit.charge(20_000);
-        assert!(credit.asks(0, late) && !credit.is_spent());
-        credit.charge(LEAST as usize);
-        assert!(credit.is_spent());
+        limit.charge(20_000);
+        assert!(limit.asks(0, late) && !limit.is_spent());
+        limit.charge(LEAST as usize);
+        assert!(limit.is_spent());
         // and asked ever more rarely
-        let asked = (0..10_000).filter(|ms| credit.asks(0, late.after(ms * MS)));
+        let asked = (0..10_000).filter(|ms| limit.asks(0, late.after(ms * MS)));
         assert_eq!(asked.count(), OFTEN as usize + 5);
-        assert!(credit.renew(late));
+        assert!(limit.renew(late));
     }
 }

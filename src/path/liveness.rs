@@ -1,0 +1,109 @@
+//! When a path was heard, and what it owes an answer to. What is done about silence is decided in `tunnel::peer`.
+
+use crate::time::{SEC, Time};
+use std::net::IpAddr;
+
+/// A path that was heard from within this, microseconds, is not silent.
+pub(crate) const ALIVE: u64 = 5 * SEC;
+
+/// When something came from a path's other end.
+pub(crate) struct Liveness {
+    /// The address of this machine that the last good datagram came to, and when that was.
+    local: Option<IpAddr>,
+    heard_at: Time,
+    /// Something was ever heard.
+    heard: bool,
+    /// When a session last brought something new: see `Counts`.
+    news_at: Time,
+    /// When it was heard again after silence.
+    alive_since: Time,
+    unanswered: Unanswered,
+}
+
+/// What was sent since something was last answered.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Unanswered {
+    /// The first packet of a session, and the first with something that wants an acknowledgement.
+    pub(crate) sent: Option<Time>,
+    pub(crate) owed: Option<Time>,
+    /// What had come from there by the first: see `Counts`.
+    pub(crate) news: u64,
+}
+
+impl Liveness {
+    pub(crate) fn new(now: Time) -> Liveness {
+        Liveness {
+            local: None,
+            heard_at: now,
+            heard: false,
+            news_at: now,
+            alive_since: now,
+            unanswered: Unanswered::default(),
+        }
+    }
+
+    /// A good datagram came to this address of the machine.
+    pub(crate) fn hear(&mut self, local: Option<IpAddr>, now: Time) {
+        if self.is_silent(now) {
+            self.alive_since = now;
+        }
+        (self.local, self.heard_at, self.heard) = (local, now, true);
+    }
+
+    /// A session has brought something new.
+    pub(crate) fn on_news(&mut self, now: Time) {
+        self.news_at = now;
+    }
+
+    /// Something of ours was answered.
+    pub(crate) fn on_answer(&mut self) {
+        self.unanswered = Unanswered::default();
+    }
+
+    /// A packet of a session leaves. `owed`: it is owed an acknowledgement; `news`: what has come from there.
+    pub(crate) fn on_sent(&mut self, owed: bool, news: u64, now: Time) {
+        let unanswered = &mut self.unanswered;
+        if unanswered.sent.is_none() {
+            (unanswered.sent, unanswered.news) = (Some(now), news);
+        }
+        if owed {
+            unanswered.owed.get_or_insert(now);
+        }
+    }
+
+    /// The way is another one: it ends at this address of the machine, if that is known.
+    pub(crate) fn move_to(&mut self, local: Option<IpAddr>) {
+        self.local = local;
+        self.on_answer();
+    }
+
+    /// The address of this machine that the other end sends to.
+    pub(crate) fn local(&self) -> Option<IpAddr> {
+        self.local
+    }
+
+    pub(crate) fn heard_at(&self) -> Time {
+        self.heard_at
+    }
+
+    /// How long ago something came, microseconds; None: nothing ever did.
+    pub(crate) fn heard_before(&self, now: Time) -> Option<u64> {
+        self.heard.then(|| now.since(self.heard_at))
+    }
+
+    pub(crate) fn is_silent(&self, now: Time) -> bool {
+        now.since(self.heard_at) >= ALIVE
+    }
+
+    pub(crate) fn alive_since(&self) -> Time {
+        self.alive_since
+    }
+
+    pub(crate) fn news_at(&self) -> Time {
+        self.news_at
+    }
+
+    pub(crate) fn unanswered(&self) -> Unanswered {
+        self.unanswered
+    }
+}

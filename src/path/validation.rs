@@ -1,0 +1,87 @@
+//! Whether somebody receives at an address: it is validated when a ping that names something that only we could know, a
+//! challenge, was answered from there (RFC 9000, section 8.2, has it so). Who is challenged when is decided in
+//! `tunnel::validation`.
+
+use crate::time::{SEC, Time};
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::ops::Range;
+
+/// A challenge is good for at least so long, microseconds, and at most for twice.
+const CHALLENGE_SPAN: u64 = 60 * SEC;
+/// A datagram may be overtaken by so many of its sender: twice what KCP sends before it has heard of a window. One that is
+/// further behind a proof of its sender, but for what no process sends in its life, is from before it.
+const BEFORE: Range<u128> = 2 * crate::segment::FIRST_WINDOW as u128..1 << 40;
+
+/// Makes the timestamps of pings that validate an address: nobody who does not receive there can name them.
+#[derive(Default)]
+pub(crate) struct Challenges {
+    secret: RandomState,
+}
+
+impl Challenges {
+    fn at(&self, addr: SocketAddr, span: u64) -> u32 {
+        self.secret.hash_one((addr, span)) as u32
+    }
+
+    /// What a ping to `addr` names now.
+    pub(crate) fn challenge(&self, addr: SocketAddr, now: Time) -> u32 {
+        self.at(addr, now.micros() / CHALLENGE_SPAN)
+    }
+
+    /// Whether a pong from `addr` shows that our ping has arrived there.
+    pub(crate) fn is_answer(&self, addr: SocketAddr, value: u32, now: Time) -> bool {
+        let span = now.micros() / CHALLENGE_SPAN;
+        value == self.at(addr, span) || (span > 0 && value == self.at(addr, span - 1))
+    }
+}
+
+/// What is known of one path for that.
+#[derive(Default)]
+pub(crate) struct Validation {
+    validated: bool,
+    /// The number of the datagram that last validated it.
+    proof: Option<u128>,
+    /// At most how long that took, microseconds.
+    round_trip: Option<u64>,
+}
+
+impl Validation {
+    /// The other end has answered a challenge from this address.
+    pub(crate) fn is_validated(&self) -> bool {
+        self.validated
+    }
+
+    /// It has, by the datagram of this number.
+    pub(crate) fn prove(&mut self, number: Option<u128>) {
+        (self.validated, self.proof) = (true, number);
+    }
+
+    /// It has moved here, and that was shown before.
+    pub(crate) fn carry_over(&mut self) {
+        self.validated = true;
+    }
+
+    /// Somebody else is at the address.
+    pub(crate) fn revoke(&mut self) {
+        self.validated = false;
+    }
+
+    /// Whether a datagram was sent before the one that has validated its address: somebody has recorded it, even if it
+    /// comes from there. (Where senders do not count, or have begun to count anew, that is not known.)
+    pub(crate) fn is_from_before(&self, number: Option<u128>) -> bool {
+        let (Some(proof), Some(number)) = (self.proof, number) else {
+            return false;
+        };
+        BEFORE.contains(&(proof.wrapping_sub(number) % (1 << 96)))
+    }
+
+    /// The validation took so long, microseconds, or less.
+    pub(crate) fn set_round_trip(&mut self, span: u64) {
+        self.round_trip = Some(span);
+    }
+
+    pub(crate) fn round_trip(&self) -> Option<u64> {
+        self.round_trip
+    }
+}

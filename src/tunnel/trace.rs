@@ -1,0 +1,124 @@
+//! What the headers of packets tell of who has sent them: of a session, all its packets so far; of a packet, at a glance.
+//! By this a session is known again at another address, which is decided in `migration`.
+
+use crate::path::{CLOCK_SLACK, RemoteClock};
+use crate::segment::{HEADER, Header, Segments, ahead, cmd};
+use crate::time::Time;
+
+/// How far behind what was heard last a late packet's numbers may be.
+const LATE: i32 = 4096;
+
+/// What a session's packets have told of the other end's state so far.
+#[derive(Default)]
+pub(super) struct Trace {
+    /// The first timestamp, and the first that came after the other end had something of ours.
+    first_ts: Option<u32>,
+    heard_ts: Option<u32>,
+    una: u32,
+    /// One more than the highest number.
+    next: u32,
+}
+
+/// What the headers of a packet tell, if it is one that `segment::check` has accepted.
+pub(super) struct Glance {
+    una: u32,
+    /// The sender's clock; acks echo ours instead.
+    pub(super) ts: Option<u32>,
+    next: Option<u32>,
+    /// The first segment of a session is in it, from an end that has heard nothing yet.
+    pub(super) has_first: bool,
+}
+
+impl Glance {
+    pub(super) fn of(packet: &[u8]) -> Glance {
+        let mut glance = Glance {
+            una: 0,
+            ts: None,
+            next: None,
+            has_first: false,
+        };
+        let mut rest = packet;
+        while let Some(head) = rest.first_chunk::<HEADER>() {
+            let len = u32::from_be_bytes([head[20], head[21], head[22], head[23]]) as usize;
+            let more = rest[HEADER..].get(len..).unwrap_or_default();
+            let last = more.len() < HEADER;
+            if (head[4] != cmd::ACK || last)
+                && let Some(header) = Header::read(rest)
+            {
+                glance.take(&header);
+            }
+            rest = more;
+        }
+        glance
+    }
+
+    fn take(&mut self, header: &Header) {
+        self.una = header.una;
+        if header.cmd != cmd::ACK {
+            self.ts = Some(header.ts);
+        }
+        if header.cmd == cmd::PUSH {
+            self.next = Some(header.sn.wrapping_add(1));
+            self.has_first |= header.sn == 0 && header.una == 0;
+        }
+    }
+}
+
+impl Trace {
+    /// Whether anything with data has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.next > 0
+    }
+
+    /// Whether the other end is known to have something of ours.
+    pub(super) fn is_heard(&self) -> bool {
+        self.heard_ts.is_some()
+    }
+
+    pub(super) fn note(&mut self, glance: &Glance) {
+        if ahead(glance.una, self.una) > 0 {
+            self.una = glance.una;
+        }
+        if let Some(next) = glance.next
+            && ahead(next, self.next) > 0
+        {
+            self.next = next;
+        }
+        if let Some(ts) = glance.ts {
+            self.first_ts.get_or_insert(ts);
+            if glance.una > 0 {
+                self.heard_ts.get_or_insert(ts);
+            }
+        }
+    }
+
+    /// Whether the first packet of a session can be this session's own, or an old copy of it: once its sender had
+    /// something of ours, and so knew that it had arrived, it was not sent again.
+    pub(super) fn may_have_begun_at(&self, ts: u32, clock: &RemoteClock, now: Time) -> bool {
+        let Some(first) = self.first_ts else {
+            return true;
+        };
+        let not_before = ahead(ts, first) >= -CLOCK_SLACK;
+        let not_after = match self.heard_ts {
+            Some(heard) => ahead(ts, heard) <= 0,
+            None => clock.may_follow(ts, now) || clock.is_late(ts),
+        };
+        not_before && not_after
+    }
+
+    /// Whether the numbers of a packet are such as the other end can send next, or has sent a moment ago. `sent`: one more
+    /// than the highest number that we have sent; `window`: the widest that we receive.
+    pub(super) fn fits(&self, packet: &[u8], sent: u32, window: i32) -> bool {
+        Segments::new(packet).flatten().all(|(header, _)| {
+            let una = ahead(header.una, self.una) >= -LATE && ahead(header.una, sent) <= 0;
+            una && match header.cmd {
+                cmd::PUSH => {
+                    let place = ahead(header.sn, self.next);
+                    -window <= place && place <= window
+                }
+                cmd::ACK => ahead(header.sn, sent) < 0 && ahead(header.sn, self.una) >= -window,
+                _ => true,
+            }
+        })
+    }
+}

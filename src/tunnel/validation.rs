@@ -1,0 +1,113 @@
+//! Who is challenged to show that he receives at his address, and what follows when he has. Until then nothing opens a
+//! session from it: its packets wait in `Waiting`, and the challenge is all it gets. Without a key he is challenged again and
+//! again while much is sent to him. What is known of an address is in `path::validation` and `path::amplification`; pings and
+//! pongs themselves are in `inbound`.
+
+use super::Tunnel;
+use super::scheduler::Timer;
+use crate::message::Control;
+use crate::time::Time;
+use std::net::{IpAddr, SocketAddr};
+
+/// Pings to addresses that are not validated, a second.
+const PROOFS_A_SECOND: u32 = 500;
+
+impl Tunnel {
+    /// Notes what a session sends to an address that others could speak for, and has its owner show anew that it is there.
+    pub(super) fn charge(&mut self, path_id: u32, bytes: usize, now: Time) {
+        let path = &mut self.paths[path_id];
+        if self.packets.sealed() || self.peer == Some(path.addr) {
+            return;
+        }
+        path.limit.charge(bytes);
+        self.ask_for_credit(path_id, now);
+    }
+
+    /// The clock has something for a path: the rate allows more, or its owner is to be asked again.
+    pub(super) fn on_path_timer(&mut self, path_id: u32, now: Time) {
+        if self.paths.contains(path_id) {
+            self.ask_for_credit(path_id, now);
+            self.search_size(path_id, now);
+            self.scheduler.activate(path_id);
+        }
+    }
+
+    /// Asks for a new proof, if it is time.
+    pub(super) fn ask_for_credit(&mut self, path_id: u32, now: Time) {
+        let path = &mut self.paths[path_id];
+        let (addr, rtt) = (path.addr, path.congestion.srtt());
+        if path.limit.asks(rtt, now) {
+            self.send_cookie(addr, None, now);
+        }
+        let path = &self.paths[path_id];
+        if path.limit.is_spent() && path.sessions > 0 {
+            // nothing else may remind of it
+            let at = path.limit.asks_at(rtt);
+            self.scheduler.set_by(Timer::Path(path_id), at);
+        }
+    }
+
+    /// The sessions of a path have waited for a proof.
+    fn go_on(&mut self, path_id: u32, now: Time) {
+        for id in self.sessions.ids_of(|entry| entry.is_on(path_id)) {
+            self.touch(id, now);
+        }
+        self.scheduler.activate(path_id);
+    }
+
+    /// Sends a ping that only who receives at this address can answer.
+    pub(super) fn prove(&mut self, addr: SocketAddr, local: Option<IpAddr>, now: Time) {
+        if self.challenged.admit(PROOFS_A_SECOND, now) {
+            self.send_cookie(addr, local, now);
+        }
+    }
+
+    fn send_cookie(&mut self, addr: SocketAddr, local: Option<IpAddr>, now: Time) {
+        let cookie = self.challenges.challenge(addr, now);
+        self.answer(addr, local, &Control::Ping(cookie).to_wire());
+    }
+
+    pub(super) fn is_proven(&self, addr: SocketAddr) -> bool {
+        let path = self.paths.to(addr);
+        path.is_some_and(|path| path.validation.is_validated())
+    }
+
+    /// Whether it is, and sessions there do not wait for another proof.
+    pub(super) fn is_proven_enough(&self, addr: SocketAddr) -> bool {
+        let path = self.paths.to(addr);
+        path.is_some_and(|path| path.validation.is_validated() && !path.limit.is_spent())
+    }
+
+    /// Whether the datagram at hand was sent before the one that has validated its address.
+    pub(super) fn is_from_before(&self, addr: SocketAddr) -> bool {
+        let path = self.paths.to(addr);
+        path.is_some_and(|path| path.validation.is_from_before(self.number))
+    }
+
+    /// A ping of `prove` was answered.
+    pub(super) fn on_proof(&mut self, from: SocketAddr, local: Option<IpAddr>, now: Time) {
+        if let Some(path) = self.paths.candidate(from)
+            && !self.arrived(path, from, local, now)
+        {
+            return;
+        }
+        if self.settings.accepts || self.paths.id_of(from).is_some() {
+            let id = self.path_to(from, now);
+            let path = &mut self.paths[id];
+            path.validation.prove(self.number);
+            path.liveness.hear(local, now);
+            if path.limit.renew(now) {
+                self.go_on(id, now);
+            }
+            self.rest_path(id);
+        }
+        let packets = self.waiting.take(from);
+        if let (Some(first), Some(path)) = (packets.first(), self.paths.to_mut(from)) {
+            path.validation.set_round_trip(now.since(first.came_at));
+        }
+        for mut packet in packets {
+            self.number = packet.number;
+            self.on_session(from, packet.local, &mut packet.bytes, now);
+        }
+    }
+}
