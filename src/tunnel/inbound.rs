@@ -49,6 +49,16 @@ impl Complaints {
     }
 }
 
+/// A datagram that has come, but for the packet in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) from: SocketAddr,
+    /// The address of this machine that it came to, if that is known.
+    pub(super) local: Option<IpAddr>,
+    /// Its number among those of its sender, if they are numbered.
+    pub(super) number: Option<u128>,
+}
+
 impl Tunnel {
     /// A datagram arrived. It is opened in place; what does not belong here is dropped and counted. `local`: which address
     /// of this machine it came to, if that is known; answers are sent from there.
@@ -78,7 +88,11 @@ impl Tunnel {
             return self.complaints.say(now, from, what);
         }
         let len = datagram.len();
-        self.number = self.packets.number(datagram);
+        let arrival = Arrival {
+            from,
+            local,
+            number: self.packets.number(datagram),
+        };
         let packet = match self.packets.open(now, from, datagram) {
             Ok(packet) => packet,
             Err(Rejected::Replay) => {
@@ -103,9 +117,9 @@ impl Tunnel {
             self.meeting.heard(now);
         }
         if conv == 0 {
-            return self.on_control(from, local, packet, now);
+            return self.on_control(arrival, packet, now);
         }
-        self.on_session(from, local, packet, now);
+        self.on_session(arrival, packet, now);
     }
 
     /// Whether it is the address of somebody who has the key, as far as one can tell before a datagram is opened.
@@ -114,23 +128,18 @@ impl Tunnel {
     }
 
     /// A packet of a session, known or not.
-    pub(super) fn on_session(
-        &mut self,
-        from: SocketAddr,
-        local: Option<IpAddr>,
-        packet: &mut [u8],
-        now: Time,
-    ) {
+    pub(super) fn on_session(&mut self, arrival: Arrival, packet: &mut [u8], now: Time) {
         let Some(conv) = packet.first_chunk().map(|b| u32::from_be_bytes(*b)) else {
             return;
         };
-        if let Some(id) = self.sessions.find(from, conv) {
-            return self.on_packet(id, local, packet, now);
+        if let Some(id) = self.sessions.find(arrival.from, conv) {
+            return self.on_packet(id, arrival.local, packet, now);
         }
-        self.on_stranger(from, local, conv, packet, now);
+        self.on_stranger(arrival, conv, packet, now);
     }
 
-    fn on_control(&mut self, from: SocketAddr, local: Option<IpAddr>, packet: &[u8], now: Time) {
+    fn on_control(&mut self, arrival: Arrival, packet: &[u8], now: Time) {
+        let Arrival { from, local, .. } = arrival;
         if self.on_meeting(from, local, packet, now) {
             return;
         }
@@ -151,7 +160,7 @@ impl Tunnel {
                 }
             }
             Some(Control::Pong(cookie)) if self.challenges.is_answer(from, cookie, now) => {
-                self.on_proof(from, local, now);
+                self.on_proof(arrival, now);
                 self.on_answer(from, None, now);
             }
             Some(Control::Pong(token)) if self.on_size_answer(from, token, now) => {
@@ -279,14 +288,8 @@ impl Tunnel {
     }
 
     /// A packet of a session that is not (or no longer) in the table.
-    fn on_stranger(
-        &mut self,
-        from: SocketAddr,
-        local: Option<IpAddr>,
-        conv: u32,
-        packet: &mut [u8],
-        now: Time,
-    ) {
+    fn on_stranger(&mut self, arrival: Arrival, conv: u32, packet: &mut [u8], now: Time) {
+        let Arrival { from, local, .. } = arrival;
         if segment::check(packet).is_err() {
             self.counters.malformed += 1;
             return self.complaints.say(now, from, "it is no packet of KCP");
@@ -317,7 +320,7 @@ impl Tunnel {
                 return self.reset(from, local, conv, now);
             }
             match self.owner(from, conv, packet, now) {
-                Owner::Session(id) => return self.on_moved(id, from, local, packet, now),
+                Owner::Session(id) => return self.on_moved(id, arrival, packet, now),
                 Owner::Doubtful => {
                     // perhaps a first packet that somebody has seen and sends again from elsewhere: its service is dialled already
                     self.counters.replayed += 1;
@@ -333,7 +336,7 @@ impl Tunnel {
             }
         }
         if self.settings.accepts && begins_session(packet) {
-            return self.on_beginning(from, local, conv, packet, now);
+            return self.on_beginning(arrival, conv, packet, now);
         }
         self.counters.unknown += 1;
         log::debug!("{conv:08x}: {from} has a session that is not known here");
@@ -341,25 +344,19 @@ impl Tunnel {
     }
 
     /// A packet that another end may begin a session with: it does if its sender has proven their address and has room.
-    fn on_beginning(
-        &mut self,
-        from: SocketAddr,
-        local: Option<IpAddr>,
-        conv: u32,
-        packet: &mut [u8],
-        now: Time,
-    ) {
+    fn on_beginning(&mut self, arrival: Arrival, conv: u32, packet: &mut [u8], now: Time) {
+        let Arrival { from, local, .. } = arrival;
         if !self.packets.sealed() && self.has_begun_elsewhere(from, conv) {
             // its sender's port is another one now: two of a number would become one stream there
             return self.reset(from, local, conv, now);
         }
-        if self.is_from_before(from) {
+        if self.is_from_before(arrival) {
             self.counters.replayed += 1;
             let what = "it was sent before its sender has last answered";
             return self.suspect(now, from, None, what);
         }
         if !self.is_proven(from) {
-            let packet = Packet::new(from, local, packet, self.number, now);
+            let packet = Packet::new(arrival, packet, now);
             if self.waiting.put(packet, now) {
                 self.prove(from, local, now);
             }

@@ -3,6 +3,7 @@
 //! `Waiting`. What a path knows of its end's moves is in `path::migration`.
 
 use super::Tunnel;
+use super::inbound::Arrival;
 use super::scheduler::Timer;
 use super::sessions::Entry;
 use super::sources::source;
@@ -85,14 +86,8 @@ impl Tunnel {
     }
 
     /// A packet of a session has come from an address that is not its other end's.
-    pub(super) fn on_moved(
-        &mut self,
-        id: u32,
-        from: SocketAddr,
-        local: Option<IpAddr>,
-        packet: &mut [u8],
-        now: Time,
-    ) {
+    pub(super) fn on_moved(&mut self, id: u32, arrival: Arrival, packet: &mut [u8], now: Time) {
+        let Arrival { from, local, .. } = arrival;
         let path_id = self.sessions[id].session.path;
         let path = &self.paths[path_id];
         if path.migration.has_left(from, now) {
@@ -103,7 +98,7 @@ impl Tunnel {
         if Glance::of(packet).ts.is_some_and(late) {
             return;
         }
-        let new = Packet::new(from, local, packet, self.number, now);
+        let new = Packet::new(arrival, packet, now);
         self.waiting.put(new, now);
         self.probe(path_id, from, PINGS_EACH, now);
         self.ask_probes(path_id, Some((from, local)), now);

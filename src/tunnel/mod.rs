@@ -116,8 +116,6 @@ pub struct Tunnel {
     tokens: Tokens,
     /// Lines of the log on the size of packets.
     size_lines: PerSecond,
-    /// The number of the datagram that is being looked at.
-    number: Option<u128>,
     waiting: Waiting,
     peer: Option<SocketAddr>,
     hello: Hello,
@@ -158,7 +156,6 @@ impl Tunnel {
             challenged: PerSecond::default(),
             tokens: Tokens::default(),
             size_lines: PerSecond::default(),
-            number: None,
             waiting: Waiting::default(),
             peer: None,
             hello: Hello::default(),

@@ -4,6 +4,7 @@
 //! pongs themselves are in `inbound`.
 
 use super::Tunnel;
+use super::inbound::Arrival;
 use super::scheduler::Timer;
 use crate::message::Control;
 use crate::time::Time;
@@ -78,14 +79,19 @@ impl Tunnel {
         path.is_some_and(|path| path.validation.is_validated() && !path.limit.is_spent())
     }
 
-    /// Whether the datagram at hand was sent before the one that has validated its address.
-    pub(super) fn is_from_before(&self, addr: SocketAddr) -> bool {
-        let path = self.paths.to(addr);
-        path.is_some_and(|path| path.validation.is_from_before(self.number))
+    /// Whether a datagram was sent before the one that has validated its address.
+    pub(super) fn is_from_before(&self, arrival: Arrival) -> bool {
+        let path = self.paths.to(arrival.from);
+        path.is_some_and(|path| path.validation.is_from_before(arrival.number))
     }
 
     /// A ping of `prove` was answered.
-    pub(super) fn on_proof(&mut self, from: SocketAddr, local: Option<IpAddr>, now: Time) {
+    pub(super) fn on_proof(&mut self, arrival: Arrival, now: Time) {
+        let Arrival {
+            from,
+            local,
+            number,
+        } = arrival;
         if let Some(path) = self.paths.candidate(from)
             && !self.arrived(path, from, local, now)
         {
@@ -94,7 +100,7 @@ impl Tunnel {
         if self.settings.accepts || self.paths.id_of(from).is_some() {
             let id = self.path_to(from, now);
             let path = &mut self.paths[id];
-            path.validation.prove(self.number);
+            path.validation.prove(number);
             path.liveness.hear(local, now);
             if path.limit.renew(now) {
                 self.go_on(id, now);
@@ -106,8 +112,7 @@ impl Tunnel {
             path.validation.set_round_trip(now.since(first.came_at));
         }
         for mut packet in packets {
-            self.number = packet.number;
-            self.on_session(from, packet.local, &mut packet.bytes, now);
+            self.on_session(packet.arrival, &mut packet.bytes, now);
         }
     }
 }

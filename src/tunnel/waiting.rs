@@ -1,6 +1,7 @@
 //! Packets of addresses that have not proven yet that they receive: they wait a moment for the proof, few and not for long.
 //! They are opened already, so that a copy of them is a replay.
 
+use super::inbound::Arrival;
 use super::sources::source;
 use crate::time::{MS, SEC, Time};
 use std::collections::{HashMap, VecDeque};
@@ -15,27 +16,16 @@ const PATIENCE: u64 = 3 * SEC;
 const ASK_AGAIN: u64 = 100 * MS;
 
 pub(super) struct Packet {
-    from: SocketAddr,
-    pub(super) local: Option<IpAddr>,
+    pub(super) arrival: Arrival,
     pub(super) came_at: Time,
-    /// Its number among those of its sender.
-    pub(super) number: Option<u128>,
     pub(super) bytes: Vec<u8>,
 }
 
 impl Packet {
-    pub(super) fn new(
-        from: SocketAddr,
-        local: Option<IpAddr>,
-        packet: &[u8],
-        number: Option<u128>,
-        now: Time,
-    ) -> Packet {
+    pub(super) fn new(arrival: Arrival, packet: &[u8], now: Time) -> Packet {
         Packet {
-            from,
-            local,
+            arrival,
             came_at: now,
-            number,
             bytes: packet.to_vec(),
         }
     }
@@ -52,7 +42,7 @@ impl Waiting {
     /// Keeps a packet, unless there are too many of its source; the oldest makes room. True if its source is to be pinged.
     pub(super) fn put(&mut self, packet: Packet, now: Time) -> bool {
         self.expire(now);
-        let from = packet.from;
+        let from = packet.arrival.from;
         let fresh = (0, from, Time::ZERO);
         let (count, asked, at) = self.sources.entry(source(from)).or_insert(fresh);
         let ask = *count == 0 || *asked != from || now.since(*at) >= ASK_AGAIN;
@@ -76,7 +66,7 @@ impl Waiting {
         }
         let (taken, left) = std::mem::take(&mut self.packets)
             .into_iter()
-            .partition::<Vec<_>, _>(|p| p.from == from);
+            .partition::<Vec<_>, _>(|p| p.arrival.from == from);
         self.packets = left.into();
         taken.iter().for_each(|_| self.uncount(source(from)));
         taken
@@ -95,7 +85,7 @@ impl Waiting {
 
     fn drop_oldest(&mut self) {
         if let Some(packet) = self.packets.pop_front() {
-            self.uncount(source(packet.from));
+            self.uncount(source(packet.arrival.from));
         }
     }
 
@@ -114,8 +104,12 @@ mod tests {
     use super::*;
 
     fn packet(from: &str) -> Packet {
-        let now = Time::from_millis(5);
-        Packet::new(from.parse().unwrap(), None, &[0; 24], None, now)
+        let arrival = Arrival {
+            from: from.parse().unwrap(),
+            local: None,
+            number: None,
+        };
+        Packet::new(arrival, &[0; 24], Time::from_millis(5))
     }
 
     #[test]
