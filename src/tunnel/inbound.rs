@@ -75,7 +75,8 @@ impl Tunnel {
             self.counters.malformed += 1;
             return self.complaints.say(now, from, "it is too long");
         }
-        let expected = self.peer.is_none_or(|peer| peer == from) || self.meeting.expects(from);
+        let expected =
+            self.peer.addr().is_none_or(|peer| peer == from) || self.meeting.expects(from);
         if !self.packets.sealed() && !self.settings.accepts && !expected {
             self.counters.unknown += 1;
             return self
@@ -113,7 +114,7 @@ impl Tunnel {
             self.counters.malformed += 1;
             return self.complaints.say(now, from, "it is too short");
         };
-        if self.peer == Some(from) {
+        if self.peer.is_at(from) {
             self.meeting.heard(now);
         }
         if conv == 0 {
@@ -124,7 +125,7 @@ impl Tunnel {
 
     /// Whether it is the address of somebody who has the key, as far as one can tell before a datagram is opened.
     fn is_known(&self, from: SocketAddr) -> bool {
-        self.peer == Some(from) || self.paths.id_of(from).is_some() || self.meeting.expects(from)
+        self.peer.is_at(from) || self.paths.id_of(from).is_some() || self.meeting.expects(from)
     }
 
     /// A packet of a session, known or not.
@@ -179,7 +180,7 @@ impl Tunnel {
                     self.on_answer(from, Some(rtt), now);
                 }
             }
-            Some(Control::Reset(0)) => self.on_parting(from, now),
+            Some(Control::Reset(0)) => self.peer.on_parting(from, now),
             Some(Control::Reset(conv)) => {
                 if let Some(id) = self.sessions.find(from, conv) {
                     self.on_reset(id, now);

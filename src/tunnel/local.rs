@@ -12,7 +12,7 @@ impl Tunnel {
     /// A TCP connection was accepted: opens a session to the peer. Its dial leaves with its first data or, if none
     /// is there by then, with the next `transmit`.
     pub fn open(&mut self, now: Time) -> Result<SessionId, Refused> {
-        let peer = self.peer.ok_or(Refused::NoPeer)?;
+        let peer = self.peer.addr().ok_or(Refused::NoPeer)?;
         if self.sessions.len() >= self.settings.max_sessions {
             return Err(Refused::Full);
         }

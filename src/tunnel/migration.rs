@@ -183,8 +183,8 @@ impl Tunnel {
         if let Some(other) = self.paths.id_of(to) {
             self.give_way(other, path_id, now);
         }
-        if self.peer == Some(from) && !homeless {
-            self.peer = Some(to);
+        if self.peer.is_at(from) && !homeless {
+            self.peer.follow(to);
         }
         self.refresh_path(path_id, to, local, now);
         self.paths.attach(path_id, to);
@@ -260,7 +260,7 @@ impl Tunnel {
 
     /// Has the peer show whether it is there, and us to it: what came from it has stopped.
     pub fn ask_peer(&mut self, now: Time) {
-        if let Some(peer) = self.peer {
+        if let Some(peer) = self.peer.addr() {
             self.ping(peer, now);
             self.show_up(peer, now);
         }
@@ -273,8 +273,8 @@ impl Tunnel {
             let addr = self.paths[path].addr;
             self.refresh_path(path, addr, None, now);
         }
-        if let Some(peer) = self.peer {
-            self.hello.begin_anew(now);
+        if let Some(peer) = self.peer.addr() {
+            self.peer.begin_anew(now);
             self.ping(peer, now);
         }
         for id in self.sessions.ids_of(|entry| !entry.session.state.is_over()) {

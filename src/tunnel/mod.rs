@@ -16,13 +16,13 @@
 mod ending;
 mod flood;
 mod half_open;
-mod hello;
 mod holdings;
 mod inbound;
 mod local;
 mod migration;
 mod packet;
 mod paths;
+mod peer;
 mod registry;
 mod reload;
 mod rendezvous;
@@ -48,10 +48,10 @@ use crate::settings::Settings;
 use crate::throttle::PerSecond;
 use crate::time::{MS, Now, Time};
 use flood::Flood;
-use hello::Hello;
 use inbound::Complaints;
 use packet::Packets;
 use paths::Paths;
+use peer::Peer;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rendezvous::Meetings;
 use scheduler::{Scheduler, Timer};
@@ -117,8 +117,7 @@ pub struct Tunnel {
     /// Lines of the log on the size of packets.
     size_lines: PerSecond,
     waiting: Waiting,
-    peer: Option<SocketAddr>,
-    hello: Hello,
+    peer: Peer,
     meeting: Meetings,
     ended: Ended,
     scheduler: Scheduler,
@@ -157,8 +156,7 @@ impl Tunnel {
             tokens: Tokens::default(),
             size_lines: PerSecond::default(),
             waiting: Waiting::default(),
-            peer: None,
-            hello: Hello::default(),
+            peer: Peer::default(),
             ended: Ended::default(),
             scheduler: Scheduler::new(now),
             events: VecDeque::new(),
@@ -178,7 +176,7 @@ impl Tunnel {
     /// go there as soon as it has answered, unless the old one is heard as well. May be called with several in a row: the
     /// first to answer is the one. Ends of another process reset the sessions.
     pub fn set_peer(&mut self, now: Time, peer: SocketAddr) {
-        if let Some(old) = self.peer {
+        if let Some(old) = self.peer.addr() {
             if old == peer {
                 return;
             }
@@ -188,10 +186,7 @@ impl Tunnel {
                 return self.ask_probes(path, None, now);
             }
         }
-        match self.peer.replace(peer) {
-            Some(_) => self.hello.move_on(now),
-            None => self.hello = Hello::new(now),
-        }
+        self.peer.set(peer, now);
         self.path_to(peer, now);
         if self.settings.keepalive > 0 {
             self.ping(peer, now);
@@ -264,7 +259,7 @@ impl Tunnel {
     fn drop_unused(&mut self, id: u32) {
         let path = &self.paths[id];
         let unused = path.sessions == 0 && !self.scheduler.holds_path(id);
-        if unused && (self.peer != Some(path.addr) || !path.reaches()) {
+        if unused && (!self.peer.is_at(path.addr) || !path.reaches()) {
             self.scheduler.clear(Timer::Path(id));
             self.paths.remove(id);
         }
@@ -276,7 +271,7 @@ impl Tunnel {
         if path.sessions > 0 {
             return;
         }
-        if self.peer != Some(path.addr) {
+        if !self.peer.is_at(path.addr) {
             // how large its packets may be is of no interest now
             self.scheduler.clear(Timer::Path(id));
         }

@@ -40,7 +40,7 @@ impl Tunnel {
     /// Shows the other ends that they can use the new key.
     fn greet(&mut self, now: Time) {
         let all = self.paths.iter().map(|(_, path)| path);
-        let used = all.filter(|path| path.sessions > 0 || self.peer == Some(path.addr));
+        let used = all.filter(|path| path.sessions > 0 || self.peer.is_at(path.addr));
         let addresses = used.map(|path| path.addr).collect();
         self.packets.greet(addresses, now);
     }

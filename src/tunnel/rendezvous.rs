@@ -349,7 +349,7 @@ impl Tunnel {
         if meeting.is_client() {
             meeting.found();
             meeting.heard(now);
-            if self.peer != Some(from) {
+            if !self.peer.is_at(from) {
                 log::info!("the server is at {from}");
                 self.set_peer(now, from);
             }
@@ -388,7 +388,7 @@ impl Tunnel {
         if let Some((since, pings)) = meeting.owing {
             return Some(since.after(pings * SEC));
         }
-        let sent_at = self.path(self.peer?)?.sent_at;
+        let sent_at = self.path(self.peer.addr()?)?.sent_at;
         (sent_at > meeting.heard_at).then(|| meeting.heard_at.after(QUIET).max(sent_at))
     }
 
@@ -468,7 +468,9 @@ impl Tunnel {
     /// The client's server owes an answer: it is asked again, and after that looked for. Sessions stay where they are
     /// until `set_peer` has its new address.
     fn miss_server(&mut self, now: Time) {
-        let Some(peer) = self.peer else { return };
+        let Some(peer) = self.peer.addr() else {
+            return;
+        };
         let (since, pings) = self.meeting.owing.unwrap_or((now, 0));
         if pings >= MISSED {
             log::info!("{peer} is silent, the rendezvous server is asked where the server is");

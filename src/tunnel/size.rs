@@ -76,7 +76,7 @@ impl Tunnel {
         // without a key others can speak in its name: it has to have answered for more than that costs, where that is counted
         let free = self.packets.sealed() || !self.settings.rate.control;
         let trusted = free || path.limit.is_earned(now);
-        let wanted = self.peer == Some(addr) || (path.sessions > 0 && trusted);
+        let wanted = self.peer.is_at(addr) || (path.sessions > 0 && trusted);
         if !wanted || !path.reaches() {
             return;
         }

@@ -219,7 +219,7 @@ impl Tunnel {
     }
 
     fn path_stats(&self, now: Time) -> (Vec<PathStats>, usize) {
-        let peer = self.peer;
+        let peer = self.peer.addr();
         // the other end first, then by sessions, then by when something was sent there last
         let mut chosen: Vec<((bool, usize, Time), u32)> = self
             .paths
@@ -240,7 +240,7 @@ impl Tunnel {
     fn peer_stats(&self, now: Time) -> Option<Peer> {
         let life = self.life(now)?;
         Some(Peer {
-            addr: self.peer?,
+            addr: self.peer.addr()?,
             heard: life.heard,
             asked: life.asked,
             silent_for: life.silent_for,

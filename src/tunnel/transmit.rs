@@ -127,7 +127,7 @@ impl Tunnel {
         let next = self.next_packet(now, out)?;
         let (most, local, size) = match self.paths.id_of(next.addr) {
             Some(path_id) => {
-                let dialled = self.peer == Some(next.addr);
+                let dialled = self.peer.is_at(next.addr);
                 let path = &mut self.paths[path_id];
                 path.sent_at = now;
                 let lost = dialled && now.since(path.liveness.heard_at()) >= LOCAL_HOLDS;

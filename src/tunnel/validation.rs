@@ -17,7 +17,7 @@ impl Tunnel {
     /// Notes what a session sends to an address that others could speak for, and has its owner show anew that it is there.
     pub(super) fn charge(&mut self, path_id: u32, bytes: usize, now: Time) {
         let path = &mut self.paths[path_id];
-        if self.packets.sealed() || self.peer == Some(path.addr) {
+        if self.packets.sealed() || self.peer.is_at(path.addr) {
             return;
         }
         path.limit.charge(bytes);

@@ -1,0 +1,478 @@
+//! The peer's answers: pings until it has answered once, to keep its mapping alive, and when it owes something; what the log
+//! says of an end that does not answer, has fallen silent or answers again. Only what answers something of ours is a sign of
+//! life, a pong or an acknowledgement that is news: whatever else comes does not show that the way there is open. Where the
+//! peer is, `migration` and `rendezvous` find out; what follows from a ping or pong that comes is in `inbound`.
+
+use super::sessions::Entry;
+use super::stats::{DEAF, SCARCE};
+use super::{Tunnel, clock};
+use crate::message::Control;
+use crate::path::{Counts, Path, Unanswered};
+use crate::settings::Settings;
+use crate::throttle::Throttle;
+use crate::time::{MS, SEC, Time};
+use std::net::SocketAddr;
+
+/// A peer that has not answered for so long is worth a line in the log.
+pub(super) const SILENCE: u64 = 5 * SEC;
+/// Nothing from the peer for so long after it was asked: its address may be another one by now.
+const LOOK_ANEW: u64 = 3 * SEC;
+/// A peer that owes an answer is pinged after so long.
+const DOUBT: u64 = SEC;
+/// Where somebody looks at how the tunnel is, the peer is asked so often: with the time until it counts as silent, less than
+/// ten seconds.
+const WATCH: u64 = 4 * SEC;
+/// So long after the last answer a peer that is heard all the time is asked whether it hears as well, unless what it sends
+/// shows that.
+const BUSY: u64 = 2 * SEC;
+/// A peer that is heard and does not answer is pinged again so often, so many times: packets get lost.
+const DEAF_AGAIN: u64 = 250 * MS;
+const DEAF_TIMES: u32 = 24;
+/// Who gets no acks goes on for a moment, and then only repeats. So many segments of programs that say little may come in
+/// their own time; more are a transfer, which has its acks.
+const STOPS_WITHIN: u64 = 2 * SEC;
+const LITTLE: u64 = 256;
+/// Segments that come while the peer owes answers: fewer are as many as would come if most got lost.
+const FEW: u64 = 16;
+/// Otherwise so many pings are a second apart, further ones ever more.
+const QUICK_TIMES: u32 = 10;
+/// On a new way the peer is shown where its sessions are after so long, after twice as long and so on, since packets get
+/// lost; the last pause is no longer than the other.
+const SHOW_AGAIN: u64 = 200 * MS;
+const SHOW_LAST: u64 = 2 * SEC;
+/// The longest pause where `keepalive` sets none.
+const LONGEST_PAUSE: u64 = 30 * SEC;
+
+/// Where the peer is, whether it answers, and what was done about it until then.
+#[derive(Default)]
+pub(super) struct Peer {
+    /// None: it is not known, and nothing of the rest says anything.
+    addr: Option<SocketAddr>,
+    /// It has answered; and it has at the address where it is now.
+    heard: bool,
+    met: bool,
+    /// Pings that were repeated since the last answer.
+    asked: u32,
+    /// How often the log has said that nothing answers, and when it says so again.
+    missed: u32,
+    warn_at: Time,
+    /// The first ping since the last answer, the latest ping, and the last answer.
+    unanswered: Option<Time>,
+    pinged_at: Time,
+    answered_at: Time,
+    /// When the way there became another one.
+    since: Time,
+    /// When it is shown again where the sessions are, and the pause before that.
+    show: Option<(Time, u64)>,
+    /// What had come from there when it was asked: see `Counts`.
+    news: u64,
+    /// And segments in all.
+    received: u64,
+    /// The log has said that it has fallen silent, or stops.
+    silence_told: bool,
+    /// It has said that it stops.
+    stopped_at: Option<Time>,
+    stops: Throttle,
+    /// Its machine, or a firewall in its name, has said since the last answer that nothing receives at its port.
+    refused: bool,
+}
+
+/// How the peer is, as far as it is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Life {
+    /// It has ever answered.
+    pub heard: bool,
+    /// It was asked, or will be.
+    pub asked: bool,
+    /// For how long it has answered nothing though it should have, microseconds.
+    pub silent_for: Option<u64>,
+    /// It is heard nevertheless.
+    pub deaf: bool,
+    /// But little: what it sends may get lost, and its answers with it.
+    pub scarce: bool,
+    /// It has said that it stops.
+    pub stopped: bool,
+    /// Nothing receives at its port, as its machine says.
+    pub refused: bool,
+}
+
+impl Peer {
+    /// Where it is taken to be.
+    pub(super) fn addr(&self) -> Option<SocketAddr> {
+        self.addr
+    }
+
+    pub(super) fn is_at(&self, addr: SocketAddr) -> bool {
+        self.addr == Some(addr)
+    }
+
+    /// It is at this address from now on, as the caller says.
+    pub(super) fn set(&mut self, addr: SocketAddr, now: Time) {
+        if self.addr.replace(addr).is_some() {
+            (self.met, self.stopped_at) = (false, None);
+            return self.begin_anew(now);
+        }
+        (self.warn_at, self.answered_at, self.since) = (now.after(SILENCE), now, now);
+    }
+
+    /// It has moved to this address, where it has answered.
+    pub(super) fn follow(&mut self, addr: SocketAddr) {
+        self.addr = Some(addr);
+    }
+
+    /// The way to it is another one from now on. What was said of it stays true: since when it is silent, and whether it has
+    /// ever answered.
+    pub(super) fn begin_anew(&mut self, now: Time) {
+        (self.asked, self.since, self.refused) = (0, now, false);
+        self.show = Some((now.after(SHOW_AGAIN), SHOW_AGAIN));
+    }
+
+    /// The first ping on the present way that is not answered.
+    fn unanswered_here(&self) -> Option<Time> {
+        self.unanswered.map(|asked| asked.max(self.since))
+    }
+
+    /// Whether it has answered where it is, and owes no answer.
+    fn answers(&self) -> bool {
+        self.met && self.unanswered.is_none()
+    }
+
+    /// Whether it has ever answered where it is.
+    pub(super) fn is_met(&self) -> bool {
+        self.met
+    }
+
+    /// It is pinged. `counts`: of its path.
+    fn on_ping(&mut self, counts: &Counts, now: Time) {
+        self.pinged_at = now;
+        if self.unanswered.is_none() {
+            (self.unanswered, self.news) = (Some(now), counts.news);
+            self.received = counts.received;
+        }
+    }
+
+    /// When it is pinged next; `path`: the one to it.
+    fn ping_at(&self, path: &Path, settings: &Settings) -> Time {
+        match self.unanswered {
+            Some(_) => self.pinged_at.after(self.ask_again_after(path, settings)),
+            None => self.idle_at(path, settings).min(doubt_at(path)),
+        }
+    }
+
+    /// When a peer that owes nothing is pinged, to keep its mapping alive.
+    fn idle_at(&self, path: &Path, settings: &Settings) -> Time {
+        let watch = self.answered_at.max(self.pinged_at).after(WATCH);
+        match settings.keepalive {
+            0 => Time::NEVER,
+            span if settings.watched => path.sent_at.after(span).min(watch),
+            span => path.sent_at.after(span),
+        }
+    }
+
+    /// The pause after a ping that is not answered.
+    fn ask_again_after(&self, path: &Path, settings: &Settings) -> u64 {
+        let most = match settings.keepalive {
+            // nobody waits, and the next session will ask
+            0 if path.sessions == 0 => u64::MAX,
+            0 => LONGEST_PAUSE,
+            span if settings.watched => span.min(WATCH),
+            span => span,
+        };
+        let heard = self
+            .unanswered_here()
+            .is_some_and(|at| path.liveness.heard_at() > at);
+        let quick = match (self.met, heard) {
+            (false, _) => 0,
+            (true, false) => QUICK_TIMES,
+            (true, true) => QUICK_TIMES + DEAF_TIMES,
+        };
+        let doublings = self.asked.saturating_sub(quick);
+        match heard && self.asked < DEAF_TIMES {
+            true => DEAF_AGAIN.min(most),
+            false => (SEC << doublings.min(5)).min(most),
+        }
+    }
+
+    /// From when on it counts as one that does not hear us.
+    fn deaf_at(&self, path: &Path) -> Option<Time> {
+        let asked = self.unanswered_here()?;
+        if !is_heard_after(path, asked) {
+            return None;
+        }
+        let patience = LOOK_ANEW.max(2 * path.congestion.srtt());
+        let stopped = asked
+            .after(patience)
+            .max(path.liveness.news_at().after(STOPS_WITHIN));
+        let news = path.counts.news;
+        match news.saturating_sub(self.news) <= LITTLE {
+            true => Some(stopped.min(asked.after(2 * patience))),
+            false => Some(stopped),
+        }
+    }
+
+    /// Whether so little has come from it since it owes an answer that the answers may have been lost among the rest.
+    fn is_scarce(&self, path: &Path) -> bool {
+        let counts = &path.counts;
+        counts.received.saturating_sub(self.received) < FEW
+    }
+
+    /// Whether it is to be shown where the sessions are; then it counts as shown.
+    fn takes_showing(&mut self, now: Time) -> bool {
+        let Some((_, pause)) = self.show.filter(|(at, _)| *at <= now) else {
+            return false;
+        };
+        let pause = 2 * pause;
+        self.show = (pause <= SHOW_LAST).then_some((now.after(pause), pause));
+        true
+    }
+
+    /// It has answered something of ours. `rtt`: how long it took if it answers a ping, ms.
+    fn on_answer(&mut self, from: SocketAddr, rtt: Option<u32>, now: Time) {
+        (self.unanswered, self.asked) = (None, 0);
+        (self.answered_at, self.heard) = (now, true);
+        (self.stopped_at, self.refused) = (None, false);
+        if std::mem::take(&mut self.silence_told) {
+            log::info!("{from} answers again");
+        }
+        let first = !std::mem::replace(&mut self.met, true);
+        let level = match first {
+            true => log::Level::Info,
+            false => log::Level::Debug,
+        };
+        match rtt {
+            Some(rtt) => log::log!(level, "{from} answers after {rtt} ms"),
+            None if first => log::info!("{from} answers"),
+            None => {}
+        }
+    }
+
+    /// An address says that whoever is there stops. Anybody could say so where there is no key: it changes what is said of the
+    /// peer until it answers the next ping.
+    pub(super) fn on_parting(&mut self, from: SocketAddr, now: Time) {
+        if !self.is_at(from) || self.stopped_at.is_some() {
+            return;
+        }
+        self.stopped_at = Some(now);
+        self.unanswered.get_or_insert(now);
+        (self.asked, self.pinged_at) = (0, now);
+        if self.stops.admit(now).is_some() {
+            self.silence_told = true;
+            log::info!("{from} says that it stops");
+        }
+    }
+
+    /// Its machine says that nothing receives at its port.
+    fn on_refused(&mut self) {
+        self.refused |= self.unanswered.is_some();
+    }
+
+    /// How it is; `path`: the one to it.
+    fn life(&self, path: &Path, settings: &Settings, now: Time) -> Life {
+        let stopped = self.stopped_at.is_some();
+        let asked = self.unanswered;
+        let asked = asked.filter(|at| stopped || now.since(*at) >= SILENCE);
+        let silent_for = asked.map(|asked| match self.heard {
+            true => now.since(self.answered_at),
+            false => now.since(asked),
+        });
+        Life {
+            heard: self.heard,
+            asked: settings.keepalive > 0 || self.unanswered.is_some(),
+            silent_for,
+            deaf: asked.is_some_and(|asked| {
+                is_heard_after(path, asked) && now.since(path.liveness.heard_at()) < SILENCE
+            }),
+            scarce: self.is_scarce(path),
+            stopped,
+            refused: self.refused,
+        }
+    }
+
+    /// How it is, if the log is to say now that it is silent; then it counts as said.
+    fn take_silence(&mut self, life: Life) -> Option<u64> {
+        let span = life.silent_for.filter(|_| life.heard && !self.silence_told);
+        self.silence_told |= span.is_some();
+        span
+    }
+
+    /// Whether the log is to say now that it has never answered; then it counts as said.
+    fn takes_warning(&mut self, now: Time) -> bool {
+        let due = !self.heard && now >= self.warn_at && self.unanswered.is_some();
+        if due {
+            self.missed += 1;
+            self.warn_at = now.after(SILENCE << self.missed.min(8));
+        }
+        due
+    }
+}
+
+impl Tunnel {
+    /// Pings an address; what the peer does not answer, it owes.
+    pub(super) fn ping(&mut self, to: SocketAddr, now: Time) {
+        let clock = clock(&self.settings, now).clock;
+        let mut ping = Control::Ping(clock).to_wire().to_vec();
+        if self.peer.is_at(to) && !self.peer.is_met() && !self.packets.sealed() {
+            // pays for the ping by which the other end has our address validated before the first session
+            ping.resize(2 * ping.len(), ping.len() as u8);
+        }
+        self.answer(to, None, &ping);
+        let Some(path) = self.paths.to_mut(to) else {
+            return;
+        };
+        path.sent_at = now;
+        if self.peer.is_at(to) {
+            self.peer.on_ping(&path.counts, now);
+        }
+    }
+
+    /// The path to the peer.
+    fn peer_path(&self) -> Option<&Path> {
+        self.paths.to(self.peer.addr()?)
+    }
+
+    /// When `ping_if_due` has something to do.
+    pub(super) fn ping_at(&self) -> Option<Time> {
+        let at = self.peer.ping_at(self.peer_path()?, &self.settings);
+        Some(at).filter(|at| *at < Time::NEVER)
+    }
+
+    /// From when on the peer counts as silent: it was asked, and has not answered for some seconds. Worth a new look at its
+    /// name, and at our own address. None: nothing was asked that is not answered.
+    pub fn peer_silent_at(&self) -> Option<Time> {
+        Some(self.peer.unanswered_here()?.after(LOOK_ANEW))
+    }
+
+    /// From when on the peer counts as one that does not hear us: what it sends arrives, and nothing of ours is answered, be
+    /// it because something on the way there has closed to our port. Worth another port at once. None: it answers, or is
+    /// not heard, either.
+    pub fn peer_deaf_at(&self) -> Option<Time> {
+        self.peer.deaf_at(self.peer_path()?)
+    }
+
+    /// Whether the peer has been heard where it is taken to be, and owes no answer.
+    pub fn peer_answers(&self) -> bool {
+        self.peer.answers()
+    }
+
+    /// The address where the peer is taken to be: not always what `set_peer` was told last.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer.addr()
+    }
+
+    /// Pings the peer if it is time to, and shows it where the sessions are.
+    pub(super) fn ping_if_due(&mut self, now: Time) {
+        if self.ping_at().is_some_and(|at| at <= now)
+            && let Some(peer) = self.peer.addr()
+        {
+            self.peer.asked += 1;
+            self.ping(peer, now);
+            self.show_up(peer, now);
+        }
+    }
+
+    /// When `show_if_due` has something to do.
+    pub(super) fn show_at(&self) -> Option<Time> {
+        self.peer.show.map(|(at, _)| at)
+    }
+
+    /// Shows the peer where the sessions are, if it is time to.
+    pub(super) fn show_if_due(&mut self, now: Time) {
+        if let Some(peer) = self.peer.addr()
+            && self.peer.takes_showing(now)
+        {
+            self.show_up(peer, now);
+        }
+    }
+
+    /// Something that has come from an address answers something of ours: the way there is open, and so is the way back.
+    /// `rtt`: how long it took if it answers a ping, ms.
+    pub(super) fn on_answer(&mut self, from: SocketAddr, rtt: Option<u32>, now: Time) {
+        if let Some(path) = self.paths.to_mut(from) {
+            path.liveness.on_answer();
+        }
+        if self.peer.is_at(from) {
+            self.peer.on_answer(from, rtt, now);
+        }
+    }
+
+    /// The system has heard that nothing receives at an address ("port unreachable"). Anybody could say so who can guess our
+    /// port: it tells why nobody answers, and no more.
+    pub fn on_refused(&mut self, from: SocketAddr) {
+        if self.peer.is_at(from) {
+            self.peer.on_refused();
+        }
+        self.meeting.on_refused(from);
+    }
+
+    /// How the peer is. None: there is none.
+    pub(super) fn life(&self, now: Time) -> Option<Life> {
+        let path = self.peer_path()?;
+        Some(self.peer.life(path, &self.settings, now))
+    }
+
+    /// Says so when a peer that was heard is silent now.
+    pub(super) fn tell_silence(&mut self, now: Time) {
+        let (Some(life), Some(peer)) = (self.life(now), self.peer.addr()) else {
+            return;
+        };
+        let Some(span) = self.peer.take_silence(life) else {
+            return;
+        };
+        let seconds = span / SEC;
+        let mut sessions = self.sessions.iter();
+        let lacks = |entry: &Entry| entry.addr() == peer && entry.session.conversation.has_gap();
+        match life.deaf {
+            _ if life.refused => log::warn!(
+                "{peer} has been silent for {seconds} s: nothing receives at its UDP port (port unreachable)"
+            ),
+            // the other end repeats what is lost, and what it repeats is lost as well
+            true if sessions.any(|(_, entry)| lacks(entry)) => log::warn!(
+                "{peer} has answered nothing for {seconds} s: much of what it sends gets lost"
+            ),
+            true => {
+                let how = if life.scarce { SCARCE } else { DEAF };
+                log::warn!("{peer} has answered nothing for {seconds} s, {how}");
+            }
+            false => log::warn!("{peer} has been silent for {seconds} s"),
+        }
+    }
+
+    /// Says so when the peer has never answered, after some seconds and then ever more rarely.
+    pub(super) fn tell_no_answer(&mut self, now: Time) {
+        let Some(peer) = self.peer.addr() else {
+            return;
+        };
+        if !self.peer.takes_warning(now) {
+            return;
+        }
+        if self.peer.refused {
+            return log::warn!(
+                "{peer} does not answer: nothing receives at its UDP port (port unreachable); does the server run, and is the port that of its udp_bind?"
+            );
+        }
+        log::warn!(
+            "{peer} does not answer: is udp_connect right, does the server run, is its UDP port open, and are key and method the same at both ends? kcptun ping -c FILE tells which"
+        );
+    }
+}
+
+/// Whether something has come since `asked` that was not on its way then.
+fn is_heard_after(path: &Path, asked: Time) -> bool {
+    path.liveness.heard_at() >= asked.after(path.congestion.srtt().max(SEC))
+}
+
+/// When a peer that owes something is asked whether it is there; and one that is heard, whether it hears.
+fn doubt_at(path: &Path) -> Time {
+    let Unanswered { sent, owed, news } = path.liveness.unanswered();
+    let owed = owed.map(|since| since.max(path.liveness.heard_at()).after(DOUBT));
+    let busy = sent.filter(|since| path.liveness.heard_at() >= since.after(BUSY / 2));
+    // while a transfer goes on it has its acks
+    let flows = path.counts.news.saturating_sub(news) > LITTLE;
+    let stopped = match flows {
+        true => path.liveness.news_at().after(DOUBT),
+        false => Time::ZERO,
+    };
+    let busy = busy.map(|since| since.after(BUSY).max(stopped));
+    let never = |at: Option<Time>| at.unwrap_or(Time::NEVER);
+    never(owed).min(never(busy))
+}
