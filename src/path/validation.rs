@@ -13,10 +13,11 @@ const CHALLENGE_SPAN: u64 = 60 * SEC;
 /// further behind a proof of its sender, but for what no process sends in its life, is from before it.
 const BEFORE: Range<u128> = 2 * crate::segment::FIRST_WINDOW as u128..1 << 40;
 
-/// Makes the timestamps of pings that validate an address: nobody who does not receive there can name them.
+/// Makes what pings name, so that nobody who does not receive them can.
 #[derive(Default)]
 pub(crate) struct Challenges {
     secret: RandomState,
+    tokens: u64,
 }
 
 impl Challenges {
@@ -24,7 +25,16 @@ impl Challenges {
         self.secret.hash_one((addr, span)) as u32
     }
 
-    /// What a ping to `addr` names now.
+    /// What a ping that is padded to find the size of packets names: each another, and not to be taken for a timestamp.
+    /// `clock`: what pings for the round trip name now. Those of the next twelve days differ.
+    pub(crate) fn token(&mut self, clock: u32) -> u32 {
+        self.tokens += 1;
+        let random = self.secret.hash_one(self.tokens) as u32;
+        let token = clock.wrapping_add((1 << 30) + (random >> 2));
+        token.max(1)
+    }
+
+    /// What a ping names that validates `addr`.
     pub(crate) fn challenge(&self, addr: SocketAddr, now: Time) -> u32 {
         self.at(addr, now.micros() / CHALLENGE_SPAN)
     }

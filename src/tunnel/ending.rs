@@ -8,7 +8,6 @@ use crate::path::Path;
 use crate::segment::HEADER;
 use crate::session::{Cause, State};
 use crate::time::{MS, Time};
-use std::net::SocketAddr;
 
 /// When a reset is said again, microseconds after the last time: it may get lost, and the other end's TCP waits for it.
 /// Where 30 % are lost, one in 15,000 takes more than a second.
@@ -24,6 +23,37 @@ const RESET_AGAIN: [u64; 7] = [
 
 /// When it is said again that this end stops, likewise.
 const PARTING_AGAIN: [u64; 2] = [60 * MS, 120 * MS];
+
+/// That this end stops, and who is told so.
+#[derive(Default)]
+pub(super) struct Farewell {
+    begun: bool,
+    /// When it is said again, and how often it was.
+    next: Option<(Time, usize)>,
+}
+
+impl Farewell {
+    fn begin(&mut self, now: Time) {
+        (self.begun, self.next) = (true, Some((now, 0)));
+    }
+
+    /// Whether this end stops: it answers nobody any more.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// When it is said again.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.next.map(|(at, _)| at)
+    }
+
+    /// It was said, if there was `anybody` to say it to.
+    fn on_said(&mut self, anybody: bool, now: Time) {
+        let said = self.next.map_or(0, |(_, said)| said);
+        let again = PARTING_AGAIN.get(said).filter(|_| anybody);
+        self.next = again.map(|pause| (now.after(*pause), said + 1));
+    }
+}
 
 impl Tunnel {
     pub(super) fn close(&mut self, id: u32, abort: bool) {
@@ -43,10 +73,7 @@ impl Tunnel {
         }
         let session = &entry.session;
         let bytes = (session.bytes_in, session.bytes_out);
-        let level = match self.summary.note(Some(cause), bytes, now) {
-            true => log::Level::Info,
-            false => log::Level::Debug,
-        };
+        let level = self.reports.on_end(Some(cause), bytes, now);
         self.counters.ended[cause as usize] += 1;
         let how = format_args!("{}: {}", session.state.when(), cause.text());
         session.log_end(level, entry.addr(), how, now);
@@ -71,37 +98,29 @@ impl Tunnel {
         for id in self.sessions.ids_of(|_| true) {
             self.abort(id, Cause::Shutdown, now);
         }
-        self.stops = true;
-        self.part(0, now);
-        self.sum_up(true, now);
+        self.farewell.begin(now);
+        self.part_if_due(now);
+        self.reports.sum_up(true, now);
     }
 
-    /// Tells those who have come here lately, with sessions or without, that this end stops; for the `told`th time.
-    fn part(&mut self, told: usize, now: Time) {
+    /// Tells those who have come here lately, with sessions or without, that this end stops, if it is time to.
+    pub(super) fn part_if_due(&mut self, now: Time) {
+        if self.farewell.deadline().is_none_or(|at| at > now) {
+            return;
+        }
         let there = |path: &&Path| {
             let silence = path.liveness.heard_before(now);
             let lately = silence.is_some_and(|span| span < self.settings.timeout);
             lately && path.validation.is_validated() && !path.migration.is_homeless()
         };
         let paths = self.paths.iter().map(|(_, path)| path);
-        let all: Vec<SocketAddr> = paths.filter(there).map(|path| path.addr).collect();
-        let again = PARTING_AGAIN.get(told).filter(|_| !all.is_empty());
-        self.parting = again.map(|pause| (now.after(*pause), told + 1));
-        for addr in all {
+        let mut anybody = false;
+        for path in paths.filter(there) {
             let packet = Control::Reset(0).to_wire().to_vec();
-            self.scheduler.push(Outgoing::unasked(addr, packet));
+            self.scheduler.push(Outgoing::unasked(path.addr, packet));
+            anybody = true;
         }
-    }
-
-    /// When it is said again that this end stops.
-    pub(super) fn parting_at(&self) -> Option<Time> {
-        self.parting.map(|(at, _)| at)
-    }
-
-    pub(super) fn part_if_due(&mut self, now: Time) {
-        if let Some((_, told)) = self.parting.filter(|(at, _)| *at <= now) {
-            self.part(told, now);
-        }
+        self.farewell.on_said(anybody, now);
     }
 
     /// Says (again) that a session is no more; after the last time, forgets it.
@@ -139,7 +158,7 @@ impl Tunnel {
         let how = format_args!("in order");
         session.log_end(log::Level::Debug, entry.addr(), how, now);
         let bytes = (session.bytes_in, session.bytes_out);
-        self.summary.note(None, bytes, now);
+        self.reports.on_end(None, bytes, now);
         self.counters.ended_in_order += 1;
         let ending = Ending::Clean {
             una: session.conversation.una(),

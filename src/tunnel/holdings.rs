@@ -78,7 +78,7 @@ impl Tunnel {
             halfway_bytes,
             ended: self.ended.len(),
             timers: self.scheduler.timers(),
-            waiting: self.waiting.len(),
+            waiting: self.newcomers.waiting(),
             packets: self.scheduler.ready() + self.tap.borrow().packets.len(),
             queued: self.scheduler.queued(),
             paths: self.paths.len(),
@@ -105,7 +105,7 @@ impl Tunnel {
             ..Holdings::default()
         };
         held == of_sessions
-            && self.parting.is_none()
+            && self.farewell.deadline().is_none()
             && self.sessions.is_quiet()
             && self.events.is_empty()
             && self.tap.borrow().is_empty()

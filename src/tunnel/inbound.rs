@@ -12,43 +12,13 @@ use crate::ended::Ending;
 use crate::message::{self, CONTROL_LEN, Control};
 use crate::segment::{self, FIRST_WINDOW, Header, Segments, ahead, cmd};
 use crate::session::{Cause, State};
-use crate::throttle::Throttle;
 use crate::time::{MS, Time};
 use std::net::{IpAddr, SocketAddr};
 
 /// Late packets of a session that was reset are answered no oftener than this.
 const RESET_PAUSE: u64 = 200 * MS;
-/// Packets of sessions that are not known are answered so many times a second at most.
-const RESETS_A_SECOND: u32 = 500;
 /// Where there is no key one source leaves a place in so many of the table to others.
 const LEFT: usize = 4;
-/// Kinds of complaints that are told apart, at most.
-const KINDS_MOST: usize = 32;
-
-/// Log lines about bad packets: of each kind ever more rarely while it lasts.
-#[derive(Default)]
-pub(super) struct Complaints {
-    kinds: Vec<(Box<str>, Throttle)>,
-}
-
-impl Complaints {
-    pub(super) fn say(&mut self, now: Time, from: SocketAddr, what: &str) {
-        let known = self.kinds.iter().position(|(kind, _)| **kind == *what);
-        let place = known.unwrap_or_else(|| {
-            self.kinds.truncate(KINDS_MOST - 1);
-            self.kinds.push((what.into(), Throttle::default()));
-            self.kinds.len() - 1
-        });
-        match self.kinds[place].1.admit(now) {
-            Some(0) => log::warn!("a datagram from {from} was dropped: {what}"),
-            Some(n) => log::warn!(
-                "a datagram from {from} was dropped: {what} ({n} more since the last such line)"
-            ),
-            None => {}
-        }
-    }
-}
-
 /// A datagram that has come, but for the packet in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
@@ -73,20 +43,20 @@ impl Tunnel {
         self.counters.received_bytes += datagram.len() as u64;
         if datagram.len() > DATAGRAM_MAX {
             self.counters.malformed += 1;
-            return self.complaints.say(now, from, "it is too long");
+            return self.reports.complain(now, from, "it is too long");
         }
         let expected =
             self.peer.addr().is_none_or(|peer| peer == from) || self.meeting.expects(from);
         if !self.packets.sealed() && !self.settings.accepts && !expected {
             self.counters.unknown += 1;
             return self
-                .complaints
-                .say(now, from, "it is not from the other end");
+                .reports
+                .complain(now, from, "it is not from the other end");
         }
-        if self.flood.is_high(now) && !self.is_known(from) {
+        if self.limits.is_flooded(now) && !self.is_known(from) {
             self.counters.bad_seal += 1;
             let what = "too many of unknown addresses do not open with this key and method";
-            return self.complaints.say(now, from, what);
+            return self.reports.complain(now, from, what);
         }
         let len = datagram.len();
         let arrival = Arrival {
@@ -98,21 +68,23 @@ impl Tunnel {
             Ok(packet) => packet,
             Err(Rejected::Replay) => {
                 self.counters.replayed += 1;
-                return self.complaints.say(now, from, "its nonce was seen before");
+                return self
+                    .reports
+                    .complain(now, from, "its nonce was seen before");
             }
             Err(_) => {
                 self.counters.bad_seal += 1;
                 if !self.is_known(from) {
-                    self.flood.note(len, now);
+                    self.limits.note_flood(len, now);
                 }
                 let what = "it does not open with this key and method";
-                return self.complaints.say(now, from, what);
+                return self.reports.complain(now, from, what);
             }
         };
         self.counters.opened += 1;
         let Some(conv) = packet.first_chunk().map(|b| u32::from_be_bytes(*b)) else {
             self.counters.malformed += 1;
-            return self.complaints.say(now, from, "it is too short");
+            return self.reports.complain(now, from, "it is too short");
         };
         if self.peer.is_at(from) {
             self.meeting.heard(now);
@@ -151,7 +123,7 @@ impl Tunnel {
         }
         match message {
             // it would take back that this end stops
-            Some(Control::Ping(_)) if self.stops => {}
+            Some(Control::Ping(_)) if self.farewell.has_begun() => {}
             Some(Control::Ping(ts)) => {
                 self.answer(from, local, &Control::Pong(ts).to_wire());
                 // whoever pings may dial soon: the proof shall be there by then. Nobody gets more than they sent
@@ -160,7 +132,7 @@ impl Tunnel {
                     self.prove(from, local, now);
                 }
             }
-            Some(Control::Pong(cookie)) if self.challenges.is_answer(from, cookie, now) => {
+            Some(Control::Pong(cookie)) if self.newcomers.is_answer(from, cookie, now) => {
                 self.on_proof(arrival, now);
                 self.on_answer(from, None, now);
             }
@@ -188,8 +160,8 @@ impl Tunnel {
             }
             None => {
                 self.counters.malformed += 1;
-                self.complaints
-                    .say(now, from, "it is no message that is known");
+                self.reports
+                    .complain(now, from, "it is no message that is known");
             }
         }
     }
@@ -220,7 +192,7 @@ impl Tunnel {
             Err(malformed) => {
                 self.counters.malformed += 1;
                 let what = format!("its segments are malformed ({malformed:?})");
-                return self.complaints.say(now, entry.addr(), &what);
+                return self.reports.complain(now, entry.addr(), &what);
             }
         };
         if entry.session.state == State::Halfway && !self.keeps_early(id, packet, now) {
@@ -293,7 +265,7 @@ impl Tunnel {
         let Arrival { from, local, .. } = arrival;
         if segment::check(packet).is_err() {
             self.counters.malformed += 1;
-            return self.complaints.say(now, from, "it is no packet of KCP");
+            return self.reports.complain(now, from, "it is no packet of KCP");
         }
         let at = match self.packets.sealed() {
             true => self.ended.address(from, conv),
@@ -358,7 +330,7 @@ impl Tunnel {
         }
         if !self.is_proven(from) {
             let packet = Packet::new(arrival, packet, now);
-            if self.waiting.put(packet, now) {
+            if self.newcomers.hold(packet, now) {
                 self.prove(from, local, now);
             }
             return;
@@ -367,10 +339,10 @@ impl Tunnel {
             // without a word, which would end it: its dial may still come
             self.counters.unknown += 1;
             let what = "too many sessions wait for their dial";
-            return self.complaints.say(now, from, what);
+            return self.reports.complain(now, from, what);
         }
         if let Some(why) = self.refusal(from) {
-            self.complaints.say(now, from, why);
+            self.reports.complain(now, from, why);
             return self.reset(from, local, conv, now);
         }
         let id = self.insert(from, conv, false, now);
@@ -397,7 +369,7 @@ impl Tunnel {
 
     /// Tells somebody that their session is not known, or over; not too often.
     fn reset(&mut self, to: SocketAddr, local: Option<IpAddr>, conv: u32, now: Time) {
-        if self.resets.admit(RESETS_A_SECOND, now) {
+        if self.limits.admits_reset(now) {
             self.answer(to, local, &Control::Reset(conv).to_wire());
         }
     }

@@ -81,7 +81,7 @@ impl Tunnel {
         let late = near || moved || paths.any(|(_, path)| path.migration.has_left(from, now));
         match late {
             true => log::debug!("a late datagram from {from} was dropped: {what}"),
-            false => self.complaints.say(now, from, what),
+            false => self.reports.complain(now, from, what),
         }
     }
 
@@ -99,7 +99,7 @@ impl Tunnel {
             return;
         }
         let new = Packet::new(arrival, packet, now);
-        self.waiting.put(new, now);
+        self.newcomers.hold(new, now);
         self.probe(path_id, from, PINGS_EACH, now);
         self.ask_probes(path_id, Some((from, local)), now);
     }

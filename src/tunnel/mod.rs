@@ -18,6 +18,7 @@ mod flood;
 mod half_open;
 mod holdings;
 mod inbound;
+mod limits;
 mod local;
 mod migration;
 mod packet;
@@ -26,6 +27,7 @@ mod peer;
 mod registry;
 mod reload;
 mod rendezvous;
+mod reports;
 mod scheduler;
 mod sessions;
 mod size;
@@ -40,29 +42,27 @@ mod waiting;
 use crate::conversation::Conversation;
 use crate::conversation::engine::Tap;
 use crate::ended::Ended;
-use crate::path::{ALIVE, Challenges, Path};
+use crate::path::{ALIVE, Path};
 use crate::pmtu::BASE;
 use crate::ring::Spares;
 use crate::session::{Cause, Session, State};
 use crate::settings::Settings;
-use crate::throttle::PerSecond;
 use crate::time::{MS, Now, Time};
-use flood::Flood;
-use inbound::Complaints;
+use ending::Farewell;
+use limits::Limits;
 use packet::Packets;
 use paths::Paths;
 use peer::Peer;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rendezvous::Meetings;
+use reports::Reports;
 use scheduler::{Scheduler, Timer};
 use sessions::{Entry, Sessions};
-use size::Tokens;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use summary::Summary;
-use waiting::Waiting;
+use validation::Newcomers;
 
 pub use holdings::{Counters, Holdings};
 pub use packet::DATAGRAM_MAX;
@@ -110,13 +110,7 @@ pub struct Tunnel {
     scratch: Vec<u8>,
     sessions: Sessions,
     paths: Paths,
-    challenges: Challenges,
-    /// Challenges to addresses that are not validated.
-    challenged: PerSecond,
-    tokens: Tokens,
-    /// Lines of the log on the size of packets.
-    size_lines: PerSecond,
-    waiting: Waiting,
+    newcomers: Newcomers,
     peer: Peer,
     meeting: Meetings,
     ended: Ended,
@@ -124,14 +118,9 @@ pub struct Tunnel {
     events: VecDeque<Event>,
     rng: SmallRng,
     counters: Counters,
-    complaints: Complaints,
-    flood: Flood,
-    summary: Summary,
-    resets: PerSecond,
-    /// This end stops: it answers nobody any more.
-    stops: bool,
-    /// Likewise: when the others are told again, and how often they were.
-    parting: Option<(Time, usize)>,
+    reports: Reports,
+    limits: Limits,
+    farewell: Farewell,
 }
 
 impl Tunnel {
@@ -151,23 +140,16 @@ impl Tunnel {
             scratch: Vec::new(),
             sessions: Sessions::default(),
             paths: Paths::default(),
-            challenges: Challenges::default(),
-            challenged: PerSecond::default(),
-            tokens: Tokens::default(),
-            size_lines: PerSecond::default(),
-            waiting: Waiting::default(),
+            newcomers: Newcomers::default(),
             peer: Peer::default(),
             ended: Ended::default(),
             scheduler: Scheduler::new(now),
             events: VecDeque::new(),
             rng,
             counters: Counters::default(),
-            complaints: Complaints::default(),
-            flood: Flood::default(),
-            summary: Summary::default(),
-            resets: PerSecond::default(),
-            stops: false,
-            parting: None,
+            reports: Reports::default(),
+            limits: Limits::default(),
+            farewell: Farewell::default(),
         }
     }
 
@@ -348,9 +330,9 @@ impl Tunnel {
             self.meeting_at(),
             self.keys_at(),
             self.paths.next_candidate().map(|(at, _)| at),
-            self.parting_at(),
+            self.farewell.deadline(),
             self.show_at(),
-            self.summary.due(),
+            self.reports.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -368,7 +350,7 @@ impl Tunnel {
         }
         self.ended.expire(now);
         self.advance_keys(now);
-        self.waiting.expire(now);
+        self.newcomers.expire(now);
         while let Some((_, path_id)) = self.paths.next_candidate().filter(|(at, _)| *at <= now) {
             self.ask_probes(path_id, None, now);
         }
@@ -378,7 +360,7 @@ impl Tunnel {
         self.part_if_due(now);
         self.tell_silence(now);
         self.tell_no_answer(now);
-        self.sum_up(false, now);
+        self.reports.sum_up(false, now);
     }
 
     fn on_session_timer(&mut self, id: u32, now: Time) {

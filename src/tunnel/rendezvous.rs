@@ -258,7 +258,7 @@ impl Tunnel {
             }
             Registered::Full => {
                 let what = "it registers a service, and there are too many";
-                self.complaints.say(now, place.seen, what);
+                self.reports.complain(now, place.seen, what);
             }
         }
     }
@@ -277,7 +277,7 @@ impl Tunnel {
                     NotFound::Unknown => "it asks for a service that is not registered",
                     NotFound::TooOften => "it asks for a service, whose server is told too often",
                 };
-                return self.complaints.say(now, client.seen, what);
+                return self.reports.complain(now, client.seen, what);
             }
         };
         let punch = |place: Place| Meeting::Punch([place.own, place.seen]).to_wire();
@@ -285,7 +285,7 @@ impl Tunnel {
         // without a key the sender may be forged, and what it gets must be no more than what was sent in its name
         if !self.packets.sealed() && asked < to_client.len().max(to_server.len()) {
             let what = "its service id is too short to be answered without a key";
-            return self.complaints.say(now, client.seen, what);
+            return self.reports.complain(now, client.seen, what);
         }
         log::debug!("{} looks for the server at {}", client.seen, server.seen);
         self.answer(server.seen, server.here, &to_server);

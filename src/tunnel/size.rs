@@ -12,7 +12,6 @@ use crate::message::Control;
 use crate::pmtu::{BASE, Probe};
 use crate::session::Cause;
 use crate::time::{MS, Time};
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 
 /// Data that is not acknowledged for so long, microseconds and round trips, makes the size of packets suspect.
@@ -22,26 +21,6 @@ const STANDS_TRIPS: u64 = 2;
 const HOPELESS: u64 = 30_000 * MS;
 /// The path is silent if nothing has come from there for so long, and then it is not the size.
 const SILENT: u64 = 2_000 * MS;
-/// Lines of the log a second: without a key, a stranger has as many paths as he likes.
-const SIZE_LINES: u32 = 4;
-
-/// Makes what pongs have to name: nobody who does not receive the ping can. Not to be taken for a timestamp, either.
-#[derive(Default)]
-pub(super) struct Tokens {
-    secret: RandomState,
-    count: u64,
-}
-
-impl Tokens {
-    /// `clock`: what pings for the round trip name now. Those of the next twelve days differ.
-    fn next(&mut self, clock: u32) -> u32 {
-        self.count += 1;
-        let random = self.secret.hash_one(self.count) as u32;
-        let token = clock.wrapping_add((1 << 30) + (random >> 2));
-        token.max(1)
-    }
-}
-
 /// How far the other end has acknowledged what a session sent, and since when it is no further.
 #[derive(Default)]
 pub(super) struct Progress {
@@ -82,10 +61,10 @@ impl Tunnel {
         }
         if path.size.due() <= now {
             let clock = clock(&self.settings, now).clock;
-            let tokens = &mut self.tokens;
+            let newcomers = &mut self.newcomers;
             let probes = path
                 .size
-                .ask(path.congestion.srtt(), now, || tokens.next(clock));
+                .ask(path.congestion.srtt(), now, || newcomers.token(clock));
             for probe in probes {
                 self.send_probe(path_id, probe, now);
             }
@@ -141,18 +120,7 @@ impl Tunnel {
         let Some(before) = path.size.take_news() else {
             return;
         };
-        if !self.size_lines.admit(SIZE_LINES, now) {
-            return;
-        }
-        if before > size {
-            log::warn!("{addr}: packets of more than {size} bytes do not arrive any more");
-        } else if size < most && before == 0 {
-            log::info!(
-                "{addr}: packets of more than {size} bytes do not arrive; kcp.mtu allows {most}"
-            );
-        } else {
-            log::info!("{addr}: packets have up to {size} bytes");
-        }
+        self.reports.on_size(addr, before, size, most, now);
     }
 
     /// Large packets of a session may have stopped to arrive, while the path is there. A session that cannot go on for that

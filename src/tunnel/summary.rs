@@ -1,7 +1,6 @@
 //! What the log says of connections that have ended: those that failed one by one, as long as they are few, and a line about
 //! all of them once a minute. Others can open and end connections as often as they like.
 
-use super::Tunnel;
 use crate::number::{bytes, span};
 use crate::session::Cause;
 use crate::time::{SEC, Time};
@@ -55,7 +54,7 @@ impl Summary {
     }
 
     /// The line, if anything has ended; what it tells is forgotten.
-    fn take(&mut self, now: Time) -> Option<String> {
+    pub(super) fn take(&mut self, now: Time) -> Option<String> {
         let Summary {
             since,
             in_order,
@@ -87,17 +86,6 @@ impl Summary {
             let _ = write!(line, "{before}{n} ({})", cause.text());
         }
         Some(line)
-    }
-}
-
-impl Tunnel {
-    /// Writes the line about connections that have ended, if it is due or `all` is over.
-    pub(super) fn sum_up(&mut self, all: bool, now: Time) {
-        if (all || self.summary.due().is_some_and(|due| due <= now))
-            && let Some(line) = self.summary.take(now)
-        {
-            log::info!("{line}");
-        }
     }
 }
 

@@ -6,12 +6,45 @@
 use super::Tunnel;
 use super::inbound::Arrival;
 use super::scheduler::Timer;
+use super::waiting::{Packet, Waiting};
 use crate::message::Control;
+use crate::path::Challenges;
 use crate::time::Time;
 use std::net::{IpAddr, SocketAddr};
 
-/// Pings to addresses that are not validated, a second.
-const PROOFS_A_SECOND: u32 = 500;
+/// What is challenged, and what waits for it.
+#[derive(Default)]
+pub(super) struct Newcomers {
+    challenges: Challenges,
+    waiting: Waiting,
+}
+
+impl Newcomers {
+    /// Keeps a packet until its address is validated. True if that is to be challenged.
+    pub(super) fn hold(&mut self, packet: Packet, now: Time) -> bool {
+        self.waiting.put(packet, now)
+    }
+
+    /// Packets that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Drops the packets that have waited for too long.
+    pub(super) fn expire(&mut self, now: Time) {
+        self.waiting.expire(now);
+    }
+
+    /// Whether a pong from `addr` answers a challenge.
+    pub(super) fn is_answer(&self, addr: SocketAddr, value: u32, now: Time) -> bool {
+        self.challenges.is_answer(addr, value, now)
+    }
+
+    /// What a ping that is padded to find the size of packets names: see `Challenges`.
+    pub(super) fn token(&mut self, clock: u32) -> u32 {
+        self.challenges.token(clock)
+    }
+}
 
 impl Tunnel {
     /// Notes what a session sends to an address that others could speak for, and has its owner show anew that it is there.
@@ -58,13 +91,13 @@ impl Tunnel {
 
     /// Sends a ping that only who receives at this address can answer.
     pub(super) fn prove(&mut self, addr: SocketAddr, local: Option<IpAddr>, now: Time) {
-        if self.challenged.admit(PROOFS_A_SECOND, now) {
+        if self.limits.admits_challenge(now) {
             self.send_cookie(addr, local, now);
         }
     }
 
     fn send_cookie(&mut self, addr: SocketAddr, local: Option<IpAddr>, now: Time) {
-        let cookie = self.challenges.challenge(addr, now);
+        let cookie = self.newcomers.challenges.challenge(addr, now);
         self.answer(addr, local, &Control::Ping(cookie).to_wire());
     }
 
@@ -107,7 +140,7 @@ impl Tunnel {
             }
             self.rest_path(id);
         }
-        let packets = self.waiting.take(from);
+        let packets = self.newcomers.waiting.take(from);
         if let (Some(first), Some(path)) = (packets.first(), self.paths.to_mut(from)) {
             path.validation.set_round_trip(now.since(first.came_at));
         }
