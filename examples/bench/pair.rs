@@ -5,7 +5,7 @@ use crate::{MTU, PATIENCE, cpu};
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::settings::Settings;
 use kcptun::time::Time;
-use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Train, Tunnel};
 use std::net::SocketAddr;
 
 /// What a run took.
@@ -105,7 +105,7 @@ impl Pair {
                 Event::Close { .. } => panic!("the session ended"),
             }
         }
-        while let Some((len, _)) = self.ends[i].transmit(self.now, &mut self.out) {
+        while let Some(Train { len, .. }) = self.ends[i].transmit(self.now, &mut self.out) {
             self.lines[i].offer(self.now, &self.out[..len]);
         }
     }

@@ -153,7 +153,7 @@ impl Udp {
                 return true;
             }
             let next = self.unsent.take();
-            let next = next.or_else(|| Some((tunnel.transmit_train(now, &mut self.out)?, 0)));
+            let next = next.or_else(|| Some((tunnel.transmit(now, &mut self.out)?, 0)));
             let Some((train, before)) = next else {
                 return false;
             };

@@ -9,7 +9,7 @@
 //!    says so, shut down the socket's writing half
 //!  - the deadline is reached                 -> `advance`
 //!
-//! and after any of these: `event` until it is None, then `transmit` or `transmit_train` until it is None, then `deadline`.
+//! and after any of these: `event` until it is None, then `transmit` until it is None, then `deadline`.
 //!
 //! Here is who holds what, and what follows from a packet or a timer; in `transmit`, which datagram leaves next.
 

@@ -83,20 +83,10 @@ enum Kind {
 }
 
 impl Tunnel {
-    /// The next datagram to send, built in `out` (at least `DATAGRAM_MAX` bytes): its length and address.
-    pub fn transmit(&mut self, now: Time, out: &mut [u8]) -> Option<(usize, SocketAddr)> {
-        let train = self.transmit_one(now, out)?;
-        Some((train.len, train.addr))
-    }
-
-    /// Likewise, with what else is known of the datagram.
-    pub fn transmit_one(&mut self, now: Time, out: &mut [u8]) -> Option<Train> {
-        Some(self.transmit_first(now, out)?.0)
-    }
-
-    /// The next datagrams to send, built in `out` one behind the other: as many for the same address as `transmit` would
-    /// give now, and as fit into `out` (at least `DATAGRAM_MAX` bytes) and into one call of the system.
-    pub fn transmit_train(&mut self, now: Time, out: &mut [u8]) -> Option<Train> {
+    /// The next datagrams to send, built in `out` one behind the other: as many for the same address as would leave one after
+    /// the other now, and as fit into `out` and into one call of the system. `out` has room for `DATAGRAM_MAX` bytes at least;
+    /// where it has no more, each leaves alone.
+    pub fn transmit(&mut self, now: Time, out: &mut [u8]) -> Option<Train> {
         let (mut train, first) = self.transmit_first(now, out)?;
         if train.fit != Fit::Fits {
             return Some(train);
@@ -379,7 +369,7 @@ mod tests {
             tunnel.answer(peer, None, &vec![0; len]);
         }
         let mut out = [0; 10_000];
-        let mut trains = || tunnel.transmit_train(NOW, &mut out);
+        let mut trains = || tunnel.transmit(NOW, &mut out);
         for expected in [(50, 20), (10, 10), (30, 30)] {
             let train = trains().expect("a train");
             assert_eq!((train.len, train.segment), expected);
@@ -397,7 +387,7 @@ mod tests {
         }
         let mut out = [0; 10_000];
         let mut lengths = Vec::new();
-        while let Some(train) = tunnel.transmit_train(NOW, &mut out) {
+        while let Some(train) = tunnel.transmit(NOW, &mut out) {
             assert_eq!(train.addr, peer);
             lengths.push((train.len, train.segment));
         }

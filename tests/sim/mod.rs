@@ -16,11 +16,12 @@ use kcptun::message::Control;
 use kcptun::path::headers;
 use kcptun::settings::Settings;
 use kcptun::time::{MS, Time};
-use kcptun::tunnel::{DATAGRAM_MAX, Event, Fit, SessionId, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, Fit, SessionId, Train, Tunnel};
 use link::{Link, Shape};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 /// What the program at one end of a TCP connection does.
@@ -237,8 +238,8 @@ pub fn prove(tunnel: &mut Tunnel, now: Time, addr: SocketAddr, mut sealing: Opti
         tunnel.receive(now, addr, None, &mut packet[..len]);
     };
     say(&mut sealing, tunnel, Control::Ping(1));
-    let (mut out, mut asked) = ([0; DATAGRAM_MAX + 100], None);
-    while let Some((len, to)) = tunnel.transmit(now, &mut out) {
+    let (mut out, mut asked) = ([0; DATAGRAM_MAX], None);
+    while let Some(Train { len, addr: to, .. }) = tunnel.transmit(now, &mut out) {
         let mut datagram = out[..len].to_vec();
         let packet = match &mut sealing {
             Some(sealing) => sealing.open(&mut datagram).expect("our key"),
@@ -292,7 +293,7 @@ impl World {
             service_allowed: u64::MAX,
             scripts: Vec::new(),
             serial: 0,
-            out: vec![0; DATAGRAM_MAX + 100],
+            out: vec![0; DATAGRAM_MAX],
             options,
             steps: 0,
             sniffed: None,
@@ -627,26 +628,37 @@ impl World {
             };
             self.serve(i, id);
         }
-        while let Some(train) = self.ends[i].tunnel.transmit_one(self.now, &mut self.out) {
-            let (len, to) = (train.len, train.addr);
-            assert!(len <= DATAGRAM_MAX);
-            let cut = train.fit == Fit::Long && self.fragments_pass;
-            if len + headers(&to) > self.carries[i] && !cut {
-                continue;
+        while let Some(train) = self.ends[i].tunnel.transmit(self.now, &mut self.out) {
+            let mut sent = 0;
+            while sent < train.len {
+                let end = train.len.min(sent + train.segment);
+                self.send(i, train, sent..end);
+                sent = end;
             }
-            if to != self.ends[1 - i].addr && !self.left.contains(&to) {
-                self.astray.push((to, len));
-                continue;
-            }
-            if let Some(sniffed) = &mut self.sniffed {
-                sniffed.push((i, self.out[..len].to_vec()));
-            }
-            if self.closed == Some(self.ends[i].addr) {
-                continue;
-            }
-            let addressed = Some((self.ends[i].addr, to));
-            self.links[i].offer_to(self.now, addressed, &self.out[..len]);
         }
+    }
+
+    /// Puts a datagram of a train on an end's line.
+    fn send(&mut self, i: usize, train: Train, place: Range<usize>) {
+        let (datagram, to) = (&self.out[place], train.addr);
+        let len = datagram.len();
+        assert!(len <= DATAGRAM_MAX);
+        let cut = train.fit == Fit::Long && self.fragments_pass;
+        if len + headers(&to) > self.carries[i] && !cut {
+            return;
+        }
+        if to != self.ends[1 - i].addr && !self.left.contains(&to) {
+            self.astray.push((to, len));
+            return;
+        }
+        if let Some(sniffed) = &mut self.sniffed {
+            sniffed.push((i, datagram.to_vec()));
+        }
+        if self.closed == Some(self.ends[i].addr) {
+            return;
+        }
+        let addressed = Some((self.ends[i].addr, to));
+        self.links[i].offer_to(self.now, addressed, datagram);
     }
 
     fn on_event(&mut self, i: usize, event: Event) {

@@ -5,7 +5,7 @@ use super::{Role, Tcp, key, pattern};
 use kcptun::crypto::{Method, Sealing};
 use kcptun::settings::Settings;
 use kcptun::time::{MS, Time};
-use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Train, Tunnel};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -268,8 +268,10 @@ impl Net {
                 }
             }
         }
-        let mut out = [0; DATAGRAM_MAX + 100];
-        while let Some((len, to)) = self.nodes[i].tunnel.transmit(self.now, &mut out) {
+        let mut out = [0; DATAGRAM_MAX];
+        while let Some(Train { len, addr: to, .. }) =
+            self.nodes[i].tunnel.transmit(self.now, &mut out)
+        {
             let n = &mut self.nodes[i];
             n.sent += 1;
             n.bytes.entry(to).or_default().1 += len;

@@ -7,7 +7,7 @@ use kcptun::message::{self, CONTROL_LEN, Control, Kind, Meeting};
 use kcptun::segment::{HEADER, Header, Segments, cmd};
 use kcptun::settings::{Rendezvous, Settings};
 use kcptun::time::{MS, SEC, Time};
-use kcptun::tunnel::{Counters, DATAGRAM_MAX, Event, SessionId, Tunnel};
+use kcptun::tunnel::{Counters, DATAGRAM_MAX, Event, SessionId, Train, Tunnel};
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -39,7 +39,7 @@ fn tunnel(method: Option<Method>, paced: bool) -> Tunnel {
 
 /// Hands in a datagram and does what an event loop would; tells how many datagrams came back.
 fn hand_in(tunnel: &mut Tunnel, now: Time, from: &str, datagram: &[u8]) -> usize {
-    let mut out = [0; DATAGRAM_MAX + 100];
+    let mut out = [0; DATAGRAM_MAX];
     tunnel.receive(now, from.parse().unwrap(), None, &mut datagram.to_vec());
     if tunnel.deadline().is_some_and(|at| at <= now) {
         tunnel.advance(now);
@@ -158,7 +158,7 @@ fn odd_packets_with_the_right_seal_neither_stop_it_nor_fill_it() {
             assert!(held.packets == 0 && held.timers < 200, "{held:?}");
         }
         // all of it ends by itself, at the latest with the timeout
-        let mut out = [0; DATAGRAM_MAX + 100];
+        let mut out = [0; DATAGRAM_MAX];
         let end = now.after(1_400 * SEC);
         while let Some(at) = tunnel.deadline().filter(|at| *at < end) {
             now = now.max(at);
@@ -365,12 +365,12 @@ fn without_a_key_no_source_gets_more_than_it_has_sent_whatever_that_is() {
         };
         let mut server = Tunnel::new(settings, Time::from_millis(1));
         // what can be asked for is there
-        let (home, mut out) = ("192.0.2.200:9".parse().unwrap(), [0; DATAGRAM_MAX + 100]);
+        let (home, mut out) = ("192.0.2.200:9".parse().unwrap(), [0; DATAGRAM_MAX]);
         for id in [&b"s"[..], &[b's'; 60]] {
             let now = Time::from_millis(2);
             let listen = Meeting::Listen { own: home, id };
             server.receive(now, home, None, &mut listen.to_wire());
-            while let Some((len, _)) = server.transmit(now, &mut out) {
+            while let Some(Train { len, .. }) = server.transmit(now, &mut out) {
                 if let Some(Control::Ping(token)) = Control::read(&out[..len]) {
                     let mut pong = Control::Pong(token).to_wire();
                     server.receive(now, home, None, &mut pong);
@@ -396,7 +396,7 @@ fn without_a_key_no_source_gets_more_than_it_has_sent_whatever_that_is() {
             while let Some(event) = server.event() {
                 assert!(!matches!(event, Event::Dial(_)), "dialled without a proof");
             }
-            while let Some((len, to)) = server.transmit(now, &mut out) {
+            while let Some(Train { len, addr: to, .. }) = server.transmit(now, &mut out) {
                 *answered.entry(to).or_insert(0) += len;
             }
         }
@@ -479,7 +479,7 @@ impl Forger {
 
     /// Until `end`, with a service that has said so many bytes by then. None: its dial is not answered.
     fn run(&mut self, end: Time, says: Option<usize>) {
-        let (mut said, mut out) = (0, [0; DATAGRAM_MAX + 100]);
+        let (mut said, mut out) = (0, [0; DATAGRAM_MAX]);
         loop {
             while let Some(event) = self.server.event() {
                 if let Event::Dial(id) = event {
@@ -500,7 +500,7 @@ impl Forger {
                     }
                 }
             }
-            while let Some((len, _)) = self.server.transmit(self.now, &mut out) {
+            while let Some(Train { len, .. }) = self.server.transmit(self.now, &mut out) {
                 self.went += len;
                 let pushes = Segments::new(&out[..len]).flatten();
                 let pushes = pushes.filter(|(h, _)| h.cmd == cmd::PUSH);

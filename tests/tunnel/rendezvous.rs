@@ -5,7 +5,7 @@ use kcptun::crypto::Method;
 use kcptun::message::{Control, Meeting, PUNCH_MAX, SERVICE_ID_MAX};
 use kcptun::settings::{Rendezvous, Settings};
 use kcptun::time::{MS, SEC};
-use kcptun::tunnel::Tunnel;
+use kcptun::tunnel::{DATAGRAM_MAX, Train, Tunnel};
 use std::net::SocketAddr;
 
 const KEEPER: &str = "198.51.100.1:5000";
@@ -289,8 +289,8 @@ impl Open {
     fn say(&mut self, from: SocketAddr, packet: &[u8]) -> Vec<(SocketAddr, Vec<u8>)> {
         let now = self.net.now;
         self.tunnel().receive(now, from, None, &mut packet.to_vec());
-        let (mut said, mut out) = (Vec::new(), [0; 1600]);
-        while let Some((len, to)) = self.tunnel().transmit(now, &mut out) {
+        let (mut said, mut out) = (Vec::new(), [0; DATAGRAM_MAX]);
+        while let Some(Train { len, addr: to, .. }) = self.tunnel().transmit(now, &mut out) {
             said.push((to, out[..len].to_vec()));
         }
         said

@@ -8,7 +8,7 @@ use kcptun::message::{self, Control, Kind};
 use kcptun::segment::{Header, cmd};
 use kcptun::settings::Settings;
 use kcptun::time::{MS, SEC, Time};
-use kcptun::tunnel::{DATAGRAM_MAX, Event, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, Train, Tunnel};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 const METHOD: Method = Method::Chacha20Poly1305Ietf;
@@ -308,8 +308,8 @@ fn server() -> Tunnel {
 /// What the tunnel sends now, opened: whereto, and the packet.
 fn sent(tunnel: &mut Tunnel, now: Time) -> Vec<(String, Vec<u8>)> {
     let mut opener = Sealing::new(METHOD, &sim::key());
-    let (mut out, mut all) = ([0; DATAGRAM_MAX + 100], Vec::new());
-    while let Some((len, to)) = tunnel.transmit(now, &mut out) {
+    let (mut out, mut all) = ([0; DATAGRAM_MAX], Vec::new());
+    while let Some(Train { len, addr: to, .. }) = tunnel.transmit(now, &mut out) {
         let packet = opener.open(&mut out[..len]).unwrap().to_vec();
         all.push((to.to_string(), packet));
     }
@@ -380,7 +380,7 @@ fn who_does_not_answer_opens_nothing_and_gets_less_than_they_sent() {
         let mut server = Tunnel::new(settings, Time::from_millis(1));
         let (mut came, mut went) = (0, 0);
         let mut sealing = method.map(|m| Sealing::new(m, &sim::key()));
-        let mut out = [0; DATAGRAM_MAX + 100];
+        let mut out = [0; DATAGRAM_MAX];
         for n in 0..20_000u32 {
             let now = Time::from_millis(u64::from(n / 10));
             let data = dial(b"x");
@@ -400,7 +400,7 @@ fn who_does_not_answer_opens_nothing_and_gets_less_than_they_sent() {
             if server.deadline().is_some_and(|at| at <= now) {
                 server.advance(now);
             }
-            while let Some((len, _)) = server.transmit(now, &mut out) {
+            while let Some(Train { len, .. }) = server.transmit(now, &mut out) {
                 went += len;
             }
         }
@@ -788,7 +788,7 @@ fn nothing_longer_follows_a_session_that_is_over() {
             tunnel.broken(now, id);
             now = now.after(3 * MS);
             tunnel.advance(now);
-            while let Some(train) = tunnel.transmit_train(now, &mut out) {
+            while let Some(train) = tunnel.transmit(now, &mut out) {
                 for datagram in out[..train.len].chunks_mut(train.segment) {
                     assert!(opener.open(datagram).is_ok(), "seed {seed}: {train:?}");
                 }

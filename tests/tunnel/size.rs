@@ -7,7 +7,7 @@ use kcptun::crypto::Method;
 use kcptun::message::{CONTROL_LEN, Control};
 use kcptun::settings::Settings;
 use kcptun::time::{MS, SEC, Time};
-use kcptun::tunnel::{DATAGRAM_MAX, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Train, Tunnel};
 
 const METHODS: [Option<Method>; 2] = [None, Some(Method::Chacha20Poly1305Ietf)];
 
@@ -212,9 +212,9 @@ fn no_packet_is_larger_than_configured() {
 
 /// What an end sends to an address within this time.
 fn sent_to(tunnel: &mut Tunnel, from: Time, span: u64) -> usize {
-    let (mut out, mut bytes, mut now) = ([0; DATAGRAM_MAX + 100], 0, from);
+    let (mut out, mut bytes, mut now) = ([0; DATAGRAM_MAX], 0, from);
     while now.since(from) < span {
-        while let Some((len, _)) = tunnel.transmit(now, &mut out) {
+        while let Some(Train { len, .. }) = tunnel.transmit(now, &mut out) {
             bytes += len;
         }
         now = now.after(10 * MS);

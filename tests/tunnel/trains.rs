@@ -5,7 +5,7 @@ use kcptun::message::Control;
 use kcptun::pmtu::BASE;
 use kcptun::settings::{Flush, Settings};
 use kcptun::time::{MS, SEC, Time};
-use kcptun::tunnel::{Event, SessionId, Train, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Train, Tunnel};
 use std::net::{IpAddr, SocketAddr};
 
 const HERE: &str = "192.0.2.1:1000";
@@ -69,7 +69,7 @@ impl Pair {
         let now = self.now;
         self.fill();
         self.near.advance(now);
-        while let Some(train) = self.near.transmit_train(now, &mut self.out) {
+        while let Some(train) = self.near.transmit(now, &mut self.out) {
             assert_eq!(train.addr, at(THERE));
             let datagrams = self.out[..train.len].chunks_mut(train.segment);
             for datagram in datagrams {
@@ -79,7 +79,9 @@ impl Pair {
         }
         self.far.advance(now);
         self.serve();
-        while let Some((len, to)) = self.far.transmit(now, &mut self.out) {
+        while let Some(Train { len, addr: to, .. }) =
+            self.far.transmit(now, &mut self.out[..DATAGRAM_MAX])
+        {
             assert_eq!(to, at(HERE));
             let datagram = &mut self.out[..len];
             self.near.receive(now, at(THERE), ip("192.0.2.1"), datagram);
@@ -186,13 +188,15 @@ fn trains_are_for_one_address() {
         let mut client = tunnel(true, false, 10 + n, |_| ());
         client.set_peer(now, at(THERE));
         let mut out = [0; 2000];
-        let (len, _) = client.transmit(now, &mut out).expect("a ping");
+        let Train { len, .. } = client
+            .transmit(now, &mut out[..DATAGRAM_MAX])
+            .expect("a ping");
         let from = SocketAddr::new(at(HERE).ip(), 1000 + n as u16);
         server.receive(now, from, None, &mut out[..len]);
     }
     let mut out = [0; 65_536];
     let mut ports = Vec::new();
-    while let Some(train) = server.transmit_train(now, &mut out) {
+    while let Some(train) = server.transmit(now, &mut out) {
         // and the ping that proves the address
         assert!(train.len <= 2 * train.segment);
         ports.push(train.addr.port());
@@ -210,7 +214,7 @@ fn what_a_session_sends_leaves_from_where_the_other_end_last_sent_to() {
     // whatever it has to say later: the other end, which has asked, knows no other address of it
     let mut seen = 0;
     pair.far.shutdown(now);
-    while let Some(train) = pair.far.transmit_train(now, &mut pair.out) {
+    while let Some(train) = pair.far.transmit(now, &mut pair.out) {
         assert_eq!(train.local, ip("192.0.2.9"));
         seen += 1;
     }
@@ -225,9 +229,7 @@ fn the_end_that_dials_goes_back_to_the_systems_choice_when_nothing_is_heard() {
     assert_eq!(pair.trains[0].local, None);
     assert_eq!(pair.trains.last().expect("a train").local, ip("192.0.2.1"));
     pair.near.shutdown(pair.now.after(10 * SEC));
-    let last = pair
-        .near
-        .transmit_train(pair.now.after(10 * SEC), &mut pair.out);
+    let last = pair.near.transmit(pair.now.after(10 * SEC), &mut pair.out);
     assert_eq!(last.expect("a train").local, None);
 }
 
@@ -239,7 +241,7 @@ fn strangers_are_answered_from_where_they_asked() {
     for asked in ["192.0.2.50", "192.0.2.51", "2001:db8::1"] {
         let mut ping = Control::Ping(7).to_wire().to_vec();
         server.receive(now, at(HERE), ip(asked), &mut ping);
-        let pong = server.transmit_train(now, &mut out).expect("a pong");
+        let pong = server.transmit(now, &mut out).expect("a pong");
         assert_eq!((pong.addr, pong.local), (at(HERE), ip(asked)));
     }
 }

@@ -9,7 +9,7 @@ use kcptun::pmtu::BASE;
 use kcptun::segment::{self, Header, Segments, ahead, cmd};
 use kcptun::settings::Settings;
 use kcptun::time::Time;
-use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Train, Tunnel};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -361,7 +361,7 @@ impl Ours {
             }
         }
         let mut out = [0; DATAGRAM_MAX];
-        while let Some((len, to)) = self.tunnel.transmit(now, &mut out) {
+        while let Some(Train { len, addr: to, .. }) = self.tunnel.transmit(now, &mut out) {
             assert_eq!(to, other_end());
             self.largest = self.largest.max(len);
             let packet = match &mut self.sealing {

@@ -9,7 +9,7 @@ use kcptun::message::{Control, Meeting};
 use kcptun::segment::{HEADER, Header, cmd};
 use kcptun::settings::{Rendezvous, Settings};
 use kcptun::time::{MS, SEC, Time};
-use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Train, Tunnel};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
@@ -356,8 +356,8 @@ impl Case {
 
     /// Takes a datagram that leaves, and notes what it was.
     fn transmit(&mut self) -> Option<()> {
-        let mut out = [0; DATAGRAM_MAX + 100];
-        let (len, to) = self.tunnel.transmit(self.now, &mut out)?;
+        let mut out = [0; DATAGRAM_MAX];
+        let Train { len, addr: to, .. } = self.tunnel.transmit(self.now, &mut out)?;
         assert!(len <= DATAGRAM_MAX);
         let source = self.sources.entry(to).or_default();
         source.answered += len;
