@@ -1,11 +1,13 @@
-//! Writes the man pages and the completions for bash, zsh and fish into a directory, from the definition of the command
-//! line and of the configuration's keys, so that they cannot say anything else than the program does; and the page
-//! `keys.md`, which is to be copied to `examples/reference/`.
+//! Writes the man pages, the completions for bash, zsh and fish, and the pages of the reference into a directory, from the
+//! definitions of the command line, the keys and the metrics, so that they cannot say anything else than the program does:
 //!
 //!     cargo run --example manpage target/package
+//!
+//! The pages `*.md` are to be copied to `examples/reference/`; a test compares them.
 
 use clap_complete::{Shell, generate_to};
-use kcptun::config::reference;
+use kcptun::reference::{Topic, man_page_1_end, man_page_5, options};
+use std::fs;
 use std::path::Path;
 
 fn main() -> std::io::Result<()> {
@@ -14,13 +16,19 @@ fn main() -> std::io::Result<()> {
         std::process::exit(2);
     };
     let directory = Path::new(&directory);
-    std::fs::create_dir_all(directory)?;
+    fs::create_dir_all(directory)?;
     let mut command = kcptun::cli::command();
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut command, "kcptun", directory)?;
     }
+    // the definition is complete once something was made of it
+    let pages = Topic::ALL.map(Topic::page);
+    for page in pages.iter().chain([&options(&command)]) {
+        fs::write(directory.join(format!("{}.md", page.name)), page.markdown())?;
+    }
     // One page for the program, and one for each of its subcommands.
     clap_mangen::generate_to(command, directory)?;
-    std::fs::write(directory.join("kcptun.5"), reference::man_page())?;
-    std::fs::write(directory.join("keys.md"), reference::markdown())
+    let page_1 = directory.join("kcptun.1");
+    fs::write(&page_1, fs::read_to_string(&page_1)? + &man_page_1_end())?;
+    fs::write(directory.join("kcptun.5"), man_page_5())
 }

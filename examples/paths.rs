@@ -1,4 +1,4 @@
-//! Repeats the table of the README on the simulated link, and shows lines that are not steady:
+//! Repeats kcptun's rows of `examples/reference/measured.md` on the simulated link, and shows lines that are not steady:
 //! `cargo run --release --example paths [NAME [SEED [SECONDS]]]`. Or plays a recorded line, in mahimahi's format, from a
 //! second of it on: `cargo run --release --example paths DOWN.trace UP.trace [SECOND [SEED [SECONDS]]]`.
 

@@ -1,8 +1,9 @@
 //! The command line: what can be said there, and what is wrong with it, on one line.
 //! What is then done is in `main`.
 
-use crate::config::{DEFAULT_METHOD, User, method_names, reference};
+use crate::config::{DEFAULT_METHOD, User, method_names};
 use crate::crypto::Method;
+use crate::reference;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -56,7 +57,8 @@ Examples:
   kcptun -c peer.json
   kcptun stats -c peer.json      what it does, and what limits it
   kcptun ping -c peer.json       does the other end answer, and if not, why?
-  kcptun help keys               what can be configured
+  kcptun help keys               what can be configured; also help options, changes,
+                                 statistics, migration, nat, security, deploy
 
 RUST_LOG, where it is set, decides what is logged: RUST_LOG=debug kcptun -c peer.json";
 
@@ -87,18 +89,34 @@ enum Task {
         #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
         interval: Duration,
     },
-    /// Print this help, or the reference of the configuration's keys
+    /// Print this help, or a page of the reference
     Help {
         /// What to explain
         topic: Option<Topic>,
     },
 }
 
-/// What there is a reference of.
+/// What there is more help about.
 #[derive(Clone, Copy, ValueEnum)]
 enum Topic {
     /// The keys of the configuration
     Keys,
+    /// The options of the command line, and of stats and ping
+    #[value(alias = "ping")]
+    Options,
+    /// What may change while it runs: the configuration, the network, the other end
+    Changes,
+    /// Statistics, what limits a tunnel, and metrics
+    #[value(aliases = ["stats", "metrics", "limits"])]
+    Statistics,
+    /// Coming from kcptun-libev, or from Go's kcptun
+    Migration,
+    /// Both ends behind NAT
+    Nat,
+    /// What a tunnel protects against, and what it does not
+    Security,
+    /// systemd, packages, OpenWrt, containers, static binaries
+    Deploy,
 }
 
 /// Shortest and longest time from one ping to the next, seconds. More pings would disturb what they measure.
@@ -239,9 +257,22 @@ impl From<Task> for Command {
             Task::Help { topic: None } => {
                 Command::Print(Arguments::command().render_help().to_string())
             }
-            Task::Help {
-                topic: Some(Topic::Keys),
-            } => Command::Print(reference::text()),
+            Task::Help { topic: Some(topic) } => Command::Print(topic.text()),
+        }
+    }
+}
+
+impl Topic {
+    fn text(self) -> String {
+        match self {
+            Topic::Keys => reference::Topic::Keys.page().text(),
+            Topic::Changes => reference::Topic::Changes.page().text(),
+            Topic::Statistics => reference::Topic::Statistics.page().text(),
+            Topic::Migration => reference::Topic::Migration.page().text(),
+            Topic::Nat => reference::Topic::Nat.page().text(),
+            Topic::Security => reference::Topic::Security.page().text(),
+            Topic::Deploy => reference::Topic::Deploy.page().text(),
+            Topic::Options => reference::options(&command()).text(),
         }
     }
 }

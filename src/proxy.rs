@@ -1,5 +1,5 @@
 //! HAProxy's PROXY protocol: the header by which a service learns whom a connection comes from, before its first byte.
-//! Only its form is here; which addresses it names is said under "Who connects" in the README.
+//! Only its form is here; which addresses it names is said in `reference::keys`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

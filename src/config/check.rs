@@ -247,7 +247,7 @@ fn choose_key(draft: &Draft, warnings: &mut Vec<String>) -> Result<Option<Seal>,
 /// Characters of 32 bytes in base64, padding included.
 const KEY_CHARACTERS: usize = 44;
 
-/// What stands for a psk in the README and in the examples.
+/// What stands for a psk in the README, the reference and the examples.
 const PSK_PLACEHOLDER: &str = "YOUR KEY";
 
 /// Says what is wrong with a psk and nothing that is in it.

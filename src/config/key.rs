@@ -17,17 +17,17 @@ pub struct Key {
     pub(super) shown: fn(&Config) -> String,
     pub(super) reload: Reload,
     /// Where the reference has it.
-    pub(super) section: Section,
+    pub section: Section,
     /// What it is where the file does not have it, as the file would.
-    pub(super) default: &'static str,
+    pub default: &'static str,
     range: &'static str,
     /// What it does, and when to touch it; names of keys and values stand in backquotes.
-    pub(super) meaning: &'static str,
+    pub meaning: &'static str,
 }
 
 /// Where the reference has a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Section {
+pub enum Section {
     Needed,
     Program,
     Rate,
@@ -197,7 +197,7 @@ impl Key {
     }
 
     /// What it may hold, in words.
-    pub(super) fn range(&self) -> String {
+    pub fn range(&self) -> String {
         let span = |min: &dyn Display, max: &dyn Display, unit: &str| {
             format!("{min} to {max} {unit}").trim_end().to_owned()
         };
@@ -211,8 +211,13 @@ impl Key {
         }
     }
 
+    /// Whether a reload takes any other value.
+    pub fn is_live(&self) -> bool {
+        matches!(self.reload, Reload::Live(_))
+    }
+
     /// What a reload does with another value.
-    pub(super) fn on_reload(&self) -> &'static str {
+    pub fn on_reload(&self) -> &'static str {
         match self.reload {
             Reload::Restart => "takes a restart",
             Reload::Live(_) => "a reload takes it",

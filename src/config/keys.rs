@@ -76,8 +76,8 @@ pub static KEYS: &[Key] = &[
         Section::Needed,
         "none",
         "address",
-        "UDP: where the other end is found, instead of `udp_connect`: see \"Both ends \
-             behind NAT\" in the README. A name is resolved at the start, and again while it is silent; at \
+        "UDP: where the other end is found, instead of `udp_connect`: see `kcptun help nat`. \
+             A name is resolved at the start, and again while it is silent; at \
              a server, which it does not answer once that is known there, once a minute",
     ),
     key("service_id", Kind::ServiceId)

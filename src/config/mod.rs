@@ -11,14 +11,15 @@ mod key;
 mod keys;
 mod log;
 mod read;
-pub mod reference;
 mod suggest;
 mod user;
 
 pub use address::{Address, Purpose};
 pub use change::{Change, Outcome};
+pub use key::{Key as ConfigKey, Section};
 pub use keys::{KEYS, method_names};
 pub use log::Log;
+pub use suggest::GO;
 pub use user::User;
 
 use crate::crypto::{Key, Method, Sealing};

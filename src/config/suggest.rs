@@ -8,33 +8,61 @@ use strsim::damerau_levenshtein;
 /// Keys of kcptun-libev 2 that are not done here yet.
 const NOT_YET: [&str; 2] = ["netdev", "obfs"];
 
-/// Keys of the Go implementation, whose protocol is another one, and what does the same here.
-const GO: [(&str, &str); 25] = [
-    ("key", "psk or password"),
-    ("crypt", "method"),
-    ("remoteaddr", "udp_connect"),
-    ("localaddr", "listen"),
-    ("target", "connect"),
-    ("sockbuf", "udp.sndbuf and udp.rcvbuf"),
-    ("ratelimit", "rate.up"),
-    ("quiet", "loglevel"),
-    ("mode", ""),
-    ("acknodelay", ""),
-    ("conn", ""),
-    ("autoexpire", ""),
-    ("scavengettl", ""),
-    ("datashard", ""),
-    ("parityshard", ""),
-    ("dscp", ""),
-    ("nocomp", ""),
-    ("smuxver", ""),
-    ("smuxbuf", ""),
-    ("framesize", ""),
-    ("streambuf", ""),
-    ("snmplog", ""),
-    ("snmpperiod", ""),
-    ("pprof", ""),
-    ("closewait", ""),
+/// Keys of Go's kcptun, whose protocol is another one. For each group: what does the same here, if anything does, and what else
+/// who comes from there should know.
+pub const GO: [(&[&str], &str, &str); 16] = [
+    (&["localaddr"], "listen", ""),
+    (&["target"], "connect", ""),
+    (
+        &["remoteaddr"],
+        "udp_connect",
+        "The server's `listen` is `udp_bind` here.",
+    ),
+    (
+        &["key"],
+        "psk or password",
+        "The key that is derived from it differs.",
+    ),
+    (
+        &["crypt"],
+        "method",
+        "Every method here authenticates, too. `aes256gcm` is nearest to `aes`.",
+    ),
+    (
+        &["mode", "acknodelay"],
+        "",
+        "The rate is found. The same goes for `nodelay`, `interval`, `resend` and `nc`, and `sndwnd` and `rcvwnd` are only bounds.",
+    ),
+    (
+        &["datashard", "parityshard"],
+        "",
+        "There is no forward error correction. A lost packet is sent again as soon as a later one is acknowledged; parity always costs its share.",
+    ),
+    (
+        &["conn", "autoexpire", "scavengettl"],
+        "",
+        "One UDP port carries everything.",
+    ),
+    (
+        &["smuxver", "smuxbuf", "streambuf", "framesize"],
+        "",
+        "Each connection is a session of its own, so none waits for another's loss.",
+    ),
+    (
+        &["nocomp"],
+        "",
+        "Nothing is compressed. Compression would tell of the content, and most of it is compressed already.",
+    ),
+    (&["sockbuf"], "udp.sndbuf and udp.rcvbuf", ""),
+    (&["ratelimit"], "rate.up", ""),
+    (&["quiet"], "loglevel", "3 logs warnings and errors only."),
+    (&["dscp"], "", "There is nothing of the kind."),
+    (
+        &["snmplog", "snmpperiod", "pprof"],
+        "",
+        "See `kcptun stats`.",
+    ),
+    (&["closewait"], "", "See `linger`."),
 ];
 
 /// The message for a key `name` in the object `path` (empty, or its name and a dot) that `keys` does not have.
@@ -104,9 +132,8 @@ fn how_to_write(full: &str) -> String {
 }
 
 fn go_hint(path: &str, name: &str) -> Option<String> {
-    let (_, here) = GO
-        .iter()
-        .find(|(theirs, _)| path.is_empty() && *theirs == name)?;
+    let known = |group: &&(&[&str], &str, &str)| group.0.contains(&name);
+    let (_, here, _) = GO.iter().find(known).filter(|_| path.is_empty())?;
     Some(match *here {
         "" => "is a key of Go's kcptun, which kcptun does not have; take it out".into(),
         here => format!("is a key of Go's kcptun; here it is {here}"),
@@ -210,7 +237,8 @@ mod tests {
 
     #[test]
     fn no_hint_names_a_key_that_is_known() {
-        for name in NOT_YET.into_iter().chain(GO.map(|(name, _)| name)) {
+        let go = GO.iter().flat_map(|(names, ..)| names.iter().copied());
+        for name in NOT_YET.into_iter().chain(go) {
             assert!(names().all(|known| known != name), "{name}");
         }
     }

@@ -49,6 +49,45 @@ impl Limit {
         Limit::Silent,
     ];
 
+    /// What it means and what helps, for the reference.
+    pub fn explained(self) -> [&'static str; 2] {
+        match self {
+            Limit::Idle => [
+                "Next to nothing is to be carried, or nobody has found this server yet.",
+                "",
+            ],
+            Limit::Source => [
+                "The program that sends has no more to send.",
+                "look at the service, its disk and its own limits",
+            ],
+            Limit::Line => [
+                "The path carries no more. At a receiver it may also be the other end's `rate.up`.",
+                "a faster line",
+            ],
+            Limit::Loss => [
+                "A tenth or more of the packets is lost and has to be sent again.",
+                "a better line",
+            ],
+            Limit::Cap => ["`rate.up` or `rate.down` of this end.", "raise it"],
+            Limit::Window => [
+                "`kcp.sndwnd`, or the other end's `kcp.rcvwnd`, is too small for this path. Without rate control: whatever KCP waits for.",
+                "raise them",
+            ],
+            Limit::ReaderHere => [
+                "The program that receives at this end reads more slowly than data comes.",
+                "look at that program",
+            ],
+            Limit::ReaderThere => [
+                "The program that receives at the other end reads more slowly than data comes.",
+                "look at that program",
+            ],
+            Limit::Silent => [
+                "The other end does not answer, has not answered yet, or was not found.",
+                "`kcptun ping`",
+            ],
+        }
+    }
+
     /// Its name for programs.
     pub fn name(self) -> &'static str {
         match self {

@@ -8,11 +8,13 @@
 pub mod exchange;
 mod json;
 pub mod limit;
-pub mod metrics;
+mod metrics;
 pub mod monitor;
 pub mod request;
 pub mod respond;
 mod text;
 
 pub use exchange::Exchange;
+pub use limit::Limit;
+pub use metrics::FAMILIES;
 pub use monitor::{Monitor, Site};

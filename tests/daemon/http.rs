@@ -242,16 +242,13 @@ fn health_follows_the_other_end() {
 }
 
 #[test]
-fn metrics_are_those_of_the_readme_and_right() {
+fn metrics_are_those_of_the_reference_and_right() {
     let (plan, server, peer) = plan(serve(echo));
     let tunnel = plan.start();
     errand_of(tunnel.entry);
-    let readme = include_str!("../../README.md");
-    let (_, section) = readme.split_once("### Metrics\n").expect("the section");
-    let (table, _) = section.split_once("\n#").unwrap_or((section, ""));
-    let rows = table.lines().filter_map(|l| l.strip_prefix("| `kcptun_"));
-    let said: BTreeSet<String> = rows
-        .filter_map(|row| row.split('`').next().map(|name| format!("kcptun_{name}")))
+    let said: BTreeSet<String> = kcptun::http::FAMILIES
+        .iter()
+        .map(|family| family.name.to_owned())
         .collect();
     for at in [server, peer] {
         let plain = get(at, "/metrics").body;

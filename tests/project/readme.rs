@@ -1,41 +1,74 @@
-//! The README and the reference say what the program does: its keys, its options, its examples and its files.
+//! The README and the reference say what the program does: its keys, its options, its examples and its files; and their pages
+//! and their picture are up to date.
 
 use kcptun::config::{Config, KEYS};
 use kcptun::crypto::Key;
+use kcptun::reference::{Topic, options};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-const README: &str = include_str!("../../README.md");
+#[path = "../../examples/chart/draw.rs"]
+mod draw;
 
-/// The text under a heading, up to the next of its level.
-fn section(heading: &str) -> &'static str {
-    let after = README.split_once(&format!("\n## {heading}\n"));
-    let (_, text) = after.unwrap_or_else(|| panic!("no section {heading}"));
-    text.split("\n## ").next().unwrap_or(text)
-}
+const README: &str = include_str!("../../README.md");
 
 /// What stands in backquotes.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// The first cells of a section's tables.
-fn first_cells(heading: &str) -> impl Iterator<Item = &'static str> {
-    let rows = section(heading)
-        .lines()
-        .filter_map(|l| l.strip_prefix("| "));
-    rows.filter_map(|row| row.split(" | ").next())
+const MAKE_ANEW: &str = "make it anew: cargo run --example manpage target/package && cp target/package/*.md examples/reference/";
+
+fn page_on_disk(name: &str) -> String {
+    let file = format!("examples/reference/{name}.md");
+    std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{file}: {e}; {MAKE_ANEW}"))
 }
 
 #[test]
-fn the_reference_of_the_keys_is_up_to_date() {
-    let page = std::fs::read_to_string("examples/reference/keys.md").expect("the page");
-    let made = kcptun::config::reference::markdown();
-    assert!(
-        page == made,
-        "make it anew: cargo run --example manpage target/package && cp target/package/keys.md examples/reference/"
-    );
+fn the_pages_of_the_reference_are_up_to_date() {
+    let mut command = kcptun::cli::command();
+    command.build();
+    let pages = Topic::ALL.map(Topic::page);
+    for page in pages.iter().chain([&options(&command)]) {
+        assert!(
+            page_on_disk(page.name) == page.markdown(),
+            "{}: {MAKE_ANEW}",
+            page.name
+        );
+    }
+}
+
+#[test]
+fn every_page_is_shown_in_a_terminal_and_in_the_readme() {
+    for topic in Topic::ALL {
+        let page = topic.page();
+        let help = kcptun(&["help", page.name]);
+        assert_eq!(help, page.text());
+        assert!(
+            help.lines().all(|line| line.chars().count() <= 78),
+            "{}",
+            page.name
+        );
+        assert!(
+            README.contains(&format!("`kcptun help {}`", page.name)),
+            "{}",
+            page.name
+        );
+    }
+}
+
+#[test]
+fn the_picture_is_up_to_date() {
+    let picture = std::fs::read_to_string("examples/measured.svg").expect("the picture");
+    let drawn = draw::svg(&page_on_disk("measured"));
+    assert!(picture == drawn, "draw it anew: cargo run --example chart");
+    assert_eq!(drawn.matches("<rect").count(), 1 + 3 + 2 * 26);
+}
+
+#[test]
+fn the_readme_is_short_enough_to_be_read() {
+    assert!(README.lines().count() <= 250);
 }
 
 #[test]
@@ -46,54 +79,50 @@ fn every_key_that_is_named_exists() {
         .flatten()
         .collect();
     let groups = ["kcp.", "tcp.", "udp.", "rate."];
-    let named = quoted(README).filter(|name| groups.iter().any(|group| name.starts_with(group)));
+    let pages = Topic::ALL.map(|topic| topic.page().markdown()).concat() + README;
+    let named = quoted(&pages).filter(|name| groups.iter().any(|group| name.starts_with(group)));
     let named: BTreeSet<&str> = named.filter(|name| !name.ends_with('*')).collect();
     assert!(named.len() > 10, "{named:?}");
     assert_eq!(named.difference(&known).next(), None);
 }
 
+fn kcptun(words: &[&str]) -> String {
+    let out = Command::new(env!("CARGO_BIN_EXE_kcptun"))
+        .args(words)
+        .output();
+    String::from_utf8(out.expect("kcptun").stdout).expect("text")
+}
+
 #[test]
-fn every_option_is_in_the_table_and_exists() {
-    let help = |words: &[&str]| {
-        let help = Command::new(env!("CARGO_BIN_EXE_kcptun"))
-            .args(words)
-            .output()
-            .expect("kcptun --help");
-        String::from_utf8(help.stdout).expect("text")
-    };
+fn every_option_in_a_command_exists() {
     let options = |text: &str| -> BTreeSet<String> {
         text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
             .filter(|word| word.starts_with('-') && word.len() > 1)
             .map(str::to_owned)
             .collect()
     };
-    let main = help(&["--help"]);
-    let (_, listed) = main.split_once("Options:").expect("options");
-    let (listed, _) = listed.split_once("Examples:").expect("examples");
-    let mut listed = listed.to_owned();
-    for task in ["stats", "ping"] {
-        let help = help(&[task, "--help"]);
-        let (_, of_task) = help.split_once("Options:").expect("options");
-        listed.push_str(of_task);
-    }
-    let listed = &listed;
-    let table: String = first_cells("Command line").collect();
-    assert_eq!(options(&table), options(listed));
-    // and so do those in the commands
-    for line in README.lines().map(str::trim) {
+    let help = [&["--help"][..], &["stats", "--help"], &["ping", "--help"]].map(kcptun);
+    let known = options(&help.concat());
+    let pages = Topic::ALL.map(|topic| topic.page().markdown()).concat();
+    let mut commands = 0;
+    for line in README.lines().chain(pages.lines()).map(str::trim) {
         let words: Vec<&str> = line.split(' ').collect();
         if words[0] == "kcptun" || words[0] == "target/release/kcptun" {
+            commands += 1;
             for word in words.iter().filter(|w| w.starts_with('-')) {
-                assert!(options(listed).contains(*word), "{line}");
+                assert!(known.contains(*word), "{line}");
             }
         }
     }
+    assert!(commands > 8, "{commands}");
 }
 
 #[test]
 fn the_examples_of_configurations_are_right() {
     let mut count = 0;
-    for block in README.split("```json\n").skip(1) {
+    let nat = page_on_disk("nat");
+    let all = [README, &nat].map(|text| text.split("```json\n").skip(1));
+    for block in all.into_iter().flatten() {
         let json = block.split("```").next().unwrap_or(block);
         // as it stands nobody can start with a key that everybody knows
         let error = Config::parse("README.md", json).expect_err("no key yet");
@@ -119,7 +148,8 @@ fn every_file_that_is_named_is_there() {
             .any(|dir| name.starts_with(dir))
             || ["LICENSE", "server.json", "peer.json"].contains(name)
     };
-    let files: Vec<&str> = quoted(README).filter(ours).collect();
+    let pages = Topic::ALL.map(|topic| topic.page().markdown()).concat() + README;
+    let files: Vec<&str> = quoted(&pages).filter(ours).collect();
     assert!(files.len() > 15, "{files:?}");
     for file in files {
         assert!(root.join(file).exists(), "{file}");

@@ -1,0 +1,67 @@
+//! The page of the ways to install kcptun and to keep it running.
+
+use super::page::{Block, Page};
+
+const PACKAGE: &str = "cargo install cargo-deb
+cargo run --example manpage target/package
+cargo deb
+sudo apt install ./target/debian/kcptun-rs_*.deb";
+
+const STATIC: &str = "rustup target add x86_64-unknown-linux-musl
+cargo build --release --target x86_64-unknown-linux-musl";
+
+pub fn page() -> Page {
+    Page {
+        name: "deploy",
+        title: "Packages, routers, containers",
+        blocks: vec![
+            Block::Heading("systemd"),
+            Block::text(
+                "The units in `examples/systemd/` need systemd 250 or later. The service runs as a user that exists only while it runs, and \
+                 sees next to nothing of the system. systemd hands it a copy of the configuration, which only root can read; so a change \
+                 takes `systemctl restart`, which ends connections, and there is no `systemctl reload`. `systemd-analyze security` rates both \
+                 units 1.2 while they run (0 is best; what remains is that they use the network). systemd knows when the sockets are bound \
+                 (`Type=notify`) and restarts a program that hangs (`WatchdogSec=`). `systemctl status` shows the number of sessions. A \
+                 port below 1024 needs two lines changed, which the unit names.",
+            ),
+            Block::Heading("Debian package"),
+            Block::text(
+                "With the units, the examples, man pages, and completions for bash, zsh and fish:",
+            ),
+            Block::Code(PACKAGE),
+            Block::text(
+                "The package is called `kcptun-rs`, because Debian's `kcptun` is Go's. Put the configuration in place and enable the unit, as \
+                 the README says. An upgrade restarts what runs; a removal stops it.",
+            ),
+            Block::Heading("OpenWrt"),
+            Block::text(
+                "Put a static binary for the router's processor at `/usr/bin/kcptun`, `examples/openwrt/kcptun.init` at \
+                 `/etc/init.d/kcptun` (mode 755) and `examples/openwrt/kcptun.config` at `/etc/config/kcptun`. Edit the latter, then:",
+            ),
+            Block::Code("service kcptun enable\nservice kcptun start"),
+            Block::Heading("Docker"),
+            Block::text(
+                "`examples/docker/Dockerfile` makes an image that holds only the static binary. Its first lines say how.",
+            ),
+            Block::Heading("In the background"),
+            Block::Code("kcptun -d -c /etc/kcptun/server.json -u nobody"),
+            Block::text(
+                "It returns with status 0 once the sockets are bound, or says what is wrong. The log goes to the system's log, or to the file \
+                 that `log` names; `pidfile` holds the number of the process. SIGHUP opens the log file again after it was moved away, as \
+                 logrotate does. Where `user` is set, the file or its directory has to belong to that user.",
+            ),
+            Block::Heading("A static binary"),
+            Block::text(
+                "It runs on any Linux of its architecture, whatever its libc, and in an empty container. It needs the target and, for ring, a \
+                 C compiler that knows it (Debian's `musl-tools`):",
+            ),
+            Block::Code(STATIC),
+            Block::text(
+                "The program is then `target/x86_64-unknown-linux-musl/release/kcptun`. `--no-default-features` builds without ring, where its \
+                 C code does not compile, and seals more slowly. For a smaller and probably slower program set \
+                 `CARGO_PROFILE_RELEASE_OPT_LEVEL=z`. On FreeBSD and macOS it compiles, as far as `cargo check` tells; nobody has run it \
+                 there.",
+            ),
+        ],
+    }
+}
