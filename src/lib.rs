@@ -50,6 +50,7 @@ pub mod number;
 pub mod path;
 pub mod ping;
 pub mod pmtu;
+pub mod pool;
 pub mod proxy;
 pub mod reference;
 pub mod ring;

@@ -2,7 +2,7 @@
 //! wants it (little-endian), and the walk over the segments of a packet. No state lives here.
 
 /// The window that KCP assumes before it has heard of the receiver's, and the narrowest that it receives with, segments.
-pub const FIRST_WINDOW: u16 = 128;
+pub const DEFAULT_WINDOW: u16 = 128;
 /// Bytes of a segment's header.
 pub const HEADER: usize = 24;
 

@@ -4,7 +4,8 @@
 use crate::conversation::{Blocked, Conversation, Priority, Source};
 use crate::message::{self, Item, Kind, MESSAGE_HEADER, MESSAGE_MAX, Parser};
 use crate::path::Path;
-use crate::ring::{CAPACITY, Ring, Spares};
+use crate::pool::BufferPool;
+use crate::ring::{CAPACITY, Ring};
 use crate::settings::Settings;
 use crate::time::{Now, SEC, Time};
 use std::fmt;
@@ -196,7 +197,7 @@ impl Session {
         conversation: Conversation,
         path: u32,
         opener: bool,
-        spares: &mut Spares,
+        pool: &mut BufferPool,
         now: Time,
     ) -> Session {
         let mut session = Session {
@@ -229,7 +230,7 @@ impl Session {
             client: None,
         };
         if opener {
-            session.say(Kind::Dial, spares);
+            session.say(Kind::Dial, pool);
         }
         session
     }
@@ -239,22 +240,22 @@ impl Session {
     }
 
     /// Plain KCP: lets it have what waits.
-    pub fn feed(&mut self, spares: &mut Spares, now: Now) {
-        self.conversation.feed(&mut self.stream, spares, now);
+    pub fn feed(&mut self, pool: &mut BufferPool, now: Now) {
+        self.conversation.feed(&mut self.stream, pool, now);
     }
 
     /// Writes the next packet of this priority; its length, or 0.
     pub fn build(
         &mut self,
         priority: Priority,
-        spares: &mut Spares,
+        pool: &mut BufferPool,
         path: &mut Path,
         now: Now,
         out: &mut [u8],
     ) -> usize {
         let source = Source {
             stream: &mut self.stream,
-            spares,
+            pool,
             more: self.starved,
         };
         self.conversation.build(priority, source, path, now, out)
@@ -332,11 +333,11 @@ impl Session {
             .after(settings.timeout / parts)
     }
 
-    pub fn keep_alive(&mut self, settings: &Settings, spares: &mut Spares, now: Time) {
+    pub fn keep_alive(&mut self, settings: &Settings, pool: &mut BufferPool, now: Time) {
         if self.ask_at(settings) <= now && matches!(self.state, State::Dialling | State::Connected)
         {
             self.asked_at = now;
-            self.keepalive(spares);
+            self.keepalive(pool);
         }
     }
 
@@ -345,7 +346,7 @@ impl Session {
         self.state == State::Connected && !self.finished
     }
 
-    pub fn input(&mut self, spares: &mut Spares) -> &mut [u8] {
+    pub fn input(&mut self, pool: &mut BufferPool) -> &mut [u8] {
         if !self.reads_tcp() {
             return &mut [];
         }
@@ -355,16 +356,15 @@ impl Session {
         }
         let most =
             (MESSAGE_MAX - MESSAGE_HEADER).min(self.stream.free() - MESSAGE_HEADER - RESERVED);
-        self.stream.room(MESSAGE_HEADER, most, spares)
+        self.stream.room(MESSAGE_HEADER, most, pool)
     }
 
-    pub fn filled(&mut self, n: usize, spares: &mut Spares) {
+    pub fn filled(&mut self, n: usize, pool: &mut BufferPool) {
         if n > 0 && self.reads_tcp() {
-            self.stream
-                .commit(&message::header(Kind::Push, n), n, spares);
+            self.stream.commit(&message::header(Kind::Push, n), n, pool);
             self.bytes_out += n as u64;
         }
-        self.stream.settle(spares);
+        self.stream.settle(pool);
     }
 
     /// Whether room has come up that `input` did not have.
@@ -377,35 +377,35 @@ impl Session {
         tell
     }
 
-    pub fn finish(&mut self, spares: &mut Spares) {
+    pub fn finish(&mut self, pool: &mut BufferPool) {
         if self.reads_tcp() {
             self.finished = true;
-            self.say(Kind::Eof, spares);
+            self.say(Kind::Eof, pool);
             // the end was found by reading into a large one
-            self.stream.settle(spares);
+            self.stream.settle(pool);
         }
     }
 
-    fn keepalive(&mut self, spares: &mut Spares) {
+    fn keepalive(&mut self, pool: &mut BufferPool) {
         // something that waits is as good as a keepalive
         if self.stream.is_empty() && self.conversation.is_settled() {
-            self.say(Kind::Keepalive, spares);
+            self.say(Kind::Keepalive, pool);
         }
     }
 
-    fn say(&mut self, kind: Kind, spares: &mut Spares) {
-        self.stream.push(&message::header(kind, 0), spares);
+    fn say(&mut self, kind: Kind, pool: &mut BufferPool) {
+        self.stream.push(&message::header(kind, 0), pool);
     }
 
     pub fn output(&self) -> &[u8] {
         self.output.front()
     }
 
-    pub fn consumed(&mut self, n: usize, spares: &mut Spares, now: Time) {
+    pub fn consumed(&mut self, n: usize, pool: &mut BufferPool, now: Time) {
         if self.waits_for_reader() {
             self.read_at = now;
         }
-        self.output.consume(n, spares);
+        self.output.consume(n, pool);
     }
 
     /// Whether the caller is to be told of output: there is some, and it does not know yet.
@@ -461,16 +461,16 @@ impl Session {
     }
 
     /// Drops what is buffered.
-    pub fn discard(&mut self, spares: &mut Spares) {
-        self.stream.consume(CAPACITY, spares);
-        self.output.consume(CAPACITY, spares);
+    pub fn discard(&mut self, pool: &mut BufferPool) {
+        self.stream.consume(CAPACITY, pool);
+        self.output.consume(CAPACITY, pool);
     }
 
     /// Moves what has arrived from KCP to `output`, as far as there is room.
     pub fn read(
         &mut self,
         path: &mut Path,
-        spares: &mut Spares,
+        pool: &mut BufferPool,
         scratch: &mut Vec<u8>,
         now: Now,
     ) -> Result<Read, Cause> {
@@ -491,7 +491,7 @@ impl Session {
                 break;
             }
             any = true;
-            if self.read_in_place(n, path, spares, now) {
+            if self.read_in_place(n, path, pool, now) {
                 read.deliver = true;
                 continue;
             }
@@ -499,32 +499,32 @@ impl Session {
             if scratch.len() < n {
                 scratch.resize(n.max(SEGMENT_MAX), 0);
             }
-            let Some(n) = self.conversation.recv(scratch, path, now.time) else {
+            let Some(n) = self.conversation.recv(scratch, path, pool, now.time) else {
                 break;
             };
-            self.take(&scratch[..n], &mut read, spares)?;
+            self.take(&scratch[..n], &mut read, pool)?;
         }
         // who has said more since does not wait for the answer, and may have forgotten the session by now
         if read.asked && !self.remote_finished && self.conversation.peek().is_none() {
-            self.keepalive(spares);
+            self.keepalive(pool);
         }
         if any && self.forgotten_at.is_none() {
-            self.conversation.after_reading(now);
+            self.conversation.after_reading(now.time);
         }
         Ok(read)
     }
 
     /// Most pieces of a bulk transfer are nothing but data: KCP writes such a piece of `n` bytes to where TCP takes it from.
     /// False, and nothing has happened, if it is not one.
-    fn read_in_place(&mut self, n: usize, path: &Path, spares: &mut Spares, now: Now) -> bool {
+    fn read_in_place(&mut self, n: usize, path: &Path, pool: &mut BufferPool, now: Now) -> bool {
         let data = self.dialled && !self.remote_finished && n > 0 && self.parser.passes(n);
         if !data {
             return false;
         }
-        let room = self.output.room(0, n, spares);
-        let fits = room.len() == n && self.conversation.recv(room, path, now.time) == Some(n);
+        let room = self.output.room(0, n, pool);
+        let fits = room.len() == n && self.conversation.recv(room, path, pool, now.time) == Some(n);
         if fits {
-            self.output.commit(&[], n, spares);
+            self.output.commit(&[], n, pool);
             self.parser.passed(n);
             self.bytes_in += n as u64;
         }
@@ -535,7 +535,7 @@ impl Session {
         &mut self,
         mut bytes: &[u8],
         read: &mut Read,
-        spares: &mut Spares,
+        pool: &mut BufferPool,
     ) -> Result<(), Cause> {
         while let Some(item) = self
             .parser
@@ -553,7 +553,7 @@ impl Session {
                     return Err(self.unexpected("data after the end"));
                 }
                 Item::Data(data) => {
-                    self.output.push(data, spares);
+                    self.output.push(data, pool);
                     self.bytes_in += data.len() as u64;
                     read.deliver = true;
                 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 const CHALLENGE_SPAN: u64 = 60 * SEC;
 /// A datagram may be overtaken by so many of its sender: twice what KCP sends before it has heard of a window. One that is
 /// further behind a proof of its sender, but for what no process sends in its life, is from before it.
-const BEFORE: Range<u128> = 2 * crate::segment::FIRST_WINDOW as u128..1 << 40;
+const BEFORE: Range<u128> = 2 * crate::segment::DEFAULT_WINDOW as u128..1 << 40;
 
 /// Makes what pings name, so that nobody who does not receive them can.
 #[derive(Default)]

@@ -81,7 +81,7 @@ impl Tunnel {
             self.sessions.leave_half_open(id);
         }
         let session = &mut self.sessions[id].session;
-        session.discard(&mut self.spares);
+        session.discard(&mut self.pool);
         session.conversation.forget(&mut self.paths[session.path]);
         session.state = State::Reset { told: 0 };
         let path_id = session.path;
@@ -170,7 +170,7 @@ impl Tunnel {
     pub(super) fn retire(&mut self, id: u32, ending: Ending, now: Time) {
         let entry = &mut self.sessions[id];
         let (conv, addr, path_id) = (entry.session.conv(), entry.addr(), entry.session.path);
-        entry.session.discard(&mut self.spares);
+        entry.session.discard(&mut self.pool);
         entry.session.conversation.forget(&mut self.paths[path_id]);
         self.sessions.unlink(id);
         self.scheduler.clear(Timer::Session(id));

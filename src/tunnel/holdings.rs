@@ -79,7 +79,7 @@ impl Tunnel {
             ended: self.ended.len(),
             timers: self.scheduler.timers(),
             waiting: self.newcomers.waiting(),
-            packets: self.scheduler.ready() + self.tap.borrow().packets.len(),
+            packets: self.scheduler.ready(),
             queued: self.scheduler.queued(),
             paths: self.paths.len(),
             idle_paths: self.paths.idle(),
@@ -108,7 +108,6 @@ impl Tunnel {
             && self.farewell.deadline().is_none()
             && self.sessions.is_quiet()
             && self.events.is_empty()
-            && self.tap.borrow().is_empty()
             && self.paths.iter().all(|(_, path)| path.sessions == 0)
     }
 

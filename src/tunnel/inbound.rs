@@ -10,7 +10,7 @@ use super::{DATAGRAM_MAX, Tunnel, clock, since_ping};
 use crate::crypto::Rejected;
 use crate::ended::Ending;
 use crate::message::{self, CONTROL_LEN, Control};
-use crate::segment::{self, FIRST_WINDOW, Header, Segments, ahead, cmd};
+use crate::segment::{self, DEFAULT_WINDOW, Header, Segments, ahead, cmd};
 use crate::session::{Cause, State};
 use crate::time::{MS, Time};
 use std::net::{IpAddr, SocketAddr};
@@ -210,13 +210,12 @@ impl Tunnel {
         let both = clock(&self.settings, now);
         let conversation = &mut entry.session.conversation;
         let (unacked, news) = (conversation.unacked(), path.counts.news);
-        conversation.input(packet, path, both);
+        conversation.input(packet, path, &mut self.pool, both);
         if entry.session.conversation.is_contradicted() {
             log::debug!(
                 "{:08x}: the other end lacks what was acknowledged",
                 entry.session.conv()
             );
-            // what KCP put out must not leave as another's
             self.take_packets(id, now);
             return self.abort(id, Cause::Restarted, now);
         }
@@ -235,7 +234,7 @@ impl Tunnel {
             self.on_answer(addr, None, now);
         }
         self.begin_search(path_id, now);
-        // before reading, which may end the session: what KCP put out must not leave as another's
+        // before reading, which may end the session
         self.take_packets(id, now);
         self.doubt_size(id, now);
         self.read(id, now);
@@ -402,7 +401,7 @@ impl Tunnel {
                     cmd: cmd::ACK,
                     una,
                     len: 0,
-                    wnd: FIRST_WINDOW,
+                    wnd: DEFAULT_WINDOW,
                     ..header
                 };
                 acks.extend(ack.to_wire());
@@ -430,7 +429,7 @@ impl Tunnel {
 fn begins_session(packet: &[u8]) -> bool {
     Segments::new(packet)
         .flatten()
-        .any(|(h, _)| h.cmd == cmd::PUSH && h.una == 0 && h.sn < FIRST_WINDOW.into())
+        .any(|(h, _)| h.cmd == cmd::PUSH && h.una == 0 && h.sn < DEFAULT_WINDOW.into())
 }
 
 /// Whether a packet holds the first segment of a session, and it dials.

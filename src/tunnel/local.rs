@@ -3,7 +3,7 @@
 
 use super::sessions::Entry;
 use super::{Event, Refused, SessionId, Tunnel, clock};
-use crate::ring::Spares;
+use crate::pool::BufferPool;
 use crate::session::{Cause, Session, State};
 use crate::time::Time;
 use std::net::{IpAddr, SocketAddr};
@@ -48,10 +48,10 @@ impl Tunnel {
     }
 
     /// A session whose TCP socket the caller holds, and the buffers that it may take from.
-    fn held_mut(&mut self, id: SessionId) -> Option<(&mut Session, &mut Spares)> {
+    fn held_mut(&mut self, id: SessionId) -> Option<(&mut Session, &mut BufferPool)> {
         let entry = self.sessions.get_mut(id.0);
         let entry = entry.filter(|e| e.holds_tcp())?;
-        Some((&mut entry.session, &mut self.spares))
+        Some((&mut entry.session, &mut self.pool))
     }
 
     /// The service is connected.
@@ -77,7 +77,7 @@ impl Tunnel {
     /// `Event::Accept` says when to go on.
     pub fn input(&mut self, id: SessionId) -> &mut [u8] {
         match self.held_mut(id) {
-            Some((session, spares)) => session.input(spares),
+            Some((session, pool)) => session.input(pool),
             None => &mut [],
         }
     }
@@ -85,8 +85,8 @@ impl Tunnel {
     /// The first `n` bytes of `input` were filled from TCP. To be called after every `input` that was not empty, with 0
     /// if nothing was read.
     pub fn filled(&mut self, now: Time, id: SessionId, n: usize) {
-        if let Some((session, spares)) = self.held_mut(id) {
-            session.filled(n, spares);
+        if let Some((session, pool)) = self.held_mut(id) {
+            session.filled(n, pool);
             if n > 0 {
                 self.counters.taken += n as u64;
                 self.touch(id.0, now);
@@ -96,8 +96,8 @@ impl Tunnel {
 
     /// TCP's end of stream was read.
     pub fn finished(&mut self, now: Time, id: SessionId) {
-        if let Some((session, spares)) = self.held_mut(id) {
-            session.finish(spares);
+        if let Some((session, pool)) = self.held_mut(id) {
+            session.finish(pool);
             self.touch(id.0, now);
         }
     }
@@ -118,10 +118,10 @@ impl Tunnel {
 
     /// The first `n` bytes of `output` were written to TCP. May be called in a loop until `output` is empty: more may appear.
     pub fn consumed(&mut self, now: Time, id: SessionId, n: usize) {
-        let Some((session, spares)) = self.held_mut(id) else {
+        let Some((session, pool)) = self.held_mut(id) else {
             return;
         };
-        session.consumed(n, spares, now);
+        session.consumed(n, pool, now);
         self.counters.given += n as u64;
         self.read(id.0, now);
         self.touch(id.0, now);
@@ -146,7 +146,7 @@ impl Tunnel {
         let both = clock(&self.settings, now);
         let read = match entry
             .session
-            .read(path, &mut self.spares, &mut self.scratch, both)
+            .read(path, &mut self.pool, &mut self.scratch, both)
         {
             Ok(read) => read,
             Err(cause) => return self.abort(id, cause, now),

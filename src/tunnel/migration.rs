@@ -10,7 +10,7 @@ use super::sources::source;
 use super::trace::Glance;
 use super::waiting::Packet;
 use crate::path::{Answered, PINGS_EACH};
-use crate::segment::FIRST_WINDOW;
+use crate::segment::DEFAULT_WINDOW;
 use crate::session::State;
 use crate::time::{SEC, Time};
 use std::net::{IpAddr, SocketAddr};
@@ -46,7 +46,7 @@ impl Tunnel {
                     continue;
                 }
             }
-            let window = i32::from(self.settings.kcp.rcvwnd.max(FIRST_WINDOW)) * 2;
+            let window = i32::from(self.settings.kcp.rcvwnd.max(DEFAULT_WINDOW)) * 2;
             let sent = entry.session.conversation.sent();
             if !glance.ts.is_none_or(in_step) || !entry.trace.fits(packet, sent, window) {
                 continue;

@@ -40,11 +40,10 @@ mod validation;
 mod waiting;
 
 use crate::conversation::Conversation;
-use crate::conversation::engine::Tap;
 use crate::ended::Ended;
 use crate::path::{ALIVE, Path};
 use crate::pmtu::BASE;
-use crate::ring::Spares;
+use crate::pool::BufferPool;
 use crate::session::{Cause, Session, State};
 use crate::settings::Settings;
 use crate::time::{MS, Now, Time};
@@ -58,10 +57,8 @@ use rendezvous::Meetings;
 use reports::Reports;
 use scheduler::{Scheduler, Timer};
 use sessions::{Entry, Sessions};
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use validation::Newcomers;
 
 pub use holdings::{Counters, Holdings};
@@ -105,8 +102,7 @@ pub enum Refused {
 pub struct Tunnel {
     settings: Settings,
     packets: Packets,
-    tap: Rc<RefCell<Tap>>,
-    spares: Spares,
+    pool: BufferPool,
     scratch: Vec<u8>,
     sessions: Sessions,
     paths: Paths,
@@ -135,8 +131,7 @@ impl Tunnel {
             ),
             settings,
             packets,
-            tap: Rc::default(),
-            spares: Spares::default(),
+            pool: BufferPool::default(),
             scratch: Vec::new(),
             sessions: Sessions::default(),
             paths: Paths::default(),
@@ -211,7 +206,6 @@ impl Tunnel {
             &self.settings.kcp,
             path.packet_size(),
             paced,
-            self.tap.clone(),
             clock(&self.settings, now),
         );
         if opener {
@@ -219,7 +213,7 @@ impl Tunnel {
         } else if !self.packets.sealed() {
             conversation.be_wary();
         }
-        let session = Session::new(conversation, id, opener, &mut self.spares, now);
+        let session = Session::new(conversation, id, opener, &mut self.pool, now);
         self.sessions.insert(Entry::new(session, addr, now))
     }
 
@@ -280,7 +274,7 @@ impl Tunnel {
         let conversation = &mut entry.session.conversation;
         conversation.set_mtu(self.paths[path_id].packet_size());
         let both = clock(&self.settings, now);
-        entry.session.feed(&mut self.spares, both);
+        entry.session.feed(&mut self.pool, both);
         self.take_packets(id, now);
         let entry = &mut self.sessions[id];
         if entry.session.fed() && entry.holds_tcp() {
@@ -399,8 +393,8 @@ impl Tunnel {
         let both = clock(&self.settings, now);
         session
             .conversation
-            .advance(&mut self.paths[session.path], both);
-        session.keep_alive(&self.settings, &mut self.spares, now);
+            .advance(&mut self.paths[session.path], &mut self.pool, both);
+        session.keep_alive(&self.settings, &mut self.pool, now);
         let path_id = session.path;
         // what KCP has put out is this session's, even if reading ends it
         self.take_packets(id, now);

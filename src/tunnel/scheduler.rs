@@ -126,11 +126,13 @@ impl Scheduler {
         self.due.pop().map(Timer::of)
     }
 
-    /// A packet is ready to leave. It is dropped if there are too many.
-    pub(super) fn offer(&mut self, packet: Outgoing) {
-        if self.ready.len() < READY_MOST {
-            self.ready.push_back(packet);
+    /// A packet is ready to leave. It is returned if there are too many.
+    pub(super) fn offer(&mut self, packet: Outgoing) -> Option<Vec<u8>> {
+        if self.ready.len() >= READY_MOST {
+            return Some(packet.packet);
         }
+        self.ready.push_back(packet);
+        None
     }
 
     /// Likewise, however many there are.

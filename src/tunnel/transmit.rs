@@ -205,7 +205,7 @@ impl Tunnel {
         } = self.scheduler.next_ready()?;
         let len = packet.len().min(out.len());
         out[..len].copy_from_slice(&packet[..len]);
-        self.tap.borrow_mut().recycle(packet);
+        self.pool.give_packet(packet);
         Some(Next {
             addr,
             asked,
@@ -235,7 +235,7 @@ impl Tunnel {
         session.conversation.set_mtu(path.packet_size());
         let len = session.build(
             priority,
-            &mut self.spares,
+            &mut self.pool,
             path,
             clock(&self.settings, now),
             out,
@@ -324,21 +324,25 @@ impl Tunnel {
     /// Moves what plain KCP has put out into the queue of what leaves.
     pub(super) fn take_packets(&mut self, id: u32, now: Time) {
         let entry = &mut self.sessions[id];
-        let packets = entry.session.conversation.take_packets();
-        if packets.is_empty() {
+        let to = entry.addr();
+        let conversation = &mut entry.session.conversation;
+        if !conversation.has_packets() {
             return;
         }
+        let owed = conversation.unacked() > 0;
         let path = &mut self.paths[entry.session.path];
         path.sent_at = now;
-        let owed = entry.session.conversation.unacked() > 0;
         path.note_unanswered(owed, now);
-        if !path.reaches() {
-            return;
-        }
-        for packet in packets {
+        let reaches = path.reaches();
+        while let Some(packet) = entry.session.conversation.next_packet() {
+            let refused = match reaches {
+                true => self.scheduler.offer(Outgoing::unasked(to, packet)),
+                false => Some(packet),
+            };
             // KCP repeats what finds no room
-            self.scheduler
-                .offer(Outgoing::unasked(entry.addr(), packet));
+            if let Some(packet) = refused {
+                self.pool.give_packet(packet);
+            }
         }
     }
 }

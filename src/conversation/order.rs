@@ -1,9 +1,44 @@
-//! What the other end says that it has, held against what it has acknowledged. Who acknowledges the last segment that was
-//! missing has all before it, and says so in the same packet; if not, those were acknowledged by another process, which is
-//! gone with them.
+//! What the headers of inbound segments tell of either end: which numbers have arrived here, and what the other end says that
+//! it has, held against what it has acknowledged.
 
+use crate::path::Path;
 use crate::segment::{Header, ahead};
 
+/// Which numbers have arrived here.
+#[derive(Default)]
+pub(super) struct Order {
+    /// The next number that a new segment should have.
+    expected: u32,
+    /// A number was left out: the other end should hear of it soon.
+    gap: bool,
+}
+
+impl Order {
+    /// A segment has arrived; its path is told what that says of losses. True if it is ahead of all that were seen.
+    pub(super) fn note(&mut self, sn: u32, path: &mut Path) -> bool {
+        let new = ahead(sn, self.expected) >= 0;
+        if new {
+            path.counts.news += 1;
+            self.gap |= sn != self.expected;
+            path.on_inbound(sn, self.expected);
+            self.expected = sn.wrapping_add(1);
+        }
+        new
+    }
+
+    /// One more than the highest number that was seen.
+    pub(super) fn expected(&self) -> u32 {
+        self.expected
+    }
+
+    /// True once: a number was left out.
+    pub(super) fn take_gap(&mut self) -> bool {
+        std::mem::take(&mut self.gap)
+    }
+}
+
+/// What the other end says that it has. Who acknowledges the last segment that was missing has all before it, and says so in
+/// the same packet; if not, those were acknowledged by another process, which is gone with them.
 #[derive(Default)]
 pub(super) struct Heard {
     /// The furthest that everything was said to have arrived before, and the narrowest window that was told with it.

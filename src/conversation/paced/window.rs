@@ -5,15 +5,14 @@
 use crate::time::{MS, Time};
 
 /// Segments at first: a round trip of 100 ms at 100 Mbit/s.
-const FIRST: u16 = 1024;
+const INITIAL_WINDOW: u16 = 1024;
 /// Round trips' worth of data that a window holds. At 30 % loss a segment that is lost six times over holds up as many,
 /// and the average lags behind while the rate grows.
-const ROUND_TRIPS: u32 = 10;
+const WINDOW_ROUND_TRIPS: u32 = 10;
 /// The round trip is taken for no shorter than this, microseconds.
-const SHORTEST: u64 = 20 * MS;
+const SHORTEST_RTT: u64 = 20 * MS;
 
-#[derive(Debug, Default)]
-pub struct Window {
+pub(super) struct Window {
     size: u16,
     most: u16,
     /// Segments read since then.
@@ -25,9 +24,9 @@ pub struct Window {
 
 impl Window {
     /// `most`: segments, as configured.
-    pub fn new(most: u16, now: Time) -> Window {
+    pub(super) fn new(most: u16, now: Time) -> Window {
         Window {
-            size: FIRST.min(most),
+            size: INITIAL_WINDOW.min(most),
             most,
             since: now,
             read: 0,
@@ -36,19 +35,19 @@ impl Window {
     }
 
     /// Segments.
-    pub fn size(&self) -> u16 {
+    pub(super) fn size(&self) -> u16 {
         self.size
     }
 
     /// The reader has taken a segment. Tells the window's size if it has become wider.
-    pub fn on_read(&mut self, srtt: u64, now: Time) -> Option<u16> {
+    pub(super) fn on_read(&mut self, srtt: u64, now: Time) -> Option<u16> {
         self.read += 1;
-        if now.since(self.since) < srtt.max(SHORTEST) {
+        if now.since(self.since) < srtt.max(SHORTEST_RTT) {
             return None;
         }
         self.average = (self.average + self.read) / 2;
         (self.read, self.since) = (0, now);
-        let wanted = (self.average * ROUND_TRIPS).min(u32::from(self.most)) as u16;
+        let wanted = (self.average * WINDOW_ROUND_TRIPS).min(u32::from(self.most)) as u16;
         (wanted > self.size).then(|| {
             self.size = wanted;
             wanted

@@ -2,18 +2,20 @@
 //! KCP would search and move its own list for each of them, which the other end can make as long as the window is wide;
 //! here a segment costs the same wherever it belongs. Acks are not decided here.
 
-use super::engine::{Engine, Tap};
-use crate::segment::{FIRST_WINDOW, HEADER, Header, ahead};
+use super::queue::Queue;
+use crate::pool::BufferPool;
+use crate::segment::{DEFAULT_WINDOW, HEADER, Header, ahead};
 use std::collections::VecDeque;
 
-#[derive(Default)]
 pub(super) struct Inbound {
+    queue: Queue,
     /// The number that KCP gets next: all before it have arrived.
     next: u32,
     /// By their distance from `next`, what has arrived: a segment with its header, or nothing. No longer than the window.
     waiting: VecDeque<Vec<u8>>,
     /// Segments that KCP has got and nobody has read.
     unread: u16,
+    /// Segments that KCP keeps at most.
     window: u16,
     /// Places made, and segments kept and passed on: what all that has arrived has cost.
     #[cfg(test)]
@@ -21,13 +23,14 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    /// `window`: segments.
-    pub(super) fn new(window: u16) -> Inbound {
+    /// Its window is `DEFAULT_WINDOW`.
+    pub(super) fn new(conv: u32) -> Inbound {
         Inbound {
+            queue: Queue::new(conv),
             next: 0,
             waiting: VecDeque::new(),
             unread: 0,
-            window: window.max(FIRST_WINDOW),
+            window: DEFAULT_WINDOW,
             #[cfg(test)]
             work: 0,
         }
@@ -53,9 +56,10 @@ impl Inbound {
         self.window.saturating_sub(self.unread)
     }
 
-    /// A window is never made narrower: segments beyond it are acknowledged.
+    /// The window is `window` segments wide from now on. It is never made narrower: segments beyond it are acknowledged.
     pub(super) fn widen(&mut self, window: u16) {
         self.window = self.window.max(window);
+        self.queue.set_window(self.window);
     }
 
     /// A segment that pushes data has arrived; `segment` is all of it, in the wire's byte order, and is changed. Tells
@@ -64,33 +68,42 @@ impl Inbound {
         &mut self,
         header: &Header,
         segment: &mut [u8],
-        engine: &mut Engine,
-        tap: &mut Tap,
+        pool: &mut BufferPool,
     ) -> bool {
         let place = ahead(header.sn, self.next);
         if place >= i32::from(self.window) {
             return false;
         }
         if place == 0 && self.unread < self.window {
-            engine.input(segment);
+            self.queue.push(segment);
             if let Some(twin) = self.waiting.pop_front() {
-                tap.recycle(twin);
+                pool.give_packet(twin);
             }
             self.step();
-            self.pass_on(engine, tap);
+            self.pass_on(pool);
         } else if place >= 0 {
-            self.keep(place as usize, segment, tap);
+            self.keep(place as usize, segment, pool);
         }
         true
     }
 
-    /// KCP's reader has taken a segment: there is room for another.
-    pub(super) fn on_read(&mut self, engine: &mut Engine, tap: &mut Tap) {
-        self.unread = self.unread.saturating_sub(1);
-        self.pass_on(engine, tap);
+    /// Bytes of the next piece of the stream, if there is one.
+    pub(super) fn peek(&self) -> Option<usize> {
+        self.queue.peek()
     }
 
-    fn keep(&mut self, place: usize, segment: &[u8], tap: &mut Tap) {
+    /// Takes the next piece of the stream; `on_read` has to follow.
+    pub(super) fn pop(&mut self, into: &mut [u8]) -> Option<usize> {
+        self.queue.pop(into)
+    }
+
+    /// A piece was taken: there is room for another.
+    pub(super) fn on_read(&mut self, pool: &mut BufferPool) {
+        self.unread = self.unread.saturating_sub(1);
+        self.pass_on(pool);
+    }
+
+    fn keep(&mut self, place: usize, segment: &[u8], pool: &mut BufferPool) {
         #[cfg(test)]
         {
             self.work += 1 + (place + 1).saturating_sub(self.waiting.len());
@@ -100,18 +113,18 @@ impl Inbound {
         }
         let slot = &mut self.waiting[place];
         if slot.is_empty() {
-            *slot = tap.buffer(segment);
+            *slot = pool.copy_of(segment);
         }
     }
 
     /// Gives KCP what has its turn.
-    fn pass_on(&mut self, engine: &mut Engine, tap: &mut Tap) {
+    fn pass_on(&mut self, pool: &mut BufferPool) {
         while self.unread < self.window
             && self.waiting.front().is_some_and(|s| s.len() >= HEADER)
             && let Some(mut segment) = self.waiting.pop_front()
         {
-            engine.input(&mut segment);
-            tap.recycle(segment);
+            self.queue.push(&mut segment);
+            pool.give_packet(segment);
             self.step();
         }
         if self.waiting.is_empty() {
@@ -134,27 +147,22 @@ impl Inbound {
 mod tests {
     use super::*;
     use crate::segment::cmd;
-    use crate::settings::KcpSettings;
     use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
-    use std::rc::Rc;
 
     const CONV: u32 = 7;
 
     struct End {
         inbound: Inbound,
-        engine: Engine,
-        tap: Tap,
+        pool: BufferPool,
     }
 
     impl End {
         fn new(window: u16) -> End {
-            let mut engine = Engine::new(CONV, &KcpSettings::default(), 1300, true, Rc::default());
-            engine.tick(0);
-            engine.set_windows(window, window);
+            let mut inbound = Inbound::new(CONV);
+            inbound.widen(window);
             End {
-                inbound: Inbound::new(window),
-                engine,
-                tap: Tap::default(),
+                inbound,
+                pool: BufferPool::default(),
             }
         }
 
@@ -168,16 +176,15 @@ mod tests {
                 ..Header::default()
             };
             let mut segment = [&header.to_wire()[..], &sn.to_be_bytes()].concat();
-            let (engine, tap) = (&mut self.engine, &mut self.tap);
-            self.inbound.take(&header, &mut segment, engine, tap)
+            self.inbound.take(&header, &mut segment, &mut self.pool)
         }
 
         /// Reads up to `most` segments; their numbers.
         fn read(&mut self, most: usize) -> Vec<u32> {
             let mut read = Vec::new();
             let mut data = [0; 4];
-            while read.len() < most && self.engine.recv(&mut data) == Some(4) {
-                self.inbound.on_read(&mut self.engine, &mut self.tap);
+            while read.len() < most && self.inbound.pop(&mut data) == Some(4) {
+                self.inbound.on_read(&mut self.pool);
                 read.push(u32::from_be_bytes(data));
             }
             read
@@ -236,7 +243,6 @@ mod tests {
         assert_eq!((end.inbound.next(), end.inbound.free()), (129, 0));
         assert!(end.take(256) && !end.take(257));
         end.inbound.widen(200);
-        end.engine.set_windows(200, 200);
         assert!(end.read(usize::MAX).into_iter().eq(1..257));
         assert_eq!((end.inbound.next(), end.inbound.free()), (257, 200));
     }

@@ -1,5 +1,5 @@
 //! Which acks a conversation owes, when they go, and how often they are said again. A lost datagram of
-//! acks would look to the other end like as many lost segments. What is acknowledged is decided in `conversation`.
+//! acks would look to the other end like as many lost segments. What is acknowledged is decided in `inbound`.
 
 use crate::congestion::ACK_DELAY_MOST;
 use crate::path::LOSSY;
@@ -8,10 +8,10 @@ use crate::time::{MS, Time};
 use std::collections::VecDeque;
 
 /// A segment's number and the timestamp that its ack echoes.
-pub type Ack = (u32, u32);
+pub(super) type Ack = (u32, u32);
 
-/// The most that wait to be said.
-const MOST: usize = 65_536;
+/// The most acks that wait to be said.
+const PENDING_MOST: usize = 65_536;
 /// So many acks fill most of a datagram: they go at once.
 const ENOUGH: usize = 48;
 
@@ -41,7 +41,7 @@ struct Said {
 }
 
 #[derive(Default)]
-pub struct Acks {
+pub(super) struct Acks {
     /// Not said yet; how many segments they stand for, and whether the last came in order.
     fresh: Vec<Ack>,
     arrived: usize,
@@ -60,16 +60,16 @@ pub struct Acks {
 impl Acks {
     /// A segment has arrived. `in_order`: for the first time, with all before it, so that `una` tells of it, too: of several
     /// such in a row only the last is named, whose round trip is measured.
-    pub fn add(&mut self, ack: Ack, in_order: bool) {
+    pub(super) fn add(&mut self, ack: Ack, in_order: bool) {
         self.arrived += 1;
         let follows = std::mem::replace(&mut self.in_order, in_order) && in_order;
         if let Some(last) = self.fresh.last_mut().filter(|_| follows) {
             *last = ack;
             return;
         }
-        if self.fresh.len() >= MOST {
+        if self.fresh.len() >= PENDING_MOST {
             // somebody repeats segments while nothing can leave: the latest acks are enough
-            self.fresh.drain(..MOST / 2);
+            self.fresh.drain(..PENDING_MOST / 2);
         }
         self.fresh.push(ack);
     }
@@ -77,7 +77,7 @@ impl Acks {
     /// Sets when the added acks leave, `delay` in microseconds: at once if they fill a datagram; after `COMPANY_WAIT` delays
     /// where fewer than `COMPANY` segments of a transfer have arrived; at the next multiple of the delay for small messages,
     /// so that the acks of many sessions leave together; otherwise after the delay.
-    pub fn schedule(&mut self, delay: u64, now: Time) {
+    pub(super) fn schedule(&mut self, delay: u64, now: Time) {
         let at = if self.fresh.len() >= ENOUGH {
             now
         } else if self.arrived < COMPANY && !self.are_few() && delay > PROMPT {
@@ -91,12 +91,12 @@ impl Acks {
     }
 
     /// Whether it is time to call `gather`.
-    pub fn must_gather(&self, now: Time) -> bool {
+    pub(super) fn must_gather(&self, now: Time) -> bool {
         self.due.is_some_and(|due| due <= now)
     }
 
     /// When something has to leave: at once if a datagram was too small for all that was gathered.
-    pub fn due(&self) -> Option<Time> {
+    pub(super) fn due(&self) -> Option<Time> {
         if self.out.is_empty() {
             self.due
         } else {
@@ -106,7 +106,7 @@ impl Acks {
 
     /// Something leaves now: gathers what is to be said in it. `loss`: chance that a datagram is lost, and that one is
     /// after a lost one. `una`: acks before it need no repetition.
-    pub fn gather(&mut self, loss: (f64, f64), una: u32, delay: u64, now: Time) {
+    pub(super) fn gather(&mut self, loss: (f64, f64), una: u32, delay: u64, now: Time) {
         let repeats = repeats(loss.0);
         let apart = apart(loss.1);
         for said in &mut self.said {
@@ -156,30 +156,30 @@ impl Acks {
     }
 
     /// Gives back memory that a burst has taken.
-    pub fn rest(&mut self) {
+    pub(super) fn rest(&mut self) {
         if self.out.is_empty() {
             self.out = VecDeque::new();
         }
     }
 
     /// Takes up to `most` acks to write into the datagram at hand.
-    pub fn take(&mut self, most: usize) -> impl Iterator<Item = Ack> {
+    pub(super) fn take(&mut self, most: usize) -> impl Iterator<Item = Ack> {
         let n = most.min(self.out.len());
         self.out.drain(..n)
     }
 
     /// Whether what is acknowledged is small messages, as far as the last acks tell.
-    pub fn are_few(&self) -> bool {
+    pub(super) fn are_few(&self) -> bool {
         self.lately <= FEW
     }
 
     /// How many acks the next datagram has, with those that are due.
-    pub fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.out.len() + self.fresh.len()
     }
 
     /// Nothing to say, now or later.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.out.is_empty() && self.fresh.is_empty() && self.said.is_empty()
     }
 }
@@ -201,7 +201,7 @@ fn apart(after_loss: f64) -> u32 {
 const PROMPT: u64 = MS;
 
 /// How long the acks of a packet may wait, microseconds. `gap`: it came after a number was left out.
-pub fn delay_after(gap: bool, srtt: u64) -> u64 {
+pub(super) fn delay_after(gap: bool, srtt: u64) -> u64 {
     match gap {
         true => PROMPT.min(delay(srtt)),
         false => delay(srtt),
@@ -210,7 +210,7 @@ pub fn delay_after(gap: bool, srtt: u64) -> u64 {
 
 /// How long an ack may wait for company on a path of this round trip, whole milliseconds in microseconds: a fraction of
 /// what recovery and the other end's measurement take anyway.
-pub fn delay(srtt: u64) -> u64 {
+pub(super) fn delay(srtt: u64) -> u64 {
     (srtt / 16 / MS * MS).clamp(MS, ACK_DELAY_MOST)
 }
 

@@ -3,8 +3,8 @@
 //! acknowledged, and is not, is lost; a lost retransmission is found in the same way, and a timer is only the last resort.
 //! What is sent next, and when, is decided elsewhere.
 
-use super::engine::Tap;
 use crate::congestion::{Controller, Stamp};
+use crate::pool::BufferPool;
 use crate::segment::ahead;
 use crate::time::{MS, Time};
 use std::collections::VecDeque;
@@ -58,7 +58,7 @@ struct Transmission {
 }
 
 #[derive(Default)]
-pub struct Flight {
+pub(super) struct Flight {
     /// The number of `segments[0]`.
     first: u32,
     segments: VecDeque<Segment>,
@@ -82,46 +82,46 @@ pub struct Flight {
 }
 
 impl Flight {
-    pub fn be_wary(&mut self) {
+    pub(super) fn be_wary(&mut self) {
         self.wary = true;
     }
 
     /// The number that the next new segment gets.
-    pub fn next(&self) -> u32 {
+    pub(super) fn next(&self) -> u32 {
         self.first.wrapping_add(self.segments.len() as u32)
     }
 
     /// All before this number were acknowledged.
-    pub fn first(&self) -> u32 {
+    pub(super) fn first(&self) -> u32 {
         self.first
     }
 
     /// Segments that the other end has not acknowledged.
-    pub fn unacked(&self) -> usize {
+    pub(super) fn unacked(&self) -> usize {
         self.unacked
     }
 
-    pub fn unacked_bytes(&self) -> usize {
+    pub(super) fn unacked_bytes(&self) -> usize {
         self.unacked_bytes
     }
 
     /// From the oldest unacknowledged segment to the newest: what counts against the other end's window.
-    pub fn span(&self) -> usize {
+    pub(super) fn span(&self) -> usize {
         self.segments.len()
     }
 
     /// Whether anything of ours was ever acknowledged.
-    pub fn has_arrived(&self) -> bool {
+    pub(super) fn has_arrived(&self) -> bool {
         self.first != 0 || self.newest != Time::default()
     }
 
     /// Nothing is left of anything that was sent.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
 
     /// Takes a new segment's data; it has to be reported by `sent` next.
-    pub fn add(&mut self, data: Vec<u8>) -> u32 {
+    pub(super) fn add(&mut self, data: Vec<u8>) -> u32 {
         let sn = self.next();
         self.unacked += 1;
         self.unacked_bytes += data.len();
@@ -135,19 +135,19 @@ impl Flight {
     }
 
     /// The data of a segment that is not acknowledged yet.
-    pub fn data(&self, sn: u32) -> Option<&[u8]> {
+    pub(super) fn data(&self, sn: u32) -> Option<&[u8]> {
         self.segment(sn)
             .filter(|s| s.state != State::Acked)
             .map(|s| &s.data[..])
     }
 
     /// How many times a segment was sent.
-    pub fn sends(&self, sn: u32) -> u8 {
+    pub(super) fn sends(&self, sn: u32) -> u8 {
         self.segment(sn).map_or(0, |s| s.sends)
     }
 
     /// A segment leaves, for the first time or again, in `bytes` of datagram.
-    pub fn sent(&mut self, sn: u32, ts: u32, bytes: usize, along: bool, stamp: Stamp) {
+    pub(super) fn sent(&mut self, sn: u32, ts: u32, bytes: usize, along: bool, stamp: Stamp) {
         let latest = self.log_first + self.log.len() as u64;
         let Some(segment) = self.segment_mut(sn) else {
             return;
@@ -170,12 +170,12 @@ impl Flight {
         });
     }
 
-    pub fn has_lost(&self) -> bool {
+    pub(super) fn has_lost(&self) -> bool {
         !self.lost.is_empty()
     }
 
     /// The next segment to send again; it has to be reported by `sent` next.
-    pub fn take_lost(&mut self) -> Option<u32> {
+    pub(super) fn take_lost(&mut self) -> Option<u32> {
         let sn = self.lost.pop_front();
         self.skip_found();
         sn
@@ -191,7 +191,7 @@ impl Flight {
     }
 
     /// The small segments in flight that are at most `most` bytes, youngest first, of the youngest `among`.
-    pub fn small(&self, most: usize, among: usize) -> impl Iterator<Item = (u32, &[u8])> {
+    pub(super) fn small(&self, most: usize, among: usize) -> impl Iterator<Item = (u32, &[u8])> {
         let first = self.first;
         let numbered = self.segments.iter().enumerate().rev().take(among);
         numbered
@@ -200,12 +200,18 @@ impl Flight {
     }
 
     /// The other end has everything before `una`.
-    pub fn on_una(&mut self, una: u32, rate: &mut Controller, tap: &mut Tap, now: Time) {
+    pub(super) fn on_una(
+        &mut self,
+        una: u32,
+        rate: &mut Controller,
+        pool: &mut BufferPool,
+        now: Time,
+    ) {
         if ahead(una, self.first) <= 0 || ahead(una, self.next()) > 0 {
             return;
         }
         while self.first != una {
-            self.acknowledge(self.first, None, rate, tap, now);
+            self.acknowledge(self.first, None, rate, pool, now);
             self.segments.pop_front();
             self.first = self.first.wrapping_add(1);
         }
@@ -213,8 +219,15 @@ impl Flight {
     }
 
     /// The other end has segment `sn`, in the transmission that carried `ts`.
-    pub fn on_ack(&mut self, sn: u32, ts: u32, rate: &mut Controller, tap: &mut Tap, now: Time) {
-        self.acknowledge(sn, Some(ts), rate, tap, now);
+    pub(super) fn on_ack(
+        &mut self,
+        sn: u32,
+        ts: u32,
+        rate: &mut Controller,
+        pool: &mut BufferPool,
+        now: Time,
+    ) {
+        self.acknowledge(sn, Some(ts), rate, pool, now);
         self.drop_acked();
     }
 
@@ -234,7 +247,7 @@ impl Flight {
         sn: u32,
         ts: Option<u32>,
         rate: &mut Controller,
-        tap: &mut Tap,
+        pool: &mut BufferPool,
         now: Time,
     ) {
         let latest = self.segment(sn).map(|s| s.latest);
@@ -261,7 +274,7 @@ impl Flight {
             let data = std::mem::take(&mut segment.data);
             self.unacked -= 1;
             self.unacked_bytes -= data.len();
-            tap.recycle(data);
+            pool.give_packet(data);
         }
         if state == State::Lost {
             self.skip_found();
@@ -289,7 +302,7 @@ impl Flight {
     }
 
     /// Finds what is lost by what was acknowledged after it.
-    pub fn detect(&mut self, rate: &mut Controller) {
+    pub(super) fn detect(&mut self, rate: &mut Controller) {
         while let Some(t) = self.log.front() {
             let old = t.stamp.sent_at.after(2 * rate.timeout()) <= self.last_sent;
             if !t.acked && old && ahead(t.sn, self.first) < 0 {
@@ -340,7 +353,7 @@ impl Flight {
 
     /// When to ask again because nothing has been heard, or to forget what nobody waits for.
     /// `sessions`: how many share the path; the more they are, the less often each of them tries.
-    pub fn timeout_at(&self, rate: &Controller, sessions: usize) -> Option<Time> {
+    pub(super) fn timeout_at(&self, rate: &Controller, sessions: usize) -> Option<Time> {
         if self.unacked == 0 {
             return (!self.log.is_empty()).then(|| self.last_sent.after(rate.timeout()));
         }
@@ -357,7 +370,7 @@ impl Flight {
 
     /// Nothing was heard for too long: the oldest segment is worth a try; its ack tells what became of the others.
     /// Where all has arrived in other copies, those that are still out are forgotten.
-    pub fn on_timeout(&mut self, rate: &mut Controller) -> Option<u32> {
+    pub(super) fn on_timeout(&mut self, rate: &mut Controller) -> Option<u32> {
         if self.unacked == 0 {
             self.forget_log(rate);
             return None;
@@ -387,14 +400,14 @@ impl Flight {
     }
 
     /// The session is gone: what is in flight does not count any more.
-    pub fn forget(&mut self, rate: &mut Controller) {
+    pub(super) fn forget(&mut self, rate: &mut Controller) {
         self.forget_log(rate);
         *self = Flight::default();
     }
 
     /// The other end is at a new address: what is in flight is forgotten on the old path, whose rate this is, and has to
     /// go again.
-    pub fn relocate(&mut self, rate: &mut Controller) {
+    pub(super) fn relocate(&mut self, rate: &mut Controller) {
         self.forget_log(rate);
         self.timeouts = 0;
         self.lost.clear();
@@ -414,7 +427,7 @@ impl Flight {
     }
 
     /// Gives back memory that a burst has taken.
-    pub fn rest(&mut self) {
+    pub(super) fn rest(&mut self) {
         if self.segments.is_empty() {
             self.segments = VecDeque::new();
             self.lost = VecDeque::new();
@@ -465,19 +478,19 @@ mod tests {
 
     // The kcp crate always begins at 0, so that only this part can be tested at the wrap; with
     // wrapping arithmetic the crate's own comparisons are right there, too, but for the place of an ack.
-    fn flight_at(first: u32) -> (Flight, Controller, Tap) {
+    fn flight_at(first: u32) -> (Flight, Controller, BufferPool) {
         let flight = Flight {
             first,
             ..Flight::default()
         };
         let rate = Controller::new(Limits::default(), Time::ZERO);
-        (flight, rate, Tap::default())
+        (flight, rate, BufferPool::default())
     }
 
     #[test]
     fn numbers_and_timestamps_wrap() {
         for first in [u32::MAX - 2, 0x7FFF_FFFD] {
-            let (mut flight, mut rate, mut tap) = flight_at(first);
+            let (mut flight, mut rate, mut pool) = flight_at(first);
             let at = |ms| Time::from_millis(ms);
             for i in 0..6 {
                 let sn = flight.add(vec![i as u8; 10]);
@@ -486,31 +499,31 @@ mod tests {
                 flight.sent(sn, first.wrapping_add(i), 38, false, stamp);
             }
             let (second, last) = (first.wrapping_add(1), first.wrapping_add(5));
-            flight.on_ack(last, last, &mut rate, &mut tap, at(100));
+            flight.on_ack(last, last, &mut rate, &mut pool, at(100));
             assert_eq!((flight.unacked(), flight.span()), (5, 6));
             // beyond what was sent, and long ago: neither says anything
-            flight.on_una(first.wrapping_add(7), &mut rate, &mut tap, at(100));
-            flight.on_una(first.wrapping_sub(1), &mut rate, &mut tap, at(100));
+            flight.on_una(first.wrapping_add(7), &mut rate, &mut pool, at(100));
+            flight.on_una(first.wrapping_sub(1), &mut rate, &mut pool, at(100));
             assert_eq!(flight.unacked(), 5);
-            flight.on_una(first.wrapping_add(4), &mut rate, &mut tap, at(101));
+            flight.on_una(first.wrapping_add(4), &mut rate, &mut pool, at(101));
             assert_eq!((flight.unacked(), flight.span()), (1, 2));
             assert!(flight.data(second).is_none());
             let left = first.wrapping_add(4);
             assert_eq!(flight.on_timeout(&mut rate), Some(left));
-            flight.on_ack(left, left, &mut rate, &mut tap, at(102));
+            flight.on_ack(left, left, &mut rate, &mut pool, at(102));
             assert!(flight.is_empty());
             assert_eq!(flight.next(), first.wrapping_add(6));
         }
     }
 
     /// A flight of `count` segments, sent a millisecond apart.
-    fn sent(count: u32) -> (Flight, Controller, Tap) {
-        let (mut flight, mut rate, tap) = flight_at(0);
+    fn sent(count: u32) -> (Flight, Controller, BufferPool) {
+        let (mut flight, mut rate, pool) = flight_at(0);
         for sn in 0..count {
             flight.add(vec![0; 10]);
             send(&mut flight, &mut rate, sn, 1 + sn);
         }
-        (flight, rate, tap)
+        (flight, rate, pool)
     }
 
     /// A segment leaves at this millisecond, which its timestamp tells.
@@ -521,41 +534,41 @@ mod tests {
 
     #[test]
     fn what_was_found_is_not_sent_again() {
-        let (mut flight, mut rate, mut tap) = sent(400);
+        let (mut flight, mut rate, mut pool) = sent(400);
         let now = Time::from_millis(500);
         for sn in (0..400).filter(|sn| ![3, 50, 51, 120, 121].contains(sn)) {
-            flight.on_ack(sn, 1 + sn, &mut rate, &mut tap, now);
+            flight.on_ack(sn, 1 + sn, &mut rate, &mut pool, now);
         }
         flight.detect(&mut rate);
         assert!(flight.has_lost());
         // late acks find two of them
-        flight.on_ack(50, 51, &mut rate, &mut tap, now);
-        flight.on_ack(3, 4, &mut rate, &mut tap, now);
+        flight.on_ack(50, 51, &mut rate, &mut pool, now);
+        flight.on_ack(3, 4, &mut rate, &mut pool, now);
         assert_eq!(flight.take_lost(), Some(51));
         send(&mut flight, &mut rate, 51, 501);
         // one goes as a copy, and the last is found
         send(&mut flight, &mut rate, 120, 502);
         assert!(flight.has_lost());
-        flight.on_ack(121, 122, &mut rate, &mut tap, now);
+        flight.on_ack(121, 122, &mut rate, &mut pool, now);
         assert_eq!((flight.has_lost(), flight.take_lost()), (false, None));
         assert_eq!(flight.unacked(), 2);
-        flight.on_una(52, &mut rate, &mut tap, now);
+        flight.on_una(52, &mut rate, &mut pool, now);
         assert_eq!(flight.span(), 400 - 120, "those before 120 had arrived");
     }
 
     #[test]
     fn an_ack_finds_the_transmission_that_it_names() {
-        let (mut flight, mut rate, mut tap) = sent(4);
+        let (mut flight, mut rate, mut pool) = sent(4);
         send(&mut flight, &mut rate, 1, 9);
         let named = |flight: &Flight| {
             let acked = flight.log.iter().enumerate().filter(|(_, t)| t.acked);
             acked.map(|(at, _)| at).collect::<Vec<_>>()
         };
-        flight.on_ack(1, 2, &mut rate, &mut tap, Time::from_millis(20));
+        flight.on_ack(1, 2, &mut rate, &mut pool, Time::from_millis(20));
         assert_eq!(named(&flight), [1], "the first transmission");
-        flight.on_ack(1, 9, &mut rate, &mut tap, Time::from_millis(21));
+        flight.on_ack(1, 9, &mut rate, &mut pool, Time::from_millis(21));
         assert_eq!(named(&flight), [1, 4], "the second as well");
-        flight.on_ack(2, 9, &mut rate, &mut tap, Time::from_millis(22));
+        flight.on_ack(2, 9, &mut rate, &mut pool, Time::from_millis(22));
         assert_eq!(named(&flight), [1, 4], "no such transmission");
     }
 
