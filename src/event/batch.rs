@@ -5,6 +5,7 @@
 //! What is sent when, and what becomes of what has arrived, is decided in `udp`.
 
 use super::socket::canonical;
+use super::sockopt::{self, Fragments};
 use crate::time::{SEC, Time};
 use crate::tunnel::{Fit, Train};
 use mio::net::UdpSocket;
@@ -14,17 +15,18 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 
-/// The largest datagram of UDP, and the largest train that the system makes of what arrives: none is ever cut.
-const LARGEST: usize = 65_536;
-/// The most trains that are received in one call. Their memory is not used before there are so many.
-const BUFFERS: usize = 16;
-/// How long an address that refused a train gets datagrams one by one, microseconds: routes and devices change.
-const REFUSAL_HOLDS: u64 = 600 * SEC;
-/// Addresses that refuse, at most.
-const REFUSALS: usize = 1024;
+/// The largest datagram of UDP, bytes, and the largest train that the system makes of what arrives: none is ever cut.
+const TRAIN_MAX: usize = 65_536;
+/// The most trains received in one call. Their memory is not used before that many arrive.
+const TRAINS_PER_CALL: usize = 16;
+/// How long an address that refused a train is sent single datagrams, microseconds: routes and devices change.
+const REFUSAL_LIFETIME: u64 = 600 * SEC;
+/// The most addresses that are remembered to refuse trains.
+const REFUSALS_MAX: usize = 1024;
 
 /// A socket that does not block, in its batches.
-pub struct Batch {
+pub(super) struct Batch {
+    /// The socket, for the poll.
     pub socket: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
@@ -42,7 +44,7 @@ pub struct Batch {
 
 /// What became of a train.
 #[derive(Debug, Default)]
-pub struct Sent {
+pub(super) struct Sent {
     /// Bytes of it that are done with: sent, or lost by an error.
     pub done: usize,
     /// The socket had no room for the rest.
@@ -52,9 +54,12 @@ pub struct Sent {
 }
 
 impl Batch {
-    pub fn new(socket: Socket) -> io::Result<Batch> {
+    /// Takes over a bound socket that does not block. Fails if one of its options cannot be set.
+    pub(super) fn new(socket: Socket) -> io::Result<Batch> {
         let state = UdpSocketState::new((&socket).into())?;
-        plain(&socket)?;
+        // What that sets for QUIC costs something here: QUIC wants to know when each datagram arrived.
+        sockopt::omit_timestamps(&socket)?;
+        forbid_fragments(&socket)?;
         let socket = UdpSocket::from_std(socket.into());
         Ok(Batch {
             local: socket.local_addr()?,
@@ -65,26 +70,26 @@ impl Batch {
             socket,
             state,
             refused: HashMap::new(),
-            buffers: vec![0; BUFFERS * LARGEST].into(),
+            buffers: vec![0; TRAINS_PER_CALL * TRAIN_MAX].into(),
         })
     }
 
     /// The address that the socket is bound to.
-    pub fn local(&self) -> SocketAddr {
+    pub(super) fn local(&self) -> SocketAddr {
         self.local
     }
 
     /// Has the system tell of datagrams that did not get there. It tells by an error of the next call, whatever that is for.
-    pub fn hear(&mut self) -> io::Result<()> {
-        hear(&SockRef::from(&self.socket), self.local.is_ipv6())?;
+    pub(super) fn hear(&mut self) -> io::Result<()> {
+        sockopt::report_errors(&SockRef::from(&self.socket), self.local.is_ipv6())?;
         self.hears = true;
         Ok(())
     }
 
     /// Whether an error is one that tells of an earlier datagram.
-    pub fn tells(&mut self, error: &io::Error) -> bool {
+    pub(super) fn tells(&mut self, error: &io::Error) -> bool {
         let code = error.raw_os_error();
-        let tells = self.hears && code.is_some_and(|code| TOLD.contains(&code));
+        let tells = self.hears && code.is_some_and(|code| REPORTED_ERRORS.contains(&code));
         self.told |= tells;
         self.refusal |= tells && code == Some(libc::ECONNREFUSED);
         tells
@@ -93,12 +98,12 @@ impl Batch {
     /// Where nothing receives at the port, as the system was told since this was last asked. What it was told of something
     /// else is taken as well, since it keeps all that in the room for what arrives; in the same breath as a refusal it is
     /// taken for one.
-    pub fn refusals(&mut self) -> Vec<SocketAddr> {
+    pub(super) fn refusals(&mut self) -> Vec<SocketAddr> {
         if !self.told {
             return Vec::new();
         }
         let all = take_told(&SockRef::from(&self.socket));
-        self.told = all.len() >= TOLD_MOST;
+        self.told = all.len() >= REPORTS_PER_CALL;
         match std::mem::take(&mut self.refusal) {
             true => all,
             false => Vec::new(),
@@ -107,13 +112,13 @@ impl Batch {
 
     /// Hands `each` what has arrived: where from, the address of this machine that it came to, and the datagram. Returns
     /// how many there were, and whether there may be more; `WouldBlock` if there was nothing.
-    pub fn receive(
+    pub(super) fn receive(
         &mut self,
         mut each: impl FnMut(SocketAddr, Option<IpAddr>, &mut [u8]),
     ) -> io::Result<(usize, bool)> {
-        let mut metas = [RecvMeta::default(); BUFFERS];
-        let mut buffers = self.buffers.chunks_exact_mut(LARGEST);
-        let mut slices: [_; BUFFERS] =
+        let mut metas = [RecvMeta::default(); TRAINS_PER_CALL];
+        let mut buffers = self.buffers.chunks_exact_mut(TRAIN_MAX);
+        let mut slices: [_; TRAINS_PER_CALL] =
             std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
         let trains = self.socket.try_io(|| {
             let socket = (&self.socket).into();
@@ -123,30 +128,36 @@ impl Batch {
         for (meta, buffer) in metas.iter().zip(&mut slices).take(trains) {
             let local = meta.dst_ip.map(|ip| ip.to_canonical());
             let from = canonical(meta.addr);
-            let bytes = &mut buffer[..meta.len.min(LARGEST)];
+            let bytes = &mut buffer[..meta.len.min(TRAIN_MAX)];
             for datagram in bytes.chunks_mut(meta.stride.max(1)) {
                 each(from, local, datagram);
                 count += 1;
             }
         }
         // elsewhere a call may receive one only, however many there are
-        let drained = cfg!(any(target_os = "linux", target_os = "android")) && trains < BUFFERS;
+        let drained =
+            cfg!(any(target_os = "linux", target_os = "android")) && trains < TRAINS_PER_CALL;
         Ok((count, !drained))
     }
 
     /// Sends `bytes`, which are the train's last ones.
-    pub fn send(&mut self, now: Time, train: &Train, bytes: &[u8]) -> Sent {
+    pub(super) fn send(&mut self, now: Time, train: &Train, bytes: &[u8]) -> Sent {
         if train.fit != Fit::Long {
             return self.send_whole(now, train, bytes);
         }
         // an option of the socket, and rarely needed; where it cannot be set they leave whole, and may be refused
-        let socket = SockRef::from(&self.socket);
-        let set = |value: Fragments| fragments(&socket, self.local.is_ipv6(), value);
-        let _ = set(Fragments::Allowed);
+        let _ = self.set_fragments(Fragments::Allowed);
         let sent = self.send_whole(now, train, bytes);
-        let socket = SockRef::from(&self.socket);
-        let _ = fragments(&socket, self.local.is_ipv6(), Fragments::Forbidden);
+        let _ = self.set_fragments(Fragments::Forbidden);
         sent
+    }
+
+    fn set_fragments(&self, fragments: Fragments) -> io::Result<()> {
+        sockopt::set_fragments(
+            &SockRef::from(&self.socket),
+            self.local.is_ipv6(),
+            fragments,
+        )
     }
 
     fn send_whole(&mut self, now: Time, train: &Train, bytes: &[u8]) -> Sent {
@@ -183,10 +194,10 @@ impl Batch {
     /// A train was refused where a datagram is not: the device or the route there cannot, or the path takes only datagrams
     /// that are smaller than these and the system cuts them up.
     fn remember(&mut self, to: SocketAddr, now: Time) {
-        if self.refused.len() >= REFUSALS {
+        if self.refused.len() >= REFUSALS_MAX {
             self.refused.clear();
         }
-        self.refused.insert(to.ip(), now.after(REFUSAL_HOLDS));
+        self.refused.insert(to.ip(), now.after(REFUSAL_LIFETIME));
         log::debug!("udp: datagrams for {to} are sent one by one: trains of them are refused");
     }
 
@@ -269,8 +280,8 @@ fn is_of_the_train(error: &io::Error) -> bool {
     )
 }
 
-/// What the system says of a datagram that was on its way (Linux, `icmp_err_convert` and `icmpv6_err_convert`).
-const TOLD: [libc::c_int; 8] = [
+/// The errors by which Linux reports what became of an earlier datagram (`icmp_err_convert`, `icmpv6_err_convert`).
+const REPORTED_ERRORS: [libc::c_int; 8] = [
     libc::ECONNREFUSED,
     libc::EHOSTUNREACH,
     libc::ENETUNREACH,
@@ -280,23 +291,14 @@ const TOLD: [libc::c_int; 8] = [
     libc::EHOSTDOWN,
     libc::EPROTO,
 ];
-/// The most that are looked at in one go.
-const TOLD_MOST: usize = 16;
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn hear(socket: &Socket, v6: bool) -> io::Result<()> {
-    super::system::set_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)?;
-    match v6 {
-        true => super::system::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1),
-        false => Ok(()),
-    }
-}
+/// The most reports taken from the error queue at once.
+const REPORTS_PER_CALL: usize = 16;
 
 /// Whereto the datagrams went that the system was told of.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn take_told(socket: &Socket) -> Vec<SocketAddr> {
     let mut all = Vec::new();
-    for _ in 0..TOLD_MOST {
+    for _ in 0..REPORTS_PER_CALL {
         let mut datagram = [std::mem::MaybeUninit::uninit(); 64];
         let Ok((_, to)) = socket.recv_from_with_flags(&mut datagram, libc::MSG_ERRQUEUE) else {
             break;
@@ -307,73 +309,14 @@ fn take_told(socket: &Socket) -> Vec<SocketAddr> {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn hear(_: &Socket, _: bool) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn take_told(_: &Socket) -> Vec<SocketAddr> {
     Vec::new()
 }
 
-/// Takes back what `quinn_udp` sets for QUIC and has a cost here: it wants to know when each datagram has arrived.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn plain(socket: &Socket) -> io::Result<()> {
-    super::system::set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0)?;
-    forbid_fragments(socket)
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn plain(_: &Socket) -> io::Result<()> {
-    Ok(())
-}
-
 /// From now on datagrams of this socket, which is bound, arrive whole or not at all, where the system can have it so.
-pub fn forbid_fragments(socket: &Socket) -> io::Result<()> {
-    fragments(socket, socket.local_addr()?.is_ipv6(), Fragments::Forbidden)
-}
-
-/// Whether IP may cut datagrams up.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fragments {
-    /// Nowhere: a datagram that is longer than the path carries is lost, which is how its size is found. The system's own
-    /// idea of that, which anybody can change by an ICMP message, does not count (IP_PMTUDISC_PROBE).
-    Forbidden,
-    /// Here, and with IPv4 by any router. With IPv6 only here, and so into pieces that every path carries.
-    Allowed,
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn fragments(socket: &Socket, v6: bool, fragments: Fragments) -> io::Result<()> {
-    use libc::{IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_PMTUDISC_PROBE, IPPROTO_IP, IPPROTO_IPV6};
-    use libc::{IPV6_DONTFRAG, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_PROBE};
-    let forbidden = fragments == Fragments::Forbidden;
-    let [v4_mode, v6_mode] = match forbidden {
-        true => [IP_PMTUDISC_PROBE, IPV6_PMTUDISC_PROBE],
-        false => [IP_PMTUDISC_DONT, IPV6_PMTUDISC_DONT],
-    };
-    let options = [
-        (IPPROTO_IP, IP_MTU_DISCOVER, v4_mode),
-        (IPPROTO_IPV6, IPV6_MTU_DISCOVER, v6_mode),
-        (IPPROTO_IPV6, IPV6_DONTFRAG, forbidden.into()),
-        // 0 is no limit
-        (
-            IPPROTO_IPV6,
-            libc::IPV6_MTU,
-            if forbidden { 0 } else { 1280 },
-        ),
-    ];
-    for (level, option, value) in options {
-        if v6 || level != IPPROTO_IPV6 {
-            super::system::set_option(socket, level, option, value)?;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn fragments(_: &Socket, _: bool, _: Fragments) -> io::Result<()> {
-    Ok(())
+pub(super) fn forbid_fragments(socket: &Socket) -> io::Result<()> {
+    let v6 = socket.local_addr()?.is_ipv6();
+    sockopt::set_fragments(socket, v6, Fragments::Forbidden)
 }
 
 #[cfg(test)]
@@ -513,7 +456,7 @@ mod tests {
         expect(&there, &lengths[..100]);
         if here.offers_trains {
             assert!(!here.takes_trains(to, Time::ZERO));
-            assert!(here.takes_trains(to, Time::from_micros(REFUSAL_HOLDS)));
+            assert!(here.takes_trains(to, Time::from_micros(REFUSAL_LIFETIME)));
             assert!(here.takes_trains(at("192.0.2.1:9"), Time::ZERO));
         }
     }

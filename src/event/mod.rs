@@ -15,11 +15,13 @@ mod listen;
 mod network;
 mod notify;
 pub mod ping;
+mod privileges;
 mod reload;
 mod report;
 mod resolve;
 mod signal;
 mod socket;
+mod sockopt;
 mod start;
 pub mod stats;
 mod system;
@@ -73,12 +75,15 @@ pub struct Options {
     pub udp_connect: Option<Address>,
     /// Where the other end is found, instead of `udp_connect`; by what, `settings` say.
     pub rendezvous_server: Option<Address>,
+    /// Options of TCP sockets.
     pub tcp: TcpOptions,
+    /// Options of the UDP socket.
     pub udp: UdpOptions,
     /// Whom to become after the sockets are bound.
     pub user: Option<User>,
     /// Where HTTP is answered, if it is.
     pub http: Option<http::Options>,
+    /// What the tunnel works by.
     pub settings: Settings,
     /// How the configuration is read again after SIGHUP. None: it is not.
     pub reread: Option<Reread>,
@@ -108,23 +113,23 @@ impl From<&Config> for Options {
     }
 }
 
-/// With fewer files a tunnel of many users may meet the limit: each session takes one.
+/// With fewer files than this a tunnel of many users may meet the limit: each session takes one.
 const MANY_FILES: u64 = 8192;
 /// The most events taken from one poll; the rest come with the next.
-const MAX_EVENTS: usize = 1024;
+const EVENTS_PER_TURN: usize = 1024;
 /// The most connections accepted from a listener in one turn.
-const MAX_ACCEPTS: usize = 64;
+const ACCEPTS_PER_TURN: usize = 64;
 /// The most bytes moved between TCP and the tunnel in one turn: about as long as a full batch of UDP takes.
-const TCP_BUDGET: usize = 1024 * 1024;
-/// While the UDP socket has no room, the tunnel's deadline may be one that only sending moves: the loop sleeps at
-/// least so long, in microseconds, unless there is room before.
-const BLOCKED_PAUSE: u64 = 10 * MS;
+const TCP_BYTES_PER_TURN: usize = 1024 * 1024;
+/// The shortest sleep while the UDP socket has no room, microseconds: the tunnel's deadline may be one that only
+/// sending moves. Room ends the sleep earlier.
+const BLOCKED_SLEEP_MIN: u64 = 10 * MS;
 /// The longest sleep before a deadline is looked at again: the poll's own limit is 24 days.
-const LONGEST_SLEEP: u64 = 3600 * SEC;
-/// So many sessions take memory that is worth giving back when most of them are gone.
+const SLEEP_MAX: u64 = 3600 * SEC;
+/// The number of sessions whose memory is worth giving back when most of them are gone.
 const CROWD: usize = 1000;
-/// How long the last datagrams may take after the tunnel was shut down.
-const FAREWELL: u64 = 300 * MS;
+/// How long the last datagrams may take to leave after the tunnel was shut down, microseconds.
+const FAREWELL_TIMEOUT: u64 = 300 * MS;
 
 /// Binds what is configured, drops privileges and carries connections until SIGTERM or SIGINT.
 ///
@@ -145,7 +150,7 @@ fn open_files(limit: u64) -> (Level, String) {
         true => (
             Level::Info,
             format!(
-                "the system allows {limit} open files, so fewer sessions than that (LimitNOFILE or ulimit -n sets the limit)"
+                "the system allows {limit} open files, and so fewer sessions than that (LimitNOFILE or ulimit -n sets the limit)"
             ),
         ),
         false => (Level::Debug, format!("up to {limit} open files")),
@@ -192,7 +197,7 @@ impl Loop {
                 let (level, line) = open_files(limit);
                 log!(level, "{line}");
             }
-            Err(e) => warn!("the limit of open files stays as it is: {}", reason(&e)),
+            Err(e) => warn!("cannot raise the limit of open files: {}", reason(&e)),
         }
         let known = start::service(&options);
         let mut listeners = start::listeners(&options)?;
@@ -205,7 +210,7 @@ impl Loop {
         let target = Target::new(key, name, known_peers);
         let http_listeners = start::http_listeners(&options)?;
         if let Some(user) = &options.user {
-            system::drop_privileges(user)
+            privileges::drop_privileges(user)
                 .map_err(|e| RunError::new(format!("user: {user}: {e}")))?;
             info!("running as {user}");
         }
@@ -234,7 +239,7 @@ impl Loop {
         let meets = options.rendezvous_server.is_some();
         let sealed = options.settings.sealing.is_some();
         let mut this = Loop {
-            events: Events::with_capacity(MAX_EVENTS),
+            events: Events::with_capacity(EVENTS_PER_TURN),
             epoch: Clock::start(),
             signals,
             resolver,
@@ -265,7 +270,7 @@ impl Loop {
             None => {}
         }
         if comes {
-            info!("waits for the other end, whose udp_connect has to be this one");
+            info!("waits for the other end, whose udp_connect must name this one");
         }
         Ok(this)
     }
@@ -358,7 +363,7 @@ impl Loop {
 
     fn accept(&mut self, now: Time) {
         for number in 0..self.listeners.len() {
-            for _ in 0..MAX_ACCEPTS {
+            for _ in 0..ACCEPTS_PER_TURN {
                 match self.listeners[number].accept(now) {
                     Some((stream, from)) => self.open(now, stream, from),
                     None => break,
@@ -423,7 +428,7 @@ impl Loop {
 
     /// Moves bytes between TCP and the tunnel, until there is nothing to move or the turn's budget is spent.
     fn carry(&mut self, now: Time) {
-        let mut budget = TCP_BUDGET;
+        let mut budget = TCP_BYTES_PER_TURN;
         self.settle(now);
         while budget > 0 && self.connections.has_work() {
             self.connections.work(&mut self.tunnel, now, &mut budget);
@@ -446,7 +451,7 @@ impl Loop {
     /// Tells the other ends that this one stops, and gives the last datagrams a moment to leave.
     fn farewell(mut self) -> Result<(), RunError> {
         let mut now = self.now();
-        let end = now.after(FAREWELL);
+        let end = now.after(FAREWELL_TIMEOUT);
         info!("stopping, {} sessions are ended", self.tunnel.sessions());
         self.notify.stopping();
         self.listeners.clear();
@@ -518,11 +523,11 @@ impl Loop {
         let others = others.chain(self.notify.due());
         let span = listeners.chain(others).min()?.since(self.now());
         let least = if self.udp.is_blocked() {
-            BLOCKED_PAUSE
+            BLOCKED_SLEEP_MIN
         } else {
             0
         };
-        Some(Duration::from_micros(span.clamp(least, LONGEST_SLEEP)))
+        Some(Duration::from_micros(span.clamp(least, SLEEP_MAX)))
     }
 
     fn now(&self) -> Time {

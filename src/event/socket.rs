@@ -1,6 +1,6 @@
 //! What TCP and UDP sockets have in common before they are used: creation, options and buffers.
 
-use super::system;
+use super::sockopt;
 use log::warn;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A socket that does not block, of the family of `address`. One for every IPv6 address takes IPv4, too, whatever
 /// the system's default is.
-pub fn new(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+pub(super) fn new(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() && address.ip().is_unspecified() {
@@ -18,12 +18,12 @@ pub fn new(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<So
 }
 
 /// Binds a socket, on Linux also to an address that this machine does not have yet: the network may come up later.
-pub fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+pub(super) fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     let bound = socket.bind(&address.into());
     match bound {
         Err(e) if e.raw_os_error() == Some(libc::EADDRNOTAVAIL) && !address.ip().is_loopback() => {
             bind_early(socket, address)?;
-            warn!("{address}: this machine does not have this address yet; it is waited for");
+            warn!("{address}: this machine does not have this address yet; waiting for it");
             Ok(())
         }
         bound => bound,
@@ -45,7 +45,7 @@ fn bind_early(_: &Socket, _: SocketAddr) -> io::Result<()> {
 }
 
 /// An address as everyone but an IPv6 socket knows it: an IPv4 one that came through one is IPv4 again.
-pub fn canonical(from: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(from: SocketAddr) -> SocketAddr {
     match from.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::new(ip.into(), from.port()),
         // As it is, with its scope.
@@ -54,7 +54,7 @@ pub fn canonical(from: SocketAddr) -> SocketAddr {
 }
 
 /// Whether binding an IPv6 address failed because the machine has no IPv6.
-pub fn lacks_ipv6(error: &io::Error) -> bool {
+pub(super) fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::EADDRNOTAVAIL)
@@ -62,7 +62,7 @@ pub fn lacks_ipv6(error: &io::Error) -> bool {
 }
 
 /// The address that stands for every one of its family.
-pub fn any_of(family: &SocketAddr) -> IpAddr {
+pub(super) fn any_of(family: &SocketAddr) -> IpAddr {
     match family {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -71,26 +71,28 @@ pub fn any_of(family: &SocketAddr) -> IpAddr {
 
 /// A socket's buffers, in bytes; 0: the system's.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Buffers {
+pub(super) struct Buffers {
+    /// The send buffer.
     pub send: usize,
+    /// The receive buffer.
     pub receive: usize,
 }
 
 impl Buffers {
     /// Sets them as large as the system allows. Fails with a line that names each size that was cut and the sysctl
     /// that cut it, for a warning: the socket works nevertheless.
-    pub fn apply(self, socket: &Socket) -> Result<(), String> {
+    pub(super) fn apply(self, socket: &Socket) -> Result<(), String> {
         let receive = fit(
             self.receive,
             |size| socket.set_recv_buffer_size(size),
             || socket.recv_buffer_size(),
-            |size| system::force_buffer(socket, system::RCVBUFFORCE, size),
+            |size| sockopt::force_receive_buffer(socket, size),
         );
         let send = fit(
             self.send,
             |size| socket.set_send_buffer_size(size),
             || socket.send_buffer_size(),
-            |size| system::force_buffer(socket, system::SNDBUFFORCE, size),
+            |size| sockopt::force_send_buffer(socket, size),
         );
         let cut = |name, sysctl, asked: usize, got: Option<usize>| {
             got.map(|got| {

@@ -1,0 +1,237 @@
+//! Becoming another user for good. libc's calls are used, through `nix`, because they change every thread of the process;
+//! the system's own, which `rustix` makes, change one thread only.
+
+use super::report::reason;
+use crate::config::User;
+use nix::errno::Errno;
+use nix::unistd::{Gid, Group, Uid, User as Account, getegid, geteuid, setuid};
+use std::ffi::CString;
+use std::io;
+
+/// A user and group to run as.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    /// None for a number without a name: such a user is a member of its group only.
+    name: Option<CString>,
+    uid: Uid,
+    gid: Gid,
+}
+
+/// Becomes a user and group (names or numbers) for good. Fails with the reason, as the end of a sentence, if there is
+/// no such user or group, if the system does not allow it, or if it could be undone.
+pub(super) fn drop_privileges(user: &User) -> Result<(), String> {
+    let to = identity(user)?;
+    let (uid, gid) = (geteuid(), getegid());
+    if !uid.is_root() && (uid, gid) == (to.uid, to.gid) {
+        return Ok(());
+    }
+    switch(&to).map_err(|e| format!("cannot become this user: {}", reason(&e.into())))?;
+    verify(&to)
+}
+
+/// The order matters: the groups cannot be changed once the user is.
+fn switch(to: &Identity) -> nix::Result<()> {
+    match &to.name {
+        Some(name) => groups::all_of(name, to.gid)?,
+        None => groups::only(to.gid)?,
+    }
+    ids::set(to.uid, to.gid)
+}
+
+/// Makes sure that the new identity is in effect and that root cannot be regained.
+fn verify(to: &Identity) -> Result<(), String> {
+    let is_new = ids::are(to.uid, to.gid).map_err(|e| reason(&e.into()))?;
+    // This call is meant to fail.
+    let regained = !to.uid.is_root() && setuid(Uid::from_raw(0)).is_ok();
+    if !is_new || regained {
+        return Err("privileges could be regained after they were dropped".into());
+    }
+    Ok(())
+}
+
+#[cfg(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "openbsd"
+))]
+mod ids {
+    use nix::unistd::{Gid, Uid, getresgid, getresuid, setresgid, setresuid};
+
+    /// Sets the real, the effective and the saved ids.
+    pub(super) fn set(uid: Uid, gid: Gid) -> nix::Result<()> {
+        setresgid(gid, gid, gid)?;
+        setresuid(uid, uid, uid)
+    }
+
+    /// Whether the real, the effective and the saved ids are these.
+    pub(super) fn are(uid: Uid, gid: Gid) -> nix::Result<bool> {
+        let (users, groups) = (getresuid()?, getresgid()?);
+        let users = [users.real, users.effective, users.saved];
+        let groups = [groups.real, groups.effective, groups.saved];
+        Ok(users == [uid; 3] && groups == [gid; 3])
+    }
+}
+
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "openbsd"
+)))]
+mod ids {
+    use nix::unistd::{Gid, Uid, getegid, geteuid, getgid, getuid, setgid, setuid};
+
+    /// Sets the real and the effective ids; for root these calls change the saved ones, too.
+    pub(super) fn set(uid: Uid, gid: Gid) -> nix::Result<()> {
+        setgid(gid)?;
+        setuid(uid)
+    }
+
+    /// Whether the real and the effective ids are these; the saved ones cannot be asked for.
+    pub(super) fn are(uid: Uid, gid: Gid) -> nix::Result<bool> {
+        Ok([getuid(), geteuid()] == [uid; 2] && [getgid(), getegid()] == [gid; 2])
+    }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+mod groups {
+    use nix::unistd::{Gid, initgroups, setgroups};
+    use std::ffi::CStr;
+
+    /// Joins every group that the user of this name is a member of, and `gid`.
+    pub(super) fn all_of(name: &CStr, gid: Gid) -> nix::Result<()> {
+        initgroups(name, gid)
+    }
+
+    /// Leaves every group but `gid`.
+    pub(super) fn only(gid: Gid) -> nix::Result<()> {
+        setgroups(&[gid])
+    }
+}
+
+/// `nix` leaves these calls out on macOS, where its directory service may know of more groups than they can set.
+#[cfg(target_vendor = "apple")]
+mod groups {
+    use nix::errno::Errno;
+    use nix::unistd::Gid;
+    use std::ffi::CStr;
+
+    /// Joins every group that the user of this name is a member of, and `gid`.
+    pub(super) fn all_of(name: &CStr, gid: Gid) -> nix::Result<()> {
+        // SAFETY: the name ends in NUL and lives during the call. macOS takes the group as an int.
+        Errno::result(unsafe { libc::initgroups(name.as_ptr(), gid.as_raw() as libc::c_int) })
+            .map(drop)
+    }
+
+    /// Leaves every group but `gid`.
+    pub(super) fn only(gid: Gid) -> nix::Result<()> {
+        let gid = gid.as_raw();
+        // SAFETY: one group is read from a live gid_t.
+        Errno::result(unsafe { libc::setgroups(1, &gid) }).map(drop)
+    }
+}
+
+fn identity(User { user, group }: &User) -> Result<Identity, String> {
+    let found = find_user(user)?;
+    let gid = match (group, &found) {
+        (Some(group), _) => find_group(group)?,
+        (None, Some(found)) => found.gid,
+        (None, None) if user.parse::<u32>().is_ok() => {
+            return Err("a number without a name needs a group".into());
+        }
+        (None, None) => return Err(format!("no such user: {user}")),
+    };
+    match (found, user.parse()) {
+        (Some(found), _) => Ok(Identity { gid, ..found }),
+        (None, Ok(uid)) => Ok(Identity {
+            name: None,
+            uid: Uid::from_raw(uid),
+            gid,
+        }),
+        (None, Err(_)) => Err(format!("no such user: {user}")),
+    }
+}
+
+/// Looks up a user by name or, if it is one, by number.
+fn find_user(user: &str) -> Result<Option<Identity>, String> {
+    let find = || match user.parse() {
+        Ok(uid) => Account::from_uid(Uid::from_raw(uid)),
+        Err(_) => Account::from_name(user),
+    };
+    if user.contains('\0') {
+        return Err(format!("no such user: {user:?}"));
+    }
+    let account =
+        look_up(find).map_err(|e| format!("cannot look up user {user}: {}", reason(&e)))?;
+    let identity = account.map(|account| Identity {
+        name: CString::new(account.name).ok(),
+        uid: account.uid,
+        gid: account.gid,
+    });
+    Ok(identity)
+}
+
+/// The number of a group, which may be a number already.
+fn find_group(group: &str) -> Result<Gid, String> {
+    if let Ok(gid) = group.parse() {
+        return Ok(Gid::from_raw(gid));
+    }
+    if group.contains('\0') {
+        return Err(format!("no such group: {group:?}"));
+    }
+    let found = look_up(|| Group::from_name(group))
+        .map_err(|e| format!("cannot look up group {group}: {}", reason(&e)))?;
+    let found = found.ok_or_else(|| format!("no such group: {group}"))?;
+    Ok(found.gid)
+}
+
+/// What `find` finds. Some systems report an error where there is nothing to find.
+fn look_up<T>(find: impl Fn() -> nix::Result<Option<T>>) -> io::Result<Option<T>> {
+    loop {
+        match find() {
+            Err(Errno::EINTR) => (),
+            Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
+            result => return Ok(result?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_and_groups_by_name_and_number() {
+        let identity = |spec: &str| identity(&spec.parse().expect(spec));
+        let root = identity("root").expect("root");
+        assert_eq!((root.uid.as_raw(), root.gid.as_raw()), (0, 0));
+        assert_eq!(identity("0:0").expect("by number"), root);
+        let stranger = identity("54321:54322").expect("numbers need no names");
+        assert_eq!(
+            (stranger.name, stranger.uid.as_raw(), stranger.gid.as_raw()),
+            (None, 54321, 54322)
+        );
+    }
+
+    #[test]
+    fn what_is_no_user_is_an_error() {
+        for (spec, message) in [
+            ("no-such-user-here", "no such user: no-such-user-here"),
+            ("54321", "needs a group"),
+            (
+                "root:no-such-group-here",
+                "no such group: no-such-group-here",
+            ),
+        ] {
+            let error = identity(&spec.parse().expect(spec)).expect_err(spec);
+            assert!(error.contains(message), "{spec:?}: {error}");
+        }
+        let odd = User {
+            user: "ro\0ot".into(),
+            group: None,
+        };
+        let error = identity(&odd).expect_err("a NUL");
+        assert!(error.contains("no such user"), "{error}");
+    }
+}
