@@ -5,14 +5,17 @@ use crate::time::Time;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
-/// The most that is remembered; beyond, the oldest is forgotten.
-const MOST: usize = 131_072;
+/// The most sessions that are remembered; beyond that, the oldest is forgotten.
+const REMEMBERED_MAX: usize = 131_072;
 
 /// How a session ended, and what late packets of it are answered with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
-    /// In order. `una`: all before it has arrived here. A segment that comes again is acknowledged again: its ack was lost.
-    Clean { una: u32 },
+    /// In order. A segment that arrives again is acknowledged again: its ack was lost.
+    Clean {
+        /// Every segment before this one has arrived here.
+        una: u32,
+    },
     /// Before its time: the other end is told so again.
     Reset,
 }
@@ -23,6 +26,7 @@ struct Record {
     answered_at: Time,
 }
 
+/// The sessions that are remembered, by the other end's address and their number.
 #[derive(Default)]
 pub struct Ended {
     records: HashMap<(SocketAddr, u32), Record>,
@@ -34,8 +38,9 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// Remembers that a session ended, until `until`.
     pub fn insert(&mut self, addr: SocketAddr, conv: u32, ending: Ending, until: Time) {
-        if self.order.len() >= MOST {
+        if self.order.len() >= REMEMBERED_MAX {
             self.drop_oldest();
         }
         let number = self.numbers.entry(conv).or_insert((0, addr));
@@ -59,6 +64,7 @@ impl Ended {
         }
     }
 
+    /// Whether the session is remembered.
     pub fn contains(&self, addr: SocketAddr, conv: u32) -> bool {
         self.records.contains_key(&(addr, conv))
     }
@@ -75,10 +81,12 @@ impl Ended {
         Some(record.ending)
     }
 
+    /// When `expire` has something to do.
     pub fn deadline(&self) -> Option<Time> {
         self.order.front().map(|(_, _, until)| *until)
     }
 
+    /// Forgets the sessions whose time is over.
     pub fn expire(&mut self, now: Time) {
         while self.deadline().is_some_and(|at| at <= now) {
             self.drop_oldest();
@@ -88,10 +96,12 @@ impl Ended {
         }
     }
 
+    /// How many sessions are remembered.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
+    /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
@@ -124,7 +134,7 @@ mod tests {
     fn numbers_are_forgotten_in_time_and_in_number() {
         let addr: SocketAddr = "192.0.2.1:1".parse().unwrap();
         let mut ended = Ended::default();
-        for conv in 0..MOST as u32 + 10 {
+        for conv in 0..REMEMBERED_MAX as u32 + 10 {
             ended.insert(
                 addr,
                 conv,
@@ -132,11 +142,11 @@ mod tests {
                 Time::from_millis(u64::from(conv)),
             );
         }
-        assert_eq!(ended.len(), MOST);
+        assert_eq!(ended.len(), REMEMBERED_MAX);
         assert!(!ended.contains(addr, 9) && ended.contains(addr, 10));
-        ended.expire(Time::from_millis(MOST as u64));
+        ended.expire(Time::from_millis(REMEMBERED_MAX as u64));
         assert_eq!(ended.len(), 9);
-        ended.expire(Time::from_millis(MOST as u64 + 9));
+        ended.expire(Time::from_millis(REMEMBERED_MAX as u64 + 9));
         assert!(ended.is_empty() && ended.deadline().is_none());
     }
 

@@ -29,7 +29,7 @@ const LEVELS: [LevelFilter; 7] = [
 /// The file that is logged to, if it is one.
 static FILE: OnceLock<LogFile> = OnceLock::new();
 
-/// The configuration's `loglevel` after so many -v and -s, each of which moves it by one.
+/// The configuration's `loglevel` as changed by this many -v and -s, each of which moves it by one.
 pub fn adjusted(loglevel: u8, verbose: u8, silent: u8) -> u8 {
     let number = i32::from(loglevel) - i32::from(verbose) + i32::from(silent);
     number.clamp(0, 6) as u8
@@ -42,7 +42,7 @@ fn filters() -> Option<String> {
 }
 
 /// Starts logging what `loglevel`, 0 to 6, asks for. RUST_LOG, where it is set, decides instead. Fails if the file
-/// cannot be opened. A system's log that is not there is told of on standard error, and looked for again with every line.
+/// cannot be opened. If there is no system log yet, this is reported on standard error, and every line looks for it again.
 pub fn init(log: &Log, loglevel: u8) -> io::Result<()> {
     let mut builder = Builder::new();
     let style = match log {
@@ -54,7 +54,7 @@ pub fn init(log: &Log, loglevel: u8) -> io::Result<()> {
                 // Whoever starts the program in the foreground can do something about it.
                 let _ = writeln!(
                     io::stderr(),
-                    "kcptun: log: no system's log yet ({error}): until there is one nothing is logged; with \"log\": \"/path/of/a/file\" it goes there"
+                    "kcptun: log: no system log yet ({error}): nothing is logged until there is one; \"log\": \"/path/of/a/file\" logs to a file"
                 );
             }
             builder.target(Target::Pipe(Box::new(syslog)));
@@ -89,7 +89,7 @@ pub fn set_level(loglevel: u8) {
     }
 }
 
-/// Opens the log's file anew, if it is one: it may have been moved away. On an error the old one stays in use.
+/// Reopens the log, if it is a file: it may have been moved away. On an error the old file stays in use.
 pub fn reopen() -> io::Result<()> {
     FILE.get().map_or(Ok(()), LogFile::reopen)
 }
@@ -101,7 +101,7 @@ enum Style {
     Timed,
     /// The priority in the journal's way; the journal knows the time (sd-daemon(3)).
     Journal,
-    /// The priority and who says it; the system's log adds the time.
+    /// The priority and who says it; the system log adds the time.
     Syslog,
 }
 
@@ -136,8 +136,8 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// What an error begins with that goes to standard error beside the log: the journal wants its priority, and knows the
-/// program's name.
+/// The prefix of an error that goes to standard error beside the log: the journal wants a priority and knows the program's
+/// name.
 pub fn error_prefix() -> String {
     match is_journal() {
         true => format!("<{}>", priority(Level::Error)),

@@ -35,17 +35,22 @@ pub fn header(kind: Kind, payload: usize) -> [u8; MESSAGE_HEADER] {
 /// A byte stream that is not a sequence of messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BadMessage {
+    /// Its type.
     pub kind: u16,
+    /// Its length, header included.
     pub length: u16,
 }
 
 /// What `Parser::next` found at the front of the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Item<'a> {
+    /// Connect to the service.
     Dial,
     /// A piece of a push message's data, never empty.
     Data(&'a [u8]),
+    /// No more data in this direction.
     Eof,
+    /// A keepalive, or the answer to one.
     Keepalive,
 }
 
@@ -151,6 +156,7 @@ impl Control {
         }
     }
 
+    /// The message as a packet.
     pub fn to_wire(self) -> [u8; CONTROL_LEN] {
         let (kind, value) = match self {
             Control::Ping(ts) => (0u16, ts),
@@ -169,13 +175,23 @@ pub const SERVICE_ID_MAX: usize = 255;
 /// Bytes of the longest punch: two addresses of IPv6.
 pub const PUNCH_MAX: usize = 44;
 
-/// A session-0 message of rendezvous mode. `own`: the sender's address as it sees it itself.
+/// A session-0 message of rendezvous mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meeting<'a> {
     /// A server behind NAT can be found here. Not answered.
-    Listen { own: SocketAddr, id: &'a [u8] },
+    Listen {
+        /// The sender's address, as it sees it itself.
+        own: SocketAddr,
+        /// The service.
+        id: &'a [u8],
+    },
     /// Looks for the server of a service. Answered with a punch.
-    Connect { own: SocketAddr, id: &'a [u8] },
+    Connect {
+        /// The sender's address, as it sees it itself.
+        own: SocketAddr,
+        /// The service.
+        id: &'a [u8],
+    },
     /// From the rendezvous server: the other end may be at these addresses.
     Punch([SocketAddr; 2]),
 }
@@ -203,6 +219,7 @@ impl<'a> Meeting<'a> {
         })
     }
 
+    /// The message as a packet.
     pub fn to_wire(self) -> Vec<u8> {
         let mut p = vec![0; 6];
         match self {

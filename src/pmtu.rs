@@ -10,33 +10,37 @@ use crate::time::{MS, SEC, Time};
 pub const BASE: usize = 1280;
 /// What any path carries. Smaller packets are not looked for.
 pub const LEAST: usize = 576;
-/// The search ends when it is as exact as this.
-const GRAIN: usize = 8;
-/// Sizes between two bounds that are tried at once.
-const BETWEEN: usize = 4;
-/// Rounds that have to be answered in the smallest size to refute what was not answered in any; and the chance at most that
-/// what was not answered got lost each time, as often as the smallest did.
-const EVIDENCE: usize = 4;
-const CHANCE: f64 = 0.003;
-/// Rounds at most: where nothing at all is answered, and where something is.
-const ROUNDS_SILENT: usize = 4;
-const ROUNDS_MOST: usize = 16;
-/// The shortest time between two rounds, microseconds: while a size is in doubt that packets have, and otherwise.
-const DOUBT_SPAN: u64 = 150 * MS;
-const SPAN: u64 = 200 * MS;
-/// After the last round, answers are waited for so long at least.
-const PATIENCE: u64 = SEC;
-/// From the end of one check to the next, at least.
+/// The search ends when it is as exact as this, bytes.
+const PRECISION: usize = 8;
+/// How many sizes between two bounds are tried at once.
+const SIZES_PER_ROUND: usize = 4;
+/// The fewest rounds answered in their smallest size that refute a size which was never answered.
+const REFUTING_ROUNDS: usize = 4;
+/// The largest chance that such a size was lost each time, as often as the smallest one was, to refute it.
+const REFUTING_CHANCE_MAX: f64 = 0.003;
+/// The most rounds where nothing at all is answered.
+const ROUNDS_MAX_SILENT: usize = 4;
+/// The most rounds where something is answered.
+const ROUNDS_MAX: usize = 16;
+/// The shortest time between two rounds while a size that packets have is in doubt, microseconds.
+const ROUND_INTERVAL_IN_DOUBT: u64 = 150 * MS;
+/// The shortest time between two rounds otherwise, microseconds.
+const ROUND_INTERVAL: u64 = 200 * MS;
+/// How long answers are awaited at least after the last round, microseconds.
+const FINAL_WAIT: u64 = SEC;
+/// The shortest time from the end of one check to the next, microseconds.
 const CHECK_PAUSE: u64 = SEC;
-/// A search that came to no end begins again after so long, and then ever more rarely.
-const RETRY: u64 = 5 * SEC;
-/// A path that carries less than it might is searched again after so long: RFC 8899's PMTU_RAISE_TIMER.
-const RAISE: u64 = 600 * SEC;
+/// The pause after the first search that came to no end, microseconds; it doubles each time.
+const RETRY_PAUSE: u64 = 5 * SEC;
+/// A path that carries less than it might is searched again after this time, microseconds (RFC 8899).
+const PMTU_RAISE_TIMER: u64 = 600 * SEC;
 
-/// A ping that is to be sent: the size of its packet, and what the pong has to name.
+/// A ping that is to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Probe {
+    /// The size of its packet, bytes.
     pub size: usize,
+    /// What the pong has to name.
     pub token: u32,
 }
 
@@ -179,8 +183,8 @@ impl Search {
             _ => {}
         }
         let most = match self.heard {
-            true => ROUNDS_MOST,
-            false => ROUNDS_SILENT,
+            true => ROUNDS_MAX,
+            false => ROUNDS_MAX_SILENT,
         };
         if self.rounds.len() >= most {
             self.give_up(now);
@@ -196,9 +200,9 @@ impl Search {
         self.rounds.push((control.token, false));
         let last = self.rounds.len() >= most;
         self.next = now.after(match self.phase {
-            _ if last => PATIENCE.max(2 * rtt),
-            Phase::Check => DOUBT_SPAN.max(rtt / 2),
-            _ => SPAN.max(rtt * 5 / 4),
+            _ if last => FINAL_WAIT.max(2 * rtt),
+            Phase::Check => ROUND_INTERVAL_IN_DOUBT.max(rtt / 2),
+            _ => ROUND_INTERVAL.max(rtt * 5 / 4),
         });
         // the smallest last: what was sent before it had the better chance to be answered by then
         let open = self.sizes.iter().filter(|probe| probe.size > self.low);
@@ -219,7 +223,7 @@ impl Search {
             }
             let over = match self.phase {
                 Phase::Check => size == self.size,
-                Phase::Rise => self.proven && self.low + GRAIN >= self.high,
+                Phase::Rise => self.proven && self.low + PRECISION >= self.high,
                 Phase::New | Phase::Rest => false,
             };
             if over {
@@ -260,7 +264,7 @@ impl Search {
         let refuted = refuted.filter(|size| *size > self.low).min();
         self.high = refuted.unwrap_or(self.high);
         (self.size, self.proven, self.checked_at) = (self.low, true, now);
-        match self.low + GRAIN < self.high {
+        match self.low + PRECISION < self.high {
             true => {
                 let sizes = self.between().collect();
                 self.question(Phase::Rise, sizes, self.low, now);
@@ -280,7 +284,7 @@ impl Search {
     /// `top` and sizes below it that tell much.
     fn ladder(&self, top: usize) -> impl Iterator<Item = usize> + use<> {
         let bottom = if top > BASE { BASE } else { LEAST };
-        let parts = BETWEEN - 1;
+        let parts = SIZES_PER_ROUND - 1;
         let sizes = (1..=parts).rev();
         let sizes = sizes.map(move |part| bottom + (top - bottom) * part / parts);
         sizes.chain((bottom > LEAST).then_some(bottom))
@@ -289,8 +293,8 @@ impl Search {
     /// Sizes between the two bounds, the largest first.
     fn between(&self) -> impl Iterator<Item = usize> + use<> {
         let (low, span) = (self.low, self.high - self.low);
-        let sizes = (1..=BETWEEN).rev();
-        sizes.map(move |part| low + span * part / (BETWEEN + 1))
+        let sizes = (1..=SIZES_PER_ROUND).rev();
+        sizes.map(move |part| low + span * part / (SIZES_PER_ROUND + 1))
     }
 
     /// Whether loss is no explanation any more for what was not answered.
@@ -300,29 +304,29 @@ impl Search {
         let answered = self.rounds.iter().filter(|(_, answered)| *answered).count();
         // as if half a round more had been lost, and half a round more had not
         let loss = ((rounds - answered) as f64 + 0.5) / (rounds as f64 + 1.0);
-        answered >= EVIDENCE && loss.powi(rounds as i32) < CHANCE
+        answered >= REFUTING_ROUNDS && loss.powi(rounds as i32) < REFUTING_CHANCE_MAX
     }
 
     /// Neither proven nor refuted: the path is silent, or loses too much.
     fn give_up(&mut self, now: Time) {
-        let again = RETRY << self.fruitless.min(7);
+        let again = RETRY_PAUSE << self.fruitless.min(7);
         let fruitless = self.fruitless + 1;
         self.rest(now);
         self.fruitless = fruitless;
         if self.size < self.most {
-            self.next = now.after(again.min(RAISE));
+            self.next = now.after(again.min(PMTU_RAISE_TIMER));
         }
     }
 
     fn rest(&mut self, now: Time) {
         self.fruitless = 0;
         if self.phase == Phase::Rise {
-            self.raise_at = now.after(RAISE);
+            self.raise_at = now.after(PMTU_RAISE_TIMER);
         }
         (self.phase, self.checked_at) = (Phase::Rest, now);
         self.next = match self.size < self.most {
             // a check may have come between
-            true => self.raise_at.max(now.after(RETRY)),
+            true => self.raise_at.max(now.after(RETRY_PAUSE)),
             false => Time::NEVER,
         };
     }
@@ -333,7 +337,7 @@ mod tests {
     use super::*;
     use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-    /// A path that carries packets of `carries` bytes and loses one in so many pings. Runs for so many milliseconds.
+    /// A path that carries packets of `carries` bytes and loses one in `loses` pings.
     struct World {
         search: Search,
         carries: usize,
@@ -393,7 +397,7 @@ mod tests {
                 let size = world.search.size();
                 let right = carries.min(most);
                 assert!(
-                    size <= right && size + GRAIN > right,
+                    size <= right && size + PRECISION > right,
                     "{most} {carries}: {size}"
                 );
                 assert!(world.search.is_at_rest() || most <= LEAST);
@@ -423,17 +427,17 @@ mod tests {
             world.run(10_000);
             let size = world.search.size();
             assert!(
-                size <= carries && size + GRAIN > carries,
+                size <= carries && size + PRECISION > carries,
                 "{carries}: {size}"
             );
             // and back, some time later
             world.carries = 1500;
-            world.run(RAISE / MS + 10_000);
+            world.run(PMTU_RAISE_TIMER / MS + 10_000);
             assert_eq!(world.search.size(), 1500);
         }
     }
 
-    /// What is refuted is a matter of chance (`CHANCE`): many searches and many doubts are counted.
+    /// What is refuted is a matter of chance (`REFUTING_CHANCE_MAX`): many searches and many doubts are counted.
     #[test]
     fn loss_alone_rarely_makes_anything_smaller() {
         for loses in [2, 3, 5] {
@@ -493,7 +497,7 @@ mod tests {
             world.run(10_000);
             let size = world.search.size();
             assert!(
-                size <= carries && size + GRAIN > carries,
+                size <= carries && size + PRECISION > carries,
                 "{carries}: {size}"
             );
         }

@@ -31,9 +31,10 @@ impl fmt::Display for Version {
 
 /// What a header of version 2 begins with; the last byte says that version, and that it stands for another.
 const SIGNATURE: [u8; 13] = *b"\r\n\r\n\0\r\nQUIT\n\x21";
-/// Over IPv4 and IPv6, a stream.
-const STREAM_4: u8 = 0x11;
-const STREAM_6: u8 = 0x21;
+/// The family and transport of a TCP connection over IPv4.
+const STREAM_V4: u8 = 0x11;
+/// The family and transport of a TCP connection over IPv6.
+const STREAM_V6: u8 = 0x21;
 
 /// The header of a connection from `from` to `to`. Where `to` is of the other family it is every address of that of `from`,
 /// for a header has one family only.
@@ -69,8 +70,8 @@ fn binary(source: IpAddr, target: IpAddr, ports: [u16; 2]) -> Vec<u8> {
     }
     body.extend(ports.iter().flat_map(|port| port.to_be_bytes()));
     let (family, len) = match source {
-        IpAddr::V4(_) => (STREAM_4, 12u16),
-        IpAddr::V6(_) => (STREAM_6, 36),
+        IpAddr::V4(_) => (STREAM_V4, 12u16),
+        IpAddr::V6(_) => (STREAM_V6, 36),
     };
     let [high, low] = len.to_be_bytes();
     [&SIGNATURE[..], &[family, high, low], &body].concat()

@@ -32,7 +32,10 @@ pub enum State {
     /// TCP is closed in both directions, in order; our last data is not acknowledged yet.
     Lingering,
     /// Ended before its time: the other end is being told.
-    Reset { told: u8 },
+    Reset {
+        /// How often it was told.
+        told: u8,
+    },
     /// Out of the table; only the caller has not let go of it yet.
     Gone,
 }
@@ -73,6 +76,7 @@ pub enum Cause {
     ResetByPeer,
     /// The TCP connection here failed.
     TcpFailed,
+    /// The service could not be connected to.
     DialFailed,
     /// Nothing was heard for `timeout`.
     Timeout,
@@ -80,7 +84,7 @@ pub enum Cause {
     Broken,
     /// One end knows of what the other does not: that was another process.
     Restarted,
-    /// The other end has begun it, and its dial has not come.
+    /// The other end has begun it, and its dial did not arrive.
     NoDial,
     /// The path has become too small for data that was on its way.
     TooLarge,
@@ -89,6 +93,7 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause, in the order in which they are counted.
     pub const ALL: [Cause; 9] = [
         Cause::ResetByPeer,
         Cause::TcpFailed,
@@ -116,6 +121,7 @@ impl Cause {
         }
     }
 
+    /// In words, for the log.
     pub fn text(self) -> &'static str {
         match self {
             Cause::ResetByPeer => "the other end reset it",
@@ -124,8 +130,8 @@ impl Cause {
             Cause::Timeout => "the other end has been silent for too long",
             Cause::Broken => "the other end does not speak the protocol",
             Cause::Restarted => "one of its ends was restarted meanwhile",
-            Cause::NoDial => "its dial has not come",
-            Cause::TooLarge => "the path carries its packets no more, not even in fragments",
+            Cause::NoDial => "its dial did not arrive",
+            Cause::TooLarge => "the path no longer carries its packets, not even in fragments",
             Cause::Shutdown => "the tunnel is stopping",
         }
     }
@@ -134,6 +140,7 @@ impl Cause {
 /// What reading the inbound stream has brought.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Read {
+    /// The other end asks to connect to the service.
     pub dial: bool,
     /// `output` has more, or its end.
     pub deliver: bool,
@@ -141,13 +148,19 @@ pub struct Read {
     asked: bool,
 }
 
+/// One session.
 pub struct Session {
+    /// Its KCP.
     pub conversation: Conversation,
+    /// The number of its path.
     pub path: u32,
+    /// How far it has come.
     pub state: State,
     /// Whether this end opened it (and accepted its TCP connection).
     pub opener: bool,
+    /// When it was opened.
     pub opened_at: Time,
+    /// When a packet of it last arrived.
     pub heard_at: Time,
     asked_at: Time,
     /// When TCP's reader last took something that it had been waited for.
@@ -173,7 +186,9 @@ pub struct Session {
     forgotten_at: Option<Time>,
     /// `input` had no room: say so when it has.
     starved: bool,
+    /// Bytes of data received from the other end.
     pub bytes_in: u64,
+    /// Bytes of data sent to the other end.
     pub bytes_out: u64,
     /// Where its TCP connection came from, if it was accepted here.
     pub client: Option<SocketAddr>,
@@ -193,6 +208,7 @@ impl Session {
         );
     }
 
+    /// A session on the path with this number; `opener`: this end has accepted its TCP connection, and asks for a dial.
     pub fn new(
         conversation: Conversation,
         path: u32,
@@ -235,6 +251,7 @@ impl Session {
         session
     }
 
+    /// Its number.
     pub fn conv(&self) -> u32 {
         self.conversation.conv()
     }
@@ -261,6 +278,7 @@ impl Session {
         self.conversation.build(priority, source, path, now, out)
     }
 
+    /// The priority of what it has to send now. None: nothing.
     pub fn wants(&self, path: &Path, now: Time) -> Option<Priority> {
         self.conversation.wants(self.stream.len(), path, now)
     }
@@ -321,7 +339,7 @@ impl Session {
         self.heard_at.max(self.read_at).after(settings.timeout)
     }
 
-    /// When the other end is asked whether it still knows the session: it is, so many times before `timeout` has passed.
+    /// When the other end is asked whether it still knows the session: several times before `timeout` has passed.
     fn ask_at(&self, settings: &Settings) -> Time {
         if self.waits_for_reader() {
             return Time::NEVER;
@@ -333,6 +351,7 @@ impl Session {
             .after(settings.timeout / parts)
     }
 
+    /// Asks whether the other end still knows the session, if it is time to.
     pub fn keep_alive(&mut self, settings: &Settings, pool: &mut BufferPool, now: Time) {
         if self.ask_at(settings) <= now && matches!(self.state, State::Dialling | State::Connected)
         {
@@ -346,6 +365,7 @@ impl Session {
         self.state == State::Connected && !self.finished
     }
 
+    /// Room for TCP's bytes; empty if none are welcome now. `filled` has to follow.
     pub fn input(&mut self, pool: &mut BufferPool) -> &mut [u8] {
         if !self.reads_tcp() {
             return &mut [];
@@ -359,6 +379,7 @@ impl Session {
         self.stream.room(MESSAGE_HEADER, most, pool)
     }
 
+    /// The first `n` bytes of `input` hold data.
     pub fn filled(&mut self, n: usize, pool: &mut BufferPool) {
         if n > 0 && self.reads_tcp() {
             self.stream.commit(&message::header(Kind::Push, n), n, pool);
@@ -377,6 +398,7 @@ impl Session {
         tell
     }
 
+    /// TCP's end of stream was read.
     pub fn finish(&mut self, pool: &mut BufferPool) {
         if self.reads_tcp() {
             self.finished = true;
@@ -397,10 +419,12 @@ impl Session {
         self.stream.push(&message::header(kind, 0), pool);
     }
 
+    /// Data for TCP, as much of it as lies together.
     pub fn output(&self) -> &[u8] {
         self.output.front()
     }
 
+    /// The first `n` bytes of `output` were written.
     pub fn consumed(&mut self, n: usize, pool: &mut BufferPool, now: Time) {
         if self.waits_for_reader() {
             self.read_at = now;
@@ -408,7 +432,7 @@ impl Session {
         self.output.consume(n, pool);
     }
 
-    /// Whether the caller is to be told of output: there is some, and it does not know yet.
+    /// Whether the caller has to be told that there is output.
     pub fn must_deliver(&mut self) -> bool {
         let ended = self.remote_finished && !self.end_told;
         let must = self.state == State::Connected

@@ -10,17 +10,19 @@ use crate::time::SEC;
 pub struct KcpSettings {
     /// Size of the whole IP packet at most, bytes: what the path carries of that is found.
     pub mtu: u16,
-    /// Bounds of the windows, segments.
+    /// The bound of the send window, segments.
     pub sndwnd: u16,
+    /// The bound of the receive window, segments.
     pub rcvwnd: u16,
     /// 0 to 2, as in KCP.
     pub nodelay: u8,
     /// Milliseconds between two flushes that nothing else asked for.
     pub interval: u32,
-    /// Fast retransmission after so many skips; 0: never.
+    /// Acknowledgements that skip a segment before it is retransmitted; 0: never.
     pub resend: u32,
     /// Whether KCP's own congestion control is off.
     pub nc: bool,
+    /// When it is flushed.
     pub flush: Flush,
 }
 
@@ -55,8 +57,9 @@ impl Default for KcpSettings {
 pub struct RateSettings {
     /// Whether the rate is found and kept by us; otherwise KCP sends as it is configured.
     pub control: bool,
-    /// Caps, bytes per second.
+    /// The cap of what is sent, bytes per second. None: no cap.
     pub up: Option<f64>,
+    /// The cap of what is received, bytes per second. None: no cap.
     pub down: Option<f64>,
 }
 
@@ -71,6 +74,7 @@ impl Default for RateSettings {
 }
 
 impl RateSettings {
+    /// The caps, as congestion control takes them.
     pub fn limits(&self) -> Limits {
         Limits {
             up: self.up,
@@ -95,17 +99,23 @@ pub enum Rendezvous {
 
 /// Everything that a `Tunnel` is made from.
 pub struct Settings {
+    /// How KCP is driven.
     pub kcp: KcpSettings,
+    /// How fast a path may be used.
     pub rate: RateSettings,
     /// None: packets are neither sealed nor authenticated.
     pub sealing: Option<Sealing>,
     /// Whether sessions of the other end are accepted (the configuration has `connect`).
     pub accepts: bool,
+    /// What this end does in rendezvous mode.
     pub rendezvous: Rendezvous,
-    /// Spans in microseconds, as in `config::keys`.
+    /// The silence after which a session is ended, microseconds.
     pub timeout: u64,
+    /// How long a closed session waits for progress on its last data, microseconds.
     pub linger: u64,
+    /// The silence after which a peer sends a ping, microseconds; 0: never.
     pub keepalive: u64,
+    /// How long the number of an ended session stays known, microseconds.
     pub time_wait: u64,
     /// Somebody looks at how the tunnel is (the configuration has `http_listen`): a peer that is gone is to be noticed soon.
     pub watched: bool,

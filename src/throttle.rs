@@ -1,13 +1,14 @@
-//! How often something is done that others can cause as often as they like. A warning that repeats itself is written at
-//! once, then ever more rarely while it lasts; of what is worth its own each time there are so many a second.
+//! Limits what others can cause as often as they like. A warning that repeats itself is logged at once, and then at growing
+//! intervals while it lasts; other things are done at most some number of times a second.
 
 use crate::time::{SEC, Time};
 
-/// The first pause after a line; each further one is twice as long, up to the longest. Microseconds.
-const SHORTEST: u64 = SEC;
-const LONGEST: u64 = 300 * SEC;
-/// What has not happened for so long begins anew.
-const OVER: u64 = 60 * SEC;
+/// The first pause after a line, microseconds; each further one is twice as long.
+const PAUSE_MIN: u64 = SEC;
+/// The longest pause, microseconds.
+const PAUSE_MAX: u64 = 300 * SEC;
+/// What has not happened for this long, microseconds, begins anew.
+const CALM_SPAN: u64 = 60 * SEC;
 
 /// For one kind of warning.
 #[derive(Default)]
@@ -21,8 +22,8 @@ pub struct Throttle {
 impl Throttle {
     /// It has happened. Whether a line may be written now and, if so, how many were held back since the last one.
     pub fn admit(&mut self, now: Time) -> Option<u64> {
-        if self.pause == 0 || now.since(self.last) >= OVER {
-            (self.next, self.pause) = (now, SHORTEST);
+        if self.pause == 0 || now.since(self.last) >= CALM_SPAN {
+            (self.next, self.pause) = (now, PAUSE_MIN);
         }
         self.last = now;
         if now < self.next {
@@ -30,12 +31,12 @@ impl Throttle {
             return None;
         }
         self.next = now.after(self.pause);
-        self.pause = LONGEST.min(2 * self.pause);
+        self.pause = PAUSE_MAX.min(2 * self.pause);
         Some(std::mem::take(&mut self.held_back))
     }
 }
 
-/// So many a second at most.
+/// At most some number of times a second.
 #[derive(Default)]
 pub struct PerSecond {
     began: Time,

@@ -12,22 +12,27 @@ pub const SEC: u64 = 1_000_000;
 pub struct Time(u64);
 
 impl Time {
+    /// The start.
     pub const ZERO: Time = Time(0);
     /// Later than everything: the deadline of what has none.
     pub const NEVER: Time = Time(u64::MAX);
 
+    /// The time `us` microseconds after the start.
     pub const fn from_micros(us: u64) -> Time {
         Time(us)
     }
 
+    /// The time `ms` milliseconds after the start.
     pub const fn from_millis(ms: u64) -> Time {
         Time(ms * MS)
     }
 
+    /// Microseconds since the start.
     pub const fn micros(self) -> u64 {
         self.0
     }
 
+    /// Whole milliseconds since the start.
     pub const fn millis(self) -> u64 {
         self.0 / MS
     }
@@ -46,6 +51,7 @@ impl Time {
 /// The present in both clocks.
 #[derive(Clone, Copy)]
 pub struct Now {
+    /// Ours.
     pub time: Time,
     /// KCP's clock, ms; it wraps.
     pub clock: u32,

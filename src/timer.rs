@@ -5,7 +5,8 @@ use crate::time::Time;
 
 /// Slots of one level; also the factor between two levels.
 const SLOTS: u64 = 64;
-/// 64^4 ms: 4.6 hours. What is due later waits in the last slot and is sorted in again from there.
+/// The levels of the wheel; 64^4 ms are 4.6 hours. What is due later waits in the last slot and is sorted in again from
+/// there.
 const LEVELS: usize = 4;
 
 /// One timer for each key: a number from 0 up, as dense as the owner can make it.
@@ -16,7 +17,7 @@ pub struct Wheel {
     slots: Vec<Vec<Entry>>,
     /// For every level, a bit for every slot that holds something.
     used: [u64; LEVELS],
-    /// The present deadline of each key in ms; `IDLE` without one. An entry whose time differs is stale.
+    /// The present deadline of each key in ms; `UNARMED` without one. An entry whose time differs is stale.
     armed: Vec<u64>,
     /// For each key and level, the millisecond at which its nearest entry there is looked at: one that is due
     /// later need not be put in, the earlier one brings it back.
@@ -30,9 +31,11 @@ struct Entry {
     at: u64,
 }
 
-const IDLE: u64 = u64::MAX;
+/// The deadline of a key without a timer.
+const UNARMED: u64 = u64::MAX;
 
 impl Wheel {
+    /// A wheel without timers.
     pub fn new(now: Time) -> Wheel {
         Wheel {
             now: now.millis(),
@@ -51,14 +54,14 @@ impl Wheel {
         }
         let at = at.micros().div_ceil(crate::time::MS);
         if self.armed.len() <= key as usize {
-            self.armed.resize(key as usize + 1, IDLE);
-            self.placed.resize(key as usize + 1, [IDLE; LEVELS]);
+            self.armed.resize(key as usize + 1, UNARMED);
+            self.placed.resize(key as usize + 1, [UNARMED; LEVELS]);
         }
         let slot = &mut self.armed[key as usize];
         if *slot == at {
             return;
         }
-        self.count += usize::from(*slot == IDLE);
+        self.count += usize::from(*slot == UNARMED);
         *slot = at;
         self.insert(Entry { key, at });
     }
@@ -69,17 +72,18 @@ impl Wheel {
         let earlier = self
             .armed
             .get(key as usize)
-            .is_some_and(|t| *t != IDLE && *t <= at.micros().div_ceil(crate::time::MS));
+            .is_some_and(|t| *t != UNARMED && *t <= at.micros().div_ceil(crate::time::MS));
         if !earlier {
             self.set(key, at);
         }
     }
 
+    /// Ends the timer of `key`, if it has one.
     pub fn clear(&mut self, key: u32) {
         if let Some(slot) = self.armed.get_mut(key as usize)
-            && *slot != IDLE
+            && *slot != UNARMED
         {
-            *slot = IDLE;
+            *slot = UNARMED;
             self.count -= 1;
         }
     }
@@ -89,6 +93,7 @@ impl Wheel {
         self.count
     }
 
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -135,13 +140,13 @@ impl Wheel {
             for Entry { key, .. } in entries.drain(..) {
                 let placed = &mut self.placed[key as usize][level];
                 if *placed <= self.now {
-                    *placed = IDLE;
+                    *placed = UNARMED;
                 }
                 let at = self.armed[key as usize];
                 if at <= self.now {
                     self.clear(key);
                     due.push(key);
-                } else if at != IDLE {
+                } else if at != UNARMED {
                     self.insert(Entry { key, at });
                 }
             }

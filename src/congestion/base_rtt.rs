@@ -1,25 +1,28 @@
-//! The path's round trip while its queue is empty: the least of the last five to ten seconds, or longer where ten round trips
-//! are. Where it was not seen again for some of them, it is probed for: less is in flight for a round, so that a queue of ours is not taken for the path when the old
-//! minimum is forgotten (the ProbeRTT of BBR, but shallow: the minimum is known, and only our queue has to go).
+//! The path's round trip while its queue is empty: the least of the last five to ten seconds, or of ten round trips if those
+//! are longer. If the minimum is not seen again for a while, it is probed for: less is in flight for a round, so that our own
+//! queue is not taken for the path when the old minimum is forgotten. This is the ProbeRTT of BBR, but shallow: the minimum
+//! is known, and only our queue has to drain.
 
 use crate::time::{MS, SEC, Time};
 
 /// How long a minimum is remembered, microseconds (BBR draft: 10 s).
-const SPAN: u64 = 10 * SEC;
-/// Assumed before the first sample, microseconds.
-pub const ASSUMED: u64 = 100 * MS;
-/// It is probed for when it was not seen for so long, microseconds, and so many round trips.
-const UNSEEN: u64 = 4 * SEC;
-const UNSEEN_ROUNDS: u64 = 10;
-/// What is in flight meanwhile, as a share of what the path holds.
-const PROBE: f64 = 0.93;
-/// Rounds in which a probe can still be felt.
-const FELT: u32 = 2;
+const MINIMUM_LIFETIME: u64 = 10 * SEC;
+/// The round trip that is assumed before the first sample, microseconds.
+pub(super) const ASSUMED: u64 = 100 * MS;
+/// A minimum that was not seen again for this long, microseconds, is probed for.
+const PROBE_AFTER: u64 = 4 * SEC;
+/// It is probed for only if it was not seen again for this many round trips, too.
+const PROBE_AFTER_ROUNDS: u64 = 10;
+/// What is in flight during a probe, as a share of what the path holds.
+const PROBE_SHARE: f64 = 0.93;
+/// Rounds after a probe in which its effect can still be seen.
+const PROBE_FELT_ROUNDS: u32 = 2;
 
+/// The estimate, and whether it is probed for.
 #[derive(Debug)]
-pub struct BaseRtt {
+pub(super) struct BaseRtt {
     least: Option<u64>,
-    /// The least of the present half of `SPAN` and of the one before it.
+    /// The least of the present half of `MINIMUM_LIFETIME` and of the one before it.
     now: u64,
     before: u64,
     half_began: Time,
@@ -29,7 +32,8 @@ pub struct BaseRtt {
 }
 
 impl BaseRtt {
-    pub fn new(now: Time) -> BaseRtt {
+    /// Nothing is measured yet.
+    pub(super) fn new(now: Time) -> BaseRtt {
         BaseRtt {
             least: None,
             now: u64::MAX,
@@ -42,18 +46,19 @@ impl BaseRtt {
     }
 
     /// The measured minimum, microseconds.
-    pub fn measured(&self) -> Option<u64> {
+    pub(super) fn measured(&self) -> Option<u64> {
         self.least
     }
 
-    /// The same, or what is assumed.
-    pub fn get(&self) -> u64 {
+    /// The measured minimum or, before there is one, the assumed one, microseconds.
+    pub(super) fn get(&self) -> u64 {
         self.least.unwrap_or(ASSUMED).max(MS / 2)
     }
 
     /// A round trip was measured, microseconds.
-    pub fn record(&mut self, rtt: u64, now: Time) {
-        let half = (SPAN / 2).max((UNSEEN_ROUNDS + FELT as u64) * self.get());
+    pub(super) fn record(&mut self, rtt: u64, now: Time) {
+        let half = (MINIMUM_LIFETIME / 2)
+            .max((PROBE_AFTER_ROUNDS + PROBE_FELT_ROUNDS as u64) * self.get());
         if now.since(self.half_began) > half {
             (self.half_began, self.before, self.now) = (now, self.now, rtt);
         }
@@ -64,27 +69,27 @@ impl BaseRtt {
         }
     }
 
-    /// A round is over. `may`: a probe would tell something.
-    pub fn end_round(&mut self, may: bool, now: Time) {
+    /// A round is over. `may`: a probe would be of use.
+    pub(super) fn end_round(&mut self, may: bool, now: Time) {
         self.felt = if self.probes {
-            FELT
+            PROBE_FELT_ROUNDS
         } else {
             self.felt.saturating_sub(1)
         };
-        let unseen = now.since(self.seen_at) > UNSEEN.max(UNSEEN_ROUNDS * self.get());
+        let unseen = now.since(self.seen_at) > PROBE_AFTER.max(PROBE_AFTER_ROUNDS * self.get());
         self.probes = may && !self.probes && unseen;
         if self.probes {
             self.seen_at = now;
         }
     }
 
-    /// While it is probed for: what may be in flight, as a share of what the path holds.
-    pub fn probe(&self) -> Option<f64> {
-        self.probes.then_some(PROBE)
+    /// What may be in flight during a probe, as a share of what the path holds. None: there is no probe.
+    pub(super) fn probe(&self) -> Option<f64> {
+        self.probes.then_some(PROBE_SHARE)
     }
 
-    /// Whether what is measured now may be a probe's doing.
-    pub fn is_disturbed(&self) -> bool {
+    /// Whether a probe may have affected what is measured now.
+    pub(super) fn is_disturbed(&self) -> bool {
         self.probes || self.felt > 0
     }
 }

@@ -1,23 +1,24 @@
-//! Competitive mode: holding one's own beside flows that keep a queue. Who gives way to a queue gets next to nothing beside
-//! somebody who does not (cubic fills it until packets are lost, BBR keeps up to a round trip's worth in it).
+//! Competitive mode: holding one's own beside flows that keep a queue. A flow that gives way to a queue gets next to nothing
+//! beside one that does not (CUBIC fills the queue until packets are lost, BBR keeps up to a round trip's worth in it).
 //!
-//! A queue is not ours when it stays longer than our headroom although the window had rounds enough to shrink. What does
-//! not answer to us is the path's, as far as the window goes: it is then made for a round trip with that queue in it, at the
-//! rate from before the queue came. What becomes of that headroom later is decided in `headroom`.
+//! A queue is not ours if it stays longer than our headroom although the window had enough rounds to shrink. A queue that
+//! does not respond to us counts as part of the path: the window is then made for a round trip that includes it, at the rate
+//! from before it came. What becomes of that headroom later is decided in `headroom`.
 
 use super::round::Seen;
 use crate::time::{SEC, Time};
 
-/// Rounds in a row in which the queue has to stand, until it is not ours: twice what the delivery rate remembers and the
-/// window needs to follow.
-const ROUNDS: u32 = 8;
-/// Below this share of its rate from before, a flow has lost something to others.
-const FELL: f64 = 0.85;
+/// Rounds in a row that a queue has to stand to count as not ours: twice what the delivery rate remembers and the window
+/// needs to follow.
+const STANDING_ROUNDS: u32 = 8;
+/// A flow whose rate is below this share of what it was has lost to others.
+const RATE_FELL: f64 = 0.85;
 /// How long the headroom of competitive mode is kept, microseconds: as long as the least round trip is remembered.
-const KEPT: u64 = 10 * SEC;
+const MODE_LIFETIME: u64 = 10 * SEC;
 
+/// Whether others keep a queue on the path.
 #[derive(Debug, Default)]
-pub struct Competition {
+pub(super) struct Competition {
     rounds: u32,
     /// The smoothed delivery rate when the queue began to stand, bytes per second.
     rate_before: f64,
@@ -26,8 +27,14 @@ pub struct Competition {
 
 impl Competition {
     /// A round is over in which the queue had room for `headroom` microseconds of ours; `rate`: smoothed, bytes per second.
-    /// Where a queue of others has been found: by which factor the window has to be wider than this queue alone asks for.
-    pub fn end_round(&mut self, seen: &Seen, headroom: u64, rate: f64, now: Time) -> Option<f64> {
+    /// If it finds a queue of others: the factor by which the window has to be wider than this queue alone asks for.
+    pub(super) fn end_round(
+        &mut self,
+        seen: &Seen,
+        headroom: u64,
+        rate: f64,
+        now: Time,
+    ) -> Option<f64> {
         if !is_foreign(seen, headroom) {
             self.rounds = 0;
             return None;
@@ -36,12 +43,12 @@ impl Competition {
             self.rate_before = rate;
         }
         self.rounds += 1;
-        if self.rounds < ROUNDS {
+        if self.rounds < STANDING_ROUNDS {
             return None;
         }
         self.rounds = 0;
-        self.until = now.after(KEPT);
-        let fell = rate < FELL * self.rate_before;
+        self.until = now.after(MODE_LIFETIME);
+        let fell = rate < RATE_FELL * self.rate_before;
         Some(if fell {
             self.rate_before / rate.max(1.0)
         } else {
@@ -50,18 +57,18 @@ impl Competition {
     }
 
     /// Whether a queue of others stands, or did lately.
-    pub fn is_on(&self, now: Time) -> bool {
+    pub(super) fn is_on(&self, now: Time) -> bool {
         self.rounds > 0 || now < self.until
     }
 
-    /// What was seen counts no longer: the window has changed.
-    pub fn reset(&mut self) {
+    /// Forgets what was seen: the window has changed.
+    pub(super) fn reset(&mut self) {
         self.rounds = 0;
     }
 }
 
 /// Whether the queue was longer all through the round than what we have in it.
-pub fn is_foreign(seen: &Seen, headroom: u64) -> bool {
+pub(super) fn is_foreign(seen: &Seen, headroom: u64) -> bool {
     seen.queue > headroom + 2 * seen.noise
 }
 
@@ -84,18 +91,22 @@ mod tests {
     fn a_queue_that_stays_is_shared() {
         let mut competition = Competition::default();
         let mut end = |rate| competition.end_round(&seen(50 * MS), 20 * MS, rate, Time::ZERO);
-        assert!((1..ROUNDS).all(|_| end(1e6).is_none()));
+        assert!((1..STANDING_ROUNDS).all(|_| end(1e6).is_none()));
         assert_eq!(end(0.5e6), Some(2.0), "at the rate from before");
-        assert!((1..ROUNDS).all(|_| end(1e6).is_none()));
+        assert!((1..STANDING_ROUNDS).all(|_| end(1e6).is_none()));
         assert_eq!(end(1e6), Some(1.0));
-        assert!(competition.is_on(Time::from_micros(KEPT - 1)));
+        assert!(competition.is_on(Time::from_micros(MODE_LIFETIME - 1)));
     }
 
     #[test]
     fn a_queue_that_comes_and_goes_is_no_competition() {
         let mut competition = Competition::default();
-        for round in 0..10 * ROUNDS {
-            let queue = if round % ROUNDS == 0 { 0 } else { 50 * MS };
+        for round in 0..10 * STANDING_ROUNDS {
+            let queue = if round % STANDING_ROUNDS == 0 {
+                0
+            } else {
+                50 * MS
+            };
             assert_eq!(
                 competition.end_round(&seen(queue), 20 * MS, 1e6, Time::ZERO),
                 None

@@ -1,19 +1,19 @@
-//! The delivery rate: what arrives, per second, over spans of about a round trip, and the best of the last few spans. The best
-//! of some follows a line whose rate wanders: down within those spans, up within one.
+//! The delivery rate: what arrives per second over spans of about a round trip, and the best of the last few spans. That best
+//! follows a line whose rate wanders: down within those spans, up within one.
 //!
-//! A sample is bounded by the rate of sending (draft-cheng-iccrg-delivery-rate-estimation): acks that were held back
-//! somewhere and arrive together are no rate.
+//! A sample is bounded by the sending rate (draft-cheng-iccrg-delivery-rate-estimation): acks that were held back somewhere
+//! and arrive together do not make a rate.
 
 use crate::time::{SEC, Time};
 use std::collections::VecDeque;
 
-/// Spans of which the best counts: one is too few where acks come in clumps, and with ten (BBR) a rate that falls is
-/// followed late.
-const SPANS: u64 = 3;
-/// Entries a span: how finely the history is kept.
-const GRAIN: u64 = 16;
-/// What takes so much longer to arrive than to be sent builds a queue.
-const STRETCH: f64 = 1.25;
+/// The number of spans of which the best counts: one is too few where acks arrive in clumps, and with ten (BBR) a falling
+/// rate is followed late.
+const BEST_OF_SPANS: u64 = 3;
+/// Entries of the history in one span.
+const ENTRIES_PER_SPAN: u64 = 16;
+/// What takes this many times longer to arrive than it took to be sent builds a queue.
+const QUEUE_BUILDING_STRETCH: f64 = 1.25;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -26,25 +26,32 @@ struct Entry {
     rate: f64,
 }
 
+/// What has arrived when, and the rates that follow from it.
 #[derive(Debug, Default)]
-pub struct Delivery {
+pub(super) struct Delivery {
     entries: VecDeque<Entry>,
-    /// Microseconds. It goes on by a span at most from one ack to the next: while a line carries nothing, what it carried
-    /// before is not forgotten.
+    /// The clock, microseconds. It advances by at most a span from one ack to the next: while a line carries nothing, what it
+    /// carried before is not forgotten.
     clock: u64,
     heard_at: Time,
     span: u64,
-    /// Up to where the samples say less than the line could carry.
+    /// Until when the samples may be less than the line could carry.
     limited_until: u64,
 }
 
 impl Delivery {
     /// `delivered` bytes have arrived by `now`, the youngest of them sent at `sent_at`; `span`: how long to watch, microseconds.
     /// Returns the sample in bytes per second, once the history is long enough.
-    pub fn record(&mut self, delivered: u64, sent_at: Time, span: u64, now: Time) -> Option<f64> {
+    pub(super) fn record(
+        &mut self,
+        delivered: u64,
+        sent_at: Time,
+        span: u64,
+        now: Time,
+    ) -> Option<f64> {
         self.clock += now.since(self.heard_at).min(span);
         (self.heard_at, self.span) = (now, span);
-        let from = self.clock.saturating_sub(SPANS * span);
+        let from = self.clock.saturating_sub(BEST_OF_SPANS * span);
         while self.entries.len() > 1 && self.entries[1].at < from {
             self.entries.pop_front();
         }
@@ -56,7 +63,7 @@ impl Delivery {
             rate: rate.unwrap_or(0.0),
         };
         match self.entries.len() {
-            n if n > 1 && self.clock - self.entries[n - 2].at < span / GRAIN => {
+            n if n > 1 && self.clock - self.entries[n - 2].at < span / ENTRIES_PER_SPAN => {
                 self.entries[n - 1] = entry;
             }
             _ => self.entries.push_back(entry),
@@ -76,27 +83,27 @@ impl Delivery {
         Some((delivered - from.delivered) as f64 / took.max(1) as f64 * SEC as f64)
     }
 
-    /// Whether what arrived in the last span took longer to arrive than to be sent: a queue grows.
-    pub fn stretches(&self) -> bool {
+    /// Whether a queue grows: what arrived in the last span took longer to arrive than to be sent.
+    pub(super) fn stretches(&self) -> bool {
         let (Some(from), Some(last)) = (self.span_ago(), self.entries.back()) else {
             return false;
         };
         let sending = last.sent_at.since(from.sent_at) as f64;
-        (last.at - from.at) as f64 > STRETCH * sending
+        (last.at - from.at) as f64 > QUEUE_BUILDING_STRETCH * sending
     }
 
     /// The senders had nothing to send until now; `span`: a round trip, microseconds.
-    pub fn limited(&mut self, span: u64) {
-        self.limited_until = self.clock + (SPANS + 1) * span;
+    pub(super) fn limited(&mut self, span: u64) {
+        self.limited_until = self.clock + (BEST_OF_SPANS + 1) * span;
     }
 
     /// Whether the samples may say less than the line could carry.
-    pub fn is_limited(&self) -> bool {
+    pub(super) fn is_limited(&self) -> bool {
         self.clock < self.limited_until
     }
 
     /// Bytes per second: the best of the last spans; 0 if there is none.
-    pub fn best(&self) -> f64 {
+    pub(super) fn best(&self) -> f64 {
         self.entries.iter().map(|e| e.rate).fold(0.0, f64::max)
     }
 }

@@ -1,62 +1,66 @@
-//! The headroom: by how much more may be in flight than the path holds while its queue is empty, as a span of the rate.
-//! A path whose rate or delay wanders needs it to be kept busy; on a steady path it only stands in the queue.
+//! The headroom: how much more may be in flight than the path holds with an empty queue, as a span of the rate. A path whose
+//! rate or delay wanders needs it to stay busy; on a steady path it only stands in the queue.
 //!
-//! A path is taken to wander until it has shown to be steady. The headroom grows while the queue runs empty. It is reduced
-//! where the rate is steady and the queue never runs empty, and a trial tells whether that was right: if the round trip
-//! does not shrink with the window, it was no queue of ours, and the headroom returns. If the rate ebbs although a queue
-//! seems to stand, another trial tells whether the window had become too narrow. Losses put a ceiling on it, which rises
-//! again with time.
+//! A path is assumed to wander until it proves steady. The headroom grows while the queue runs empty. It is reduced when the
+//! rate is steady and the queue never runs empty, and a trial shows whether that was right: if the round trip does not shrink
+//! with the window, the queue was not ours, and the headroom is restored. If the rate ebbs although a queue seems to stand,
+//! another trial shows whether the window had become too narrow. Losses put a ceiling on the headroom, which rises again with
+//! time.
 
 use super::competitive::{Competition, is_foreign};
 use super::round::Seen;
 use crate::time::{MS, SEC, Time};
 
-/// The most on a path that has not shown to need more, microseconds, and the same as a share of the round trip. On recorded
-/// cellular and Wi-Fi lines a sender with perfect acknowledgements carries 99 % with 40 ms.
-const MOST: u64 = 40 * MS;
-const MOST_SHARE: f64 = 0.8;
-/// It is never less than this, microseconds.
-const MOST_LEAST: u64 = 24 * MS;
-/// The most that a trial for more leads to, microseconds.
-const GROWN: u64 = 60 * MS;
-/// The most in competitive mode, microseconds.
-const COMPETITIVE: u64 = 80 * MS;
+/// The largest headroom on a path that has not shown to need more, microseconds. On recorded cellular and Wi-Fi lines a
+/// sender with perfect acknowledgements carries 99 % with 40 ms.
+const HEADROOM_MAX: u64 = 40 * MS;
+/// The same as a share of the round trip.
+const HEADROOM_MAX_SHARE: f64 = 0.8;
+/// The largest headroom is never limited to less than this, microseconds.
+const HEADROOM_MAX_FLOOR: u64 = 24 * MS;
+/// The largest headroom that a trial for more leads to, microseconds.
+const HEADROOM_MAX_TRIED: u64 = 60 * MS;
+/// The largest headroom in competitive mode, microseconds.
+const HEADROOM_MAX_COMPETITIVE: u64 = 80 * MS;
 /// Rounds in a row in which a steady path has to show its queue.
 const STEADY_ROUNDS: u32 = 3;
 /// How far the rate of a steady path strays, as a share.
-const STEADY_RATE: f64 = 0.12;
-/// How far its mean round trip strays at least, microseconds.
-const STEADY_MEAN: f64 = 2.0 * MS as f64;
-/// The share of what stands in the queue that is given back at once.
-const GIVEN_BACK: f64 = 0.7;
-/// A reduction has to be so many times what the mean round trip differs by from round to round, or a trial tells nothing.
-const TELLING: f64 = 2.5;
+const STEADY_RATE_DEVIATION: f64 = 0.12;
+/// How far the mean round trip of a steady path strays at least, microseconds.
+const STEADY_RTT_DEVIATION: f64 = 2.0 * MS as f64;
+/// The share of the standing queue that is given up at once.
+const QUEUE_RETURNED: f64 = 0.7;
+/// A reduction has to be this many times what the mean round trip differs by from round to round, or a trial tells
+/// nothing.
+const SIGNIFICANT_REDUCTION: f64 = 2.5;
 /// The rate has ebbed when it is below this share of what it was.
-const EBBED: f64 = 0.9;
-/// So much more window is tried then.
-const GROWTH: f64 = 0.1;
-/// Rounds in a row with an empty queue in which the rate grows by so much: the path holds far more.
+const RATE_EBBED: f64 = 0.9;
+/// How much more window is tried then, as a share.
+const TRIAL_GROWTH: f64 = 0.1;
+/// Rounds in a row with an empty queue after which the path holds far more than is sent.
 const EMPTY_ROUNDS: u32 = 4;
+/// How much the rate has to grow over these rounds, as a factor.
 const EMPTY_GROWTH: f64 = 1.15;
-/// How long the next trial waits after one in vain, microseconds: at first, and at most, for each doubles it.
-const WAIT: u64 = 2 * SEC;
-const WAIT_MOST: u64 = 32 * SEC;
+/// How long the next trial waits after the first in vain, microseconds; each further one doubles it.
+const TRIAL_PAUSE: u64 = 2 * SEC;
+/// The longest pause between two trials, microseconds.
+const TRIAL_PAUSE_MAX: u64 = 32 * SEC;
 /// How soon a ceiling that losses have set is doubled, microseconds.
-const CEILING_HOLDS: u64 = SEC;
-/// The least ceiling, microseconds.
-const CEILING_LEAST: u64 = MS / 4;
+const CEILING_LIFETIME: u64 = SEC;
+/// The lowest ceiling, microseconds.
+const CEILING_MIN: u64 = MS / 4;
 
 /// What is being tried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
-    /// Is what stands a queue of ours?
+    /// Is the standing queue ours?
     Less,
     /// Has the rate ebbed because the window was too narrow?
     More,
 }
 
 impl Kind {
-    /// Rounds that are looked at: a rate is noisier than a round trip.
+    /// The number of rounds that are averaged: a rate is noisier than a round trip.
     fn rounds(self) -> u32 {
         match self {
             Kind::Less => 2,
@@ -95,8 +99,8 @@ struct Steady {
 impl Steady {
     fn note(&mut self, seen: &Seen) {
         let mean = self.means / f64::from(self.rounds.max(1));
-        let strays = (seen.rate - self.rate).abs() > STEADY_RATE * self.rate
-            || (seen.mean as f64 - mean).abs() > (seen.scatter as f64).max(STEADY_MEAN);
+        let strays = (seen.rate - self.rate).abs() > STEADY_RATE_DEVIATION * self.rate
+            || (seen.mean as f64 - mean).abs() > (seen.scatter as f64).max(STEADY_RTT_DEVIATION);
         if self.rounds == 0 || strays {
             *self = Steady {
                 rate: seen.rate,
@@ -117,8 +121,9 @@ struct Empty {
     rate_before: f64,
 }
 
+/// The headroom of one path, and what it was learned from.
 #[derive(Debug)]
-pub struct Headroom {
+pub(super) struct Headroom {
     span: u64,
     ceiling: u64,
     ceiling_at: Time,
@@ -130,25 +135,28 @@ pub struct Headroom {
     steady: Steady,
     empty: Empty,
     competition: Competition,
-    /// The smoothed rate, and its most since the headroom was last changed on purpose, bytes per second.
+    /// The smoothed rate, bytes per second.
     rate: f64,
+    /// The highest smoothed rate since the headroom was last changed on purpose, bytes per second.
     rate_most: f64,
-    /// The last round's mean, and by how much it differs from round to round, smoothed.
+    /// The mean round trip of the last round above the path's, microseconds.
     mean: f64,
+    /// How much that differs from round to round, smoothed, microseconds.
     unrest: f64,
 }
 
 impl Headroom {
-    pub fn new(now: Time) -> Headroom {
+    /// Nothing is learned yet.
+    pub(super) fn new(now: Time) -> Headroom {
         let wait = || Wait {
-            span: WAIT,
+            span: TRIAL_PAUSE,
             until: now,
         };
         Headroom {
-            span: MOST,
-            ceiling: COMPETITIVE,
+            span: HEADROOM_MAX,
+            ceiling: HEADROOM_MAX_COMPETITIVE,
             ceiling_at: now,
-            before_overload: MOST,
+            before_overload: HEADROOM_MAX,
             trial: None,
             less: wait(),
             more: wait(),
@@ -162,15 +170,15 @@ impl Headroom {
         }
     }
 
-    /// Microseconds.
-    pub fn span(&self) -> u64 {
+    /// The headroom, microseconds.
+    pub(super) fn span(&self) -> u64 {
         self.span
     }
 
-    /// More was lost than is by chance: half is given back, but for what the round trip takes above the path's anyway
-    /// (`mean`, microseconds), so that what is sent is what was delivered.
-    pub fn on_overload(&mut self, mean: u64, now: Time) {
-        if self.ceiling >= COMPETITIVE {
+    /// More was lost than by chance: gives up half, but keeps what the round trip is above the path's anyway (`mean`,
+    /// microseconds), so that as much is sent as was delivered.
+    pub(super) fn on_overload(&mut self, mean: u64, now: Time) {
+        if self.ceiling >= HEADROOM_MAX_COMPETITIVE {
             self.before_overload = self.span;
         }
         self.span = (self.span / 2).max(mean).min(self.span);
@@ -180,17 +188,18 @@ impl Headroom {
         (self.steady.rounds, self.empty.rounds) = (0, 0);
     }
 
-    /// What was lost was by chance: what was given back for it, and the ceiling, were a mistake.
-    pub fn restore(&mut self) {
+    /// The loss was by chance: what was given up for it, and the ceiling, are restored.
+    pub(super) fn restore(&mut self) {
         self.span = self.span.max(self.before_overload);
-        self.ceiling = COMPETITIVE;
+        self.ceiling = HEADROOM_MAX_COMPETITIVE;
     }
 
-    /// A round without overload is over; `base`: the path's round trip, microseconds. True: the queue stays empty however
+    /// A round without overload is over; `base`: the path's round trip, microseconds. True if the queue stays empty however
     /// fast the rate grows.
-    pub fn end_round(&mut self, seen: Seen, base: u64, now: Time) -> bool {
+    pub(super) fn end_round(&mut self, seen: Seen, base: u64, now: Time) -> bool {
         self.raise_ceiling(base, now);
-        let most = ((base as f64 * MOST_SHARE) as u64).clamp(MOST_LEAST, MOST);
+        let most =
+            ((base as f64 * HEADROOM_MAX_SHARE) as u64).clamp(HEADROOM_MAX_FLOOR, HEADROOM_MAX);
         if self.trial.is_some() {
             self.go_on_trying(&seen, now);
             return false;
@@ -214,11 +223,11 @@ impl Headroom {
     }
 
     fn raise_ceiling(&mut self, base: u64, now: Time) {
-        if now.since(self.ceiling_at) > CEILING_HOLDS.max(4 * base) {
-            self.ceiling = (2 * self.ceiling).clamp(MS, COMPETITIVE);
+        if now.since(self.ceiling_at) > CEILING_LIFETIME.max(4 * base) {
+            self.ceiling = (2 * self.ceiling).clamp(MS, HEADROOM_MAX_COMPETITIVE);
             self.ceiling_at = now;
         }
-        self.ceiling = self.ceiling.max(CEILING_LEAST);
+        self.ceiling = self.ceiling.max(CEILING_MIN);
     }
 
     fn note(&mut self, seen: &Seen) {
@@ -246,7 +255,7 @@ impl Headroom {
         self.rate > EMPTY_GROWTH * self.empty.rate_before
     }
 
-    /// Gives back what a steady path has in its queue.
+    /// Gives up what stands in the queue of a steady path.
     fn try_less(&mut self, seen: &Seen, now: Time) {
         let steady = &self.steady;
         let wanted = seen.noise + seen.scatter;
@@ -254,9 +263,9 @@ impl Headroom {
         if steady.rounds < STEADY_ROUNDS || others || now < self.less.until {
             return;
         }
-        let stands = steady.least_queue.saturating_sub(wanted) as f64 * GIVEN_BACK;
+        let stands = steady.least_queue.saturating_sub(wanted) as f64 * QUEUE_RETURNED;
         let less = (stands as u64).min(self.span.saturating_sub(wanted));
-        if (less as f64) < (MS as f64 / 2.0).max(TELLING * self.unrest) {
+        if (less as f64) < (MS as f64 / 2.0).max(SIGNIFICANT_REDUCTION * self.unrest) {
             return;
         }
         let mean = steady.means / f64::from(steady.rounds);
@@ -264,15 +273,17 @@ impl Headroom {
         self.span -= less;
     }
 
-    /// The rate ebbs though the queue does not run empty: it may be no queue, and the window too narrow.
+    /// The rate ebbs although the queue does not run empty: there may be no queue, and the window may be too narrow.
     fn try_more(&mut self, seen: &Seen, base: u64, now: Time) {
-        let ebbs = self.rate <= EBBED * self.rate_most;
+        let ebbs = self.rate <= RATE_EBBED * self.rate_most;
         if self.trial.is_some() || !ebbs || is_foreign(seen, self.span) || now < self.more.until {
             return;
         }
-        let more = (base + self.span) as f64 * GROWTH;
-        self.begin(Kind::More, self.rate * (1.0 + GROWTH / 2.0));
-        self.span = (self.span + more as u64).min(GROWN).max(self.span);
+        let more = (base + self.span) as f64 * TRIAL_GROWTH;
+        self.begin(Kind::More, self.rate * (1.0 + TRIAL_GROWTH / 2.0));
+        self.span = (self.span + more as u64)
+            .min(HEADROOM_MAX_TRIED)
+            .max(self.span);
     }
 
     fn begin(&mut self, kind: Kind, threshold: f64) {
@@ -314,15 +325,15 @@ impl Headroom {
             Kind::More => (average >= trial.threshold, &mut self.more),
         };
         if right {
-            wait.span = WAIT;
+            wait.span = TRIAL_PAUSE;
         } else {
             wait.until = now.after(wait.span);
-            wait.span = (2 * wait.span).min(WAIT_MOST);
+            wait.span = (2 * wait.span).min(TRIAL_PAUSE_MAX);
             self.span = trial.before;
         }
     }
 
-    /// What others keep in the queue is the path's.
+    /// What others keep in the queue counts as part of the path.
     fn compete(&mut self, seen: &Seen, base: u64, now: Time) {
         if self.trial.is_some() {
             return;
@@ -330,7 +341,10 @@ impl Headroom {
         let wider = self.competition.end_round(seen, self.span, self.rate, now);
         if let Some(factor) = wider {
             let held = (factor * (base + seen.mean) as f64) as u64;
-            self.span = held.saturating_sub(base).min(COMPETITIVE).max(self.span);
+            self.span = held
+                .saturating_sub(base)
+                .min(HEADROOM_MAX_COMPETITIVE)
+                .max(self.span);
             self.rate_most = self.rate;
         }
     }
@@ -380,7 +394,7 @@ mod tests {
         let mut headroom = Headroom::new(Time::ZERO);
         headroom.on_overload(MS, Time::ZERO);
         headroom.on_overload(MS, Time::ZERO);
-        assert_eq!(headroom.span(), MOST / 4);
+        assert_eq!(headroom.span(), HEADROOM_MAX / 4);
         let empty = Seen {
             queue: 0,
             mean: MS,
@@ -389,10 +403,18 @@ mod tests {
         for n in 0..9 {
             headroom.end_round(empty, BASE, Time::from_micros(n * BASE));
         }
-        assert_eq!(headroom.span(), MOST / 4, "losses have put a ceiling on it");
+        assert_eq!(
+            headroom.span(),
+            HEADROOM_MAX / 4,
+            "losses have put a ceiling on it"
+        );
         for n in 9..60 {
             headroom.end_round(empty, BASE, Time::from_micros(n * BASE));
         }
-        assert!(headroom.span() > MOST / 4 * 3, "{}", headroom.span());
+        assert!(
+            headroom.span() > HEADROOM_MAX / 4 * 3,
+            "{}",
+            headroom.span()
+        );
     }
 }

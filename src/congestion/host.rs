@@ -1,26 +1,27 @@
 //! How much may be in flight on a path so short that the queue is in the machines at its ends: in their sockets, while the
-//! process that reads them is not running. No rate that is paced tells of that queue, for it empties in clumps; what it
-//! holds is learned from losses. Which rounds there are, and what they carried, is told by `congestion`.
+//! process that reads them is not running. Pacing cannot control that queue, since it empties in clumps; its size is learned
+//! from losses. `congestion` says which rounds there are and what they carried.
 
 use super::PACKET;
 use crate::time::{MS, SEC};
 
 /// From this round trip on, microseconds, a path holds more than the machines do, and its rate is limit enough.
-const FAR: u64 = 10 * MS;
+const HOST_LIMITED_RTT: u64 = 10 * MS;
 /// In flight at first, bytes. On a veth pair anything from 0.3 to 1.2 MB carries as much and loses nothing; with 4 MB
 /// what is read has left the cache, and a sixth of it was lost before.
-const FIRST: f64 = 1024.0 * 1024.0;
-/// More than twice what the path holds, by so much, is never too much: a train.
-const SPARE: f64 = 48.0 * PACKET;
-/// A greater share lost in a round was too much at once.
-const LOST: f64 = 0.01;
-/// The limit after such a round (as cubic, RFC 9438), and after one without loss that it held back.
-const LESS: f64 = 0.7;
-const MORE: f64 = 1.0 + 1.0 / 32.0;
+const FIRST_LIMIT: f64 = 1024.0 * 1024.0;
+/// What may always be in flight beyond twice what the path holds, bytes: a train.
+const TRAIN_ALLOWANCE: f64 = 48.0 * PACKET;
+/// A round that loses a greater share than this had too much in flight.
+const EXCESSIVE_LOSS: f64 = 0.01;
+/// The factor of the limit after such a round (as in CUBIC, RFC 9438).
+const DECREASE: f64 = 0.7;
+/// The factor of the limit after a round without loss that it held back.
+const INCREASE: f64 = 1.0 + 1.0 / 32.0;
 
 /// The limit and what it rests on.
 #[derive(Clone, Copy, Debug)]
-pub struct HostLimit {
+pub(super) struct HostLimit {
     limit: f64,
     /// Bytes per second that arrived, smoothed.
     carried: f64,
@@ -29,7 +30,7 @@ pub struct HostLimit {
 impl Default for HostLimit {
     fn default() -> Self {
         HostLimit {
-            limit: FIRST,
+            limit: FIRST_LIMIT,
             carried: 0.0,
         }
     }
@@ -37,27 +38,27 @@ impl Default for HostLimit {
 
 impl HostLimit {
     /// The most bytes in flight where the base round trip is `base` microseconds.
-    pub fn limit(&self, base: u64) -> u64 {
-        if base >= FAR {
+    pub(super) fn limit(&self, base: u64) -> u64 {
+        if base >= HOST_LIMITED_RTT {
             u64::MAX
         } else {
             self.limit as u64
         }
     }
 
-    /// A round of `span` microseconds is over: so many bytes have arrived and were lost, and whether the limit kept more from
+    /// A round of `span` microseconds is over: how many bytes arrived and were lost, and whether the limit kept more from
     /// being sent.
-    pub fn end_round(&mut self, base: u64, span: u64, arrived: u64, lost: u64, full: bool) {
+    pub(super) fn end_round(&mut self, base: u64, span: u64, arrived: u64, lost: u64, full: bool) {
         let rate = arrived as f64 * SEC as f64 / span.max(1) as f64;
         self.carried += (rate - self.carried) / 8.0;
-        // where nothing queues, this is twice what is in flight: loss by chance makes the limit no limit
+        // Where nothing queues, this is twice what is in flight: loss by chance does not make the limit matter.
         let held = 2.0 * self.carried * base as f64 / SEC as f64;
-        if lost as f64 > LOST * (arrived + lost) as f64 {
-            self.limit *= LESS;
-        } else if full && self.limit < FIRST.max(2.0 * held) {
-            self.limit *= MORE;
+        if lost as f64 > EXCESSIVE_LOSS * (arrived + lost) as f64 {
+            self.limit *= DECREASE;
+        } else if full && self.limit < FIRST_LIMIT.max(2.0 * held) {
+            self.limit *= INCREASE;
         }
-        self.limit = self.limit.max(held + SPARE);
+        self.limit = self.limit.max(held + TRAIN_ALLOWANCE);
     }
 }
 
@@ -84,7 +85,7 @@ mod tests {
         let mut host = HostLimit::default();
         run(&mut host, 100e6, 200e3, 0.0, 20);
         let lost = run(&mut host, 100e6, 200e3, 0.0, 1000);
-        assert!(lost < LOST, "{lost}");
+        assert!(lost < EXCESSIVE_LOSS, "{lost}");
         assert!((200e3..320e3).contains(&host.limit), "{}", host.limit);
     }
 
@@ -100,6 +101,6 @@ mod tests {
         let mut host = HostLimit::default();
         run(&mut host, 5e9, 50e6, 0.0, 30);
         assert!(host.limit > 5e9 * 0.001, "{}", host.limit);
-        assert_eq!(host.limit(FAR), u64::MAX);
+        assert_eq!(host.limit(HOST_LIMITED_RTT), u64::MAX);
     }
 }

@@ -1,13 +1,12 @@
-//! How often a path loses packets, and whether it loses them in bursts. Counts only; what follows from it is
-//! decided elsewhere.
+//! How often a path loses packets, and whether it loses them in bursts. This only counts; what follows is decided elsewhere.
 
-/// Packets that the estimate covers, about. At 10 % loss its standard error is 0.5 %.
+/// About how many packets the estimate covers. At 10 % loss its standard error is 0.5 %.
 pub const REMEMBERED: f64 = 2048.0;
-/// Weight of one more packet.
-const MEMORY: f64 = 1.0 / REMEMBERED;
-/// Before anything is known a path is taken to lose 2 %, as if 50 packets had been seen: thin flows are protected
-/// from their first packet on, and a clean path has outgrown the assumption after a few hundred.
+/// The weight of one more packet.
+const PACKET_WEIGHT: f64 = 1.0 / REMEMBERED;
+/// The loss that a path is taken to have before anything is known: thin flows are protected from their first packet on.
 const PRIOR_LOSS: f64 = 0.02;
+/// The packets that this assumption weighs: a clean path has outgrown it after a few hundred.
 const PRIOR_PACKETS: f64 = 50.0;
 
 /// Share of packets lost, and share lost right after a lost one.
@@ -19,7 +18,7 @@ pub struct Loss {
     after_loss: f64,
     lost_after_loss: f64,
     previous_lost: bool,
-    /// How much of `packets` is the first assumption still.
+    /// How much of `packets` is still the first assumption.
     prior: f64,
 }
 
@@ -40,18 +39,18 @@ impl Loss {
     /// Takes the fate of the next packet in the order of sending.
     pub fn record(&mut self, lost: bool) {
         let hit = f64::from(u8::from(lost));
-        self.packets += 1.0 - self.packets * MEMORY;
-        self.lost += hit - self.lost * MEMORY;
-        self.prior -= self.prior * MEMORY;
+        self.packets += 1.0 - self.packets * PACKET_WEIGHT;
+        self.lost += hit - self.lost * PACKET_WEIGHT;
+        self.prior -= self.prior * PACKET_WEIGHT;
         if self.previous_lost {
             // there are fewer of these, and a burst is worth remembering longer
-            self.after_loss += 1.0 - self.after_loss * MEMORY * 8.0;
-            self.lost_after_loss += hit - self.lost_after_loss * MEMORY * 8.0;
+            self.after_loss += 1.0 - self.after_loss * PACKET_WEIGHT * 8.0;
+            self.lost_after_loss += hit - self.lost_after_loss * PACKET_WEIGHT * 8.0;
         }
         self.previous_lost = lost;
     }
 
-    /// Takes back one loss that was not one: the packet's acknowledgement came late.
+    /// Takes back a loss that was none: the packet's acknowledgement came late.
     pub fn retract(&mut self) {
         self.lost = (self.lost - 1.0).max(0.0);
     }
@@ -61,7 +60,7 @@ impl Loss {
         (self.lost / self.packets).clamp(0.0, 1.0)
     }
 
-    /// The share without the first assumption: what was seen, 0 to 1. None: fewer packets were than the assumption has.
+    /// The share that was seen, without the first assumption, 0 to 1. None: fewer packets were seen than the assumption has.
     pub fn seen(&self) -> Option<f64> {
         let packets = self.packets - self.prior;
         let lost = self.lost - self.prior * PRIOR_LOSS;

@@ -1,25 +1,28 @@
-//! The probe for loss: which share is lost by chance. Loss is the doing of what we send until it has been seen to stay while
-//! less is sent; then that share is excused, and the window makes up for it. A queue too short to be seen and a
-//! policer drop nothing while less is sent than they passed before.
+//! The probe for loss: which share is lost by chance. Loss is assumed to be caused by what we send until it stays while less
+//! is sent; then that share is excused, and the window makes up for it. A queue that is too short to be seen, or a policer,
+//! drops nothing while less is sent than it passed before.
 
-/// Losses that are expected, if they are by chance, before it is judged.
-const TELLING: f64 = 14.0;
-/// What is sent meanwhile, as a share of what was delivered: of that a policer loses nothing.
-const LESS: f64 = 0.85;
-/// The share of the loss that has to stay to be by chance; and where few packets tell, for losses come in bursts.
-const STAYS: f64 = 0.6;
-const STAYS_FEW: f64 = 0.25;
-/// The standard error of what was seen counts up to this: where few packets tell, they do not tell that more is by chance.
-const ERROR_MOST: f64 = 0.02;
-/// Rounds in which less is sent, at least and at most.
-const ROUNDS: u32 = 3;
-const ROUNDS_MOST: u32 = 9;
-/// How much more than what was proven is excused: a share of it and a share of all, or the standard error of what was seen if
-/// that is more.
-const SLACK: f64 = 0.05;
-const SLACK_SHARE: f64 = 0.005;
+/// How many losses have to be expected, if loss is by chance, before it is judged.
+const EXPECTED_LOSSES_MIN: f64 = 14.0;
+/// What is sent during a probe, as a share of what was delivered: a policer drops nothing of that.
+const PROBE_RATE: f64 = 0.85;
+/// The share of the loss that has to stay to be by chance.
+const STAYING_SHARE: f64 = 0.6;
+/// The share that has to stay if there are few packets to judge by, since losses come in bursts.
+const STAYING_SHARE_FEW: f64 = 0.25;
+/// The largest standard error that counts: few packets do not prove that more is by chance.
+const STANDARD_ERROR_MAX: f64 = 0.02;
+/// The fewest rounds of a probe.
+const PROBE_ROUNDS_MIN: u32 = 3;
+/// The most rounds of a probe.
+const PROBE_ROUNDS_MAX: u32 = 9;
+/// How much more than what was proven is excused, as a share of it; or the standard error of what was seen, if that is
+/// more.
+const SLACK_OF_PROVEN: f64 = 0.05;
+/// How much more than what was proven is excused besides, as a share of all packets.
+const SLACK_OF_ALL: f64 = 0.005;
 /// More loss than this is never taken for chance.
-pub const CHANCE_MOST: f64 = 0.65;
+pub(super) const CHANCE_MOST: f64 = 0.65;
 
 #[derive(Clone, Copy, Debug)]
 struct Probe {
@@ -33,16 +36,17 @@ struct Probe {
 
 impl Probe {
     fn tells(&self) -> bool {
-        self.packets * self.before >= TELLING
+        self.packets * self.before >= EXPECTED_LOSSES_MIN
     }
 
     fn needs_more(&self) -> bool {
-        self.rounds < ROUNDS || (!self.tells() && self.rounds < ROUNDS_MOST)
+        self.rounds < PROBE_ROUNDS_MIN || (!self.tells() && self.rounds < PROBE_ROUNDS_MAX)
     }
 }
 
+/// The probe, and the share that is excused.
 #[derive(Debug, Default)]
-pub struct LossProbe {
+pub(super) struct LossProbe {
     /// The share that was seen to stay at a lower rate, and of how many packets.
     proven: f64,
     packets: f64,
@@ -50,37 +54,39 @@ pub struct LossProbe {
 }
 
 impl LossProbe {
-    pub fn is_on(&self) -> bool {
+    /// Whether a probe is under way.
+    pub(super) fn is_on(&self) -> bool {
         self.probe.is_some()
     }
 
-    /// While less is sent: how much, as a share of what was delivered.
-    pub fn sends(&self) -> Option<f64> {
+    /// What is sent during a probe, as a share of what was delivered. None: there is no probe.
+    pub(super) fn sends(&self) -> Option<f64> {
         let probe = self.probe.as_ref()?;
-        probe.needs_more().then_some(LESS)
+        probe.needs_more().then_some(PROBE_RATE)
     }
 
     /// The share that is excused, of a `share` that is lost in the long run.
-    pub fn excused(&self, share: f64) -> f64 {
+    pub(super) fn excused(&self, share: f64) -> f64 {
         let variance = self.proven * (1.0 - self.proven) / self.packets.max(1.0);
-        let slack = (self.proven * SLACK + SLACK_SHARE).max(variance.sqrt().min(ERROR_MOST));
+        let slack = (self.proven * SLACK_OF_PROVEN + SLACK_OF_ALL)
+            .max(variance.sqrt().min(STANDARD_ERROR_MAX));
         share.min((self.proven + slack).min(CHANCE_MOST))
     }
 
-    /// Loss of this share, of so many packets, was seen not to depend on the rate.
-    pub fn prove(&mut self, share: f64, packets: f64) {
+    /// Loss of this share, of this many packets, was seen not to depend on the rate.
+    pub(super) fn prove(&mut self, share: f64, packets: f64) {
         if share > self.proven {
             (self.proven, self.packets) = (share, packets);
         }
     }
 
     /// Some loss was seen to be by chance.
-    pub fn has_proof(&self) -> bool {
+    pub(super) fn has_proof(&self) -> bool {
         self.proven > 0.0
     }
 
     /// From now on less is sent; `share`: what is lost of what was sent before, well below 1.
-    pub fn begin(&mut self, share: f64) {
+    pub(super) fn begin(&mut self, share: f64) {
         self.probe = Some(Probe {
             before: share,
             rounds: 0,
@@ -89,22 +95,22 @@ impl LossProbe {
         });
     }
 
-    /// Whether what is sent now tells something: in the first round what was too much before is still in the queue.
-    pub fn watches(&self) -> bool {
+    /// Whether what is sent now counts: in the first round, the surplus from before is still in the queue.
+    pub(super) fn watches(&self) -> bool {
         let watches = |probe: &Probe| probe.rounds > 0 && probe.needs_more();
         self.probe.as_ref().is_some_and(watches)
     }
 
-    /// What became of a packet that was sent while that was so.
-    pub fn record(&mut self, lost: bool) {
+    /// What became of a packet that counts.
+    pub(super) fn record(&mut self, lost: bool) {
         if let Some(probe) = &mut self.probe {
             probe.packets += 1.0;
             probe.lost += f64::from(u8::from(lost));
         }
     }
 
-    /// A round is over. If a probe has ended with it: whether the loss has stayed.
-    pub fn end_round(&mut self) -> Option<bool> {
+    /// A round is over. Returns whether the loss has stayed, if a probe has ended with it.
+    pub(super) fn end_round(&mut self) -> Option<bool> {
         let probe = self.probe.as_mut()?;
         // one more round, in which what was sent is acknowledged
         let more = probe.needs_more();
@@ -114,7 +120,13 @@ impl LossProbe {
         }
         let share = probe.lost / probe.packets.max(1.0);
         let tells = probe.tells();
-        let stays = share > probe.before * if tells { STAYS } else { STAYS_FEW };
+        let stays = share
+            > probe.before
+                * if tells {
+                    STAYING_SHARE
+                } else {
+                    STAYING_SHARE_FEW
+                };
         // nothing of what is sent now is too much: all that still gets lost is by chance
         if tells || stays || share < self.proven {
             (self.proven, self.packets) = (share, probe.packets);
@@ -153,7 +165,7 @@ mod tests {
 
     #[test]
     fn loss_that_shrinks_with_the_rate_is_not() {
-        assert!(probe(0.5, 0.0) <= SLACK_SHARE);
+        assert!(probe(0.5, 0.0) <= SLACK_OF_ALL);
         assert!(probe(0.2, 0.05) < 0.06, "but for what is still lost");
     }
 }

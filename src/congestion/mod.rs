@@ -1,25 +1,25 @@
 //! Congestion control: how much of what we send may be on a path at once, and how fast it leaves. One `Controller` a path;
 //! all its sessions share it. No I/O and no clock. What is sent first, and again, is decided in `conversation` and `tunnel`.
 //!
-//! What it believes about a path, and why:
+//! What it assumes about a path, and why:
 //!
 //!  1. A path is a bottleneck with a queue before it. Its rate may halve or double within a second, it may carry nothing
-//!     for a second, and its round trip may wander by itself. So what is limited is the data in flight, not the rate: a
-//!     window stops when the path stops, and its first acknowledgement starts it again. Pacing only spreads the window.
+//!     for a second, and its round trip may wander by itself. So the data in flight is limited, not the rate: a window stops
+//!     when the path stops, and the first acknowledgement starts it again. Pacing only spreads the window.
 //!  2. The window is the bandwidth-delay product and a headroom: the delivery rate times the span for which a packet is in
 //!     flight, which is the path's own round trip (`base_rtt`) and the headroom. The rate is the best of the last few round
 //!     trips (`delivery`), so that it falls within those and rises within one.
-//!  3. What is ours answers to us. A delay that does not shrink when less is in flight is not our queue but the path's:
-//!     its jitter, or a queue that others keep (`competitive`). A rate that grows with the window was held back by it. So
+//!  3. A queue of ours responds to us. A delay that does not shrink when less is in flight is not our queue but part of the
+//!     path: its jitter, or a queue that others keep (`competitive`). A rate that grows with the window was held back by it. So
 //!     the headroom is learned by trial (`headroom`): large on a path that wanders, next to nothing on a steady one, whose
 //!     queue stays empty.
-//!  4. Loss is our doing until it has been seen not to depend on the rate: it stayed when less was sent (`loss_probe`), or
-//!     while Startup sent more; then that share is by chance, and the window makes up for it. Only packets that met no queue
-//!     count for that: a full queue of others' packets drops ours whatever we send. More than that (`overload`) is what a
-//!     queue too short to be seen, or a policer, throws away.
+//!  4. Loss is assumed to be our doing until it proves not to depend on the rate: it stayed when less was sent (`loss_probe`),
+//!     or while Startup sent more. Then that share is by chance, and the window makes up for it. Only packets that met no queue
+//!     count for that: a full queue of others' packets drops ours whatever we send. Loss beyond that share (`overload`) comes
+//!     from a policer, or from a queue that is too short to be seen.
 //!  5. Below a round trip of some 10 ms the queue is in the sockets of the machines at both ends. A second limit holds there,
 //!     which is learned from losses (`host`).
-//!  6. What the senders did not ask for says nothing: a rate that was measured while they had too little to send, or while a
+//!  6. A rate that the senders did not need says nothing: one that was measured while they had too little to send, or while a
 //!     probe held them back, never lowers the estimate.
 //!
 //! The modes: Startup doubles the window each round trip until a queue shows, the delivery rate stops growing, or too much is
@@ -27,10 +27,10 @@
 //! itself. Two probes interrupt it: one for the base round trip, one for loss. Where the queue stays empty however fast the
 //! rate grows, Startup begins again.
 //!
-//! Others' ways that this one learned from: BBR (Cardwell et al., ACM Queue 14(5), 2016) for the two numbers that describe a
+//! Work that this one learned from: BBR (Cardwell et al., ACM Queue 14(5), 2016) for the two numbers that describe a
 //! path and for delivery rate samples; Copa (Arun and Balakrishnan, NSDI 2018) and FAST TCP (Wei et al., 2006) for a window
 //! that aims at a queue; C4 (draft-huitema-ccwg-c4-design) for a round trip that wanders without a queue; PCC Vivace (Dong et
-//! al., NSDI 2018) for trials. Where a constant names no source it was chosen on the simulated paths of
+//! al., NSDI 2018) for trials. A constant that names no source was chosen on the simulated paths of
 //! `tests/tunnel/rate.rs` and `tests/tunnel/lines.rs`, with recorded ones as a check.
 
 mod base_rtt;
@@ -59,55 +59,59 @@ use startup::{Next, Startup};
 
 /// A full packet, bytes; near enough whatever the mtu is.
 const PACKET: f64 = 1400.0;
-/// In flight at most on a path of which nothing is known, bytes (RFC 6928 has 10 segments; a tunnel carries many connections
-/// at once and repeats what gets lost early).
+/// The window of a path of which nothing is known, bytes (RFC 6928 has 10 segments; a tunnel carries many connections at
+/// once and retransmits early).
 const FIRST_WINDOW: f64 = 32.0 * PACKET;
-/// In flight beyond what the window asks for, bytes: what is being written and acknowledged.
+/// What may be in flight beyond the window, bytes: what is just being written and acknowledged.
 const EXTRA_WINDOW: f64 = 2.0 * PACKET;
-/// A pause up to this is the grain of the timers, microseconds; a longer one means that the senders had nothing to send.
-const GRAIN: u64 = 2 * MS;
-/// Nothing shorter than this is measured, microseconds: acks and timers come in clumps of some milliseconds.
-const SHORTEST: u64 = 5 * MS;
-/// A rate is measured over so many packets at least, and so long at most, microseconds.
-const FEWEST: f64 = 6.0;
-const LONGEST: u64 = SEC;
+/// The longest pause that the granularity of timers explains, microseconds; after a longer one the senders had nothing to
+/// send.
+const TIMER_GRANULARITY: u64 = 2 * MS;
+/// The shortest span that a rate is measured over, microseconds: acks and timers come in clumps of some milliseconds.
+const MEASUREMENT_SPAN_MIN: u64 = 5 * MS;
+/// The fewest packets that a rate is measured over.
+const MEASUREMENT_PACKETS_MIN: f64 = 6.0;
+/// The longest span that a rate is measured over, microseconds.
+const MEASUREMENT_SPAN_MAX: u64 = SEC;
 /// Pacing in Startup, in windows a round trip.
-const STARTUP_GAIN: f64 = 2.0;
-/// And at most, in measured delivery rates, which lag behind by a round trip.
-const STARTUP_LEAD: f64 = 2.5;
-/// Cruise spreads a window over a base round trip, but paces at most at so many times the capacity.
-const CRUISE_GAIN: f64 = 2.0;
-/// Rounds of overload in a row, after which loss is probed for; and how long after one probe for the next, microseconds and
-/// round trips.
-const OVERLOADED: u32 = 2;
-const PROBE_AGAIN: u64 = 2 * SEC;
-const PROBE_ROUNDS: u64 = 10;
+const STARTUP_PACING_GAIN: f64 = 2.0;
+/// The most that Startup paces at, in measured delivery rates, which lag behind by a round trip.
+const STARTUP_PACING_MAX: f64 = 2.5;
+/// The most that Cruise paces at, in capacities; it spreads a window over a base round trip.
+const CRUISE_PACING_MAX: f64 = 2.0;
+/// Rounds of overload in a row after which loss is probed for.
+const PROBE_OVERLOADED_ROUNDS: u32 = 2;
+/// The shortest time from one probe for loss to the next, microseconds.
+const PROBE_PAUSE: u64 = 2 * SEC;
+/// The same in round trips.
+const PROBE_PAUSE_ROUNDS: u64 = 10;
 /// Round trips until what Startup sent too much is seen to be lost: until then loss is not probed for.
 const DRAIN_ROUNDS: u64 = 3;
-/// More rounds of overload in a row than this interrupt Startup though the senders limited them.
-const OVERFLOWING: u32 = 3;
-/// So little in flight, bytes, is a thin flow.
-const ALONE: u64 = 10_000;
-/// Loss that small messages are protected against before it was seen to be by chance.
+/// More rounds of overload in a row than this end Startup, even if the senders limited them.
+const STARTUP_OVERLOADED_ROUNDS: u32 = 3;
+/// A flow with no more than this in flight, bytes, is thin.
+const THIN_FLOW: u64 = 10_000;
+/// The loss that small messages are protected against before any was seen to be by chance.
 const ASSUMED_LOSS: f64 = 0.02;
 /// A queue, microseconds, above which nothing is sent ahead of need.
-const CONGESTED: u64 = 60 * MS;
-/// From this rate on, bytes per second, a datagram of acks holds more than a few.
+const CONGESTED_QUEUE: u64 = 60 * MS;
+/// From this rate on, bytes per second, a datagram of acks holds many of them.
 const MANY_ACKS: f64 = 4e6;
-/// What goes ahead of bulk delays it by this at most, and bulk goes first when half of it is owed, microseconds.
-const DEBT: u64 = 20 * MS;
-/// The lowest rate, bytes per second: some packets a second must go, or nothing can be measured.
-const LEAST_RATE: f64 = 8_000.0;
-/// How far packets are taken to overtake each other at least, microseconds.
-const OVERTAKEN: u64 = 2 * MS;
+/// The most by which what goes ahead of bulk delays it, microseconds. Once half of it is owed, bulk goes first.
+const URGENT_DEBT_MAX: u64 = 20 * MS;
+/// The lowest rate, bytes per second: a few packets a second have to go, or nothing can be measured.
+const RATE_MIN: f64 = 8_000.0;
+/// How far packets are at least assumed to overtake each other, microseconds.
+const REORDERING_MIN: u64 = 2 * MS;
 
-/// For how long an ack waits for others at most, microseconds. One of a transfer on a slow line waits some times as long. Senders
-/// allow for it: `Controller::reordering` and the noise of a queue.
+/// How long an ack waits for others at most, microseconds; on a slow line the ack of a transfer waits several times as long.
+/// Senders allow for it: see `Controller::reordering`, and the noise of a queue.
 pub const ACK_DELAY_MOST: u64 = 6 * MS;
 
 /// What is remembered with a transmission, to measure with it when it is acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stamp {
+    /// When it left.
     pub sent_at: Time,
     /// Bytes that had arrived by then.
     delivered: u64,
@@ -120,7 +124,9 @@ pub struct Stamp {
 /// Bounds that the operator set, bytes per second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
+    /// To the other end. None: no limit.
     pub up: Option<f64>,
+    /// From the other end. None: no limit.
     pub down: Option<f64>,
 }
 
@@ -152,11 +158,13 @@ pub struct Controller {
     traffic: Traffic,
     round: Round,
     recent: Recent,
-    /// Smoothed round trip, its deviation, and by how much the round trips of a round are longer than its least on average.
+    /// The smoothed round trip, microseconds.
     srtt: u64,
+    /// Its deviation, microseconds.
     rttvar: u64,
+    /// How much longer than the least the round trips of a round are on average, microseconds.
     scatter: u64,
-    /// How far packets are taken to overtake each other: it grows when something was given up too early.
+    /// How far packets are assumed to overtake each other, microseconds; it grows when something was given up too early.
     overtaken: u64,
 }
 
@@ -176,9 +184,10 @@ struct Traffic {
 }
 
 impl Controller {
+    /// A path of which nothing is known.
     pub fn new(limits: Limits, now: Time) -> Controller {
         Controller {
-            pacer: Pacer::new(DEBT, now),
+            pacer: Pacer::new(URGENT_DEBT_MAX, now),
             limits,
             mode: Mode::Startup(Startup::new(FIRST_WINDOW)),
             rate: 0.0,
@@ -197,32 +206,33 @@ impl Controller {
             srtt: base_rtt::ASSUMED,
             rttvar: base_rtt::ASSUMED / 2,
             scatter: 0,
-            overtaken: OVERTAKEN,
+            overtaken: REORDERING_MIN,
         }
     }
 
+    /// From now on, these bounds hold.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
     /// Bytes per second at which bulk may leave now.
     pub fn pacing(&self) -> f64 {
-        let base = self.base.get().max(SHORTEST) as f64;
+        let base = self.base.get().max(MEASUREMENT_SPAN_MIN) as f64;
         let rate = match &self.mode {
             Mode::Startup(startup) => {
-                let window = STARTUP_GAIN * startup.window() / base * SEC as f64;
-                let first = STARTUP_GAIN * FIRST_WINDOW / base * SEC as f64;
-                window.min((STARTUP_LEAD * self.rate).max(first))
+                let window = STARTUP_PACING_GAIN * startup.window() / base * SEC as f64;
+                let first = STARTUP_PACING_GAIN * FIRST_WINDOW / base * SEC as f64;
+                window.min((STARTUP_PACING_MAX * self.rate).max(first))
             }
             Mode::Cruise => {
-                let gain = || (self.span_held() as f64 / base).clamp(1.0, CRUISE_GAIN);
+                let gain = || (self.span_held() as f64 / base).clamp(1.0, CRUISE_PACING_MAX);
                 match self.loss_probe.sends() {
                     Some(share) => self.rate * share,
                     None => self.capacity() * gain(),
                 }
             }
         };
-        rate.min(self.limits.up.unwrap_or(f64::MAX)).max(LEAST_RATE)
+        rate.min(self.limits.up.unwrap_or(f64::MAX)).max(RATE_MIN)
     }
 
     /// Whether the operator's limit is what keeps bulk back.
@@ -244,6 +254,7 @@ impl Controller {
         ((window + EXTRA_WINDOW) as u64).min(self.host.limit(base))
     }
 
+    /// Bytes sent and neither acknowledged nor given up.
     pub fn in_flight(&self) -> u64 {
         self.traffic.in_flight
     }
@@ -259,7 +270,7 @@ impl Controller {
 
     /// Whether a small message may go ahead of the bulk: while what went ahead is below 10 ms of the rate.
     pub fn may_go_ahead(&self, now: Time) -> bool {
-        self.pacer.owes_less_than(DEBT / 2, now)
+        self.pacer.owes_less_than(URGENT_DEBT_MAX / 2, now)
     }
 
     /// Whether anything sent there was ever acknowledged.
@@ -299,9 +310,9 @@ impl Controller {
         self.loss.share().min(self.excused().max(ASSUMED_LOSS))
     }
 
-    /// Whether round trips are so much longer than the path's that what can be done without should not be sent.
+    /// Whether the queue is so long that nothing should be sent that can be done without.
     pub fn is_congested(&self) -> bool {
-        self.srtt > self.base.get() + (self.base.get() / 4).max(CONGESTED)
+        self.srtt > self.base.get() + (self.base.get() / 4).max(CONGESTED_QUEUE)
     }
 
     /// How long to wait for an acknowledgement before asking again (RFC 6298's and RFC 9002's shape), microseconds.
@@ -309,9 +320,9 @@ impl Controller {
         self.srtt + (4 * self.rttvar).max(10 * MS) + 10 * MS
     }
 
-    /// By how much a later packet may overtake an earlier one before that counts as lost, microseconds (RACK, RFC 8985, has
-    /// a quarter of the round trip): long enough for a lost datagram of acks to be repeated. A `hole` is too small for one,
-    /// where datagrams hold many acks; it only waits for what the path has been seen to reorder.
+    /// How far a later packet may overtake an earlier one before that counts as lost, microseconds (RACK, RFC 8985, has a
+    /// quarter of the round trip): long enough for a lost datagram of acks to be repeated. A `hole` is too small for a lost
+    /// datagram of many acks; it only waits for the reordering that the path has shown.
     pub fn reordering(&self, hole: bool) -> u64 {
         let repeated = (self.srtt / 8).clamp(4 * MS, 2 * ACK_DELAY_MOST + 2 * MS);
         if hole && self.rate > MANY_ACKS {
@@ -342,9 +353,10 @@ impl Controller {
         // what is urgent leaves though the window is full, and says nothing of what waits
         let waited = self.traffic.full;
         self.traffic.full = waited && self.traffic.in_flight >= self.in_flight_limit();
-        if !waited && pause > GRAIN {
+        if !waited && pause > TIMER_GRANULARITY {
             self.round.idle += pause;
-            self.delivery.limited(self.base.get().max(SHORTEST));
+            self.delivery
+                .limited(self.base.get().max(MEASUREMENT_SPAN_MIN));
         }
         let rate = self.pacing();
         self.pacer.charge(bytes, rate, now);
@@ -353,7 +365,7 @@ impl Controller {
         Stamp {
             sent_at: now,
             delivered: self.traffic.delivered,
-            alone: self.traffic.in_flight < ALONE,
+            alone: self.traffic.in_flight < THIN_FLOW,
             eased: self.loss_probe.watches(),
         }
     }
@@ -371,7 +383,7 @@ impl Controller {
         self.traffic.rtt = Some(self.traffic.rtt.map_or(rtt, |least| least.min(rtt)));
     }
 
-    /// A transmission of `bytes` was acknowledged. Only one that its ack has `named` is measured: what is implied may have
+    /// A transmission of `bytes` was acknowledged. It is measured only if the ack `named` it: if it was implied, it may have
     /// arrived in an earlier transmission.
     pub fn on_delivered(&mut self, bytes: usize, stamp: &Stamp, named: bool) {
         if let Mode::Startup(startup) = &mut self.mode {
@@ -389,8 +401,7 @@ impl Controller {
         }
     }
 
-    /// All that one datagram acknowledged was told: takes the measurement. Within a datagram it would be too early, since
-    /// its acks all arrive at the same time.
+    /// Takes the measurement, after all acks of a datagram: they arrive at the same time, so within it would be too early.
     pub fn measure(&mut self, now: Time) {
         // of the acks in a datagram, all but the youngest have waited for it
         if let Some(rtt) = self.traffic.rtt.take() {
@@ -404,7 +415,7 @@ impl Controller {
         if matches!(self.mode, Mode::Startup(_)) && self.has_filled() {
             self.mode = Mode::Cruise;
         }
-        let over = now.since(self.round.began_at) >= SHORTEST;
+        let over = now.since(self.round.began_at) >= MEASUREMENT_SPAN_MIN;
         if over && newest.delivered >= self.round.ends_at {
             self.end_round(now);
         }
@@ -453,15 +464,15 @@ impl Controller {
         }
     }
 
-    /// What was given up has arrived after all.
+    /// A transmission that was given up has arrived after all.
     pub fn on_late(&mut self) {
         self.loss.retract();
         self.round.packets_lost = self.round.packets_lost.saturating_sub(1);
         let further = self.overtaken + self.overtaken / 8 + MS / 4;
-        self.overtaken = further.min(self.srtt.max(OVERTAKEN));
+        self.overtaken = further.min(self.srtt.max(REORDERING_MIN));
     }
 
-    /// A transmission of `bytes` will never be heard of: its session is gone.
+    /// A transmission of `bytes` will never be acknowledged: its session is gone.
     pub fn on_forgotten(&mut self, bytes: usize) {
         let in_flight = &mut self.traffic.in_flight;
         *in_flight = in_flight.saturating_sub(bytes as u64);
@@ -472,30 +483,35 @@ impl Controller {
         self.loss_probe.excused(self.loss.share())
     }
 
-    /// For how long a packet is in flight at most, microseconds: what the window is for. Lost ones are found later than others
-    /// are acknowledged.
+    /// How long a packet is in flight at most, microseconds: the span that the window is for. Lost packets are found later
+    /// than others are acknowledged.
     fn span_held(&self) -> u64 {
         let found_late = self.excused() * self.reordering(false) as f64;
         self.base.get() + self.headroom.span() + found_late as u64
     }
 
-    /// How long to watch before a rate is one, microseconds.
+    /// How long to watch to measure a rate, microseconds.
     fn span_watched(&self) -> u64 {
         let packets = match self.mode {
             Mode::Startup(_) => 0,
-            Mode::Cruise => (FEWEST * PACKET / self.rate.max(1.0) * SEC as f64) as u64,
+            Mode::Cruise => {
+                (MEASUREMENT_PACKETS_MIN * PACKET / self.rate.max(1.0) * SEC as f64) as u64
+            }
         };
-        self.base.get().max(packets.min(LONGEST)).max(SHORTEST)
+        self.base
+            .get()
+            .max(packets.min(MEASUREMENT_SPAN_MAX))
+            .max(MEASUREMENT_SPAN_MIN)
     }
 
-    /// The queue that noise can feign, microseconds: a share of the round trip, a tick of both ends' timers, and what an ack
-    /// waits for where segments are far apart.
+    /// The longest queue that may be mere noise, microseconds: a share of the round trip, a tick of both ends' timers, and the
+    /// wait of an ack where segments are far apart.
     fn noise(&self) -> u64 {
         let base = self.base.get();
         let spacing = (2.0 * PACKET / self.capacity().max(1.0) * SEC as f64) as u64;
         let share = (base / 32).clamp(MS / 2, 5 * MS);
         // below some 10 ms it is the machines that set the pace, and they are away for milliseconds
-        let nearby = SHORTEST.saturating_sub(base / 4);
+        let nearby = MEASUREMENT_SPAN_MIN.saturating_sub(base / 4);
         (share + MS + spacing.min(ACK_DELAY_MOST)).max(nearby)
     }
 
@@ -532,7 +548,7 @@ impl Controller {
         let cruises = matches!(self.mode, Mode::Cruise);
         self.base.end_round(cruises && !limited, now);
         if let Some(stays) = self.loss_probe.end_round() {
-            let pause = PROBE_AGAIN.max(PROBE_ROUNDS * base);
+            let pause = PROBE_PAUSE.max(PROBE_PAUSE_ROUNDS * base);
             self.judge_loss(stays, pause, now);
         } else if cruises {
             let seen = Seen {
@@ -555,7 +571,9 @@ impl Controller {
         let packets = f64::from(round.packets) + round.packets_lost as f64;
         let queued = self.queue_shows();
         let overflows = told.excess
-            && (told.share > CHANCE_MOST || self.overload.rounds() > OVERFLOWING || queued);
+            && (told.share > CHANCE_MOST
+                || self.overload.rounds() > STARTUP_OVERLOADED_ROUNDS
+                || queued);
         let Mode::Startup(startup) = &mut self.mode else {
             return;
         };
@@ -585,8 +603,8 @@ impl Controller {
         }
     }
 
-    /// Where most is lost there is nothing to find out: the delivery rate says how much less is to be sent, and falls to that
-    /// within the spans that it remembers.
+    /// If most is lost, no probe is needed: the delivery rate says how much less to send, and falls to that within the spans
+    /// that it remembers.
     fn probe_for_loss(&mut self, share: f64, now: Time) {
         if share < CHANCE_MOST {
             self.loss_probe.begin(share);
@@ -595,7 +613,7 @@ impl Controller {
         }
     }
 
-    /// Whether loss depends on the rate is known. The next probe comes after `pause` at the earliest, microseconds.
+    /// It is known whether loss depends on the rate. The next probe comes after `pause` at the earliest, microseconds.
     fn judge_loss(&mut self, stays: bool, pause: u64, now: Time) {
         self.overload.reset();
         self.probe_at = now.after(pause);
@@ -630,7 +648,7 @@ impl Controller {
         if now < self.probe_at {
             return;
         }
-        if self.overload.rounds() >= OVERLOADED {
+        if self.overload.rounds() >= PROBE_OVERLOADED_ROUNDS {
             self.probe_for_loss(told.share, now);
         } else if told.lasts {
             self.probe_for_loss(self.loss.share(), now);
@@ -638,7 +656,7 @@ impl Controller {
     }
 }
 
-/// Bytes that a path of this rate (bytes per second) holds in so many microseconds.
+/// Bytes that a path of this rate (bytes per second) holds in this many microseconds.
 fn held(rate: f64, span: u64) -> f64 {
     rate * span as f64 / SEC as f64
 }

@@ -1,27 +1,29 @@
-//! Whether a path loses more than is by chance, which means that too much is sent: by a round's share where that is plain,
-//! and by what adds up over rounds where it is little. Which share is by chance is told by `loss_probe`.
+//! Whether a path loses more than by chance, which means that too much is sent. A large excess shows in one round, a small
+//! one adds up over rounds. `loss_probe` finds which share is by chance.
 
 use super::loss::{Loss, REMEMBERED};
 
-/// Packets from which a share that is lost is one.
-const TELLING: u64 = 30;
-/// A round has to lose so much more than is excused, as a share, and this many standard errors.
-const PLAIN_LEAST: f64 = 0.02;
-const ERRORS: f64 = 3.0;
-/// So much more needs no second round to be believed.
-const PLAIN: f64 = 0.08;
+/// The fewest packets of which the share that is lost says something.
+const ROUND_PACKETS_MIN: u64 = 30;
+/// How much more than is excused a round has to lose, as a share, to be one of overload.
+const EXCESS_MIN: f64 = 0.02;
+/// How much more than is excused it has to lose besides, in standard errors.
+const EXCESS_STANDARD_ERRORS: f64 = 3.0;
+/// An excess of this share needs no second round to be believed.
+const EXCESS_PLAIN: f64 = 0.08;
 /// How much more than is excused may get lost for long, as a share.
-const TOLERATED: f64 = 0.01;
-/// Packets over which that is counted.
-const LONG: f64 = 1000.0;
-/// Losses come in bursts until they are known not to: the least correlation of neighbours that is reckoned with.
-const CORRELATED: f64 = 0.3;
-/// The least loss that is reckoned with for errors, as a share.
-const LEAST: f64 = 0.005;
+const LASTING_EXCESS_TOLERATED: f64 = 0.01;
+/// The packets over which a lasting excess is counted.
+const LASTING_PACKETS: f64 = 1000.0;
+/// The least correlation of neighbours that is assumed: losses come in bursts until they are known not to.
+const CORRELATION_MIN: f64 = 0.3;
+/// The least loss that standard errors are computed from, as a share.
+const LOSS_MIN: f64 = 0.005;
 
+/// What a path loses beyond what is excused.
 #[derive(Debug, Default)]
-pub struct Overload {
-    /// Packets that arrived and that were lost in rounds too short to tell a share.
+pub(super) struct Overload {
+    /// Packets that arrived and that were lost in rounds with too few packets to judge.
     arrived: u64,
     lost: u64,
     /// Packets lost beyond what is tolerated, over the last rounds.
@@ -31,23 +33,29 @@ pub struct Overload {
 
 /// What a round's losses say.
 #[derive(Clone, Copy, Debug)]
-pub struct Verdict {
-    /// The share that was lost; if too few packets tell, the share that is excused.
+pub(super) struct Verdict {
+    /// The share that was lost; if there are too few packets to judge, the share that is excused.
     pub share: f64,
     /// More than is excused.
     pub excess: bool,
-    /// And surely so.
+    /// Far more than is excused.
     pub sure: bool,
-    /// No round shows it, but the last many together do.
+    /// More than is excused, as only many rounds together show.
     pub lasts: bool,
 }
 
 impl Overload {
-    /// A round is over in which so many packets arrived and were lost; `excused`: share that is by chance.
-    pub fn end_round(&mut self, arrived: u64, lost: u64, excused: f64, loss: &Loss) -> Verdict {
+    /// A round is over in which this many packets arrived and were lost; `excused`: the share that is by chance.
+    pub(super) fn end_round(
+        &mut self,
+        arrived: u64,
+        lost: u64,
+        excused: f64,
+        loss: &Loss,
+    ) -> Verdict {
         let (arrived, lost) = (self.arrived + arrived, self.lost + lost);
         let n = arrived + lost;
-        let told = n >= TELLING;
+        let told = n >= ROUND_PACKETS_MIN;
         (self.arrived, self.lost) = if told { (0, 0) } else { (arrived, lost) };
         if !told {
             return Verdict {
@@ -59,14 +67,15 @@ impl Overload {
         }
         let share = lost as f64 / n as f64;
         let variance = variance(excused, loss);
-        let margin = |packets: f64| (ERRORS * (variance / packets).sqrt()).max(PLAIN_LEAST);
-        let beyond = lost as f64 - n as f64 * (excused + TOLERATED);
-        self.adds_up = (self.adds_up + beyond).clamp(0.0, 0.1 * LONG.max(n as f64));
-        let long = ERRORS * (variance * LONG).sqrt().max(4.0);
+        let margin =
+            |packets: f64| (EXCESS_STANDARD_ERRORS * (variance / packets).sqrt()).max(EXCESS_MIN);
+        let beyond = lost as f64 - n as f64 * (excused + LASTING_EXCESS_TOLERATED);
+        self.adds_up = (self.adds_up + beyond).clamp(0.0, 0.1 * LASTING_PACKETS.max(n as f64));
+        let long = EXCESS_STANDARD_ERRORS * (variance * LASTING_PACKETS).sqrt().max(4.0);
         let adds_up = self.adds_up > long;
         let plain = share > excused + margin(n as f64);
         let excess = plain || adds_up;
-        let sure = excess && (self.rounds > 0 || share > excused + PLAIN);
+        let sure = excess && (self.rounds > 0 || share > excused + EXCESS_PLAIN);
         if excess {
             self.adds_up = 0.0;
         }
@@ -80,12 +89,12 @@ impl Overload {
     }
 
     /// Rounds in a row that lost more than is excused.
-    pub fn rounds(&self) -> u32 {
+    pub(super) fn rounds(&self) -> u32 {
         self.rounds
     }
 
     /// What was lost before counts no longer.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         *self = Overload::default();
     }
 }
@@ -93,8 +102,8 @@ impl Overload {
 /// The variance of a packet's fate, wider where losses come in bursts: by (1 + r) / (1 - r) for a chain in which neighbours
 /// are correlated by r.
 fn variance(excused: f64, loss: &Loss) -> f64 {
-    let p = excused.max(LEAST);
-    let r = ((loss.after_loss() - p) / (1.0 - p)).clamp(CORRELATED, 0.9);
+    let p = excused.max(LOSS_MIN);
+    let r = ((loss.after_loss() - p) / (1.0 - p)).clamp(CORRELATION_MIN, 0.9);
     p * (1.0 - p) * (1.0 + r) / (1.0 - r)
 }
 

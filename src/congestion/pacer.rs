@@ -4,7 +4,7 @@ use crate::time::{SEC, Time};
 
 /// What may leave at once after a pause, as a span of the rate: poll timeouts have a grain of 1 ms,
 /// and one that comes late must be made up for, or the rate is never reached.
-const SLACK: u64 = 2_000;
+const BURST_SPAN: u64 = 2_000;
 
 /// A leaky bucket that counts in time: each byte moves the moment at which the line is free, up to a most.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Pacer {
         if self.free_at > now.after(self.most_debt) {
             return;
         }
-        let earliest = Time::from_micros(now.micros().saturating_sub(SLACK));
+        let earliest = Time::from_micros(now.micros().saturating_sub(BURST_SPAN));
         let span = bytes as f64 / rate.max(1.0) * SEC as f64;
         self.free_at = self.free_at.max(earliest).after(span as u64);
     }

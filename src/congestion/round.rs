@@ -4,13 +4,14 @@
 use crate::time::Time;
 
 /// A round with more idle time than this share of it says nothing of the path's limit.
-const IDLE: f64 = 0.15;
+const IDLE_SHARE_MAX: f64 = 0.15;
 
 /// One round trip's worth of measurement.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Round {
+pub(super) struct Round {
     /// The round ends when something sent after this many bytes had been delivered is acknowledged.
     pub ends_at: u64,
+    /// When it began.
     pub began_at: Time,
     /// The last sample of the delivery rate, bytes per second.
     pub rate: f64,
@@ -22,27 +23,31 @@ pub struct Round {
     pub full: bool,
     /// Bytes acknowledged, and given up.
     pub arrived: u64,
+    /// Bytes lost.
     pub lost: u64,
     /// The same in packets.
     pub packets: u32,
+    /// Packets lost.
     pub packets_lost: u64,
     /// The least round trip, the sum of all, and how many, microseconds.
     least_rtt: Option<u64>,
     rtts: u64,
     samples: u64,
+    /// What the round before it had.
     pub before: Before,
 }
 
 /// What is still to be known of the round before.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Before {
+pub(super) struct Before {
     idle: bool,
+    /// Whether at least half of the window was in flight.
     pub used: bool,
 }
 
 impl Round {
     /// The first of a path.
-    pub fn first(now: Time) -> Round {
+    pub(super) fn first(now: Time) -> Round {
         Round {
             began_at: now,
             before: Before {
@@ -54,14 +59,14 @@ impl Round {
     }
 
     /// Takes the least round trip of a datagram of acks, microseconds.
-    pub fn record(&mut self, rtt: u64) {
+    pub(super) fn record(&mut self, rtt: u64) {
         self.least_rtt = Some(self.least_rtt.map_or(rtt, |least| least.min(rtt)));
         self.rtts += rtt;
         self.samples += 1;
     }
 
-    /// Returns the round, and begins the next one, when so many bytes have been delivered in all.
-    pub fn finish(&mut self, delivered: u64, now: Time) -> Round {
+    /// Returns the round and begins the next one; `delivered` bytes have arrived in all.
+    pub(super) fn finish(&mut self, delivered: u64, now: Time) -> Round {
         let done = *self;
         *self = Round {
             ends_at: delivered,
@@ -77,17 +82,17 @@ impl Round {
     }
 
     fn is_idle(&self, span: u64) -> bool {
-        self.idle as f64 > span as f64 * IDLE
+        self.idle as f64 > span as f64 * IDLE_SHARE_MAX
     }
 
     /// Whether the senders, and not the path, limited this round of `span` microseconds or the one in which its packets were
     /// sent: they were idle for much of it, or used little of the window.
-    pub fn is_limited(&self, span: u64) -> bool {
+    pub(super) fn is_limited(&self, span: u64) -> bool {
         self.is_idle(span) || self.before.idle || !self.used
     }
 
     /// The least and the mean round trip above `base`, microseconds.
-    pub fn delays(&self, base: u64) -> (u64, u64) {
+    pub(super) fn delays(&self, base: u64) -> (u64, u64) {
         let least = self.least_rtt.map_or(0, |rtt| rtt.saturating_sub(base));
         let mean = self.rtts / self.samples.max(1);
         (least, mean.saturating_sub(base))
@@ -96,7 +101,7 @@ impl Round {
 
 /// What a round has shown. Spans are microseconds above the path's own round trip.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
+pub(super) struct Seen {
     /// Bytes per second that arrived.
     pub rate: f64,
     /// The least round trip.
@@ -112,7 +117,7 @@ pub struct Seen {
 /// The last eighth to quarter of a round trip, or more where samples are few: its least round trip is the queue as it is now,
 /// without jitter.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Recent {
+pub(super) struct Recent {
     now: Bucket,
     before: Bucket,
 }
@@ -129,7 +134,7 @@ impl Recent {
     const ENOUGH: u32 = 8;
 
     /// Takes a round trip; `span`: how long a bucket is filled at least. Microseconds.
-    pub fn record(&mut self, rtt: u64, span: u64, now: Time) {
+    pub(super) fn record(&mut self, rtt: u64, span: u64, now: Time) {
         let over = self.now.samples >= Self::ENOUGH && now.since(self.now.since) >= span;
         if self.now.samples == 0 || over {
             self.before = self.now;
@@ -145,12 +150,12 @@ impl Recent {
     }
 
     /// Whether the least is one of enough samples to be without chance.
-    pub fn enough(&self) -> bool {
+    pub(super) fn enough(&self) -> bool {
         self.before.samples >= Self::ENOUGH
     }
 
     /// Microseconds.
-    pub fn least(&self) -> u64 {
+    pub(super) fn least(&self) -> u64 {
         match self.before.samples {
             0 => self.now.least,
             _ => self.now.least.min(self.before.least),

@@ -3,18 +3,20 @@
 //! Each round is sent at twice the rate of the one before, so it is also a probe for loss: a share that is lost at both
 //! rates, while what arrives doubles, is by chance.
 
-/// Startup is over when the delivery rate has not grown by a quarter in so many rounds (BBR draft, 4.3.1.2).
+/// How much the delivery rate has to grow for Startup to go on (BBR draft, 4.3.1.2).
 const GROWTH: f64 = 1.25;
-const ROUNDS: u32 = 3;
-/// The window is so many times what the path has been seen to hold at most, for what arrives lags behind by a round trip; and
-/// before anything was measured, so many bytes.
-const AHEAD: f64 = 2.0;
-const UNMEASURED: f64 = 200e3;
-/// What arrives has followed what was sent.
-const FOLLOWS: f64 = 1.5;
+/// Rounds without that growth after which Startup is over (BBR draft, 4.3.1.2).
+const FULL_PIPE_ROUNDS: u32 = 3;
+/// The window as a multiple of the most that the path has been seen to hold: what arrives lags behind by a round trip.
+const WINDOW_GAIN: f64 = 2.0;
+/// The largest window before anything was measured, bytes.
+const WINDOW_UNMEASURED: f64 = 200e3;
+/// What arrives has followed what was sent when it grew by this factor.
+const FOLLOWS_GROWTH: f64 = 1.5;
 
+/// The state of Startup.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Startup {
+pub(super) struct Startup {
     window: f64,
     best: f64,
     stalled: u32,
@@ -25,7 +27,8 @@ pub struct Startup {
 
 /// What follows from a round.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Next {
+pub(super) enum Next {
+    /// Startup goes on.
     GoOn,
     /// The loss of this share does not depend on the rate.
     Chance(f64),
@@ -37,7 +40,7 @@ pub enum Next {
 
 impl Startup {
     /// `window`: bytes in flight at first.
-    pub fn new(window: f64) -> Startup {
+    pub(super) fn new(window: f64) -> Startup {
         Startup {
             window,
             ..Startup::default()
@@ -45,23 +48,23 @@ impl Startup {
     }
 
     /// Bytes that may be in flight.
-    pub fn window(&self) -> f64 {
+    pub(super) fn window(&self) -> f64 {
         self.window
     }
 
     /// `bytes` of what is in flight have arrived: the window grows by as much if it is used (RFC 9002, 7.8), up to some times
     /// the bytes that the path has been seen to hold.
-    pub fn on_delivered(&mut self, bytes: usize, in_flight: u64, held: f64) {
+    pub(super) fn on_delivered(&mut self, bytes: usize, in_flight: u64, held: f64) {
         let used = in_flight as f64 >= self.window / 2.0;
-        if used && self.window < (AHEAD * held).max(UNMEASURED) {
+        if used && self.window < (WINDOW_GAIN * held).max(WINDOW_UNMEASURED) {
             self.window += bytes as f64;
         }
     }
 
     /// `arrived`: bytes by the round's span; `lost`: the share that may be by chance; `excess`: it is more than is excused.
-    pub fn end_round(&mut self, arrived: f64, lost: f64, excess: bool) -> Next {
+    pub(super) fn end_round(&mut self, arrived: f64, lost: f64, excess: bool) -> Next {
         let grew = arrived >= self.best * GROWTH;
-        let follows = self.arrived > 0.0 && arrived >= self.arrived * FOLLOWS;
+        let follows = self.arrived > 0.0 && arrived >= self.arrived * FOLLOWS_GROWTH;
         let lost_before = std::mem::replace(&mut self.lost, lost);
         self.arrived = arrived;
         self.best = self.best.max(arrived);
@@ -70,7 +73,7 @@ impl Startup {
             Next::Chance(lost.min(lost_before))
         } else if !grew && excess {
             Next::Overflows
-        } else if self.stalled >= ROUNDS {
+        } else if self.stalled >= FULL_PIPE_ROUNDS {
             Next::Full
         } else {
             Next::GoOn
@@ -94,7 +97,7 @@ mod tests {
     fn it_is_over_when_nothing_more_arrives() {
         let mut startup = Startup::new(10e3);
         assert_eq!(startup.end_round(1.0, 0.0, false), Next::GoOn);
-        for _ in 1..ROUNDS {
+        for _ in 1..FULL_PIPE_ROUNDS {
             assert_eq!(startup.end_round(1.1, 0.0, false), Next::GoOn);
         }
         assert_eq!(startup.end_round(1.1, 0.0, false), Next::Full);

@@ -14,10 +14,11 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 /// Bytes of a key; every method of the protocol takes 256 bits.
 const KEY_LEN: usize = 32;
 
-/// Argon2id's cost, as kcptun-libev 2.x has it (libsodium's minimum of memory, in KiB, and 2
-/// passes). It is low: a password has to be strong by itself.
+/// Argon2id's memory, KiB, as kcptun-libev 2.x has it: libsodium's minimum. A password has to be strong by itself.
 const ARGON2_KIB: u32 = 8;
+/// Argon2id's passes, as kcptun-libev 2.x has them.
 const ARGON2_PASSES: u32 = 2;
+/// Argon2id's lanes, as kcptun-libev 2.x has them.
 const ARGON2_LANES: u32 = 1;
 
 /// The salt is the 16-byte BLAKE2b hash of this name. Being the same for everyone, it does not

@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// Bytes of the authentication tag, the same for every method (128 bits: Poly1305 and GCM).
 pub const TAG_LEN: usize = 16;
 /// Associated data of the AEAD methods, its final 0 included, as kcptun-libev 2.x has it.
-pub const ASSOCIATED_DATA: &[u8] = b"kcptun-libev\0";
+pub(super) const ASSOCIATED_DATA: &[u8] = b"kcptun-libev\0";
 
 /// How datagrams are sealed. Both ends of a tunnel must use the same one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

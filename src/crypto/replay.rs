@@ -21,11 +21,12 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
-/// Of so many nonces, the latest, every repetition is noticed.
+/// Every repetition of one of this many nonces, the latest, is noticed.
 const REMEMBERED: usize = 1 << 20;
-/// Nonces that the first and that a full-sized segment takes.
-const SMALLEST: usize = 1 << 8;
-const LARGEST: usize = REMEMBERED / 4;
+/// The nonces that the first segment takes.
+const SEGMENT_MIN: usize = 1 << 8;
+/// The nonces that a full-sized segment takes.
+const SEGMENT_MAX: usize = REMEMBERED / 4;
 /// 2^64 divided by the golden ratio: multiplying by it spreads neighbours (Knuth, TAOCP vol. 3, 6.4).
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -122,8 +123,8 @@ impl ReplayFilter {
     /// are of full size, the one that leaves is the one that comes.
     fn start_segment(&mut self) {
         let capacity = match self.segments.back() {
-            Some(last) => (last.capacity * 2).min(LARGEST),
-            None => SMALLEST,
+            Some(last) => (last.capacity * 2).min(SEGMENT_MAX),
+            None => SEGMENT_MIN,
         };
         let mut held: usize = self.segments.iter().map(|s| s.len).sum();
         let mut spare = None;

@@ -30,12 +30,13 @@ pub(super) struct Batch {
     pub socket: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
-    /// The system knows trains.
+    /// The system can send trains.
     offers_trains: bool,
-    /// It is told of what becomes of datagrams on their way; has been, and has not taken all that it was told; and some of
-    /// that is that nothing receives at a port.
+    /// The system reports what becomes of datagrams on their way.
     hears: bool,
+    /// There are reports that were not taken yet.
     told: bool,
+    /// One of them is that nothing receives at a port.
     refusal: bool,
     /// Addresses that trains could not be sent to, and until when that is believed.
     refused: HashMap<IpAddr, Time>,
@@ -45,7 +46,7 @@ pub(super) struct Batch {
 /// What became of a train.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
-    /// Bytes of it that are done with: sent, or lost by an error.
+    /// Bytes of it that are dealt with: sent, or lost by an error.
     pub done: usize,
     /// The socket had no room for the rest.
     pub blocked: bool,
@@ -79,14 +80,14 @@ impl Batch {
         self.local
     }
 
-    /// Has the system tell of datagrams that did not get there. It tells by an error of the next call, whatever that is for.
+    /// Has the system report datagrams that did not arrive. It does so by an error of the next call, whatever that is for.
     pub(super) fn hear(&mut self) -> io::Result<()> {
         sockopt::report_errors(&SockRef::from(&self.socket), self.local.is_ipv6())?;
         self.hears = true;
         Ok(())
     }
 
-    /// Whether an error is one that tells of an earlier datagram.
+    /// Whether an error reports an earlier datagram.
     pub(super) fn tells(&mut self, error: &io::Error) -> bool {
         let code = error.raw_os_error();
         let tells = self.hears && code.is_some_and(|code| REPORTED_ERRORS.contains(&code));
@@ -95,9 +96,8 @@ impl Batch {
         tells
     }
 
-    /// Where nothing receives at the port, as the system was told since this was last asked. What it was told of something
-    /// else is taken as well, since it keeps all that in the room for what arrives; in the same breath as a refusal it is
-    /// taken for one.
+    /// The addresses at which nothing receives at the port, as reported since the last call. Reports of other errors are
+    /// taken as well, since the system keeps them in the room for what arrives; together with a refusal they count as one.
     pub(super) fn refusals(&mut self) -> Vec<SocketAddr> {
         if !self.told {
             return Vec::new();
@@ -110,8 +110,8 @@ impl Batch {
         }
     }
 
-    /// Hands `each` what has arrived: where from, the address of this machine that it came to, and the datagram. Returns
-    /// how many there were, and whether there may be more; `WouldBlock` if there was nothing.
+    /// Hands `each` what has arrived: the sender, the address of this machine that received it, and the datagram. Returns how
+    /// many there were, and whether there may be more; fails with `WouldBlock` if there were none.
     pub(super) fn receive(
         &mut self,
         mut each: impl FnMut(SocketAddr, Option<IpAddr>, &mut [u8]),
@@ -140,7 +140,7 @@ impl Batch {
         Ok((count, !drained))
     }
 
-    /// Sends `bytes`, which are the train's last ones.
+    /// Sends `bytes`, which are the last ones of the train.
     pub(super) fn send(&mut self, now: Time, train: &Train, bytes: &[u8]) -> Sent {
         if train.fit != Fit::Long {
             return self.send_whole(now, train, bytes);
@@ -191,8 +191,8 @@ impl Batch {
         self.offers_trains && refused.is_none_or(|until| *until <= now)
     }
 
-    /// A train was refused where a datagram is not: the device or the route there cannot, or the path takes only datagrams
-    /// that are smaller than these and the system cuts them up.
+    /// A train was refused where a datagram is not: the device or the route cannot take it, or the path takes only smaller
+    /// datagrams and the system fragments these.
     fn remember(&mut self, to: SocketAddr, now: Time) {
         if self.refused.len() >= REFUSALS_MAX {
             self.refused.clear();
@@ -201,8 +201,7 @@ impl Batch {
         log::debug!("udp: datagrams for {to} are sent one by one: trains of them are refused");
     }
 
-    /// One call to the system, or a second if this machine cannot send from the address that was asked: it is not its own
-    /// any more.
+    /// Makes one call to the system, or a second one if this machine no longer has the address that was to be sent from.
     fn call(&mut self, train: &Train, bytes: &[u8]) -> io::Result<()> {
         // where one address is bound there is no other
         let anywhere = self.local.ip().is_unspecified();
@@ -294,7 +293,7 @@ const REPORTED_ERRORS: [libc::c_int; 8] = [
 /// The most reports taken from the error queue at once.
 const REPORTS_PER_CALL: usize = 16;
 
-/// Whereto the datagrams went that the system was told of.
+/// Where the datagrams went that the system reports.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn take_told(socket: &Socket) -> Vec<SocketAddr> {
     let mut all = Vec::new();
@@ -313,7 +312,7 @@ fn take_told(_: &Socket) -> Vec<SocketAddr> {
     Vec::new()
 }
 
-/// From now on datagrams of this socket, which is bound, arrive whole or not at all, where the system can have it so.
+/// From now on, datagrams of this socket, which is bound, arrive whole or not at all, if the system can do that.
 pub(super) fn forbid_fragments(socket: &Socket) -> io::Result<()> {
     let v6 = socket.local_addr()?.is_ipv6();
     sockopt::set_fragments(socket, v6, Fragments::Forbidden)

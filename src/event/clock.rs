@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// Counts from when it was made.
-pub struct Clock {
+pub(super) struct Clock {
     begun: Reading,
     /// How long the machine had slept when it was asked last.
     slept: Duration,
@@ -48,7 +48,8 @@ impl Reading {
 }
 
 impl Clock {
-    pub fn start() -> Clock {
+    /// A clock that begins to count now.
+    pub(super) fn start() -> Clock {
         let begun = Reading::now();
         Clock {
             begun,
@@ -57,12 +58,12 @@ impl Clock {
     }
 
     /// How long it has run, the machine's sleep included.
-    pub fn elapsed(&self) -> Duration {
+    pub(super) fn elapsed(&self) -> Duration {
         Reading::now().whole.saturating_sub(self.begun.whole)
     }
 
     /// How long the machine has slept since this was last asked.
-    pub fn slept(&mut self) -> Duration {
+    pub(super) fn slept(&mut self) -> Duration {
         self.slept_by(Reading::now())
     }
 

@@ -3,13 +3,13 @@
 use crate::time::{SEC, Time};
 use std::collections::VecDeque;
 
-/// How long one waits, microseconds: a name that is asked for anew takes a second or two.
-const PATIENCE: u64 = 10 * SEC;
-/// The most that wait; each of them holds a file.
-const MOST: usize = 256;
+/// How long a connection waits, microseconds: it takes a second or two to resolve a name again.
+const WAIT_TIMEOUT: u64 = 10 * SEC;
+/// The most connections that wait; each of them holds a file.
+const WAITING_MAX: usize = 256;
 
 /// What waits, the oldest first.
-pub struct Early<T> {
+pub(super) struct Early<T> {
     waiting: VecDeque<(Time, T)>,
 }
 
@@ -23,27 +23,27 @@ impl<T> Default for Early<T> {
 
 impl<T> Early<T> {
     /// Keeps one. Fails with it if there are too many.
-    pub fn put(&mut self, now: Time, one: T) -> Result<(), T> {
-        if self.waiting.len() >= MOST {
+    pub(super) fn put(&mut self, now: Time, one: T) -> Result<(), T> {
+        if self.waiting.len() >= WAITING_MAX {
             return Err(one);
         }
-        self.waiting.push_back((now.after(PATIENCE), one));
+        self.waiting.push_back((now.after(WAIT_TIMEOUT), one));
         Ok(())
     }
 
     /// The oldest, whether or not it has waited for long.
-    pub fn take(&mut self) -> Option<T> {
+    pub(super) fn take(&mut self) -> Option<T> {
         self.waiting.pop_front().map(|(_, one)| one)
     }
 
     /// One that has waited for too long.
-    pub fn expire(&mut self, now: Time) -> Option<T> {
+    pub(super) fn expire(&mut self, now: Time) -> Option<T> {
         self.due().filter(|due| *due <= now)?;
         self.take()
     }
 
     /// When `expire` gives the next one.
-    pub fn due(&self) -> Option<Time> {
+    pub(super) fn due(&self) -> Option<Time> {
         self.waiting.front().map(|(until, _)| *until)
     }
 }
@@ -68,6 +68,6 @@ mod tests {
         assert_eq!((early.take(), early.take()), (Some(1), Some(2)));
         assert_eq!(early.take(), None);
         let kept = (0..1000).filter(|n| early.put(at(20), *n).is_ok()).count();
-        assert_eq!(kept, MOST);
+        assert_eq!(kept, WAITING_MAX);
     }
 }

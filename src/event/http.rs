@@ -1,8 +1,8 @@
 //! The sockets of `http_listen`: a listener and at most 16 connections. What is asked and answered is decided in `http`.
 //!
-//! Nothing of this is there unless `http_listen` is set. In a turn of the loop it takes a bounded time, and nobody can keep
-//! others out by holding connections: a new one takes the place of the oldest that has not asked for anything yet, or that
-//! does not read its answer.
+//! None of this exists unless `http_listen` is set. It takes a bounded time in each turn of the loop, and nobody can keep
+//! others out by holding connections: a new one takes the place of the oldest that has not sent its request, or does not
+//! read its answer.
 
 use super::listen::Listener;
 use super::report::reason;
@@ -19,27 +19,34 @@ use mio::{Interest, Registry, Token, event::Event};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 
-/// The most connections at once, and the most accepted in one turn.
-const MOST: usize = 16;
-const ACCEPTS: usize = 8;
+/// The most connections at once.
+const CONNECTIONS_MAX: usize = 16;
+/// The most connections accepted from a listener in one turn.
+const ACCEPTS_PER_TURN: usize = 8;
 /// The most listeners: as many addresses as a name like localhost has.
-pub const LISTENERS: usize = 4;
-/// An answer that has not left after so long gives way, microseconds. Who reads has it within some round trips.
-const PATIENCE: u64 = 2 * SEC;
-/// Bytes read from a connection, and written to it, in one turn.
-const READ_SHARE: usize = 8 * 1024;
-const WRITE_SHARE: usize = 64 * 1024;
-const FIRST_CONNECTION: usize = FIRST_HTTP + LISTENERS;
+pub const LISTENERS_MAX: usize = 4;
+/// How long an answer may take to leave before its connection gives way to a new one, microseconds. Who reads has it
+/// within a few round trips.
+const ANSWER_GRACE: u64 = 2 * SEC;
+/// The most bytes read from a connection in one turn.
+const READ_PER_TURN: usize = 8 * 1024;
+/// The most bytes written to a connection in one turn.
+const WRITTEN_PER_TURN: usize = 64 * 1024;
+/// The token of the first connection; those of the others follow.
+const FIRST_CONNECTION: usize = FIRST_HTTP + LISTENERS_MAX;
 
 /// What `http_listen` asks for.
 pub struct Options {
+    /// Where HTTP is answered.
     pub listen: Address,
+    /// What the answers say of the configuration.
     pub site: Site,
 }
 
+/// The listeners, the connections, and what they are told.
 pub struct Http {
     listeners: Vec<Listener>,
-    connections: [Option<Connection>; MOST],
+    connections: [Option<Connection>; CONNECTIONS_MAX],
     monitor: Monitor,
 }
 
@@ -66,6 +73,7 @@ impl Http {
         }
     }
 
+    /// Registers the listeners with the poll.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
         for (number, listener) in self.listeners.iter_mut().enumerate() {
             listener.register(registry, Token(FIRST_HTTP + number))?;
@@ -73,11 +81,11 @@ impl Http {
         Ok(())
     }
 
-    /// Notes what the poll said, if it said it of something here.
+    /// Notes what the poll reported. False if it is about something else.
     pub fn note(&mut self, event: &Event) -> bool {
         let Token(number) = event.token();
         if let Some(place) = number.checked_sub(FIRST_CONNECTION)
-            && place < MOST
+            && place < CONNECTIONS_MAX
         {
             if let Some(connection) = &mut self.connections[place] {
                 connection.readable |= event.is_readable() || event.is_read_closed();
@@ -85,7 +93,10 @@ impl Http {
             }
             return true;
         }
-        let Some(number) = number.checked_sub(FIRST_HTTP).filter(|n| *n < LISTENERS) else {
+        let Some(number) = number
+            .checked_sub(FIRST_HTTP)
+            .filter(|n| *n < LISTENERS_MAX)
+        else {
             return false;
         };
         if let Some(listener) = self.listeners.get_mut(number) {
@@ -102,7 +113,7 @@ impl Http {
         others.unwrap_or(Time::NEVER).min(self.monitor.due())
     }
 
-    /// The loop's turn has taken so many microseconds.
+    /// A turn of the loop has taken `span` microseconds.
     pub fn record_turn(&mut self, span: u64, now: Time) {
         self.monitor.turns.record(span, now);
     }
@@ -122,7 +133,7 @@ impl Http {
 
     fn accept(&mut self, registry: &Registry, now: Time) {
         for number in 0..self.listeners.len() {
-            for _ in 0..ACCEPTS {
+            for _ in 0..ACCEPTS_PER_TURN {
                 let Some((stream, _)) = self.listeners[number].accept(now) else {
                     break;
                 };
@@ -152,7 +163,7 @@ impl Http {
         let idle = taken.filter_map(|(place, slot)| {
             let connection = slot.as_ref()?;
             let (reads, since) = (connection.exchange.reads(), connection.since);
-            let gives_way = reads || now.since(since) >= PATIENCE;
+            let gives_way = reads || now.since(since) >= ANSWER_GRACE;
             // those without an answer first
             gives_way.then_some((!reads, since, place))
         });
@@ -194,7 +205,7 @@ impl Connection {
 
     fn read(&mut self, monitor: &Monitor, tunnel: &Tunnel, now: Time) -> io::Result<()> {
         let mut bytes = [0; 1024];
-        let mut left = READ_SHARE;
+        let mut left = READ_PER_TURN;
         while self.readable && self.exchange.reads() && left > 0 {
             match self.stream.read(&mut bytes) {
                 Ok(0) => {
@@ -216,7 +227,7 @@ impl Connection {
     }
 
     fn write(&mut self, now: Time) -> io::Result<()> {
-        let mut left = WRITE_SHARE;
+        let mut left = WRITTEN_PER_TURN;
         while self.writable && !self.exchange.unsent().is_empty() && left > 0 {
             let unsent = self.exchange.unsent();
             match self.stream.write(&unsent[..unsent.len().min(left)]) {

@@ -16,30 +16,32 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Connections that wait in the kernel until they are accepted; the system's own limit (net.core.somaxconn) cuts it.
+/// The most connections that wait in the kernel to be accepted; the system may allow fewer (net.core.somaxconn).
 const BACKLOG: i32 = 4096;
-/// A program that was silent for `tcp.keepalive` is asked so often, at this distance, and then taken for gone.
-const PROBES: u32 = 4;
-const PROBE_PAUSE: Duration = Duration::from_secs(15);
-/// How long a listener rests, in microseconds, after an error that would otherwise repeat at once.
-const REST: u64 = 100 * MS;
+/// The probes without an answer after which a silent program is taken for gone.
+const KEEPALIVE_PROBES: u32 = 4;
+/// The time from one probe to the next.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// How long a listener rests after an error that would otherwise repeat at once, microseconds.
+const REST_AFTER_ERROR: u64 = 100 * MS;
 /// The most errors, or connections turned away, on the way to one that is accepted.
-const MAX_ERRORS: usize = 64;
+const ERRORS_PER_ACCEPT: usize = 64;
 
 /// A socket that accepts TCP connections.
 pub struct Listener {
     socket: TcpListener,
     local: SocketAddr,
     readable: bool,
-    /// Not to be asked before this time.
+    /// When to try to accept again.
     rests_until: Time,
-    /// Given up to accept, and turn away, what there is no other file descriptor for.
+    /// A file descriptor that is held back, to accept and reset a connection when there is no other.
     reserve: Option<File>,
     exhausted: Throttle,
     failed: Throttle,
 }
 
 impl Listener {
+    /// Binds `address` and listens, with these options.
     pub fn bind(address: SocketAddr, options: &TcpOptions) -> io::Result<Listener> {
         let socket = socket::new(address, Type::STREAM, Protocol::TCP)?;
         socket.set_reuse_address(true)?;
@@ -64,15 +66,17 @@ impl Listener {
         })
     }
 
+    /// The address that the socket is bound to.
     pub fn local(&self) -> SocketAddr {
         self.local
     }
 
+    /// Registers the socket with the poll.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(&mut self.socket, token, Interest::READABLE)
     }
 
-    /// What is accepted from now on has these options; what cannot change is not looked at.
+    /// Connections accepted from now on have these options. Options that cannot change are ignored.
     pub fn reload(&self, options: &TcpOptions) {
         let line = match configure(&SockRef::from(&self.socket), options) {
             Ok(Ok(())) => return,
@@ -92,9 +96,9 @@ impl Listener {
         self.readable.then_some(self.rests_until)
     }
 
-    /// The next connection, if there is one and the listener does not rest.
+    /// The next connection; None if there is none, or the listener rests.
     pub fn accept(&mut self, now: Time) -> Option<(TcpStream, SocketAddr)> {
-        for _ in 0..MAX_ERRORS {
+        for _ in 0..ERRORS_PER_ACCEPT {
             if !self.readable || self.rests_until > now {
                 break;
             }
@@ -121,7 +125,7 @@ impl Listener {
             ) => (),
             Some(libc::EMFILE | libc::ENFILE) => self.turn_away(now, error),
             _ => {
-                self.rests_until = now.after(REST);
+                self.rests_until = now.after(REST_AFTER_ERROR);
                 self.failed.warn(
                     now,
                     format_args!("listen: cannot accept: {}", reason(error)),
@@ -143,22 +147,22 @@ impl Listener {
             }
             // Linux looks for a descriptor before it looks for a connection: there was none to refuse.
             Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
-            Err(_) => self.rests_until = now.after(REST),
+            Err(_) => self.rests_until = now.after(REST_AFTER_ERROR),
         }
         self.reserve = reserve();
     }
 }
 
 /// Sets the options of a TCP socket before it listens or connects. The inner error is a warning on its buffers.
-pub fn configure(socket: &Socket, options: &TcpOptions) -> io::Result<Result<(), String>> {
+pub(super) fn configure(socket: &Socket, options: &TcpOptions) -> io::Result<Result<(), String>> {
     socket.set_tcp_nodelay(options.nodelay)?;
     socket.set_keepalive(options.keepalive > 0)?;
     if options.keepalive > 0 {
         // TCP_USER_TIMEOUT has no part in it: it also ends connections whose reader has only paused
         let keepalive = TcpKeepalive::new()
             .with_time(Duration::from_secs(options.keepalive.into()))
-            .with_interval(PROBE_PAUSE)
-            .with_retries(PROBES);
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES);
         socket.set_tcp_keepalive(&keepalive)?;
     }
     let buffers = Buffers {

@@ -1,10 +1,11 @@
 //! The event loop: the only part of the program, but for its log, that touches sockets and the clock. It moves bytes
 //! between sockets and the `Tunnel`, which decides everything; `Loop::turn` is the order in which that happens.
 //!
-//! One file a source of events: `listen` and `tcp` (the local side; `early` while there is no peer), `dial` (towards the service), `udp` and `batch` (the
-//! other end), `http` (statistics), `resolve` (names), `signal`. `start` binds what is configured, `reload` changes it, `network` and `target`
-//! follow what changes around; `clock`, `socket`, `system` and `report` help them; `notify` tells systemd. Apart
-//! from the loop: `ping` and `stats`, the commands.
+//! Each source of events has a file: `listen` and `tcp` (the local side; `early` while there is no peer), `dial` (towards the
+//! service), `udp` and `batch` (the other end), `http` (statistics), `resolve` (names) and `signal`. `start` binds what is
+//! configured, `privileges` gives up what is not needed after that, `reload` changes the configuration, `network` and
+//! `target` follow changes of the network. `clock`, `socket`, `sockopt`, `system` and `report` help them; `notify` tells
+//! systemd. Apart from the loop there are the commands `ping` and `stats`.
 
 mod batch;
 mod clock;
@@ -46,7 +47,7 @@ use http::Http;
 use listen::Listener;
 use log::{Level, debug, info, log, warn};
 use mio::net::TcpStream;
-use mio::{Events, Poll, Token, Waker};
+use mio::{Events, Poll, Registry, Token, Waker};
 use network::Network;
 use notify::Notify;
 use report::{Throttle, reason};
@@ -79,7 +80,7 @@ pub struct Options {
     pub tcp: TcpOptions,
     /// Options of the UDP socket.
     pub udp: UdpOptions,
-    /// Whom to become after the sockets are bound.
+    /// The user to become after the sockets are bound.
     pub user: Option<User>,
     /// Where HTTP is answered, if it is.
     pub http: Option<http::Options>,
@@ -144,7 +145,7 @@ pub fn run(options: Options, ready: impl FnOnce() -> io::Result<()>) -> Result<(
     this.farewell()
 }
 
-/// What to say of the number of files that the system lets be open.
+/// What to say of the number of files that the system lets this process open.
 fn open_files(limit: u64) -> (Level, String) {
     match limit < MANY_FILES {
         true => (
@@ -155,6 +156,41 @@ fn open_files(limit: u64) -> (Level, String) {
         ),
         false => (Level::Debug, format!("up to {limit} open files")),
     }
+}
+
+/// Raises the limit of open files, and says in the log what it is.
+fn raise_file_limit() {
+    match system::raise_file_limit() {
+        Ok(limit) => {
+            let (level, line) = open_files(limit);
+            log!(level, "{line}");
+        }
+        Err(e) => warn!("cannot raise the limit of open files: {}", reason(&e)),
+    }
+}
+
+/// Becomes the configured user, if one is.
+fn become_user(options: &Options) -> Result<(), RunError> {
+    let Some(user) = &options.user else {
+        return Ok(());
+    };
+    privileges::drop_privileges(user).map_err(|e| RunError::new(format!("user: {user}: {e}")))?;
+    info!("running as {user}");
+    Ok(())
+}
+
+/// Registers the sockets that are bound with the poll.
+fn register_all(
+    registry: &Registry,
+    udp: &mut Udp,
+    listeners: &mut [Listener],
+    http: Option<&mut Http>,
+) -> io::Result<()> {
+    udp.register(registry, UDP)?;
+    for (number, listener) in listeners.iter_mut().enumerate() {
+        listener.register(registry, Token(FIRST_LISTENER + number))?;
+    }
+    http.map_or(Ok(()), |http| http.register(registry))
 }
 
 /// Everything that the process holds.
@@ -182,7 +218,7 @@ struct Loop {
     udp: Udp,
     tunnel: Tunnel,
     http: Option<Http>,
-    /// Something is left to do that no event will remind of.
+    /// Something is left to do that no event will announce.
     unfinished: bool,
     refused: Throttle,
     notify: Notify,
@@ -192,13 +228,7 @@ struct Loop {
 
 impl Loop {
     fn start(options: Options) -> Result<Loop, RunError> {
-        match system::raise_file_limit() {
-            Ok(limit) => {
-                let (level, line) = open_files(limit);
-                log!(level, "{line}");
-            }
-            Err(e) => warn!("cannot raise the limit of open files: {}", reason(&e)),
-        }
+        raise_file_limit();
         let known = start::service(&options);
         let mut listeners = start::listeners(&options)?;
         let (mut udp, peer, known_peers) = start::udp(&options)?;
@@ -209,11 +239,7 @@ impl Loop {
         let comes = options.connect.is_some() && name.is_none();
         let target = Target::new(key, name, known_peers);
         let http_listeners = start::http_listeners(&options)?;
-        if let Some(user) = &options.user {
-            privileges::drop_privileges(user)
-                .map_err(|e| RunError::new(format!("user: {user}: {e}")))?;
-            info!("running as {user}");
-        }
+        become_user(&options)?;
 
         let no_poll =
             |e: io::Error| RunError::new(format!("cannot set up the event loop: {}", reason(&e)));
@@ -224,20 +250,11 @@ impl Loop {
         let lookup = options.lookup.unwrap_or(resolve::resolve);
         let resolver = Resolver::new(waker.clone()).by(lookup);
         let names = Resolver::new(waker).by(lookup);
-        udp.register(registry, UDP).map_err(no_poll)?;
-        for (number, listener) in listeners.iter_mut().enumerate() {
-            let token = Token(FIRST_LISTENER + number);
-            listener.register(registry, token).map_err(no_poll)?;
-        }
-
         let mut http = options
             .http
             .map(|http| Http::new(http_listeners, http.site, Time::ZERO));
-        if let Some(http) = &mut http {
-            http.register(registry).map_err(no_poll)?;
-        }
+        register_all(registry, &mut udp, &mut listeners, http.as_mut()).map_err(no_poll)?;
         let meets = options.rendezvous_server.is_some();
-        let sealed = options.settings.sealing.is_some();
         let mut this = Loop {
             events: Events::with_capacity(EVENTS_PER_TURN),
             epoch: Clock::start(),
@@ -250,7 +267,7 @@ impl Loop {
             reread: options.reread,
             udp_bind: options.udp_bind,
             udp_options: options.udp,
-            sealed,
+            sealed: options.settings.sealing.is_some(),
             listeners,
             connections: Connections::default(),
             early: Early::default(),
@@ -264,18 +281,23 @@ impl Loop {
             crowd: 0,
             poll,
         };
-        match peer {
-            Some(server) if meets => this.meet_through(Time::ZERO, server),
-            Some(peer) => this.tunnel.set_peer(Time::ZERO, peer),
-            None => {}
-        }
+        this.set_out(peer, meets);
         if comes {
             info!("waits for the other end, whose udp_connect must name this one");
         }
         Ok(this)
     }
 
-    /// One round of everything: the way of a byte. False after a signal to stop.
+    /// Begins with the address of the other end, or of the rendezvous server if they `meet` there. None: it is not known yet.
+    fn set_out(&mut self, address: Option<SocketAddr>, meet: bool) {
+        match address {
+            Some(server) if meet => self.meet_through(Time::ZERO, server),
+            Some(peer) => self.tunnel.set_peer(Time::ZERO, peer),
+            None => {}
+        }
+    }
+
+    /// One turn of the loop, in the order that a byte takes. False after a signal to stop.
     fn turn(&mut self) -> Result<bool, RunError> {
         self.wait(self.timeout())?;
         let began = self.now();
@@ -324,7 +346,7 @@ impl Loop {
         }
     }
 
-    /// Answers who asks over HTTP, and notes how long the turn that `began` then has taken.
+    /// Answers requests over HTTP, and notes how long the turn that `began` at this time has taken.
     fn show(&mut self, began: Time, now: Time) {
         let Some(http) = &mut self.http else { return };
         http.work(&self.tunnel, self.poll.registry(), now);
@@ -332,7 +354,7 @@ impl Loop {
         http.record_turn(ended.since(began), ended);
     }
 
-    /// Does what the tunnel asks for. It has asked for nothing more when this returns.
+    /// Does what the tunnel asks for, until it asks for nothing more.
     fn settle(&mut self, now: Time) {
         while let Some(event) = self.tunnel.event() {
             match event {
@@ -373,7 +395,8 @@ impl Loop {
         self.open_early(now);
     }
 
-    /// Opens sessions for the connections that came before the peer was known, or resets those that have waited for long.
+    /// Opens sessions for the connections that were accepted before the peer was known, or resets those that have waited too
+    /// long.
     fn open_early(&mut self, now: Time) {
         while self.tunnel.peer().is_some()
             && let Some((stream, from)) = self.early.take()
@@ -477,7 +500,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Sleeps until something happens, and notes what that was; what is to be done is done by the caller.
+    /// Sleeps until something happens, and notes what it was. The caller acts on it.
     fn wait(&mut self, timeout: Option<Duration>) -> Result<(), RunError> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(e) if e.kind() != ErrorKind::Interrupted => {
@@ -511,7 +534,7 @@ impl Loop {
         Ok(())
     }
 
-    /// How long there is nothing to do without an event. None: forever.
+    /// How long there is nothing to do unless an event comes. None: forever.
     fn timeout(&self) -> Option<Duration> {
         if self.unfinished {
             return Some(Duration::ZERO);

@@ -1,8 +1,8 @@
-//! How the loop follows what changes around it: this machine's own address, the addresses of the other end's name, and the
-//! machine's sleep. The new UDP socket and the tunnel's being told are here; what sessions make of it is the tunnel's.
+//! How the loop follows changes of the network: this machine's own address, the addresses of the other end's name, and the
+//! machine's sleep. It makes a new UDP socket and tells the tunnel; what sessions do about it is decided in the tunnel.
 //!
-//! Nobody tells this process when the network changes, so it looks: which address does the route to the peer give? To ask
-//! the system sends nothing.
+//! Nobody tells this process when the network changes, so it looks: which address does the route to the peer give? Asking
+//! the system sends no packet.
 
 use super::Loop;
 use super::report::reason;
@@ -16,40 +16,44 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-/// How often the own address is looked at, microseconds: while packets come or came just now; while there is no way to the
-/// peer; while sessions rest; without sessions.
-const BUSY: u64 = 500 * MS;
-const NO_WAY: u64 = SEC;
-const RESTING: u64 = 5 * SEC;
-const EMPTY: u64 = 25 * SEC;
-/// Packets that came within this are just now.
-const JUST_NOW: u64 = 5 * SEC;
-/// So many datagrams from one look to the next are a flow. When it stops, the peer is asked whether it has: who only
-/// receives would not notice otherwise that a router has forgotten the way back. So often, if nothing comes.
-const FLOW: u64 = 8;
-const ASK_TIMES: u32 = 6;
-/// After an error of the socket it is looked at soon.
-const AFTER_ERROR: u64 = 50 * MS;
-/// A peer that is silent for so long may be behind a router that has a wrong idea of our port: another one is tried, then
-/// ever more rarely.
-const STUBBORN: u64 = 20 * SEC;
-const STUBBORN_MOST: u64 = 600 * SEC;
-/// A peer that is heard and does not hear gets another port at once, and again after so long.
-const DEAF_PAUSE: u64 = 5 * SEC;
+/// How often the own address is looked at while packets arrive, microseconds.
+const LOOK_INTERVAL_BUSY: u64 = 500 * MS;
+/// How often it is looked at while there is no route to the peer, microseconds.
+const LOOK_INTERVAL_NO_ROUTE: u64 = SEC;
+/// How often it is looked at while sessions rest, microseconds.
+const LOOK_INTERVAL_RESTING: u64 = 5 * SEC;
+/// How often it is looked at without sessions, microseconds.
+const LOOK_INTERVAL_EMPTY: u64 = 25 * SEC;
+/// How long after the last packet the network still counts as busy, microseconds.
+const BUSY_SPAN: u64 = 5 * SEC;
+/// From this many datagrams between two looks on there is a flow. When it stops, the peer is asked whether it has: an
+/// end that only receives would not notice otherwise that a router has forgotten the way back.
+const FLOW_DATAGRAMS: u64 = 8;
+/// How often the peer is asked at most after a flow has stopped.
+const FLOW_PINGS: u32 = 6;
+/// How soon the own address is looked at after an error of the socket, microseconds.
+const LOOK_DELAY_AFTER_ERROR: u64 = 50 * MS;
+/// How long a peer has to be silent before another port is tried, microseconds: a router may have a wrong idea of ours.
+/// The pause before the next port is twice as long, and doubles.
+const SILENCE_BEFORE_PORT_CHANGE: u64 = 20 * SEC;
+/// The longest pause between two ports that are tried because of silence, microseconds.
+const PORT_CHANGE_PAUSE_MAX: u64 = 600 * SEC;
+/// A peer that is heard and hears nothing gets another port at once, and again after this pause, microseconds.
+const DEAF_PORT_CHANGE_PAUSE: u64 = 5 * SEC;
 /// Addresses of nobody (RFC 5737, RFC 3849): the way there is the way to anywhere.
 const ANYWHERE: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
 ];
-/// A sleep of the machine that is worth to be noticed.
-const NAP: Duration = Duration::from_secs(1);
+/// The shortest sleep of the machine that counts.
+const SLEEP_MIN: Duration = Duration::from_secs(1);
 
 /// What is known of this machine's own network.
 #[derive(Default)]
-pub struct Network {
-    /// The address that the route to the peer gave. None: there was no way.
+pub(super) struct Network {
+    /// The address that the route to the peer gave. None: there was no route.
     own: Option<IpAddr>,
-    /// While there is no peer: those of the routes to anywhere.
+    /// While there is no peer: the addresses that routes to anywhere gave.
     around: [Option<IpAddr>; 2],
     looked: bool,
     next: Time,
@@ -65,72 +69,74 @@ pub struct Network {
 }
 
 impl Network {
-    /// Looks soon.
+    /// Has the address looked at soon.
     fn hurry(&mut self, now: Time) {
-        self.next = self.next.min(now.after(AFTER_ERROR));
+        self.next = self.next.min(now.after(LOOK_DELAY_AFTER_ERROR));
     }
 
-    /// A session begins: it is worth a look from now on.
-    pub fn watch(&mut self, now: Time) {
-        self.next = self.next.min(now.after(BUSY));
+    /// A session begins: a change matters from now on.
+    pub(super) fn watch(&mut self, now: Time) {
+        self.next = self.next.min(now.after(LOOK_INTERVAL_BUSY));
     }
 
-    /// What was known holds no more: the next look finds a change.
+    /// Forgets what is known: the next look finds a change.
     fn forget(&mut self) {
         (self.own, self.looked, self.next) = (None, true, Time::ZERO);
     }
 
-    /// Takes note of what the route gives now. True if that is another address than before.
+    /// Notes the address that the route gives now. True if it differs from the one before.
     fn look(&mut self, own: Option<IpAddr>) -> bool {
         let first = !std::mem::replace(&mut self.looked, true);
         let before = std::mem::replace(&mut self.own, own);
         if before.is_some() && own.is_none() {
-            info!("there is no way to the other end now");
+            info!("there is no route to the other end now");
         }
         !first && own.is_some() && own != before
     }
 
-    /// The same while it is not known whereto.
+    /// The same while the peer's address is not known.
     fn look_around(&mut self, around: [Option<IpAddr>; 2], now: Time) -> bool {
         let before = std::mem::replace(&mut self.around, around);
-        self.next = now.after(NO_WAY);
+        self.next = now.after(LOOK_INTERVAL_NO_ROUTE);
         let both = around.iter().zip(before);
         both.into_iter()
             .any(|(own, before)| own.is_some() && *own != before)
     }
 
-    /// Sets when to look next. True if the peer is to be asked: something has come just now, and nothing comes any more.
+    /// Sets when to look next. True if the peer is to be asked whether it is there: a flow has stopped.
     fn plan(&mut self, now: Time, received: u64, sessions: usize) -> bool {
         let more = received - std::mem::replace(&mut self.received, received);
         if more > 0 {
             (self.heard_at, self.asked) = (Some(now), 0);
         }
         let stopped = more == 0 && (self.flows || self.asked > 0) && sessions > 0;
-        let asks = stopped && self.asked < ASK_TIMES;
+        let asks = stopped && self.asked < FLOW_PINGS;
         self.asked += u32::from(asks);
-        self.flows = more >= FLOW;
-        let busy = self.heard_at.is_some_and(|at| now.since(at) < JUST_NOW);
+        self.flows = more >= FLOW_DATAGRAMS;
+        let busy = self.heard_at.is_some_and(|at| now.since(at) < BUSY_SPAN);
         let pause = match self.own {
-            None => NO_WAY,
-            Some(_) if sessions == 0 => EMPTY,
-            Some(_) if busy => BUSY,
-            Some(_) => RESTING,
+            None => LOOK_INTERVAL_NO_ROUTE,
+            Some(_) if sessions == 0 => LOOK_INTERVAL_EMPTY,
+            Some(_) if busy => LOOK_INTERVAL_BUSY,
+            Some(_) => LOOK_INTERVAL_RESTING,
         };
         self.next = now.after(pause);
         asks
     }
 
-    /// Whether another port is to be tried. `silent`, `deaf`: since when the peer counts as such, if it does by now.
+    /// Whether to try another port. `silent`, `deaf`: since when the peer counts as such, if it does now.
     fn wants_port(&mut self, now: Time, silent: Option<Time>, deaf: Option<Time>) -> bool {
         let Some(since) = silent else {
             (self.port_at, self.port_tried) = (None, None);
             return false;
         };
-        let (at, pause) = *self
-            .port_at
-            .get_or_insert((since.after(STUBBORN), 2 * STUBBORN));
+        let (at, pause) = *self.port_at.get_or_insert((
+            since.after(SILENCE_BEFORE_PORT_CHANGE),
+            2 * SILENCE_BEFORE_PORT_CHANGE,
+        ));
         let tried = self.port_tried;
-        let pauses = |deaf: Time| tried.map_or(deaf, |tried| deaf.max(tried.after(DEAF_PAUSE)));
+        let pauses =
+            |deaf: Time| tried.map_or(deaf, |tried| deaf.max(tried.after(DEAF_PORT_CHANGE_PAUSE)));
         if deaf.is_some_and(|deaf| pauses(deaf) <= now) {
             self.port_tried = Some(now);
             return true;
@@ -138,18 +144,18 @@ impl Network {
         let due = at <= now;
         if due {
             self.port_tried = Some(now);
-            self.port_at = Some((now.after(pause), (2 * pause).min(STUBBORN_MOST)));
+            self.port_at = Some((now.after(pause), (2 * pause).min(PORT_CHANGE_PAUSE_MAX)));
         }
         due
     }
 }
 
 impl Loop {
-    /// Looks at everything that may have changed, as far as it is time.
+    /// Looks at everything that may have changed, if it is time to.
     pub(super) fn follow(&mut self, now: Time) {
         let slept = self.epoch.slept();
-        if slept >= NAP {
-            info!("the machine has slept for {} s", slept.as_secs());
+        if slept >= SLEEP_MIN {
+            info!("the machine slept for {} s", slept.as_secs());
             self.network.forget();
             // before what waits in the socket is taken for a sign of life
             self.tunnel.advance(now);
@@ -179,7 +185,7 @@ impl Loop {
         if changed {
             self.hurry();
             if let Some(own) = self.network.own {
-                info!("this machine reaches {toward} from {own} now");
+                info!("{toward} is now reached from {own}");
             }
             self.renew(now);
         } else if self.sealed
@@ -189,9 +195,9 @@ impl Loop {
             // without a key the other end would not know its sessions again
             match deaf {
                 Some(_) => {
-                    info!("{goal} is heard and answers nothing: this end goes on from another port")
+                    info!("{goal} sends, but answers nothing: this end moves to another port")
                 }
-                None => debug!("{goal} is silent: another port is tried"),
+                None => debug!("{goal} is silent: trying another port"),
             }
             self.renew(now);
         }
@@ -200,8 +206,8 @@ impl Loop {
         }
     }
 
-    /// The address to go to, and this machine's own on the way there: `goal` or, where there is no way to that, another one
-    /// of the same name that there is a way to. It may be of the other family.
+    /// The address to go to, and this machine's own on the route there: `goal` or, if there is no route to it, another
+    /// address of the same name that has one. It may be of the other family.
     fn way(&self, goal: SocketAddr) -> (SocketAddr, Option<IpAddr>) {
         let way = |to: SocketAddr| Some((to, Some(own_address(self.udp.local(), to)?)));
         let known = self.target.iter().flat_map(Target::known);
@@ -239,17 +245,17 @@ impl Loop {
         }
     }
 
-    /// Where this end sends on its own account.
+    /// Where this end sends without being asked.
     fn goal(&self) -> Option<SocketAddr> {
         self.rendezvous.or(self.tunnel.peer())
     }
 
-    /// Makes a new socket, where the port may be any, and goes on with it.
+    /// Goes on with a new socket, if the port is free to change.
     fn renew(&mut self, now: Time) {
         if self.udp_bind.is_none() {
             match self.new_socket() {
                 Ok(udp) => self.udp = udp,
-                Err(e) => warn!("udp: no new socket: {}", reason(&e)),
+                Err(e) => warn!("udp: cannot make a new socket: {}", reason(&e)),
             }
         }
         self.tunnel.network_changed(now);
@@ -276,8 +282,7 @@ impl Loop {
         self.tunnel.set_rendezvous(now, server, own);
     }
 
-    /// Finds out what the name of the other end, or of the rendezvous server, means, if nobody answers where it is taken
-    /// to be.
+    /// Resolves the name of the other end, or of the rendezvous server, if nobody answers at its last known address.
     fn follow_name(&mut self, now: Time) {
         let silent = self.silent_at().is_some_and(|at| at <= now);
         let answers = self.tunnel.peer_answers();
@@ -315,12 +320,12 @@ impl Loop {
             true => Level::Info,
             false => Level::Debug,
         };
-        log!(level, "{key}: its name stands for {address} now");
+        log!(level, "{key}: the name now stands for {address}");
         self.turn_to(now, address);
         self.network.next = Time::ZERO;
     }
 
-    /// From when on the one that is named does not answer.
+    /// Since when the one that is named does not answer.
     fn silent_at(&self) -> Option<Time> {
         match (&self.target, self.goal()) {
             (_, None) => Some(Time::ZERO),
@@ -341,8 +346,7 @@ impl Loop {
     }
 }
 
-/// Of several addresses of a name, which each have their turn, the one after the present one; those before others that
-/// there is a way to.
+/// The address of a name that comes after the present one. Addresses take turns; those that have a route come first.
 fn next_of(
     found: &[SocketAddr],
     present: Option<SocketAddr>,
@@ -355,7 +359,7 @@ fn next_of(
     turns.get(next).or(turns.first()).copied()
 }
 
-/// The address of this machine on the way to `goal`, for a socket that is bound to `local`. None: there is no way.
+/// The address of this machine on the route to `goal`, for a socket that is bound to `local`. None: there is no route.
 pub(super) fn own_address(local: SocketAddr, goal: SocketAddr) -> Option<IpAddr> {
     let local = canonical(local).ip();
     let from = match local.is_unspecified() {
@@ -449,17 +453,17 @@ mod tests {
             network.next.since(Time::from_micros(now))
         };
         let here = ip("192.0.2.1");
-        assert_eq!(pause(here, 0, 0, 1), RESTING);
-        assert_eq!(pause(here, SEC, 5, 1), BUSY);
-        assert_eq!(pause(here, 3 * SEC, 5, 1), BUSY);
-        assert_eq!(pause(here, 7 * SEC, 5, 1), RESTING);
-        assert_eq!(pause(here, 8 * SEC, 9, 0), EMPTY);
-        assert_eq!(pause(None, 9 * SEC, 9, 0), NO_WAY);
+        assert_eq!(pause(here, 0, 0, 1), LOOK_INTERVAL_RESTING);
+        assert_eq!(pause(here, SEC, 5, 1), LOOK_INTERVAL_BUSY);
+        assert_eq!(pause(here, 3 * SEC, 5, 1), LOOK_INTERVAL_BUSY);
+        assert_eq!(pause(here, 7 * SEC, 5, 1), LOOK_INTERVAL_RESTING);
+        assert_eq!(pause(here, 8 * SEC, 9, 0), LOOK_INTERVAL_EMPTY);
+        assert_eq!(pause(None, 9 * SEC, 9, 0), LOOK_INTERVAL_NO_ROUTE);
         let now = Time::from_micros(9 * SEC);
         network.watch(now);
-        assert_eq!(network.next.since(now), BUSY);
+        assert_eq!(network.next.since(now), LOOK_INTERVAL_BUSY);
         network.hurry(now);
-        assert_eq!(network.next.since(now), AFTER_ERROR);
+        assert_eq!(network.next.since(now), LOOK_DELAY_AFTER_ERROR);
     }
 
     #[test]
@@ -469,8 +473,8 @@ mod tests {
         // datagrams received by each look, and whether the peer is asked then
         let looks = [
             (0, false),
-            (FLOW - 1, false),
-            (FLOW - 1, false),
+            (FLOW_DATAGRAMS - 1, false),
+            (FLOW_DATAGRAMS - 1, false),
             (100, false),
             (100, true),
             (100, true),
@@ -480,11 +484,11 @@ mod tests {
             (200, false),
         ];
         for (i, (received, asks)) in looks.into_iter().enumerate() {
-            let now = Time::from_micros(i as u64 * BUSY);
+            let now = Time::from_micros(i as u64 * LOOK_INTERVAL_BUSY);
             assert_eq!(network.plan(now, received, 1), asks, "{i}");
         }
         let asked = (0..20).filter(|_| network.plan(Time::ZERO, 200, 1)).count();
-        assert_eq!(asked, ASK_TIMES as usize);
+        assert_eq!(asked, FLOW_PINGS as usize);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What systemd is told (sd_notify(3)): that the service is ready, reloads, stops, works, and how many sessions it has.
-//! Where nobody has asked to be told, nothing is done.
+//! What systemd is told (sd_notify(3)): that the service is ready, reloads, stops or works, and how many sessions it has.
+//! If no service manager has asked for it, nothing is done.
 
 use crate::time::{SEC, Time};
 use log::debug;
@@ -10,14 +10,15 @@ const STATUS_PAUSE: u64 = 5 * SEC;
 
 /// Tells the service manager, if there is one.
 #[derive(Default)]
-pub struct Notify {
+pub(super) struct Notify {
     listens: bool,
     /// How often it wants a sign of life, microseconds.
     watchdog: Option<u64>,
     /// When the next sign of life has to be there.
     sign: Option<Time>,
-    /// The number of sessions that it knows, and when it may be told of another one.
+    /// The number of sessions that it was told.
     said: Option<usize>,
+    /// When it may be told another one.
     status: Time,
     /// Whether it knows another number than the right one.
     outdated: bool,
@@ -25,7 +26,7 @@ pub struct Notify {
 
 impl Notify {
     /// As NOTIFY_SOCKET and WATCHDOG_USEC say.
-    pub fn from_environment() -> Notify {
+    pub(super) fn from_environment() -> Notify {
         let listens = std::env::var_os("NOTIFY_SOCKET").is_some();
         let watchdog = watchdog_enabled().filter(|_| listens);
         Notify {
@@ -38,23 +39,24 @@ impl Notify {
     }
 
     /// The sockets are bound, or a reload is over.
-    pub fn ready(&self) {
+    pub(super) fn ready(&self) {
         self.tell(&[NotifyState::Ready]);
     }
 
     /// The configuration is read again; `ready` has to follow, whether that worked or not.
-    pub fn reloading(&self) {
+    pub(super) fn reloading(&self) {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             self.tell(&[NotifyState::Reloading, now]);
         }
     }
 
-    pub fn stopping(&self) {
+    /// The program is about to end.
+    pub(super) fn stopping(&self) {
         self.tell(&[NotifyState::Stopping]);
     }
 
     /// The loop turns: what is due is told.
-    pub fn turned(&mut self, now: Time, sessions: usize) {
+    pub(super) fn turned(&mut self, now: Time, sessions: usize) {
         if !self.listens {
             return;
         }
@@ -78,7 +80,7 @@ impl Notify {
     }
 
     /// When `turned` has to be called again at the latest.
-    pub fn due(&self) -> Option<Time> {
+    pub(super) fn due(&self) -> Option<Time> {
         let status = self.outdated.then_some(self.status);
         self.sign.into_iter().chain(status).min()
     }

@@ -19,28 +19,34 @@ use std::time::{Duration, Instant};
 
 /// Other TCP ports at which most machines on the Internet answer or refuse: remote login and the web.
 const USUAL_PORTS: [u16; 2] = [22, 443];
+/// The token of the signals.
 const SIGNALS: Token = Token(0);
+/// The token of the UDP socket.
 const UDP: Token = Token(1);
+/// The token of the first TCP connection; those of the others follow.
 const FIRST_TCP: usize = 2;
-/// The longest datagram that is looked at whole.
-const LONGEST: usize = 2048;
-/// The most datagrams received in one turn: whoever floods must not keep the pings from leaving.
-const SHARE: usize = 64;
+/// The longest datagram that is looked at whole, bytes.
+const DATAGRAM_MAX: usize = 2048;
+/// The most datagrams received in one turn: a flood must not keep the pings from leaving.
+const DATAGRAMS_PER_TURN: usize = 64;
 
 /// What to ping.
 pub struct Options {
     /// The key of the configuration that says where.
     pub key: &'static str,
+    /// The value of that key.
     pub address: Address,
     /// The address of this machine to send from, if it matters.
     pub from: Option<IpAddr>,
     /// TCP ports by which the host shows that it lives.
     pub tcp_ports: Vec<u16>,
+    /// How packets are sealed. None: they are not.
     pub seal: Option<(crate::crypto::Method, crate::crypto::Key)>,
     /// The size of IP packets that the configuration allows, bytes.
     pub mtu: u16,
     /// None: until SIGINT or SIGTERM.
     pub count: Option<u64>,
+    /// The time from one ping to the next.
     pub interval: Duration,
 }
 
@@ -208,8 +214,8 @@ impl Pinging {
     }
 
     fn receive(&mut self) -> io::Result<()> {
-        let mut buf = [0; LONGEST];
-        for _ in 0..SHARE {
+        let mut buf = [0; DATAGRAM_MAX];
+        for _ in 0..DATAGRAMS_PER_TURN {
             match self.socket.recv(&mut buf) {
                 Ok(n) => self.ping.receive(self.now(), &buf[..n]),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),

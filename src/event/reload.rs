@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again, and what can change without ending sessions does. Which keys can is in
+//! SIGHUP: the configuration was read again, and what can change without ending sessions does. Which keys can is in
 //! `config::change`.
 
 use super::Loop;
@@ -20,8 +20,8 @@ pub struct Reread {
 impl Loop {
     pub(super) fn reload(&mut self, now: Time) {
         if let Err(e) = logging::reopen() {
-            let lost = "what is logged goes on to the file that was open";
-            warn!("log: cannot be opened anew: {}; {lost}", reason(&e));
+            let lost = "the log still goes to the file that was open";
+            warn!("log: cannot open the file again: {}; {lost}", reason(&e));
         }
         let Some(reread) = &mut self.reread else {
             return warn!("SIGHUP: there is no configuration to read again");
@@ -37,7 +37,7 @@ impl Loop {
                 return error!("SIGHUP: {e}{became}; nothing is changed");
             }
         };
-        info!("SIGHUP: the configuration is read again");
+        info!("SIGHUP: the configuration was read again");
         let known = std::mem::replace(&mut reread.present, outcome.config).warnings;
         let config = reread.present.clone();
         self.take_over(now, &config);

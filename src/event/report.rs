@@ -10,6 +10,7 @@ use std::{fmt, io};
 pub struct RunError(String);
 
 impl RunError {
+    /// An error with this line.
     pub fn new(line: impl Into<String>) -> RunError {
         RunError(line.into())
     }
@@ -24,7 +25,7 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {}
 
 /// What `error` means, in words for the end of a sentence.
-pub fn reason(error: &io::Error) -> String {
+pub(super) fn reason(error: &io::Error) -> String {
     if let Some(text) = error.raw_os_error().and_then(known) {
         return text.into();
     }
@@ -42,7 +43,7 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
-/// The errors for which the system's own words don't say what to do.
+/// Words for errors whose description by the system does not say what to do.
 fn known(code: i32) -> Option<&'static str> {
     Some(match code {
         libc::EADDRINUSE => "the port is taken",
@@ -60,10 +61,11 @@ fn known(code: i32) -> Option<&'static str> {
 
 /// A kind of warning that is logged ever more rarely while it lasts, with the number of those that were not.
 #[derive(Default)]
-pub struct Throttle(crate::throttle::Throttle);
+pub(super) struct Throttle(crate::throttle::Throttle);
 
 impl Throttle {
-    pub fn warn(&mut self, now: Time, line: fmt::Arguments) {
+    /// Logs `line` as a warning, unless others like it were logged too recently.
+    pub(super) fn warn(&mut self, now: Time, line: fmt::Arguments) {
         match self.0.admit(now) {
             Some(0) => warn!("{line}"),
             Some(more) => warn!("{line} ({more} more like this since the last such line)"),

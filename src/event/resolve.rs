@@ -1,4 +1,4 @@
-//! Names to addresses: at once where blocking does not matter (the start), on a helper thread where it does.
+//! Resolves names: at once where blocking does not matter (at the start), and on a thread of its own where it does.
 //!
 //! Which of the addresses is used, and what happens when there is none, is decided by who asks.
 
@@ -11,7 +11,7 @@ use std::{io, thread};
 
 /// Every address that `address` stands for, without repetitions, best first. May block for as long as the system's
 /// resolver does. Without a host it is this machine, as seen from itself.
-pub fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
+pub(super) fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
     if let Some(found) = literal(address) {
         return Ok(found);
     }
@@ -32,7 +32,7 @@ pub fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// The addresses of what is not a name, without asking anyone. None: it is a name.
-pub fn literal(address: &Address) -> Option<Vec<SocketAddr>> {
+pub(super) fn literal(address: &Address) -> Option<Vec<SocketAddr>> {
     let at = |ip: IpAddr| SocketAddr::new(ip, address.port);
     match &address.host {
         None => Some(vec![
@@ -43,24 +43,26 @@ pub fn literal(address: &Address) -> Option<Vec<SocketAddr>> {
     }
 }
 
-/// Threads that may wait for the system's resolver at once.
-const THREADS: usize = 4;
+/// The most threads that may wait for the system's resolver at once.
+const THREADS_MAX: usize = 4;
 
 /// How names are resolved; may block.
 pub type Lookup = fn(&Address) -> io::Result<Vec<SocketAddr>>;
 
 /// What became of a request to a `Resolver`.
-pub struct Answer {
+pub(super) struct Answer {
+    /// What was asked for.
     pub address: Address,
+    /// Its addresses, or why there are none.
     pub found: io::Result<Vec<SocketAddr>>,
 }
 
 /// The helper thread, started with the first request, and the two channels that lead to it and back.
-pub struct Resolver {
+pub(super) struct Resolver {
     waker: Arc<Waker>,
     lookup: Lookup,
     worker: Option<Worker>,
-    /// One share for each thread that runs, and one more.
+    /// One reference for each thread that runs, and one more.
     threads: Arc<()>,
 }
 
@@ -71,7 +73,7 @@ struct Worker {
 
 impl Resolver {
     /// `waker` wakes the loop when there is an answer.
-    pub fn new(waker: impl Into<Arc<Waker>>) -> Resolver {
+    pub(super) fn new(waker: impl Into<Arc<Waker>>) -> Resolver {
         Resolver {
             waker: waker.into(),
             lookup: resolve,
@@ -81,12 +83,12 @@ impl Resolver {
     }
 
     /// With another way to resolve names than the system's.
-    pub fn by(self, lookup: Lookup) -> Resolver {
+    pub(super) fn by(self, lookup: Lookup) -> Resolver {
         Resolver { lookup, ..self }
     }
 
     /// Asks for the addresses of `address`; exactly one `answer` follows. Fails if there can be no thread.
-    pub fn ask(&mut self, address: Address) -> io::Result<()> {
+    pub(super) fn ask(&mut self, address: Address) -> io::Result<()> {
         let worker = match &mut self.worker {
             Some(worker) => worker,
             none => none.insert(Worker::start(
@@ -101,12 +103,12 @@ impl Resolver {
             .map_err(|_| io::Error::other("the resolver's thread has ended"))
     }
 
-    /// Does not wait for what was asked: its answers never come, and the next question does not wait behind it. False: too
-    /// many threads hang already, and it is waited for.
-    pub fn give_up(&mut self) -> bool {
+    /// Gives up what was asked: its answers never come, and the next question does not wait behind it. False if too many
+    /// threads hang already: the answer is still to come.
+    pub(super) fn give_up(&mut self) -> bool {
         // a thread ends when it has the answer, and lets go of its share of this
         let hanging = Arc::strong_count(&self.threads) - 1;
-        if hanging >= THREADS {
+        if hanging >= THREADS_MAX {
             return false;
         }
         self.worker = None;
@@ -114,7 +116,7 @@ impl Resolver {
     }
 
     /// The next answer, if one is there.
-    pub fn answer(&mut self) -> Option<Answer> {
+    pub(super) fn answer(&mut self) -> Option<Answer> {
         self.worker.as_ref()?.answers.try_recv().ok()
     }
 }
@@ -193,7 +195,7 @@ mod tests {
             resolver.ask(address(Some("x"))).expect("ask");
             resolver.give_up()
         });
-        assert_eq!(given_up.count(), THREADS - 1);
+        assert_eq!(given_up.count(), THREADS_MAX - 1);
     }
 
     #[test]

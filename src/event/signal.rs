@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Signal {
+pub(super) enum Signal {
     /// SIGTERM or SIGINT.
     Stop,
     /// SIGHUP.
@@ -21,7 +21,7 @@ pub enum Signal {
 }
 
 /// The signals that the program handles, until this is dropped.
-pub struct Signals {
+pub(super) struct Signals {
     pipe: UnixStream,
     /// Whether there may be something to take: to ask the pipe costs a call.
     noted: bool,
@@ -32,7 +32,7 @@ pub struct Signals {
 
 impl Signals {
     /// Takes the signals over; `token` becomes readable when one has come.
-    pub fn new(registry: &Registry, token: Token) -> io::Result<Signals> {
+    pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Signals> {
         let (read, write) = StdUnixStream::pair()?;
         read.set_nonblocking(true)?;
         let mut signals = Signals {
@@ -58,12 +58,12 @@ impl Signals {
     }
 
     /// Notes that the poll said something of the token.
-    pub fn note(&mut self) {
+    pub(super) fn note(&mut self) {
         self.noted = true;
     }
 
     /// The next signal that has come and was noted. Repetitions of one before it is taken count once, as in the kernel.
-    pub fn take(&mut self) -> Option<Signal> {
+    pub(super) fn take(&mut self) -> Option<Signal> {
         if !self.noted {
             return None;
         }

@@ -6,8 +6,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// A socket that does not block, of the family of `address`. One for every IPv6 address takes IPv4, too, whatever
-/// the system's default is.
+/// A socket that does not block, of the family of `address`. One for every IPv6 address accepts IPv4, too, whatever the
+/// system's default is.
 pub(super) fn new(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
@@ -17,7 +17,7 @@ pub(super) fn new(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Re
     Ok(socket)
 }
 
-/// Binds a socket, on Linux also to an address that this machine does not have yet: the network may come up later.
+/// Binds a socket; on Linux, even to an address that this machine does not have yet: the network may come up later.
 pub(super) fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     let bound = socket.bind(&address.into());
     match bound {
@@ -44,7 +44,7 @@ fn bind_early(_: &Socket, _: SocketAddr) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL))
 }
 
-/// An address as everyone but an IPv6 socket knows it: an IPv4 one that came through one is IPv4 again.
+/// An address in its own family: an IPv4 address that an IPv6 socket reports as IPv4-mapped becomes IPv4 again.
 pub(super) fn canonical(from: SocketAddr) -> SocketAddr {
     match from.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::new(ip.into(), from.port()),

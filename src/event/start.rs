@@ -2,7 +2,7 @@
 //! and the errors that name the key. Runs before the loop, so it may block.
 
 use super::Options;
-use super::http::LISTENERS;
+use super::http::LISTENERS_MAX;
 use super::listen::Listener;
 use super::network::own_address;
 use super::report::{RunError, reason};
@@ -17,7 +17,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The listeners that `listen` asks for: one for every address of a name, one for all addresses without a host.
-pub fn listeners(options: &Options) -> Result<Vec<Listener>, RunError> {
+pub(super) fn listeners(options: &Options) -> Result<Vec<Listener>, RunError> {
     let Some(address) = &options.listen else {
         return Ok(Vec::new());
     };
@@ -29,12 +29,12 @@ pub fn listeners(options: &Options) -> Result<Vec<Listener>, RunError> {
 }
 
 /// Likewise those that `http_listen` asks for.
-pub fn http_listeners(options: &Options) -> Result<Vec<Listener>, RunError> {
+pub(super) fn http_listeners(options: &Options) -> Result<Vec<Listener>, RunError> {
     let Some(http) = &options.http else {
         return Ok(Vec::new());
     };
     let tcp = TcpOptions::default();
-    let listeners = bind_all("http_listen", &http.listen, &tcp, LISTENERS)?;
+    let listeners = bind_all("http_listen", &http.listen, &tcp, LISTENERS_MAX)?;
     for listener in &listeners {
         info!("statistics at http://{}/", listener.local());
     }
@@ -66,18 +66,20 @@ fn bind_all(
     Ok(listeners)
 }
 
-/// Whom this end sends to first, and the key that says so. None: others come to it.
-pub fn target(options: &Options) -> (&'static str, Option<&Address>) {
+/// The address that this end sends to first, and the key that names it. None: others come to this end.
+pub(super) fn target(options: &Options) -> (&'static str, Option<&Address>) {
     match &options.rendezvous_server {
         Some(server) => (RENDEZVOUS, Some(server)),
         None => ("udp_connect", options.udp_connect.as_ref()),
     }
 }
 
-/// The UDP socket that `udp_bind` and `udp_connect` or `rendezvous_server` ask for, the address of the latter two if there is
-/// one, and all that they have. Of the addresses that names stand for, the first ones are taken that can reach each other,
-/// those before others that there is a way to.
-pub fn udp(options: &Options) -> Result<(Udp, Option<SocketAddr>, Vec<SocketAddr>), RunError> {
+/// The UDP socket that `udp_bind` and `udp_connect` or `rendezvous_server` ask for, the address of the latter two if one is
+/// known, and all their addresses. If names have several addresses, the first two that can reach each other are taken;
+/// those that have a route come first.
+pub(super) fn udp(
+    options: &Options,
+) -> Result<(Udp, Option<SocketAddr>, Vec<SocketAddr>), RunError> {
     let (target_key, target) = target(options);
     let peers = match target {
         Some(address) => lookup_or_wait(options, target_key, address),
@@ -130,7 +132,7 @@ pub fn udp(options: &Options) -> Result<(Udp, Option<SocketAddr>, Vec<SocketAddr
 }
 
 /// The addresses of the service that `connect` names; none if it is not set.
-pub fn service(options: &Options) -> Vec<SocketAddr> {
+pub(super) fn service(options: &Options) -> Vec<SocketAddr> {
     let Some(address) = &options.connect else {
         if options.listen.is_none() {
             info!("neither listen nor connect is set: this is a rendezvous server");
@@ -142,7 +144,7 @@ pub fn service(options: &Options) -> Vec<SocketAddr> {
     found
 }
 
-/// Where to bind, in the order of trying. Without a host: everywhere, or every IPv4 address if there is no IPv6.
+/// Where to bind, in the order of trying. Without a host: every address, or every IPv4 address if there is no IPv6.
 fn places(key: &str, address: &Address) -> Result<Vec<SocketAddr>, RunError> {
     if address.host.is_some() {
         return lookup(key, address);
@@ -153,8 +155,8 @@ fn places(key: &str, address: &Address) -> Result<Vec<SocketAddr>, RunError> {
         .into())
 }
 
-/// Where to bind, if the port does not matter: for a peer whose address is configured, or for both families, since a name
-/// may come to have addresses of either, and this machine ways to either.
+/// Where to bind if the port does not matter: for a peer whose address is configured, its family; else both, since a name
+/// may come to have addresses of either, and this machine routes to either.
 fn any_ports(fixed: Option<&SocketAddr>) -> Vec<SocketAddr> {
     let both: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
     match fixed {
@@ -163,7 +165,7 @@ fn any_ports(fixed: Option<&SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// As `lookup`; none of a name that does not resolve: it may later.
+/// As `lookup`; no addresses for a name that does not resolve yet.
 fn lookup_or_wait(options: &Options, key: &str, address: &Address) -> Vec<SocketAddr> {
     options.lookup.unwrap_or(resolve)(address).unwrap_or_else(|e| {
         unresolved(key, address, &e);

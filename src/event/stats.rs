@@ -9,14 +9,14 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// A daemon that takes longer to answer hangs.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// With --watch, from one look to the next.
-const EVERY: Duration = Duration::from_secs(1);
-/// The most bytes of an answer; `/stats` has some thousands.
-const ANSWER_MOST: u64 = 1 << 20;
-/// Clears a terminal and puts the cursor in its corner.
-const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
+/// How long the daemon has to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time from one look to the next with --watch.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest answer that is read, bytes; `/stats` has some thousands.
+const ANSWER_MAX: u64 = 1 << 20;
+/// Clears a terminal and puts the cursor into its corner.
+const CLEAR_TERMINAL: &str = "\x1b[H\x1b[2J\x1b[3J";
 
 /// Why there is nothing to show: one line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,7 +41,7 @@ pub fn run(file: &Path, watch: bool) -> Result<(), StatsError> {
         Config::load(file).map_err(|error| StatsError::Configuration(error.to_string()))?;
     let address = config.http_listen.ok_or_else(|| {
         StatsError::Configuration(format!(
-            "{}: http_listen is not set; with \"http_listen\": 27281 the daemon shows its statistics to this machine, once it was restarted",
+            "{}: http_listen is not set; with \"http_listen\": 27281 the daemon shows its statistics to this machine once it is restarted",
             file.display()
         ))
     })?;
@@ -54,7 +54,7 @@ pub fn run(file: &Path, watch: bool) -> Result<(), StatsError> {
             (Err(line), false) => return Err(StatsError::Daemon(line)),
         };
         let (before, after) = match (watch, terminal) {
-            (true, true) => (CLEAR, ""),
+            (true, true) => (CLEAR_TERMINAL, ""),
             (true, false) => ("", "\n"),
             (false, _) => ("", ""),
         };
@@ -64,7 +64,7 @@ pub fn run(file: &Path, watch: bool) -> Result<(), StatsError> {
             Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(()),
             Err(e) => return Err(StatsError::Daemon(format!("standard output: {e}"))),
             Ok(()) if !watch => return Ok(()),
-            Ok(()) => thread::sleep(EVERY),
+            Ok(()) => thread::sleep(WATCH_INTERVAL),
         }
     }
 }
@@ -73,16 +73,16 @@ pub fn run(file: &Path, watch: bool) -> Result<(), StatsError> {
 fn fetch(address: &Address) -> Result<String, String> {
     let answer = ask(address).map_err(|error| match error.kind() {
         ErrorKind::ConnectionRefused => format!(
-            "nobody answers at http_listen, {address}: the daemon does not run, or it was started before http_listen was set"
+            "nothing answers at http_listen, {address}: the daemon is not running, or was started before http_listen was set"
         ),
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            format!("{address} has not answered within {} s", PATIENCE.as_secs())
+            format!("{address} has not answered within {} s", ANSWER_TIMEOUT.as_secs())
         }
         _ => format!("cannot ask {address}: {error}"),
     })?;
     body(&answer).ok_or_else(|| {
         format!(
-            "what answers at {address} is no kcptun: another program has the port of http_listen"
+            "what answers at {address} is not kcptun: another program has the port of http_listen"
         )
     })
 }
@@ -90,21 +90,21 @@ fn fetch(address: &Address) -> Result<String, String> {
 fn ask(address: &Address) -> io::Result<Vec<u8>> {
     let mut failed = io::Error::from(ErrorKind::AddrNotAvailable);
     for place in places(address)? {
-        let mut stream = match TcpStream::connect_timeout(&place, PATIENCE) {
+        let mut stream = match TcpStream::connect_timeout(&place, ANSWER_TIMEOUT) {
             Ok(stream) => stream,
             Err(e) => {
                 failed = e;
                 continue;
             }
         };
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         // the zone of an address is this machine's own affair (RFC 6874)
         let host = SocketAddr::new(place.ip(), place.port());
         let request = format!("GET /stats HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes())?;
         let mut answer = Vec::new();
-        stream.take(ANSWER_MOST).read_to_end(&mut answer)?;
+        stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
         return Ok(answer);
     }
     Err(failed)

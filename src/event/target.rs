@@ -1,5 +1,5 @@
-//! The name of the other end, or of whoever leads there: resolved again while nothing is known of it or nothing comes from
-//! it, ever more rarely. What is done with an address that was found is decided in `network`.
+//! The name of the other end, or of the rendezvous server: resolved again, at growing intervals, while it has no known
+//! address or does not answer. What is done with an address that was found is decided in `network`.
 
 use super::report::reason;
 use super::resolve::{Answer, Resolver, literal};
@@ -10,22 +10,23 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
-/// The pause between two attempts, microseconds: it doubles from the first to the second of these.
-const FIRST_PAUSE: u64 = SEC;
-const LAST_PAUSE: u64 = 60 * SEC;
-/// A question that has no answer after so long is not waited for where somebody is in a hurry: the system may wait for a
-/// server that nobody reaches, while another one answers by now.
-const STUCK: u64 = 2 * SEC;
-/// The log says (again) that a name does not resolve after so long.
-const REMIND: u64 = 600 * SEC;
-/// Addresses of a name that take turns, at most.
-const TOLD_MOST: usize = 16;
+/// The first pause between two queries, microseconds; it doubles each time.
+const RETRY_PAUSE: u64 = SEC;
+/// The longest pause between two queries, microseconds.
+const RETRY_PAUSE_MAX: u64 = 60 * SEC;
+/// How long the answer to a query is awaited while somebody is in a hurry, microseconds: the system may wait for a name
+/// server that cannot be reached, while another one would answer by now.
+const QUERY_TIMEOUT: u64 = 2 * SEC;
+/// How often the log says that a name does not resolve, microseconds.
+const REMINDER_INTERVAL: u64 = 600 * SEC;
+/// The most addresses of a name that take turns without being news.
+const TOLD_MAX: usize = 16;
 
 /// The key of a target that is not the other end itself.
-pub const RENDEZVOUS: &str = "rendezvous_server";
+pub(super) const RENDEZVOUS: &str = "rendezvous_server";
 
 /// A name that may come to mean another address.
-pub struct Target {
+pub(super) struct Target {
     key: &'static str,
     name: Address,
     /// What it meant when it was last resolved.
@@ -40,14 +41,14 @@ pub struct Target {
     next: Time,
     /// Whether the last answer was none, and when the log says so again.
     failed: Option<Time>,
-    /// What the log has told of since somebody answered; the last ones.
+    /// The last addresses that the log has named since somebody answered.
     told: VecDeque<SocketAddr>,
 }
 
 impl Target {
     /// None: what is configured is no name, and always means the same. `known`: its addresses
     /// if it was resolved at the start.
-    pub fn new(
+    pub(super) fn new(
         key: &'static str,
         configured: Option<&Address>,
         known: Vec<SocketAddr>,
@@ -61,33 +62,34 @@ impl Target {
             asked: false,
             asked_at: None,
             hurried: false,
-            pause: FIRST_PAUSE,
-            next: Time::from_micros(if found { 0 } else { FIRST_PAUSE }),
-            failed: (!found).then_some(Time::from_micros(REMIND)),
+            pause: RETRY_PAUSE,
+            next: Time::from_micros(if found { 0 } else { RETRY_PAUSE }),
+            failed: (!found).then_some(Time::from_micros(REMINDER_INTERVAL)),
             told: VecDeque::new(),
         })
     }
 
-    pub fn key(&self) -> &'static str {
+    /// The key of the configuration that has the name.
+    pub(super) fn key(&self) -> &'static str {
         self.key
     }
 
-    /// The name is good: when it is asked for again, it is at once.
-    pub fn heard(&mut self) {
-        (self.pause, self.next) = (FIRST_PAUSE, Time::ZERO);
+    /// The address is right: if the name is needed again, it is resolved at once.
+    pub(super) fn heard(&mut self) {
+        (self.pause, self.next) = (RETRY_PAUSE, Time::ZERO);
     }
 
-    /// Whoever is there has answered: wherever it is next is news.
-    pub fn answers(&mut self) {
+    /// The other end has answered: its next address is news.
+    pub(super) fn answers(&mut self) {
         self.told.clear();
     }
 
     /// Whether it is news that the name stands for this address: it is not while addresses take turns and none answers.
-    pub fn is_news(&mut self, address: SocketAddr) -> bool {
+    pub(super) fn is_news(&mut self, address: SocketAddr) -> bool {
         if self.told.contains(&address) {
             return false;
         }
-        if self.told.len() >= TOLD_MOST {
+        if self.told.len() >= TOLD_MAX {
             self.told.pop_front();
         }
         self.told.push_back(address);
@@ -95,29 +97,29 @@ impl Target {
     }
 
     /// The addresses that it had when it was last resolved.
-    pub fn known(&self) -> &[SocketAddr] {
+    pub(super) fn known(&self) -> &[SocketAddr] {
         &self.known
     }
 
-    /// There is a reason to ask at once: somebody waits for the answer, or another network may know it.
-    pub fn hurry(&mut self) {
+    /// Asks as soon as possible: somebody waits for the answer, or another network may know it.
+    pub(super) fn hurry(&mut self) {
         self.hurried = true;
-        self.pause = FIRST_PAUSE;
-        let earliest = self.asked_at.map_or(Time::ZERO, |at| at.after(FIRST_PAUSE));
+        self.pause = RETRY_PAUSE;
+        let earliest = self.asked_at.map_or(Time::ZERO, |at| at.after(RETRY_PAUSE));
         self.next = self.next.min(earliest);
     }
 
-    /// When it is to be asked for, if it is wanted.
-    pub fn due(&self) -> Time {
+    /// When to ask, if the answer is wanted.
+    pub(super) fn due(&self) -> Time {
         match (self.asked, self.asked_at) {
             (false, _) => self.next,
-            (true, Some(at)) if self.hurried => at.after(STUCK),
+            (true, Some(at)) if self.hurried => at.after(QUERY_TIMEOUT),
             (true, _) => Time::NEVER,
         }
     }
 
     /// Asks for its addresses if it is time.
-    pub fn ask(&mut self, now: Time, resolver: &mut Resolver) {
+    pub(super) fn ask(&mut self, now: Time, resolver: &mut Resolver) {
         if self.due() > now {
             return;
         }
@@ -128,7 +130,7 @@ impl Target {
         self.asked = false;
         (self.asked_at, self.hurried) = (Some(now), false);
         self.next = now.after(self.pause);
-        self.pause = (2 * self.pause).min(LAST_PAUSE);
+        self.pause = (2 * self.pause).min(RETRY_PAUSE_MAX);
         match resolver.ask(self.name.clone()) {
             Ok(()) => self.asked = true,
             Err(e) => self.complain(now, &e),
@@ -136,7 +138,7 @@ impl Target {
     }
 
     /// The addresses that it has now; none if that cannot be found out.
-    pub fn answer(&mut self, now: Time, answer: Answer) -> Vec<SocketAddr> {
+    pub(super) fn answer(&mut self, now: Time, answer: Answer) -> Vec<SocketAddr> {
         self.asked = false;
         match answer.found {
             Ok(found) => {
@@ -155,15 +157,15 @@ impl Target {
         if self.failed.is_some_and(|remind| now < remind) {
             return;
         }
-        self.failed = Some(now.after(REMIND));
+        self.failed = Some(now.after(REMINDER_INTERVAL));
         unresolved(self.key, &self.name, error);
     }
 }
 
-/// Says in the log that a name does not resolve, and that it is not given up.
-pub fn unresolved(key: &str, name: &Address, error: &io::Error) {
+/// Logs that a name does not resolve and is tried again.
+pub(super) fn unresolved(key: &str, name: &Address, error: &io::Error) {
     let why = reason(error);
-    warn!("{key}: cannot resolve {name}: {why}; it is tried again");
+    warn!("{key}: cannot resolve {name}: {why}; trying again");
 }
 
 #[cfg(test)]
@@ -247,7 +249,7 @@ mod tests {
                         .is_empty()
                 );
                 // only the first is worth a line
-                assert_eq!(target.failed, Some(Time::from_micros(REMIND)));
+                assert_eq!(target.failed, Some(Time::from_micros(REMINDER_INTERVAL)));
             }
         }
         assert_eq!(times, [0, 1, 3, 7, 15, 31, 63, 123, 183]);

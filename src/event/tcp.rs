@@ -18,13 +18,13 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 /// The most bytes moved each way for one connection before the others have their turn.
-const SHARE: usize = 128 * 1024;
-/// What a look at a connection costs of a turn's budget, in bytes, if it moves less.
-const VISIT: usize = 4 * 1024;
+const BYTES_PER_VISIT: usize = 128 * 1024;
+/// What a visit to a connection costs of a turn's budget at least, bytes.
+const VISIT_COST: usize = 4 * 1024;
 
 /// Every connection that is established, by its session.
 #[derive(Default)]
-pub struct Connections {
+pub(super) struct Connections {
     /// The ids are places in the tunnel's table, so this is as dense as that.
     table: Vec<Option<Connection>>,
     /// Those to be looked at, in the order in which they became so; each once, see `Connection::listed`.
@@ -49,7 +49,7 @@ struct Connection {
 
 impl Connections {
     /// Takes over an established connection and looks at it soon: its first data may be there already.
-    pub fn insert(&mut self, id: SessionId, conv: u32, stream: TcpStream) {
+    pub(super) fn insert(&mut self, id: SessionId, conv: u32, stream: TcpStream) {
         let place = id.0 as usize;
         if self.table.len() <= place {
             self.table.resize_with(place + 1, || None);
@@ -59,7 +59,7 @@ impl Connections {
     }
 
     /// Notes what the poll said of a connection's socket. False if there is no such connection.
-    pub fn note(&mut self, id: SessionId, event: &Event) -> bool {
+    pub(super) fn note(&mut self, id: SessionId, event: &Event) -> bool {
         let Some(connection) = self.get(id) else {
             return false;
         };
@@ -72,7 +72,7 @@ impl Connections {
     }
 
     /// Has the connection looked at by `work`: the poll or the tunnel has something new for it.
-    pub fn mark(&mut self, id: SessionId) {
+    pub(super) fn mark(&mut self, id: SessionId) {
         if let Some(connection) = self.get(id)
             && !connection.listed
         {
@@ -82,12 +82,12 @@ impl Connections {
     }
 
     /// Whether connections are left to be looked at.
-    pub fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         !self.ready.is_empty()
     }
 
     /// Moves what can be moved, one connection after the other, until nothing is left to do or the budget is spent.
-    pub fn work(&mut self, tunnel: &mut Tunnel, now: Time, budget: &mut usize) {
+    pub(super) fn work(&mut self, tunnel: &mut Tunnel, now: Time, budget: &mut usize) {
         while *budget > 0
             && let Some(id) = self.ready.pop_front()
         {
@@ -99,12 +99,12 @@ impl Connections {
             if connection.unfinished(moved) {
                 self.mark(id);
             }
-            *budget = budget.saturating_sub((moved.inward + moved.outward).max(VISIT));
+            *budget = budget.saturating_sub((moved.inward + moved.outward).max(VISIT_COST));
         }
     }
 
     /// Closes a connection, with a reset if `abort`. False if there is no such connection.
-    pub fn close(&mut self, id: SessionId, abort: bool) -> bool {
+    pub(super) fn close(&mut self, id: SessionId, abort: bool) -> bool {
         let gone = self.table.get_mut(id.0 as usize).and_then(Option::take);
         let Some(connection) = gone else {
             return false;
@@ -166,7 +166,7 @@ impl Connection {
 
     /// Whether a visit ended because its share was spent.
     fn unfinished(&self, moved: Moved) -> bool {
-        !self.broken && (moved.inward >= SHARE || moved.outward >= SHARE)
+        !self.broken && (moved.inward >= BYTES_PER_VISIT || moved.outward >= BYTES_PER_VISIT)
     }
 
     /// The socket's pending error. It has to be taken before anything is read: the system reports it once, and
@@ -187,7 +187,7 @@ impl Connection {
         id: SessionId,
         moved: &mut Moved,
     ) -> io::Result<()> {
-        while self.readable && moved.inward < SHARE {
+        while self.readable && moved.inward < BYTES_PER_VISIT {
             let room = tunnel.input(id);
             if room.is_empty() {
                 break;
@@ -218,7 +218,7 @@ impl Connection {
         id: SessionId,
         moved: &mut Moved,
     ) -> io::Result<()> {
-        while self.writable && moved.outward < SHARE {
+        while self.writable && moved.outward < BYTES_PER_VISIT {
             let bytes = tunnel.output(id);
             if bytes.is_empty() {
                 break;
@@ -250,13 +250,17 @@ fn again(error: io::Error) -> io::Result<bool> {
 }
 
 /// Registers an established or connecting stream for everything that can be said of it, once and for all.
-pub fn register(registry: &Registry, stream: &mut TcpStream, id: SessionId) -> io::Result<()> {
+pub(super) fn register(
+    registry: &Registry,
+    stream: &mut TcpStream,
+    id: SessionId,
+) -> io::Result<()> {
     let token = Token(FIRST_SESSION + id.0 as usize);
     registry.register(stream, token, Interest::READABLE | Interest::WRITABLE)
 }
 
 /// Whether a connecting stream is established; an error if it will not be.
-pub fn is_connected(stream: &TcpStream) -> io::Result<bool> {
+pub(super) fn is_connected(stream: &TcpStream) -> io::Result<bool> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
     }
@@ -273,7 +277,7 @@ pub fn is_connected(stream: &TcpStream) -> io::Result<bool> {
 }
 
 /// Closes a connection so that its other end sees a reset and not an end of stream.
-pub fn reset(stream: TcpStream) {
+pub(super) fn reset(stream: TcpStream) {
     if let Err(e) = SockRef::from(&stream).set_linger(Some(Duration::ZERO)) {
         debug!("a connection was closed without a reset: {}", reason(&e));
     }

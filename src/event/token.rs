@@ -3,16 +3,16 @@
 use mio::Token;
 
 /// A signal has come.
-pub const SIGNALS: Token = Token(0);
+pub(super) const SIGNALS: Token = Token(0);
 /// A name has been resolved.
-pub const ANSWERS: Token = Token(1);
+pub(super) const ANSWERS: Token = Token(1);
 /// The tunnel's UDP socket.
-pub const UDP: Token = Token(2);
+pub(super) const UDP: Token = Token(2);
 /// The first listener of `listen`; the others follow.
-pub const FIRST_LISTENER: usize = 3;
+pub(super) const FIRST_LISTENER: usize = 3;
 /// The most addresses of one name that are listened on.
-pub const MAX_LISTENERS: usize = 16;
+pub(super) const MAX_LISTENERS: usize = 16;
 /// The first listener of `http_listen`; the others and their connections follow.
-pub const FIRST_HTTP: usize = FIRST_LISTENER + MAX_LISTENERS;
+pub(super) const FIRST_HTTP: usize = FIRST_LISTENER + MAX_LISTENERS;
 /// The TCP connection of session 0; those of the others follow.
-pub const FIRST_SESSION: usize = 64;
+pub(super) const FIRST_SESSION: usize = 64;

@@ -16,15 +16,15 @@ use socket2::{Protocol, Type};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 
-/// So many datagrams received, or sent, and the others have their turn.
-const SHARE: usize = 256;
-/// Room for a train, bytes; how long one may be, `tunnel` says.
-const TRAIN: usize = 65_536;
+/// The most datagrams received, and sent, before others have their turn.
+const DATAGRAMS_PER_TURN: usize = 256;
+/// Room for a train, bytes; how long one may be is decided in `tunnel`.
+const TRAIN_MAX: usize = 65_536;
 /// The most errors in one turn before the socket is left alone until something new happens to it.
-const MAX_ERRORS: usize = 16;
+const ERRORS_PER_TURN: usize = 16;
 
 /// The UDP socket and what is known of its state.
-pub struct Udp {
+pub(super) struct Udp {
     batch: Batch,
     token: Token,
     readable: bool,
@@ -34,7 +34,7 @@ pub struct Udp {
     blocked: bool,
     /// Datagrams for this address were longer than the system sends.
     too_long: Option<SocketAddr>,
-    /// An error has told that there may be another network.
+    /// An error suggests that the network has changed.
     trouble: bool,
     out: Box<[u8]>,
     receive_failed: Throttle,
@@ -43,7 +43,7 @@ pub struct Udp {
 
 impl Udp {
     /// Binds `address`; see `socket::new` for what an unspecified one means.
-    pub fn bind(address: SocketAddr, options: &UdpOptions) -> io::Result<Udp> {
+    pub(super) fn bind(address: SocketAddr, options: &UdpOptions) -> io::Result<Udp> {
         let socket = socket::new(address, Type::DGRAM, Protocol::UDP)?;
         if options.reuseport {
             socket.set_reuse_port(true)?;
@@ -64,37 +64,39 @@ impl Udp {
             blocked: false,
             too_long: None,
             trouble: false,
-            out: vec![0; TRAIN].into(),
+            out: vec![0; TRAIN_MAX].into(),
             receive_failed: Throttle::default(),
             send_failed: Throttle::default(),
         })
     }
 
-    /// Has the system say where nothing receives, for an end that goes to another: what others say of datagrams to a server
-    /// would only cost it time.
-    pub fn hear_refusals(&mut self) {
+    /// Has the system report where nothing receives. This is for an end that sends to one address: reports about the clients
+    /// of a server would only cost it time.
+    pub(super) fn hear_refusals(&mut self) {
         if let Err(e) = self.batch.hear() {
             debug!("udp: refusals are not heard of: {}", reason(&e));
         }
     }
 
-    pub fn local(&self) -> SocketAddr {
+    /// The address that the socket is bound to.
+    pub(super) fn local(&self) -> SocketAddr {
         self.batch.local()
     }
 
     /// Whether a datagram can go to `peer` from the address that is bound.
-    pub fn reaches(&self, peer: SocketAddr) -> bool {
+    pub(super) fn reaches(&self, peer: SocketAddr) -> bool {
         reaches(self.local(), peer)
     }
 
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    /// Registers the socket with the poll.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.token = token;
         // Only readable: Linux would report every datagram that leaves as room to write.
         registry.register(&mut self.batch.socket, token, Interest::READABLE)
     }
 
     /// Notes what the poll said of the socket.
-    pub fn note(&mut self, event: &Event, registry: &Registry) {
+    pub(super) fn note(&mut self, event: &Event, registry: &Registry) {
         self.readable |= event.is_readable() || event.is_error();
         if self.blocked && event.is_writable() {
             self.blocked = false;
@@ -103,24 +105,24 @@ impl Udp {
     }
 
     /// Whether there is more to receive without waiting.
-    pub fn is_readable(&self) -> bool {
+    pub(super) fn is_readable(&self) -> bool {
         self.readable
     }
 
     /// Whether the socket has no room: nothing is sent until `note` sees some.
-    pub fn is_blocked(&self) -> bool {
+    pub(super) fn is_blocked(&self) -> bool {
         self.blocked
     }
 
     /// Whether there was an error since this was last asked that a change of the network may have caused.
-    pub fn take_trouble(&mut self) -> bool {
+    pub(super) fn take_trouble(&mut self) -> bool {
         std::mem::take(&mut self.trouble)
     }
 
     /// Hands the tunnel what has arrived, in a bounded batch.
-    pub fn receive(&mut self, tunnel: &mut Tunnel, now: Time) {
+    pub(super) fn receive(&mut self, tunnel: &mut Tunnel, now: Time) {
         let (mut count, mut errors) = (0, 0);
-        while self.readable && count < SHARE {
+        while self.readable && count < DATAGRAMS_PER_TURN {
             match self
                 .batch
                 .receive(|from, local, datagram| tunnel.receive(now, from, local, datagram))
@@ -134,7 +136,7 @@ impl Udp {
                 Err(e) if self.batch.tells(&e) => count += 1,
                 Err(e) => {
                     errors += 1;
-                    self.readable = errors < MAX_ERRORS;
+                    self.readable = errors < ERRORS_PER_TURN;
                     self.receive_failed
                         .warn(now, format_args!("udp: cannot receive: {}", reason(&e)));
                 }
@@ -146,10 +148,10 @@ impl Udp {
     }
 
     /// Sends what the tunnel has, in a bounded batch. True if there may be more to send without waiting.
-    pub fn send(&mut self, tunnel: &mut Tunnel, now: Time, registry: &Registry) -> bool {
+    pub(super) fn send(&mut self, tunnel: &mut Tunnel, now: Time, registry: &Registry) -> bool {
         let mut count = 0;
         while !self.blocked {
-            if count >= SHARE {
+            if count >= DATAGRAMS_PER_TURN {
                 return true;
             }
             let next = self.unsent.take();
@@ -163,15 +165,15 @@ impl Udp {
                 tunnel.on_too_long(addr, now);
             }
             if self.blocked {
-                // To register anew reports room that came since: none is missed.
+                // Registering again reports room that was made since: none is missed.
                 self.watch(registry, Interest::READABLE | Interest::WRITABLE);
             }
         }
         false
     }
 
-    /// Sends a train but for the bytes of it that were sent `before`. What fails is lost, as on the path; what there is no
-    /// room for now is kept.
+    /// Sends a train except the bytes that were sent `before`. What fails is lost, as on the path; what there is no room for
+    /// is kept.
     fn send_train(&mut self, now: Time, train: Train, before: usize) {
         let bytes = &self.out[before..train.len];
         let sent = self.batch.send(now, &train, bytes);
@@ -201,7 +203,7 @@ impl Udp {
     }
 }
 
-/// Errors of sending that come with an address or a route that is gone.
+/// Whether sending failed as it does when an address or a route is gone.
 fn tells_of_the_network(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

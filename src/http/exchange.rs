@@ -1,15 +1,18 @@
 //! One connection: its request comes in, its answer goes out, it ends. Each step has a size and a deadline, so that nobody can
 //! hold a connection by doing nothing. What is answered is decided by the caller.
 
-use super::request::{self, HEAD_MOST, Refusal, Request};
+use super::request::{self, HEAD_MAX, Refusal, Request};
 use crate::time::{SEC, Time};
 
-/// How long the request may take, the answer, and the end after it, microseconds.
-const REQUEST_WITHIN: u64 = 5 * SEC;
-const ANSWER_WITHIN: u64 = 20 * SEC;
-const END_WITHIN: u64 = 2 * SEC;
-/// Bytes that are read and thrown away after the answer: closed with something unread, TCP would take the answer back.
-const SURPLUS_MOST: usize = 64 * 1024;
+/// How long the request may take, microseconds.
+const REQUEST_TIMEOUT: u64 = 5 * SEC;
+/// How long the answer may take to leave, microseconds.
+const ANSWER_TIMEOUT: u64 = 20 * SEC;
+/// How long the other side may take to close after it has the answer, microseconds.
+const CLOSE_TIMEOUT: u64 = 2 * SEC;
+/// The most bytes that are read and thrown away after the answer: closed with something unread, TCP would take the
+/// answer back.
+const SURPLUS_MAX: usize = 64 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
@@ -20,6 +23,7 @@ enum Step {
     Over,
 }
 
+/// One request and its answer.
 #[derive(Debug)]
 pub struct Exchange {
     step: Step,
@@ -31,6 +35,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// A connection that was just accepted.
     pub fn new(now: Time) -> Exchange {
         Exchange {
             step: Step::Request,
@@ -38,7 +43,7 @@ impl Exchange {
             output: Vec::new(),
             written: 0,
             surplus: 0,
-            deadline: now.after(REQUEST_WITHIN),
+            deadline: now.after(REQUEST_TIMEOUT),
         }
     }
 
@@ -74,7 +79,7 @@ impl Exchange {
     ) {
         match self.step {
             Step::Request => {
-                let room = (HEAD_MOST + 1).saturating_sub(self.input.len());
+                let room = (HEAD_MAX + 1).saturating_sub(self.input.len());
                 self.surplus += bytes.len().saturating_sub(room);
                 self.input
                     .extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -82,13 +87,13 @@ impl Exchange {
                     self.input = Vec::new();
                     self.output = answer(request);
                     self.step = Step::Answer;
-                    self.deadline = now.after(ANSWER_WITHIN);
+                    self.deadline = now.after(ANSWER_TIMEOUT);
                 }
             }
             Step::Answer | Step::Ending => self.surplus += bytes.len(),
             Step::Over => {}
         }
-        if self.surplus > SURPLUS_MOST {
+        if self.surplus > SURPLUS_MAX {
             self.step = Step::Over;
         }
     }
@@ -120,7 +125,7 @@ impl Exchange {
         if done {
             self.output = Vec::new();
             self.step = Step::Ending;
-            self.deadline = now.after(END_WITHIN);
+            self.deadline = now.after(CLOSE_TIMEOUT);
         }
         done
     }

@@ -1,7 +1,7 @@
 //! `/stats.json`: what the page shows, for programs. Spans in seconds, rates in bytes per second, shares from 0 to 1;
 //! null: not known.
 
-use super::limit::{Direction, Limit};
+use super::limit::Direction;
 use super::monitor::{Point, View};
 use crate::number::seconds;
 use crate::session::Cause;
@@ -9,22 +9,10 @@ use crate::tunnel::stats::{PathStats, SessionStats};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use serde_json::{Map, Value, json};
 
-/// Everything as JSON. `sessions` and how many there are beside them; `history`: with the last minutes.
-pub fn render(view: &View, sessions: &(Vec<SessionStats>, usize), history: bool) -> String {
+/// Everything as JSON: `sessions`, and how many there are beside them; `history`: with the last minutes.
+pub(super) fn render(view: &View, sessions: &(Vec<SessionStats>, usize), history: bool) -> String {
     let c = &view.snapshot.counters;
     let s = &view.snapshot.counts;
-    let limit = |limit: Limit| limit.name();
-    let ended: Map<String, Value> = std::iter::once(("in_order", c.ended_in_order))
-        .chain(Cause::ALL.iter().map(|c| c.name()).zip(c.ended))
-        .map(|(reason, n)| (reason.into(), n.into()))
-        .collect();
-    let states: Map<String, Value> = view
-        .snapshot
-        .sessions
-        .each()
-        .map(|(state, n)| (state.into(), n.into()))
-        .into_iter()
-        .collect();
     let mut all = json!({
         "version": view.site.version,
         "role": view.site.role_name(),
@@ -32,13 +20,7 @@ pub fn render(view: &View, sessions: &(Vec<SessionStats>, usize), history: bool)
         "uptime": seconds(view.uptime),
         "healthy": view.health.good,
         "health": view.health.why,
-        "limit": {
-            "by": limit(view.limit),
-            "direction": if view.direction == Direction::Sending { "sending" } else { "receiving" },
-            "text": view.sentence,
-            "sending": limit(view.sending),
-            "receiving": limit(view.receiving),
-        },
+        "limit": limits(view),
         "rates": {
             "sending": view.rates.taken,
             "receiving": view.rates.given,
@@ -65,13 +47,7 @@ pub fn render(view: &View, sessions: &(Vec<SessionStats>, usize), history: bool)
             "received": s.received,
             "duplicate": s.duplicate,
         },
-        "sessions": {
-            "states": states,
-            "opened_here": c.begun_here,
-            "opened_at_other_end": c.begun_there,
-            "ended": ended,
-            "left_out": sessions.1,
-        },
+        "sessions": session_counts(view, sessions.1),
         "paths": view.snapshot.paths.iter().map(path).collect::<Vec<_>>(),
         "paths_left_out": view.snapshot.paths_left_out,
         "loop": {"longest_turn": seconds(view.turns.longest())},
@@ -80,15 +56,54 @@ pub fn render(view: &View, sessions: &(Vec<SessionStats>, usize), history: bool)
         let points = view.history.iter().map(|p| point(p, view));
         all["history"] = points.collect::<Vec<_>>().into();
     }
-    // the sessions may be many: they are written without a tree of their own
     let mut text = all.to_string();
-    if let Ok(list) = serde_json::to_string(&List(&sessions.0)) {
-        text.truncate(text.len() - 1);
-        text.push_str(",\"session_list\":");
-        text.push_str(&list);
-        text.push('}');
-    }
+    append_list(&mut text, &sessions.0);
     text
+}
+
+/// What limits each direction, and the one that carries more.
+fn limits(view: &View) -> Value {
+    json!({
+        "by": view.limit.name(),
+        "direction": if view.direction == Direction::Sending { "sending" } else { "receiving" },
+        "text": view.sentence,
+        "sending": view.sending.name(),
+        "receiving": view.receiving.name(),
+    })
+}
+
+/// How many sessions there are and were, and how many the list leaves out.
+fn session_counts(view: &View, left_out: usize) -> Value {
+    let c = &view.snapshot.counters;
+    let ended: Map<String, Value> = std::iter::once(("in_order", c.ended_in_order))
+        .chain(Cause::ALL.iter().map(|c| c.name()).zip(c.ended))
+        .map(|(reason, n)| (reason.into(), n.into()))
+        .collect();
+    let states: Map<String, Value> = view
+        .snapshot
+        .sessions
+        .each()
+        .map(|(state, n)| (state.into(), n.into()))
+        .into_iter()
+        .collect();
+    json!({
+        "states": states,
+        "opened_here": c.begun_here,
+        "opened_at_other_end": c.begun_there,
+        "ended": ended,
+        "left_out": left_out,
+    })
+}
+
+/// Adds the list of sessions to an object that is text already: they may be many, and are written without a tree of their
+/// own.
+fn append_list(object: &mut String, sessions: &[SessionStats]) {
+    if let Ok(list) = serde_json::to_string(&List(sessions)) {
+        object.truncate(object.len() - 1);
+        object.push_str(",\"session_list\":");
+        object.push_str(&list);
+        object.push('}');
+    }
 }
 
 fn path(path: &PathStats) -> Value {

@@ -7,14 +7,16 @@ use crate::time::SEC;
 use crate::tunnel::stats::Load;
 
 /// A loss from which it, and not the line, is called the limit: it takes that share of the line.
-const LOSSY: f64 = 0.1;
-/// Below this many bytes per second nothing much is carried.
-const LITTLE: f64 = 10_000.0;
-/// A sender that always has data fills its segments; one that waits for its program sends shorter ones in between.
-const FULL: f64 = 0.97;
-/// Segments from which their lengths say something.
-const TELLING: u64 = 10;
+const LOSS_LIMIT: f64 = 0.1;
+/// Below this rate, bytes per second, next to nothing is carried.
+const IDLE_RATE: f64 = 10_000.0;
+/// The share of segments that are full where a sender always has data; one that waits for its program sends shorter
+/// ones in between.
+const FULL_SEGMENTS: f64 = 0.97;
+/// The fewest segments whose lengths say something.
+const SEGMENTS_MIN: u64 = 10;
 
+/// What holds the tunnel back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Limit {
     /// Nothing, or next to nothing, is to be carried.
@@ -29,14 +31,16 @@ pub enum Limit {
     Cap,
     /// A window is narrower than what would have to be on its way.
     Window,
-    /// The program that receives takes no more, here or at the other end.
+    /// The program here takes no more.
     ReaderHere,
+    /// The program at the other end takes no more.
     ReaderThere,
     /// The other end does not answer, or is not even known.
     Silent,
 }
 
 impl Limit {
+    /// Every limit, in the order in which they are listed.
     pub const ALL: [Limit; 9] = [
         Limit::Idle,
         Limit::Source,
@@ -104,32 +108,37 @@ impl Limit {
     }
 }
 
+/// The way that data takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
     /// From here to the other end.
     Sending,
+    /// From the other end to here.
     Receiving,
 }
 
 /// One moment, and what happened since the one before it.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Moment {
+    /// What sessions wait for.
     pub load: Load,
     /// Microseconds since the one before.
     pub span: u64,
-    /// Bytes from TCP, and to TCP.
+    /// Bytes from TCP.
     pub taken: u64,
+    /// Bytes to TCP.
     pub given: u64,
-    /// Segments that have arrived, and how many of them were as long as can be.
+    /// Segments that have arrived.
     pub arrived: u64,
+    /// How many of them were as long as possible.
     pub full: u64,
-    /// On the way there, and on the way here, 0 to 1.
+    /// The share lost on the way there and on the way here, 0 to 1.
     pub loss: [f64; 2],
 }
 
 impl Moment {
     fn much(&self, bytes: u64) -> bool {
-        bytes as f64 * SEC as f64 / self.span.max(1) as f64 >= LITTLE
+        bytes as f64 * SEC as f64 / self.span.max(1) as f64 >= IDLE_RATE
     }
 }
 
@@ -146,7 +155,7 @@ fn sending(m: &Moment) -> Limit {
     let load = &m.load;
     if load.capped > 0 {
         Limit::Cap
-    } else if load.rate > 0 || (load.window > 0 && m.loss[0] >= LOSSY) {
+    } else if load.rate > 0 || (load.window > 0 && m.loss[0] >= LOSS_LIMIT) {
         line_or_loss(m.loss[0])
     } else if load.window > 0 {
         Limit::Window
@@ -170,7 +179,7 @@ fn receiving(m: &Moment) -> Limit {
             true => Limit::Loss,
             false => Limit::Idle,
         }
-    } else if m.arrived >= TELLING && m.full as f64 >= FULL * m.arrived as f64 {
+    } else if m.arrived >= SEGMENTS_MIN && m.full as f64 >= FULL_SEGMENTS * m.arrived as f64 {
         line_or_loss(m.loss[1])
     } else {
         Limit::Source
@@ -178,7 +187,7 @@ fn receiving(m: &Moment) -> Limit {
 }
 
 fn line_or_loss(loss: f64) -> Limit {
-    if loss >= LOSSY {
+    if loss >= LOSS_LIMIT {
         Limit::Loss
     } else {
         Limit::Line
@@ -209,7 +218,7 @@ pub enum Contact {
     LosesFor(u64),
     /// It has said that it stops, and has not answered since; microseconds since its last answer.
     StoppedFor(u64),
-    /// It was asked and never answered, for so many microseconds; None: for some seconds at most.
+    /// It was asked and never answered, for this many microseconds; None: for a few seconds at most.
     Unanswered(Option<u64>),
     /// The rendezvous server has not told where it is.
     NotFound,
@@ -246,15 +255,19 @@ impl Contact {
 /// What a sentence about a limit needs to know. Rates in bytes per second.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
+    /// What this end does.
     pub role: Role,
+    /// The direction that the limit is about.
     pub direction: Direction,
     /// What TCP gives or takes now.
     pub rate: f64,
     /// What the path carries, by our estimate.
     pub line: f64,
-    /// 0 to 1.
+    /// The share lost in that direction, 0 to 1.
     pub loss: f64,
+    /// Whether the other end is there.
     pub contact: Contact,
+    /// The number of sessions.
     pub sessions: usize,
 }
 
@@ -282,7 +295,7 @@ pub fn sentence(limit: Limit, facts: &Facts) -> String {
         Limit::Line => {
             "the line limits it, or the other end's rate.up: data comes without a pause".into()
         }
-        Limit::Loss if !up && facts.rate < LITTLE => {
+        Limit::Loss if !up && facts.rate < IDLE_RATE => {
             "loss limits it: what the other end sends gets lost on the way here, again and again".into()
         }
         Limit::Loss => format!(

@@ -10,22 +10,25 @@ use crate::tunnel::stats::Snapshot;
 use crate::tunnel::stats::{DEAF, SCARCE};
 use std::collections::VecDeque;
 
-/// From one look at the tunnel to the next, microseconds: with sessions, and without any.
-const LOOK: u64 = 250 * MS;
-const LOOK_IDLE: u64 = SEC;
-/// Rates and limits are those of about the last two seconds.
-const MOMENTS: usize = 9;
-/// Points of the history, one a second.
-const POINTS: usize = 300;
-/// Turns of the loop: how long is told in these classes, seconds.
+/// The time from one look at the tunnel to the next with sessions, microseconds.
+const LOOK_INTERVAL: u64 = 250 * MS;
+/// The same without sessions, microseconds.
+const LOOK_INTERVAL_IDLE: u64 = SEC;
+/// The looks that rates and limits are computed from: those of about two seconds.
+const LOOKS_KEPT: usize = 9;
+/// The points of the history, one a second.
+const HISTORY_POINTS: usize = 300;
+/// The upper bounds of the histogram of the loop's turns, seconds.
 pub const CLASSES: [f64; 8] = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3];
 /// The longest turn is that of the last one to two such spans, microseconds.
-const LONGEST_SPAN: u64 = 30 * SEC;
+const LONGEST_TURN_SPAN: u64 = 30 * SEC;
 
 /// What the configuration says of the daemon.
 #[derive(Clone, Debug)]
 pub struct Site {
+    /// The program's version.
     pub version: &'static str,
+    /// What this end does.
     pub role: Role,
     /// How packets are sealed; "none".
     pub method: &'static str,
@@ -49,6 +52,7 @@ impl Site {
         }
     }
 
+    /// That in a word, for programs.
     pub fn role_name(&self) -> &'static str {
         match self.role {
             Role::Server => "server",
@@ -77,7 +81,7 @@ impl Turns {
         let class = CLASSES.iter().position(|most| seconds <= *most);
         self.counts[class.unwrap_or(CLASSES.len())] += 1;
         self.sum += span;
-        if now.since(self.since) >= LONGEST_SPAN {
+        if now.since(self.since) >= LONGEST_TURN_SPAN {
             (self.longest, self.since) = ([self.longest[1], 0], now);
         }
         self.longest[1] = self.longest[1].max(span);
@@ -92,11 +96,17 @@ impl Turns {
 /// A second of the past. Rates in bytes per second.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
+    /// When it ended.
     pub at: Time,
+    /// TCP's data sent to the other end.
     pub sending: f64,
+    /// TCP's data received from there.
     pub receiving: f64,
+    /// The first path's smoothed round trip, microseconds.
     pub srtt: Option<u64>,
+    /// Its round trip with an empty queue, microseconds.
     pub base_rtt: Option<u64>,
+    /// The share lost on the way there and on the way here, 0 to 1.
     pub loss: [Option<f64>; 2],
 }
 
@@ -134,54 +144,74 @@ struct Look {
 /// Bytes per second now: of TCP, and of UDP.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Rates {
+    /// From TCP.
     pub taken: f64,
+    /// To TCP.
     pub given: f64,
+    /// Sent over UDP.
     pub sent: f64,
+    /// Received over UDP.
     pub received: f64,
 }
 
 /// Whether the daemon can do its work, and a line why.
 #[derive(Clone, Debug)]
 pub struct Health {
+    /// Whether it can.
     pub good: bool,
+    /// Why, for people.
     pub why: String,
 }
 
 /// All that an answer can show.
 pub struct View<'a> {
+    /// What the configuration says.
     pub site: &'a Site,
+    /// The present.
     pub now: Time,
-    /// Microseconds.
+    /// How long the daemon has run, microseconds.
     pub uptime: u64,
+    /// The tunnel's state.
     pub snapshot: Snapshot,
+    /// The rates of the last seconds.
     pub rates: Rates,
     /// What limits the direction that carries more.
     pub limit: Limit,
+    /// The direction that carries more.
     pub direction: Direction,
+    /// What limits the way there.
     pub sending: Limit,
+    /// What limits the way here.
     pub receiving: Limit,
+    /// `limit` in plain words.
     pub sentence: String,
+    /// Whether the daemon can do its work.
     pub health: Health,
+    /// How long the turns of the event loop take.
     pub turns: &'a Turns,
+    /// The last minutes, the oldest first.
     pub history: &'a VecDeque<Point>,
 }
 
+/// What is remembered of the last minutes.
 pub struct Monitor {
     site: Site,
     started: Time,
     due: Time,
     looks: VecDeque<Look>,
     history: VecDeque<Point>,
+    /// How long the turns of the event loop take.
     pub turns: Turns,
 }
 
 impl Monitor {
+    /// A monitor that has seen nothing yet.
     pub fn new(site: Site, now: Time) -> Monitor {
         Monitor {
             site,
             started: now,
             due: now,
-            looks: VecDeque::with_capacity(MOMENTS + 1),
+            looks: VecDeque::with_capacity(LOOKS_KEPT + 1),
             history: VecDeque::new(),
             turns: Turns::default(),
         }
@@ -192,6 +222,7 @@ impl Monitor {
         self.site = site;
     }
 
+    /// What the configuration says.
     pub fn site(&self) -> &Site {
         &self.site
     }
@@ -208,7 +239,11 @@ impl Monitor {
         }
         let snapshot = tunnel.snapshot(now);
         let busy = snapshot.sessions.live() > 0;
-        self.due = now.after(if busy { LOOK } else { LOOK_IDLE });
+        self.due = now.after(if busy {
+            LOOK_INTERVAL
+        } else {
+            LOOK_INTERVAL_IDLE
+        });
         let totals = Totals::of(&snapshot);
         let moment = self.moment(&snapshot, totals, now);
         self.looks.push_back(Look {
@@ -217,7 +252,7 @@ impl Monitor {
             sending: limit::at(&moment, Direction::Sending),
             receiving: limit::at(&moment, Direction::Receiving),
         });
-        if self.looks.len() > MOMENTS {
+        if self.looks.len() > LOOKS_KEPT {
             self.looks.pop_front();
         }
         if self
@@ -256,7 +291,7 @@ impl Monitor {
             base_rtt: path.and_then(|p| p.base_rtt),
             loss: path.map_or([None; 2], |p| p.loss),
         });
-        if self.history.len() > POINTS {
+        if self.history.len() > HISTORY_POINTS {
             self.history.pop_front();
         }
     }

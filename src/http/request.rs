@@ -3,34 +3,44 @@
 use httparse::{EMPTY_HEADER, Error, Header, Status};
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The most bytes of a request's head.
-pub const HEAD_MOST: usize = 8 * 1024;
-const HEADERS_MOST: usize = 64;
+/// The longest head of a request, bytes.
+pub const HEAD_MAX: usize = 8 * 1024;
+/// The most header fields of a request.
+const HEADERS_MAX: usize = 64;
 
 /// What there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resource {
+    /// `/`.
     Page,
+    /// `/stats`.
     Text,
-    /// With what was in the last minutes, or without.
+    /// `/stats.json`.
     Json {
+        /// Whether with the last minutes.
         history: bool,
     },
+    /// `/metrics`.
     Metrics,
+    /// `/healthy`.
     Healthy,
 }
 
+/// A request that is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Request {
+    /// What is asked for.
     pub resource: Resource,
-    /// HEAD: the answer's head only.
+    /// Whether it is HEAD, which asks for the head of the answer only.
     pub head: bool,
 }
 
 /// Why a request is not answered: a status, and a line that says what would be right.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refusal {
+    /// The status code and its phrase.
     pub status: &'static str,
+    /// What would be right.
     pub why: &'static str,
 }
 
@@ -38,20 +48,26 @@ const fn refusal(status: &'static str, why: &'static str) -> Refusal {
     Refusal { status, why }
 }
 
-const MALFORMED: Refusal = refusal("400 Bad Request", "this is no request of HTTP/1.1");
+/// What arrived is not HTTP.
+const MALFORMED: Refusal = refusal("400 Bad Request", "this is not a request of HTTP/1.1");
+/// The head is too long, or has too many fields.
 const TOO_LONG: Refusal = refusal(
     "431 Request Header Fields Too Large",
     "the request is too long",
 );
+/// The method is neither GET nor HEAD.
 const METHOD: Refusal = refusal("405 Method Not Allowed", "only GET and HEAD are answered");
+/// There is no Host, or more than one.
 const NO_HOST: Refusal = refusal("400 Bad Request", "the request must name one Host");
-const HOST: Refusal = refusal(
+/// The Host is not one by which this end is reached.
+const WRONG_HOST: Refusal = refusal(
     "421 Misdirected Request",
     "the Host must be an IP address, localhost or the name in http_listen",
 );
+/// The path is none of those that exist.
 const NOT_FOUND: Refusal = refusal(
     "404 Not Found",
-    "there are /, /stats, /stats.json, /metrics and /healthy",
+    "the paths are /, /stats, /stats.json, /metrics and /healthy",
 );
 
 /// Reads a request's head. None: there is more to come. `host`: the name that http_listen has, if it has one.
@@ -59,11 +75,11 @@ const NOT_FOUND: Refusal = refusal(
 /// The Host is checked because a page of somebody else's may have its own name resolve to an address of ours (DNS
 /// rebinding) and would then be allowed by the browser to read what is here.
 pub fn parse(bytes: &[u8], host: Option<&str>) -> Option<Result<Request, Refusal>> {
-    let mut headers = [EMPTY_HEADER; HEADERS_MOST];
+    let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes) {
         Ok(Status::Complete(_)) => {}
-        Ok(Status::Partial) if bytes.len() > HEAD_MOST => return Some(Err(TOO_LONG)),
+        Ok(Status::Partial) if bytes.len() > HEAD_MAX => return Some(Err(TOO_LONG)),
         Ok(Status::Partial) => return None,
         Err(Error::TooManyHeaders) => return Some(Err(TOO_LONG)),
         Err(_) => return Some(Err(MALFORMED)),
@@ -75,7 +91,7 @@ fn understand(request: &httparse::Request, host: Option<&str>) -> Result<Request
     let mut named = values(request.headers, "host");
     match (named.next(), named.next()) {
         (Some(name), None) if is_ours(name, host) => {}
-        (Some(_), None) => return Err(HOST),
+        (Some(_), None) => return Err(WRONG_HOST),
         _ => return Err(NO_HOST),
     }
     let head = match request.method {
@@ -211,13 +227,17 @@ mod tests {
             "localhost:-1",
             ":8080",
         ] {
-            assert_eq!(with(&format!("Host: {host}\r\n")), Err(HOST), "{host}");
+            assert_eq!(
+                with(&format!("Host: {host}\r\n")),
+                Err(WRONG_HOST),
+                "{host}"
+            );
         }
         assert_eq!(with(""), Err(NO_HOST));
         let two = "Host: localhost\r\nHost: evil.example\r\n";
         assert_eq!(with(two), Err(NO_HOST));
         let nameless = parse(b"GET / HTTP/1.1\r\nHost: router.lan\r\n\r\n", None);
-        assert_eq!(nameless, Some(Err(HOST)));
+        assert_eq!(nameless, Some(Err(WRONG_HOST)));
     }
 
     #[test]
@@ -226,7 +246,7 @@ mod tests {
         for end in 0..whole.len() {
             assert_eq!(parse(&whole[..end], None), None, "{end}");
         }
-        let endless = [b"GET /".as_slice(), &vec![b'a'; HEAD_MOST]].concat();
+        let endless = [b"GET /".as_slice(), &vec![b'a'; HEAD_MAX]].concat();
         assert_eq!(parse(&endless, None), Some(Err(TOO_LONG)));
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(100));
         assert_eq!(parse(many.as_bytes(), None), Some(Err(TOO_LONG)));

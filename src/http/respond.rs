@@ -9,7 +9,7 @@ use crate::tunnel::Tunnel;
 /// The page, which needs nothing beside it but `/stats.json`.
 pub const PAGE: &str = include_str!("page.html");
 /// The most sessions in `/stats.json`.
-pub const SESSIONS: usize = 1000;
+pub const SESSIONS_MAX: usize = 1000;
 
 /// Only the page's own script and style (by their SHA-256) and its own numbers; a test says what belongs here.
 const POLICY: &str = "default-src 'none'; \
@@ -17,9 +17,13 @@ const POLICY: &str = "default-src 'none'; \
     style-src 'sha256-qhjvQ8AQmn2wc8Om1JWPqmdVJCzEEcHfEihVuJPMEpI='; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// The content type of `/stats.json`.
 const JSON: &str = "application/json";
+/// The content type of text for people.
 const PLAIN: &str = "text/plain; charset=utf-8";
+/// The content type of the page.
 const HTML: &str = "text/html; charset=utf-8";
+/// The content type of `/metrics`.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The bytes of the answer.
@@ -40,11 +44,11 @@ pub fn respond(
     match request.resource {
         Resource::Page => ok(HTML, PAGE),
         Resource::Text => {
-            let sessions = tunnel.session_stats(now, text::SESSIONS);
+            let sessions = tunnel.session_stats(now, text::SESSIONS_MAX);
             ok(PLAIN, &text::render(&monitor.view(tunnel, now), &sessions))
         }
         Resource::Json { history } => {
-            let sessions = tunnel.session_stats(now, SESSIONS);
+            let sessions = tunnel.session_stats(now, SESSIONS_MAX);
             let view = monitor.view(tunnel, now);
             ok(JSON, &json::render(&view, &sessions, history))
         }

@@ -6,12 +6,13 @@ use crate::session::Cause;
 use crate::tunnel::stats::SessionStats;
 use std::fmt::Write;
 
-/// The most paths and sessions that are told of; the rest is in `/stats.json`.
-const PATHS: usize = 10;
-pub const SESSIONS: usize = 20;
+/// The most paths that are listed; the rest is in `/stats.json`.
+const PATHS_MAX: usize = 10;
+/// The most sessions that are listed; the rest is in `/stats.json`.
+pub(super) const SESSIONS_MAX: usize = 20;
 
 /// All as text. `sessions` and how many there are beside them.
-pub fn render(view: &View, sessions: &(Vec<SessionStats>, usize)) -> String {
+pub(super) fn render(view: &View, sessions: &(Vec<SessionStats>, usize)) -> String {
     let mut text = String::with_capacity(2048);
     // writing into a String does not fail
     let _ = overview(&mut text, view);
@@ -72,7 +73,7 @@ fn paths(text: &mut String, view: &View) -> std::fmt::Result {
         "\n{:<28}{:>13}{:>9}{:>9}{:>9}{:>9}{:>11}{:>6}{:>9}",
         "path", "rate", "base", "RTT", "loss to", "from", "in flight", "MTU", "sessions"
     )?;
-    for p in view.snapshot.paths.iter().take(PATHS) {
+    for p in view.snapshot.paths.iter().take(PATHS_MAX) {
         writeln!(
             text,
             "{:<28}{:>13}{:>9}{:>9}{:>9}{:>9}{:>11}{:>6}{:>9}",
@@ -87,7 +88,7 @@ fn paths(text: &mut String, view: &View) -> std::fmt::Result {
             p.sessions
         )?;
     }
-    let shown = view.snapshot.paths.len().min(PATHS);
+    let shown = view.snapshot.paths.len().min(PATHS_MAX);
     more(
         text,
         view.snapshot.paths.len() - shown + view.snapshot.paths_left_out,

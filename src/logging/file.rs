@@ -1,4 +1,4 @@
-//! A log in a file that can be opened anew, so that a program which moves logs away finds what it needs.
+//! A log in a file that can be reopened, for programs that move logs away.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -8,21 +8,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Writes at the end of a file. Copies share the file.
 #[derive(Clone)]
-pub struct LogFile {
+pub(super) struct LogFile {
     path: PathBuf,
     file: Arc<Mutex<File>>,
 }
 
 impl LogFile {
     /// Opens or creates the file. A relative path is one from the directory that is current now.
-    pub fn open(path: &Path) -> io::Result<LogFile> {
+    pub(super) fn open(path: &Path) -> io::Result<LogFile> {
         let path = std::path::absolute(path)?;
         let file = Arc::new(Mutex::new(open(&path)?));
         Ok(LogFile { path, file })
     }
 
-    /// Opens the path anew, which may be another file by now. On an error the old file stays.
-    pub fn reopen(&self) -> io::Result<()> {
+    /// Opens the path again, which may be another file by now. On an error the old file stays.
+    pub(super) fn reopen(&self) -> io::Result<()> {
         *self.lock() = open(&self.path)?;
         Ok(())
     }

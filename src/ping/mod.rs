@@ -20,28 +20,30 @@ use std::net::SocketAddr;
 
 /// Bytes that the longest datagram of `transmit` takes: a ping that asks for the size of packets.
 pub const DATAGRAM: usize = 1500;
-/// A ping without an answer for so long is said to have none; one that comes later still counts.
-const PATIENCE: u64 = SEC;
-/// An answer that takes longer is not waited for.
-const FORGOTTEN: u64 = 60 * SEC;
-/// When the other ways to seal are tried, after the first ping; more than once, since packets get lost.
-const OTHER_WAYS_AT: [u64; 3] = [SEC, 2 * SEC, 6 * SEC];
-/// Silence that is so long can be judged.
-const JUDGED_AT: u64 = 4 * SEC;
-/// After the last ping, answers are waited for so long.
-const LAST_WAIT: u64 = 2 * SEC;
-/// How large packets may be is looked for no longer than this, after the first answer.
-const SIZE_WAIT: u64 = 6 * SEC;
-/// Datagrams of ours that are known when they come back.
-const OWN: usize = 32;
+/// A ping without an answer for this long, microseconds, is reported; a later answer still counts.
+const ANSWER_TIMEOUT: u64 = SEC;
+/// How long a ping is remembered for a late answer, microseconds.
+const ANSWER_MEMORY: u64 = 60 * SEC;
+/// When the other ways to seal are tried, microseconds after the first ping; more than once, since packets get lost.
+const OTHER_SEALS_AT: [u64; 3] = [SEC, 2 * SEC, 6 * SEC];
+/// How long silence has to last before it is judged, microseconds.
+const VERDICT_AFTER: u64 = 4 * SEC;
+/// How long answers are awaited after the last ping, microseconds.
+const FINAL_WAIT: u64 = 2 * SEC;
+/// How long the size of packets is searched for at most after the first answer, microseconds.
+const SIZE_SEARCH_TIMEOUT: u64 = 6 * SEC;
+/// How many of our own datagrams are remembered, to know them when they come back.
+const OWN_REMEMBERED: usize = 32;
 
 /// What is to be pinged, and how.
 pub struct Settings {
     /// The other end as the configuration writes it.
     pub name: String,
+    /// Its address.
     pub at: SocketAddr,
     /// It is not the other end, but the rendezvous server by which that is found.
     pub meets: bool,
+    /// How packets are sealed. None: they are not.
     pub seal: Option<(Method, Key)>,
     /// None: until `stop`.
     pub count: Option<u64>,
@@ -90,6 +92,7 @@ struct Trips {
     squares: f64,
 }
 
+/// Pings of one target.
 pub struct Ping {
     settings: Settings,
     /// The first is the configured one.
@@ -121,6 +124,7 @@ pub struct Ping {
 }
 
 impl Ping {
+    /// Nothing is sent yet.
     pub fn new(settings: Settings, now: Time) -> Ping {
         let mut ways = vec![Way {
             method: settings.seal.as_ref().map(|(method, _)| *method),
@@ -154,7 +158,7 @@ impl Ping {
             lines: VecDeque::from([match settings.meets {
                 false => format!("pings to {place}, {seal}"),
                 true => format!(
-                    "pings to the rendezvous server {place}, {seal}; whether the other end is registered there they do not tell"
+                    "pings to the rendezvous server {place}, {seal}; they do not tell whether the other end is registered there"
                 ),
             }]),
             answered_at: now,
@@ -223,7 +227,7 @@ impl Ping {
 
     /// Whether it is time to see if the host answers anything at all; true once.
     pub fn asks_host(&mut self, now: Time) -> bool {
-        let asks = !self.asked_host && self.is_silent() && now >= self.began.after(PATIENCE);
+        let asks = !self.asked_host && self.is_silent() && now >= self.began.after(ANSWER_TIMEOUT);
         self.asked_host |= asks;
         asks
     }
@@ -263,7 +267,10 @@ impl Ping {
             }
         }
         self.signs.foreign = true;
-        self.tell_odd(format!("{} bytes came that are no answer", datagram.len()));
+        self.tell_odd(format!(
+            "{} bytes arrived that are not an answer",
+            datagram.len()
+        ));
     }
 
     /// The system says of the last datagram, or of one before it, that it did not get there.
@@ -280,19 +287,19 @@ impl Ping {
     /// Does what the clock has made due.
     pub fn look(&mut self, now: Time) {
         for waiting in &mut self.waiting {
-            if !waiting.missed && now.since(waiting.sent_at) >= PATIENCE {
+            if !waiting.missed && now.since(waiting.sent_at) >= ANSWER_TIMEOUT {
                 waiting.missed = true;
                 self.missed += 1;
                 let loss = share(self.missed, self.trips.count);
                 let seq = waiting.number + 1;
                 let line = format!(
                     "seq={seq} no answer within {} s, loss={loss} %",
-                    PATIENCE / SEC
+                    ANSWER_TIMEOUT / SEC
                 );
                 self.lines.push_back(line);
             }
         }
-        let old = |w: &Waiting| now.since(w.sent_at) >= FORGOTTEN;
+        let old = |w: &Waiting| now.since(w.sent_at) >= ANSWER_MEMORY;
         while self.waiting.front().is_some_and(old) {
             self.waiting.pop_front();
         }
@@ -308,9 +315,10 @@ impl Ping {
     pub fn deadline(&self) -> Time {
         let next = self.has_more().then_some(self.next_at);
         let first = self.waiting.iter().find(|waiting| !waiting.missed);
-        let missed = first.map(|waiting| waiting.sent_at.after(PATIENCE));
-        let asks = (!self.asked_host && self.is_silent()).then(|| self.began.after(PATIENCE));
-        let judged = (!self.judged && self.trips.count == 0).then(|| self.began.after(JUDGED_AT));
+        let missed = first.map(|waiting| waiting.sent_at.after(ANSWER_TIMEOUT));
+        let asks = (!self.asked_host && self.is_silent()).then(|| self.began.after(ANSWER_TIMEOUT));
+        let judged =
+            (!self.judged && self.trips.count == 0).then(|| self.began.after(VERDICT_AFTER));
         let all = [
             next,
             missed,
@@ -328,6 +336,7 @@ impl Ping {
         self.stopped.get_or_insert(now);
     }
 
+    /// Whether everything is sent and nothing more is waited for.
     pub fn is_over(&self, now: Time) -> bool {
         self.stopped.is_some() || self.ends_at().is_some_and(|at| at <= now)
     }
@@ -400,13 +409,13 @@ impl Ping {
     /// Whether enough was seen, or enough time has passed, to say why nothing answers.
     fn can_be_judged(&self, now: Time) -> bool {
         let signs = self.signs.other_way.is_some() || self.signs.echo;
-        let silent = now.since(self.began) >= JUDGED_AT;
+        let silent = now.since(self.began) >= VERDICT_AFTER;
         let errors = self.signs.fault.is_some() && self.missed > 2;
         self.trips.count == 0 && (signs || silent || errors)
     }
 
     fn other_ways_at(&self) -> Option<Time> {
-        let after = OTHER_WAYS_AT.get(self.tried)?;
+        let after = OTHER_SEALS_AT.get(self.tried)?;
         let tries = self.is_silent() && self.ways.len() > 1 && self.stopped.is_none();
         tries.then(|| self.began.after(*after))
     }
@@ -418,14 +427,14 @@ impl Ping {
         }
         let size = self
             .size_at()
-            .map_or(Time::ZERO, |_| self.answered_at.after(SIZE_WAIT));
+            .map_or(Time::ZERO, |_| self.answered_at.after(SIZE_SEARCH_TIMEOUT));
         let Some(last) = self.waiting.back() else {
             return Some(size);
         };
-        let wait = LAST_WAIT.max(2 * self.trips.most);
+        let wait = FINAL_WAIT.max(2 * self.trips.most);
         let end = last.sent_at.after(wait);
         Some(match self.is_silent() {
-            true => end.max(self.began.after(JUDGED_AT)),
+            true => end.max(self.began.after(VERDICT_AFTER)),
             false => end.max(size),
         })
     }
@@ -502,14 +511,14 @@ impl Ping {
             }
             None => CONTROL_LEN,
         };
-        if self.own.len() == OWN {
+        if self.own.len() == OWN_REMEMBERED {
             self.own.pop_front();
         }
         self.own.push_back(buf[..len].to_vec());
         len
     }
 
-    /// Whoever sends it often is told of once a ping.
+    /// Reports something odd, at most once a ping.
     fn tell_odd(&mut self, what: String) {
         if !std::mem::replace(&mut self.odd_told, true) {
             self.lines.push_back(format!("seq={} {what}", self.sent));

@@ -166,7 +166,7 @@ fn what_is_lost_is_counted_and_what_is_late_is_not() {
         ]
     );
     // it asks for the size of packets for a while
-    assert!(!ping.is_over(late) && ping.is_over(late.after(SIZE_WAIT)));
+    assert!(!ping.is_over(late) && ping.is_over(late.after(SIZE_SEARCH_TIMEOUT)));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn other_protocols_are_known() {
         assert_eq!(ping.verdict(now), Verdict::Echo);
         let (ping, lines, now) = run(copy(), 60, &mut |_| Some(b"what do you want?".to_vec()));
         assert_eq!(ping.verdict(now), Verdict::Foreign);
-        assert_eq!(lines[1], "seq=1 17 bytes came that are no answer");
+        assert_eq!(lines[1], "seq=1 17 bytes arrived that are not an answer");
         let summary = ping.summary(now);
         assert!(
             summary[1].starts_with("likely: a wrong protocol"),

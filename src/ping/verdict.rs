@@ -6,6 +6,7 @@ use crate::crypto::Method;
 /// What is to be thought of the other end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verdict {
+    /// It answers.
     Answers,
     /// The key is right, the method is this one there.
     OtherMethod(Method),
@@ -17,8 +18,9 @@ pub enum Verdict {
     Foreign,
     /// The system or the network say why.
     Fault(Fault),
-    /// Nothing comes back, and there was time for it. `host_lives`: the host answers otherwise.
+    /// Nothing comes back, and there was time for it.
     Silent {
+        /// The host answers otherwise.
         host_lives: bool,
     },
     /// Nothing came back so far.
@@ -46,8 +48,8 @@ impl Fault {
         match self {
             Fault::Refused => format!("refused: nothing receives at UDP port {port}"),
             Fault::NoRoute => "the host cannot be reached".into(),
-            Fault::NoNetwork => "no way to there from this machine".into(),
-            Fault::Forbidden => "this machine forbids to send there".into(),
+            Fault::NoNetwork => "no route there from this machine".into(),
+            Fault::Forbidden => "this machine forbids sending there".into(),
             Fault::Other(words) => words.clone(),
         }
     }
@@ -77,11 +79,11 @@ impl Verdict {
                 "write the same psk and method there as here; without a key, anybody can read and forge packets".into(),
             ),
             Verdict::Echo => (
-                format!("a wrong protocol: what receives at UDP port {port} is no kcptun, it sends everything back"),
+                format!("a wrong protocol: what receives at UDP port {port} is not kcptun: it sends everything back"),
                 "is this the port of udp_bind at the other end?".into(),
             ),
             Verdict::Foreign => (
-                format!("a wrong protocol: what answers at UDP port {port} is no kcptun with this key"),
+                format!("a wrong protocol: what answers at UDP port {port} is not kcptun with this key"),
                 "is this the port of udp_bind at the other end?".into(),
             ),
             Verdict::Fault(fault) => fault_texts(fault, settings),
@@ -92,7 +94,7 @@ impl Verdict {
                     "is {ip} its address, and does it answer to: ping {ip}? If it runs, let UDP port {port} through and compare keys"
                 ),
             ),
-            Verdict::TooSoon => ("nothing has come back so far; some seconds more tell why".into(), String::new()),
+            Verdict::TooSoon => ("nothing has come back so far; a few more seconds will tell why".into(), String::new()),
         }
     }
 }
@@ -118,12 +120,12 @@ fn fault_texts(fault: &Fault, settings: &Settings) -> (String, String) {
     match fault {
         Fault::Refused => (
             format!(
-                "the host is there, but nothing receives at UDP port {port}: kcptun does not run there, or at another port"
+                "the host is there, but nothing receives at UDP port {port}: kcptun is not running there, or uses another port"
             ),
             "start kcptun there, and compare the port with its udp_bind".into(),
         ),
         Fault::NoRoute => (
-            "a dead host: the network says that there is no way to it".into(),
+            "a dead host: the network says that it cannot be reached".into(),
             format!("is {ip} its address, and does it answer to: ping {ip}?"),
         ),
         Fault::NoNetwork => {
@@ -134,7 +136,7 @@ fn fault_texts(fault: &Fault, settings: &Settings) -> (String, String) {
             )
         }
         Fault::Forbidden => (
-            "a firewall or a rule of this machine forbids to send there".into(),
+            "a firewall or a rule of this machine forbids sending there".into(),
             format!("let UDP to port {port} out of this machine"),
         ),
         Fault::Other(words) => (words.clone(), String::new()),

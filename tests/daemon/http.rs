@@ -453,7 +453,7 @@ fn the_command_shows_the_same() {
     other.insert("http_listen".into(), free_port().into());
     let (status, said, error) = output(&Value::Object(other.clone()));
     assert_eq!((status, said.as_str()), (Some(1), ""));
-    assert!(error.contains("the daemon does not run"), "{error}");
+    assert!(error.contains("the daemon is not running"), "{error}");
     other.remove("http_listen");
     let (status, _, error) = output(&Value::Object(other));
     assert_eq!(status, Some(2));

@@ -124,7 +124,7 @@ fn a_server_that_never_answers_is_told_of_while_a_program_waits() {
 
 #[test]
 fn two_servers_wait_for_each_other_and_say_so() {
-    let waits = "waits for the other end, whose udp_connect has to be this one";
+    let waits = "waits for the other end, whose udp_connect must name this one";
     let plan = Plan::to(serve(echo));
     let mut second = plan.server.clone();
     let at = format!("127.0.0.1:{}", free_port());

@@ -143,7 +143,7 @@ fn a_port_that_nobody_has_is_refused() {
         &said,
         &[
             "seq=1 refused",
-            &format!("nothing receives at UDP port {port}: kcptun does not run there"),
+            &format!("nothing receives at UDP port {port}: kcptun is not running there"),
         ],
     );
 }
@@ -173,9 +173,9 @@ fn other_protocols_are_told_apart() {
     has(
         &failed(&peer_to(places[1])),
         &[
-            "11 bytes came",
+            "11 bytes arrived",
             "likely: a wrong protocol",
-            "is no kcptun with this key",
+            "is not kcptun with this key",
         ],
     );
 }

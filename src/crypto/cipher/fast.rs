@@ -14,14 +14,16 @@ use crate::crypto::method::{ASSOCIATED_DATA, Method, TAG_LEN};
 
 /// A method with its key.
 pub enum Cipher {
-    /// Boxed: AES's key schedule is many times the size of the other keys.
+    /// ChaCha20 or AES. Boxed: AES's key schedule is many times the size of the other keys.
     Plain(Box<LessSafeKey>),
     /// XChaCha20: every nonce has its own key.
     Extended(Zeroizing<[u8; 32]>),
+    /// NaCl's secretbox, by the reference.
     Xsalsa20(Secretbox),
 }
 
 impl Cipher {
+    /// The cipher of `method` with this key.
     pub fn new(method: Method, key: &Key) -> Cipher {
         match method {
             Method::Chacha20Poly1305Ietf => Cipher::plain(&CHACHA20_POLY1305, key),

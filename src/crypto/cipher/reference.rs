@@ -10,10 +10,13 @@ use crate::crypto::method::{ASSOCIATED_DATA, Method, TAG_LEN};
 
 /// A method with its key.
 pub enum Cipher {
+    /// RFC 8439.
     Chacha20(ChaCha20Poly1305),
+    /// draft-irtf-cfrg-xchacha.
     Xchacha20(XChaCha20Poly1305),
+    /// NaCl's secretbox.
     Xsalsa20(Secretbox),
-    /// Boxed: its key schedule is many times the size of the other keys.
+    /// AES-256-GCM, boxed: its key schedule is many times the size of the other keys.
     Aes256(Box<Aes256Gcm>),
 }
 
@@ -21,6 +24,7 @@ pub enum Cipher {
 pub struct Secretbox(XSalsa20Poly1305);
 
 impl Cipher {
+    /// The cipher of `method` with this key.
     pub fn new(method: Method, key: &Key) -> Cipher {
         let bytes = key.bytes();
         match method {

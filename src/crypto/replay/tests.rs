@@ -82,7 +82,7 @@ fn false_positives_are_as_many_as_the_arithmetic_says() {
         spot.print = rng.next_u64() & !0x000f_ffff;
         spot
     };
-    for _ in 0..5 * LARGEST {
+    for _ in 0..5 * SEGMENT_MAX {
         let new = spot(&filter);
         filter.record(&new);
     }
