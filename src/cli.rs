@@ -1,5 +1,4 @@
-//! The command line: what can be said there, and what is wrong with it, on one line.
-//! What is then done is in `main`.
+//! The command line: its options, and one line that says what is wrong with it. What is then done is in `main`.
 
 use crate::config::{DEFAULT_METHOD, User, method_names};
 use crate::crypto::Method;
@@ -16,21 +15,28 @@ use std::time::Duration;
 pub enum Command {
     /// Print this text: help, the version, or the reference.
     Print(String),
-    /// Print a fresh key.
+    /// Print a new key.
     Genpsk,
+    /// Print the names of the methods.
     ListMethods,
     /// Say what the program would do with the configuration.
     Check(Options),
+    /// Run with the configuration until a signal to stop.
     Run(Options),
-    /// Show the statistics of the daemon that this file configures; again and again with `watch`.
+    /// Show the statistics of a running daemon.
     Stats {
+        /// The daemon's configuration.
         file: PathBuf,
+        /// Whether to repeat it every second.
         watch: bool,
     },
-    /// Ping the other end that this file configures. `count`: None for without end.
+    /// Ping the other end.
     Ping {
+        /// The configuration of this end.
         file: PathBuf,
+        /// The number of pings; None: without end.
         count: Option<u64>,
+        /// The time from one ping to the next.
         interval: Duration,
     },
 }
@@ -38,54 +44,56 @@ pub enum Command {
 /// What the command line adds to a configuration.
 #[derive(Debug)]
 pub struct Options {
+    /// The configuration.
     pub file: PathBuf,
-    /// How often -v was given: a level more of log each.
+    /// How often -v was given: each raises the log by a level.
     pub verbose: u8,
-    /// How often -s was given: a level less of log each.
+    /// How often -s was given: each lowers the log by a level.
     pub silent: u8,
-    /// Instead of the configuration's user.
+    /// The user to become, instead of the configuration's.
     pub user: Option<User>,
     /// Whether to go into the background.
     pub daemonize: bool,
 }
 
+/// What the help ends with.
 const EXAMPLES: &str = "\
 Examples:
-  kcptun --genpsk                a fresh key, for the psk of both ends
-  kcptun --check -c server.json  is it right, and what would it do?
+  kcptun --genpsk                make a key, for the psk of both ends
+  kcptun --check -c server.json  check a configuration and say what it would do
   kcptun -c server.json          run one end here, and on the other machine:
   kcptun -c peer.json
-  kcptun stats -c peer.json      what it does, and what limits it
+  kcptun stats -c peer.json      show what the tunnel does and what limits it
   kcptun ping -c peer.json       does the other end answer, and if not, why?
   kcptun help keys               what can be configured; also help options, changes,
                                  statistics, migration, nat, security, deploy
 
-RUST_LOG, where it is set, decides what is logged: RUST_LOG=debug kcptun -c peer.json";
+If RUST_LOG is set, it decides what is logged: RUST_LOG=debug kcptun -c peer.json";
 
-/// What else there is to do with a configuration.
+/// The subcommands.
 #[derive(Subcommand)]
 enum Task {
-    /// Show what a running tunnel does: needs http_listen in its configuration
+    /// Show what a running tunnel does; its configuration needs http_listen
     Stats {
         /// The configuration of the daemon
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
 
-        /// Show it again each second, until interrupted
+        /// Repeat every second until interrupted
         #[arg(short, long)]
         watch: bool,
     },
-    /// Ping the other end, and say why it does not answer: 0 if it does, 1 if not
+    /// Ping the other end and say why it does not answer; the exit status is 0 if it does, 1 if not
     Ping {
         /// The configuration of this end
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
 
-        /// End after so many, instead of at Ctrl-C
+        /// Stop after this many pings
         #[arg(short = 'n', long, value_name = "COUNT", value_parser = count)]
         count: Option<u64>,
 
-        /// From one ping to the next
+        /// The time from one ping to the next
         #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
         interval: Duration,
     },
@@ -96,7 +104,7 @@ enum Task {
     },
 }
 
-/// What there is more help about.
+/// What `help` explains.
 #[derive(Clone, Copy, ValueEnum)]
 enum Topic {
     /// The keys of the configuration
@@ -119,12 +127,12 @@ enum Topic {
     Deploy,
 }
 
-/// Shortest and longest time from one ping to the next, seconds. More pings would disturb what they measure.
+/// The shortest and the longest time from one ping to the next, seconds. More pings would disturb what they measure.
 const INTERVALS: RangeInclusive<f64> = 0.2..=3600.0;
 
 fn count(text: &str) -> Result<u64, String> {
     let count = text.parse().ok().filter(|count| *count > 0);
-    count.ok_or_else(|| "it must be a number from 1 on".into())
+    count.ok_or_else(|| "it must be a number, 1 or more".into())
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -147,15 +155,15 @@ struct Arguments {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Read the configuration, say what the program would do, and exit
+    /// Check the configuration, say what the program would do, and exit
     #[arg(long)]
     check: bool,
 
-    /// Print a fresh key for METHOD in base64, and exit
+    /// Print a new key for METHOD in base64 and exit
     #[arg(long, value_name = "METHOD", num_args = 0..=1)]
     genpsk: Option<Option<String>>,
 
-    /// Print the methods to seal packets, the default one first, and exit
+    /// Print the methods that seal packets, the default first, and exit
     #[arg(long)]
     list_methods: bool,
 
@@ -167,21 +175,21 @@ struct Arguments {
     #[arg(short, action = ArgAction::Count)]
     silent: u8,
 
-    /// Bind the sockets, then drop privileges to this user and group
+    /// Drop privileges to this user and group once the sockets are bound
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<User>,
 
-    /// Go into the background once the sockets are bound, and log to the system's log
+    /// Go into the background once the sockets are bound, and log to the system log
     #[arg(short, long)]
     daemonize: bool,
 }
 
-/// The definition of the command line, for a man page and for the completions of shells.
+/// The definition of the command line, for the man page and for shell completions.
 pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Reads a command line, whose first word is the program's name. The error is one line.
+/// Parses a command line, whose first word is the program's name. The error is one line.
 pub fn parse<I>(words: I) -> Result<Command, String>
 where
     I: IntoIterator<Item = OsString>,
@@ -204,11 +212,11 @@ impl Arguments {
         }
         let asked = [self.genpsk.is_some(), self.list_methods, self.check];
         if asked.into_iter().filter(|asked| *asked).count() > 1 {
-            return Err("--genpsk, --list-methods and --check: only one of them at a time".into());
+            return Err("--genpsk, --list-methods and --check exclude each other".into());
         }
         let alone = self.genpsk.is_some() || self.list_methods;
         if alone && (self.config.is_some() || self.user.is_some() || self.daemonize) {
-            return Err("--genpsk and --list-methods need no other option".into());
+            return Err("--genpsk and --list-methods take no other option".into());
         }
         if self.list_methods {
             return Ok(Command::ListMethods);
@@ -220,7 +228,7 @@ impl Arguments {
             return Err(if self.check {
                 "--check needs a configuration: kcptun --check -c FILE".into()
             } else {
-                "needs a configuration: kcptun -c FILE; kcptun --help says more".into()
+                "needs a configuration: kcptun -c FILE; see kcptun --help".into()
             });
         };
         let options = Options {
@@ -277,7 +285,7 @@ impl Topic {
     }
 }
 
-/// A key is the same for every method today, but whoever asks for one by name wants to know that it exists.
+/// Every method takes the same keys, but whoever names one wants to know whether it exists.
 fn genpsk(method: Option<&str>) -> Result<Command, String> {
     match method.map(str::parse::<Method>) {
         None | Some(Ok(_)) => Ok(Command::Genpsk),
@@ -299,7 +307,7 @@ pub fn methods() -> impl Iterator<Item = &'static str> {
         .map(Method::name)
 }
 
-/// Of clap's message, which goes on with usage and tips, the part that says what is wrong.
+/// The part of clap's message that says what is wrong, without the usage and the tips that follow.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
@@ -325,11 +333,11 @@ fn one_line(error: &clap::Error) -> String {
         (ErrorKind::UnknownArgument, Some(file)) => {
             format!("{line}; is it the configuration? kcptun -c {file}")
         }
-        _ => format!("{line}; kcptun --help says more"),
+        _ => format!("{line}; see kcptun --help"),
     }
 }
 
-/// Of a subcommand without its configuration: clap's message names it in further lines only.
+/// The message for a subcommand without its configuration, which clap names in further lines only.
 fn missing(error: &clap::Error) -> Option<String> {
     if error.kind() != ErrorKind::MissingRequiredArgument {
         return None;
@@ -344,7 +352,7 @@ fn missing(error: &clap::Error) -> Option<String> {
     let (first, rest) = help.split_at_checked(1)?;
     let help = first.to_lowercase() + rest;
     Some(format!(
-        "{name}: -c FILE is missing: {help}; kcptun {name} --help says more"
+        "{name}: -c FILE is missing: {help}; see kcptun {name} --help"
     ))
 }
 
@@ -417,79 +425,82 @@ mod tests {
         }
     }
 
+    /// Wrong command lines and their messages.
+    const WRONG: [(&str, &str); 17] = [
+        (
+            "",
+            "needs a configuration: kcptun -c FILE; see kcptun --help",
+        ),
+        (
+            "-v",
+            "needs a configuration: kcptun -c FILE; see kcptun --help",
+        ),
+        (
+            "--check",
+            "--check needs a configuration: kcptun --check -c FILE",
+        ),
+        (
+            "server.json",
+            "unexpected argument 'server.json' found; is it the configuration? kcptun -c server.json",
+        ),
+        (
+            "--cehck",
+            "unexpected argument '--cehck' found; see kcptun --help",
+        ),
+        (
+            "-c",
+            "a value is required for '--config <FILE>' but none was supplied; see kcptun --help",
+        ),
+        (
+            "-c a -c b",
+            "the argument '--config <FILE>' cannot be used multiple times; see kcptun --help",
+        ),
+        (
+            "-c a -u a:b:c",
+            "invalid value 'a:b:c' for '--user <USER[:GROUP]>': it must be USER or USER:GROUP; see kcptun --help",
+        ),
+        (
+            "stats",
+            "stats: -c FILE is missing: the configuration of the daemon; see kcptun stats --help",
+        ),
+        (
+            "ping -n 3",
+            "ping: -c FILE is missing: the configuration of this end; see kcptun ping --help",
+        ),
+        (
+            "ping -c a -i 0.1",
+            "invalid value '0.1' for '--interval <SECONDS>': it must be 0.2 to 3600 seconds; see kcptun --help",
+        ),
+        (
+            "ping -c a -i NaN",
+            "invalid value 'NaN' for '--interval <SECONDS>': it must be 0.2 to 3600 seconds; see kcptun --help",
+        ),
+        (
+            "ping -c a -n 0",
+            "invalid value '0' for '--count <COUNT>': it must be a number, 1 or more; see kcptun --help",
+        ),
+        (
+            "--genpsk rot13",
+            "--genpsk: \"rot13\" is not a method; it must be one of chacha20poly1305_ietf, \
+                 xchacha20poly1305_ietf, xsalsa20poly1305, aes256gcm",
+        ),
+        (
+            "--genpsk --check",
+            "--genpsk, --list-methods and --check exclude each other",
+        ),
+        (
+            "--list-methods -d",
+            "--genpsk and --list-methods take no other option",
+        ),
+        (
+            "--list-methods -c a",
+            "--genpsk and --list-methods take no other option",
+        ),
+    ];
+
     #[test]
     fn bad_command_lines_have_one_line_messages() {
-        for (words, message) in [
-            (
-                "",
-                "needs a configuration: kcptun -c FILE; kcptun --help says more",
-            ),
-            (
-                "-v",
-                "needs a configuration: kcptun -c FILE; kcptun --help says more",
-            ),
-            (
-                "--check",
-                "--check needs a configuration: kcptun --check -c FILE",
-            ),
-            (
-                "server.json",
-                "unexpected argument 'server.json' found; is it the configuration? kcptun -c server.json",
-            ),
-            (
-                "--cehck",
-                "unexpected argument '--cehck' found; kcptun --help says more",
-            ),
-            (
-                "-c",
-                "a value is required for '--config <FILE>' but none was supplied; kcptun --help says more",
-            ),
-            (
-                "-c a -c b",
-                "the argument '--config <FILE>' cannot be used multiple times; kcptun --help says more",
-            ),
-            (
-                "-c a -u a:b:c",
-                "invalid value 'a:b:c' for '--user <USER[:GROUP]>': it must be USER or USER:GROUP; kcptun --help says more",
-            ),
-            (
-                "stats",
-                "stats: -c FILE is missing: the configuration of the daemon; kcptun stats --help says more",
-            ),
-            (
-                "ping -n 3",
-                "ping: -c FILE is missing: the configuration of this end; kcptun ping --help says more",
-            ),
-            (
-                "ping -c a -i 0.1",
-                "invalid value '0.1' for '--interval <SECONDS>': it must be 0.2 to 3600 seconds; kcptun --help says more",
-            ),
-            (
-                "ping -c a -i NaN",
-                "invalid value 'NaN' for '--interval <SECONDS>': it must be 0.2 to 3600 seconds; kcptun --help says more",
-            ),
-            (
-                "ping -c a -n 0",
-                "invalid value '0' for '--count <COUNT>': it must be a number from 1 on; kcptun --help says more",
-            ),
-            (
-                "--genpsk rot13",
-                "--genpsk: \"rot13\" is not a method; it must be one of chacha20poly1305_ietf, \
-                 xchacha20poly1305_ietf, xsalsa20poly1305, aes256gcm",
-            ),
-            (
-                "--genpsk --check",
-                "--genpsk, --list-methods and --check: only one of them at a time",
-            ),
-            (
-                "--list-methods -d",
-                "--genpsk and --list-methods need no other option",
-            ),
-            (
-                "--list-methods -c a",
-                "--genpsk and --list-methods need no other option",
-            ),
-        ] {
+        for (words, message) in WRONG {
             assert_eq!(
                 parse_words(words).err().as_deref(),
                 Some(message),

@@ -1,5 +1,5 @@
-//! Going into the background, and the pid file. What fails while the program starts is still seen by whoever started
-//! it: the process that was called waits until the one in the background works or says why not.
+//! Going into the background, and the pid file. Whoever starts the program sees what fails at the start: the process that
+//! was called waits until the one in the background works or says why it does not.
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::setsid;
@@ -19,7 +19,7 @@ pub struct Starting {
 /// `Starting` is told, and exits. To be called before there is a thread.
 pub fn detach() -> io::Result<Starting> {
     let (reader, writer) = io::pipe()?;
-    // No crate has a safe fork. SAFETY: there is one thread only, so the child's memory is whole: no lock in it is held
+    // A safe fork is in no crate. SAFETY: there is one thread only, so the child's memory is whole: no lock in it is held
     // by a thread that it lacks.
     match unsafe { libc::fork() } {
         -1 => return Err(io::Error::last_os_error()),
@@ -35,22 +35,25 @@ pub fn detach() -> io::Result<Starting> {
     })
 }
 
-/// The exit status that the child asks for. It says itself what is wrong, unless it has no time to.
+/// The exit status that the child asks for. The child says itself what is wrong, unless it has no time to.
 fn wait(mut reader: PipeReader) -> i32 {
     let mut status = [0];
     match reader.read_exact(&mut status) {
         Ok(()) => status[0].into(),
         Err(_) => {
-            let _ = writeln!(io::stderr(), "kcptun: it ended while it started");
+            let _ = writeln!(
+                io::stderr(),
+                "kcptun: the process in the background ended before it was ready"
+            );
             1
         }
     }
 }
 
 impl Starting {
-    /// The program works: the terminal and the current directory are let go, and whoever waits is told.
+    /// The program works: lets go of the terminal and the current directory, and tells whoever waits.
     ///
-    /// Fails where nobody waits any more: who has interrupted the start wants no daemon.
+    /// Fails if nobody waits any more: whoever interrupted the start does not want the daemon.
     pub fn done(&mut self) -> io::Result<()> {
         let Some(mut waiting) = self.waiting.take() else {
             return Ok(());
@@ -66,7 +69,7 @@ impl Starting {
         waiting.write_all(&[0])
     }
 
-    /// The program cannot work: whoever waits is to exit with this status.
+    /// The program cannot work: has whoever waits exit with this status.
     pub fn failed(&mut self, status: u8) {
         if let Some(mut waiting) = self.waiting.take() {
             let _ = waiting.write_all(&[status]);
@@ -74,7 +77,7 @@ impl Starting {
     }
 }
 
-/// A file with the number of this process, locked while it runs, and removed when this goes.
+/// A file with the number of this process, locked while it runs, and removed when this is dropped.
 pub struct PidFile {
     path: PathBuf,
     file: File,
@@ -119,7 +122,7 @@ fn owner(file: &mut File) -> String {
     let mut number = String::new();
     let _ = file.take(20).read_to_string(&mut number);
     let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
-    format!("process {digits} runs already and has it")
+    format!("process {digits} is running already and has it")
 }
 
 impl Drop for PidFile {
@@ -146,7 +149,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).expect("read"), number);
         let error = PidFile::create(&path).map(drop).expect_err("is locked");
         assert!(
-            error.contains(number.trim()) && error.contains("runs already"),
+            error.contains(number.trim()) && error.contains("is running already"),
             "{error}"
         );
         drop(file);

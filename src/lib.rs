@@ -35,9 +35,12 @@
 //! | `crypto` | keys, sealing, the replay filter |
 //! | `ended`, `ring`, `throttle`, `time`, `timer`, `number` | TIME_WAIT, buffers, throttled log lines, time, the timer wheel, numbers as text |
 
+#![warn(missing_docs, unreachable_pub)]
+
 pub mod cli;
 pub mod config;
 pub mod congestion;
+#[allow(missing_docs, unreachable_pub)]
 pub mod conversation;
 pub mod crypto;
 pub mod daemon;
@@ -47,6 +50,7 @@ pub mod http;
 pub mod logging;
 pub mod message;
 pub mod number;
+#[allow(missing_docs, unreachable_pub)]
 pub mod path;
 pub mod ping;
 pub mod pmtu;
@@ -54,10 +58,12 @@ pub mod pool;
 pub mod proxy;
 pub mod reference;
 pub mod ring;
+#[allow(missing_docs, unreachable_pub)]
 pub mod segment;
 pub mod session;
 pub mod settings;
 pub mod throttle;
 pub mod time;
 pub mod timer;
+#[allow(missing_docs, unreachable_pub)]
 pub mod tunnel;

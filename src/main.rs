@@ -80,7 +80,7 @@ fn load(options: &Options) -> Result<Config, ConfigError> {
             Some(Log::Stderr) => {
                 let file = options.file.display();
                 return Err(ConfigError::from(format!(
-                    "{file}: log: \"stderr\" is nowhere in the background; with -d it must be \"syslog\" or the path of a file"
+                    "{file}: log: \"stderr\" leads nowhere in the background; with -d it must be \"syslog\" or the path of a file"
                 )));
             }
             Some(_) => (),

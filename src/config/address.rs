@@ -66,7 +66,7 @@ impl Address {
 }
 
 /// How to write an address of which only the port was given.
-pub fn example(port: impl fmt::Display, purpose: Purpose) -> String {
+pub(super) fn example(port: impl fmt::Display, purpose: Purpose) -> String {
     match purpose {
         Purpose::Bind => {
             format!("\":{port}\" for every address of this machine, or \"host:{port}\"")

@@ -2,16 +2,18 @@
 //! take effect without ending sessions. What then has to be done is not here.
 
 use super::key::Reload;
-use super::keys::{KEYS, RESTART, SEALED};
+use super::keys::{KEYS, RESTART, SEALING_TAKES_RESTART};
 use super::{Config, KeySource, Seal, check};
 use std::fmt::{self, Display};
 
 /// A key whose value is another one in the new configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
+    /// The key.
     pub key: &'static str,
-    /// Both values, as a configuration would have them. A secret's are empty.
+    /// The value in effect before, as a configuration would have it; empty for a secret.
     pub old: String,
+    /// The value that the new configuration has, likewise.
     pub new: String,
     /// Why the old value stays. None: the new one is in effect.
     pub refused: Option<&'static str>,
@@ -33,7 +35,9 @@ impl Display for Change {
 /// The new configuration but for what cannot change, and every change.
 #[derive(Debug)]
 pub struct Outcome {
+    /// What is in effect from now on.
     pub config: Config,
+    /// A key each.
     pub changes: Vec<Change>,
 }
 
@@ -53,8 +57,8 @@ fn take_key(old: &mut Config, new: &Config) -> Option<Change> {
             old.source = new.source;
             (source(new), None)
         }
-        (Some(old), None) => (source(old), Some(SEALED)),
-        (None, Some(new)) => (source(new), Some(SEALED)),
+        (Some(old), None) => (source(old), Some(SEALING_TAKES_RESTART)),
+        (None, Some(new)) => (source(new), Some(SEALING_TAKES_RESTART)),
         (None, None) => return None,
     };
     Some(Change {
@@ -165,7 +169,7 @@ mod tests {
             ),
             (
                 r#""method": "xsalsa20poly1305""#,
-                "method: stays chacha20poly1305_ietf, not xsalsa20poly1305: packets would get larger or smaller, which takes a restart",
+                "method: stays chacha20poly1305_ietf, not xsalsa20poly1305: packets would become larger or smaller, which takes a restart",
             ),
         ] {
             let old = config(BASE);
@@ -179,15 +183,15 @@ mod tests {
             r#""udp_bind": ":1", "connect": "a:2", "password": "x", "tcp": {"sndbuf": 9999}"#;
         assert_eq!(
             lines(buffer, BASE),
-            ["tcp.sndbuf: stays 9999, not 0: to have the system's own size again takes a restart"]
+            ["tcp.sndbuf: stays 9999, not 0: returning to the system's own size takes a restart"]
         );
         let peer = r#""udp_connect": "a:1", "listen": ":2", "password": "x""#;
         let both = r#""udp_connect": "a:1", "listen": ":2", "password": "x", "connect": "b:3", "udp_bind": ":4""#;
         assert!(lines(peer, both).contains(
-            &"connect: stays none, not b:3: to add it or to take it out takes a restart".into()
+            &"connect: stays none, not b:3: adding or removing it takes a restart".into()
         ));
         let open = r#""udp_bind": ":1", "connect": "a:2""#;
-        let why = "from sealed to open packets or back takes a restart";
+        let why = "changing between sealed and open packets takes a restart";
         assert!(lines(BASE, open).contains(&format!("password: stays as it was: {why}")));
         assert!(lines(open, BASE).contains(&format!("password: stays as it was: {why}")));
     }

@@ -7,7 +7,7 @@ use crate::crypto::{Key, KeyError};
 use std::net::IpAddr;
 
 /// Completes a draft, unless something was wrong already; each of the faults begins with the key that is wrong.
-pub fn finish(draft: Draft, mut faults: Faults) -> Result<Config, Faults> {
+pub(super) fn finish(draft: Draft, mut faults: Faults) -> Result<Config, Faults> {
     if !faults.doubtful {
         faults.lines.extend(address_errors(&draft.config));
         faults.lines.extend(check_families(&draft.config).err());
@@ -23,13 +23,13 @@ pub fn finish(draft: Draft, mut faults: Faults) -> Result<Config, Faults> {
     let found_there = config.rendezvous_server.is_some();
     if config.connect.is_some() && config.udp_bind.is_none() && !found_there {
         warnings.push(
-            "connect: without udp_bind the port changes with every start, and the other end can hardly open sessions to here"
+            "connect: without udp_bind the port changes with every start, so that the other end can hardly open sessions to this one"
                 .into(),
         );
     }
     if let Some(listen) = config.http_listen.as_ref().filter(|a| !is_loopback(a)) {
         warnings.push(format!(
-            "http_listen: whoever reaches {listen} sees addresses and sessions, without a password and open to eavesdroppers"
+            "http_listen: anybody who reaches {listen} sees addresses and sessions, without a password or encryption"
         ));
     }
     if config.rate.up.is_some() && !config.is_paced() {
@@ -38,12 +38,12 @@ pub fn finish(draft: Draft, mut faults: Faults) -> Result<Config, Faults> {
             false => "rate.control is off",
         };
         warnings.push(format!(
-            "rate.up: nothing keeps to it where the rate is not controlled, and {off}"
+            "rate.up: has no effect without rate control, and {off}"
         ));
     }
     if config.tcp.proxy_protocol.is_some() && config.connect.is_none() {
         warnings.push(
-            "tcp.proxy_protocol: has no effect without connect: it belongs to the end of the service"
+            "tcp.proxy_protocol: has no effect without connect: it belongs at the end of the service"
                 .into(),
         );
     }
@@ -95,7 +95,7 @@ fn is_loopback(address: &Address) -> bool {
 }
 
 /// Refuses only what can never carry a session.
-pub fn check_addresses(config: &Config) -> Result<(), String> {
+pub(super) fn check_addresses(config: &Config) -> Result<(), String> {
     address_errors(config)
         .into_iter()
         .next()
@@ -151,7 +151,7 @@ fn missing(config: &Config) -> Option<String> {
 /// Of an end that is found, or finds the other, by a rendezvous server.
 fn rendezvous_errors(config: &Config) -> Vec<String> {
     let Some(server) = &config.rendezvous_server else {
-        let right = "needs rendezvous_server, too, where the other end is found by it";
+        let right = "needs rendezvous_server, too, by which the other end is found";
         return vec![format!("service_id: {right}")];
     };
     let id = config.service_id.is_none().then(|| {
@@ -165,7 +165,7 @@ fn rendezvous_errors(config: &Config) -> Vec<String> {
             "rendezvous_server: \"{server}\" needs connect at a server, listen at a peer; the rendezvous server itself has udp_bind only"
         )),
         (Some(listen), Some(_)) => Some(format!(
-            "listen: \"{listen}\" and connect at one end do not go with rendezvous_server; keep one of the two"
+            "listen: \"{listen}\" and connect cannot both be set with rendezvous_server; keep one of the two"
         )),
         _ => None,
     };
@@ -210,7 +210,7 @@ fn choose_key(draft: &Draft, warnings: &mut Vec<String>) -> Result<Option<Seal>,
         (Some(psk), password) => {
             if password.is_some() {
                 warnings.push(
-                    "password: is not used, since psk is given, too; take one of them out".into(),
+                    "password: is not used because psk is given, too; remove one of them".into(),
                 );
             }
             let key = Key::from_base64(psk).map_err(|error| psk_error(psk, error))?;
@@ -252,15 +252,14 @@ const PSK_PLACEHOLDER: &str = "YOUR KEY";
 
 /// Says what is wrong with a psk and nothing that is in it.
 fn psk_error(psk: &str, error: KeyError) -> String {
-    let right = "it must be 32 bytes in base64, which is 44 characters; copy it anew from the other end, or make one for both with kcptun --genpsk";
+    let right = "it must be 32 bytes in base64, which is 44 characters; copy it again from the other end, or make one for both with kcptun --genpsk";
     if psk.trim() == PSK_PLACEHOLDER {
         return format!(
             "psk: \"{PSK_PLACEHOLDER}\" is a placeholder; kcptun --genpsk makes a key to put there"
         );
     }
     if psk.trim() != psk && Key::from_base64(psk.trim()).is_ok() {
-        return "psk: a space or the end of a line stands before or after the key; take it out"
-            .into();
+        return "psk: there is a space or a line break before or after the key; remove it".into();
     }
     match error {
         KeyError::NotBase64 => match psk.chars().count() {
@@ -279,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_wrong_psk_is_not_repeated() {
-        let right = "it must be 32 bytes in base64, which is 44 characters; copy it anew from the other end, or make one for both with kcptun --genpsk";
+        let right = "it must be 32 bytes in base64, which is 44 characters; copy it again from the other end, or make one for both with kcptun --genpsk";
         assert_eq!(
             psk_error("hünter2", KeyError::NotBase64),
             format!("psk: has 7 characters instead of 44; {right}")

@@ -56,7 +56,7 @@ impl fmt::Display for Description<'_> {
         match config.later_loglevel {
             Some(n) => writeln!(
                 f,
-                "; loglevel {n} is one of kcptun-libev 2.1 and later, as kcp_bind and kcp_connect are"
+                "; loglevel {n} is on the scale of kcptun-libev 2.1 and later, since the file has kcp_bind or kcp_connect"
             ),
             None => writeln!(f),
         }
@@ -231,7 +231,7 @@ fn sockets(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
 fn times(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
     writeln!(
         f,
-        "timeout:   {} s without a sign of the other end end a session",
+        "timeout:   a session ends after {} s without a sign of the other end",
         config.timeout
     )?;
     writeln!(
@@ -248,7 +248,7 @@ fn times(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
     }
     writeln!(
         f,
-        "time_wait: {} s until an ended session's number is forgotten",
+        "time_wait: the number of an ended session is forgotten after {} s",
         config.time_wait
     )
 }

@@ -3,7 +3,7 @@
 
 /// Words for the end of a message, or none. `what` and the position, whose line and column count from 1, the latter in bytes,
 /// are those of `serde_json`.
-pub fn likely(text: &str, what: &str, line: usize, column: usize) -> String {
+pub(super) fn likely(text: &str, what: &str, line: usize, column: usize) -> String {
     let at = offset(text, line, column);
     let (before, after) = text.split_at_checked(at).unwrap_or((text, ""));
     let next = after.chars().next();
@@ -11,9 +11,9 @@ pub fn likely(text: &str, what: &str, line: usize, column: usize) -> String {
         _ if is_comment(next) || line_begins_a_comment(before, after) => {
             "write a comment as a key that begins with //: \"// why\": \"text\"".into()
         }
-        "trailing comma" => format!("take out the comma {}", place(before, line)),
+        "trailing comma" => format!("remove the comma {}", place(before, line)),
         "expected `,` or `}`" | "expected `,` or `]`" => between(before, next, line),
-        "expected `:`" => "between a key and its value stands a colon".into(),
+        "expected `:`" => "a colon belongs between a key and its value".into(),
         "key must be a string" | "expected value" => value(what, next),
         _ if what.starts_with("control character") => {
             "text ends on the line that it begins on: a closing quote is missing".into()
@@ -28,7 +28,7 @@ pub fn likely(text: &str, what: &str, line: usize, column: usize) -> String {
 }
 
 /// Where an error is seen at the end of a line, `serde_json` has column 0 of the next one.
-pub fn position(text: &str, line: usize, column: usize) -> (usize, usize) {
+pub(super) fn position(text: &str, line: usize, column: usize) -> (usize, usize) {
     match (line, column) {
         (2.., 0) => (line - 1, text.lines().nth(line - 2).map_or(0, str::len) + 1),
         other => other,
@@ -68,19 +68,19 @@ fn between(before: &str, next: Option<char>, line: usize) -> String {
         _ if before.ends_with(char::is_whitespace) => {
             format!("a comma is missing {}", place(before, line))
         }
-        _ => "a quote, or a comma, is missing or too many on this line".into(),
+        _ => "there is a quote or a comma too few, or too many, on this line".into(),
     }
 }
 
 fn value(what: &str, next: Option<char>) -> String {
     match next {
-        Some(',') => "a comma is too many".into(),
+        Some(',') => "there is a comma too many".into(),
         Some('\'' | '“' | '”' | '„' | '‘' | '’') => {
             "quotes are plain double ones: \"text\"".into()
         }
         _ if what == "expected value" => {
-            "text stands in quotes, and true and false are in lower case".into()
+            "text must be in quotes, and true and false in lower case".into()
         }
-        _ => "a key stands in quotes: \"key\"".into(),
+        _ => "a key must be in quotes: \"key\"".into(),
     }
 }

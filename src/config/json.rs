@@ -7,24 +7,29 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 /// The most characters of a value that a message repeats.
-const SHOWN: usize = 40;
+const SHOWN_MAX: usize = 40;
 
 /// Any JSON value. Text is wiped when it is dropped: it may be a password.
-pub enum Value {
+pub(super) enum Value {
+    /// null.
     Null,
+    /// true or false.
     Bool(bool),
     /// Wide enough for every integer that JSON text gives.
     Integer(i128),
+    /// A number that is no integer, or too large for one.
     Float(f64),
+    /// A string.
     Text(Zeroizing<String>),
     /// What an array holds is of no use to us.
     Array,
+    /// The entries in the order of the file, repetitions included.
     Object(Vec<(String, Value)>),
 }
 
 impl Value {
     /// What kind of value it is, for messages that must not show the value itself.
-    pub fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::Null => "null",
             Value::Bool(_) => "true or false",
@@ -51,15 +56,15 @@ impl fmt::Display for Value {
 }
 
 /// `text` in quotes, shortened, with everything escaped that could break the line.
-pub fn quoted(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
+pub(super) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
         Some((end, _)) => format!("{:?}...", &text[..end]),
         None => format!("{text:?}"),
     }
 }
 
 /// Parses the whole of `text`; the error names the line and the column, and what is likely.
-pub fn parse(text: &str) -> Result<Value, String> {
+pub(super) fn parse(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let suffix = format!(" at line {line} column {column}");

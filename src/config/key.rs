@@ -1,4 +1,4 @@
-//! What a row of the table of keys has (`keys`), how rows are written, and what follows from one for the reference.
+//! The type of a row in the table of keys (`keys`), how rows are written, and what the reference says by them.
 
 use super::address::{Address, Purpose};
 use super::{Config, Draft};
@@ -8,17 +8,17 @@ use zeroize::Zeroizing;
 
 /// A key: a row of the table.
 pub struct Key {
-    /// Its full name; what stands before a dot is the object that it is in.
+    /// Its full name; the part before a dot is the object that it is in.
     pub name: &'static str,
-    /// Another name: that of kcptun-libev 2.1 and later.
+    /// Its name in kcptun-libev 2.1 and later, if that differs.
     pub alias: Option<&'static str>,
     pub(super) kind: Kind,
-    /// Its value as a configuration would have it.
+    /// Its value as a configuration would write it.
     pub(super) shown: fn(&Config) -> String,
     pub(super) reload: Reload,
     /// Where the reference has it.
     pub section: Section,
-    /// What it is where the file does not have it, as the file would.
+    /// Its default, as a configuration would write it.
     pub default: &'static str,
     range: &'static str,
     /// What it does, and when to touch it; names of keys and values stand in backquotes.
@@ -28,23 +28,29 @@ pub struct Key {
 /// Where the reference has a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Section {
+    /// What a tunnel needs.
     Needed,
+    /// The program itself.
     Program,
+    /// Rate control.
     Rate,
+    /// KCP's own settings.
     Kcp,
+    /// TCP and UDP sockets.
     Sockets,
+    /// How long things are kept.
     Times,
 }
 
-/// What becomes of another value while the program runs.
+/// What a reload does with a value that has changed.
 pub(super) enum Reload {
     /// It takes effect with the next start.
     Restart,
     /// The first configuration takes the value of the second.
     Live(fn(&mut Config, &Config)),
-    /// Likewise, or says why not.
+    /// The same, or an error that says why not.
     Depends(fn(&mut Config, &Config) -> Result<(), &'static str>),
-    /// A secret: decided with how packets are sealed, and never shown.
+    /// A secret, which is never shown. `change` decides on it together with the other secret.
     Secret,
 }
 
@@ -57,7 +63,7 @@ pub(super) enum Kind {
     Method,
     ServiceId,
     User,
-    /// As an address to bind; a port alone is one of this machine for itself.
+    /// As an address to bind; a port alone stands for the loopback interface.
     Local(Place<Option<Address>>),
     Log,
     Path(Place<Option<PathBuf>>),
@@ -179,7 +185,7 @@ impl Key {
         }
     }
 
-    /// What the reference says. Of numbers the kind has the range, and `range` is empty.
+    /// What the reference says. `range` is empty for numbers, whose kind has it.
     pub(super) const fn says(
         self,
         section: Section,
@@ -216,12 +222,12 @@ impl Key {
         matches!(self.reload, Reload::Live(_))
     }
 
-    /// What a reload does with another value.
+    /// What a reload does with a value that has changed.
     pub fn on_reload(&self) -> &'static str {
         match self.reload {
             Reload::Restart => "takes a restart",
-            Reload::Live(_) => "a reload takes it",
-            Reload::Depends(_) | Reload::Secret => "a reload takes it within limits",
+            Reload::Live(_) => "applied by a reload",
+            Reload::Depends(_) | Reload::Secret => "applied by a reload, within limits",
         }
     }
 }

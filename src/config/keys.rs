@@ -1,7 +1,7 @@
-//! Every key of the configuration, in one table: a row is a key's name, what it may hold and where that goes, how its value
-//! is written, what a reload does with it, and what people are told of it (`key`). Reading (`read`), suggestions, reload (`change`)
-//! and the reference (`reference`) all follow it. A new key is one row, a field of `Config` with its default in `Draft`, and its
-//! use.
+//! Every key of the configuration, in one table. A row has the key's name, the values it may have and where they go, how a
+//! value is written, what a reload does with it, and what the reference says of it (`key`). Reading (`read`), suggestions
+//! (`suggest`), reloading (`change`) and the reference (`reference`) all follow the table. A new key is one row, a field of
+//! `Config` with its default in `Draft`, and its use.
 
 use super::Config;
 use super::address::Purpose;
@@ -12,17 +12,24 @@ use crate::settings::Flush;
 use std::fmt::Display;
 use std::path::PathBuf;
 
+/// Why a reload refuses a value: no value can change while the program runs.
 pub(super) const RESTART: &str = "it takes a restart";
-const PRESENCE: &str = "to add it or to take it out takes a restart";
-const SYSTEMS: &str = "to have the system's own size again takes a restart";
-const OVERHEAD: &str = "packets would get larger or smaller, which takes a restart";
-pub(super) const SEALED: &str = "from sealed to open packets or back takes a restart";
+/// Why a reload refuses a value: the key is new, or gone.
+const PRESENCE_TAKES_RESTART: &str = "adding or removing it takes a restart";
+/// Why a reload refuses 0: the system does not tell the size that it would choose.
+const SYSTEM_SIZE_TAKES_RESTART: &str = "returning to the system's own size takes a restart";
+/// Why a reload refuses a method: the sizes of packets are fixed at the start.
+const OVERHEAD_TAKES_RESTART: &str =
+    "packets would become larger or smaller, which takes a restart";
+/// Why a reload refuses a key where there was none, or none where there was one.
+pub(super) const SEALING_TAKES_RESTART: &str =
+    "changing between sealed and open packets takes a restart";
 
-/// The most that a socket buffer may be: beyond it the kernel's own arithmetic cuts.
-const BUFFER: u32 = 1 << 30;
+/// The largest size of a socket buffer, bytes: the kernel doubles it, in a signed 32-bit number.
+const BUFFER_MAX: u32 = 1 << 30;
 
 /// The objects that hold keys.
-pub const GROUPS: [&str; 4] = ["kcp", "tcp", "udp", "rate"];
+pub(super) const GROUPS: [&str; 4] = ["kcp", "tcp", "udp", "rate"];
 
 /// The table, in the order in which the reference has each section.
 pub static KEYS: &[Key] = &[
@@ -32,7 +39,7 @@ pub static KEYS: &[Key] = &[
             Section::Needed,
             "none",
             "address",
-            "TCP: accept here, carry to the other end",
+            "TCP: accept connections here and carry them to the other end",
         ),
     address("connect", Purpose::Target, |d| &mut d.config.connect)
         .shown(|c| optional(&c.connect))
@@ -41,11 +48,11 @@ pub static KEYS: &[Key] = &[
             Section::Needed,
             "none",
             "address",
-            "TCP: sessions of the other end are carried to here. A name is resolved anew as \
-             it is used; where that takes more than 250 ms its last known addresses are \
-             used, and until there are any, sessions wait for up to 10 s. Of several \
-             addresses the next is tried as well after 250 ms, and the one that worked is \
-             the first from then on",
+            "TCP: connections from the other end are carried to this service. A name is \
+             resolved again as it is used; if that takes more than 250 ms, its last known \
+             addresses are used, and while none is known, connections wait for up to 10 \
+             s. Of several addresses, the next one is tried in parallel after 250 ms, and \
+             the one that worked is tried first from then on",
         ),
     address("udp_bind", Purpose::Bind, |d| &mut d.config.udp_bind)
         .also("kcp_bind")
@@ -54,7 +61,7 @@ pub static KEYS: &[Key] = &[
             Section::Needed,
             "none",
             "address",
-            "UDP: receive here. A peer without it uses any port",
+            "UDP: receive here. A peer without it uses any free port",
         ),
     address("udp_connect", Purpose::Target, |d| {
         &mut d.config.udp_connect
@@ -65,8 +72,8 @@ pub static KEYS: &[Key] = &[
         Section::Needed,
         "none",
         "address",
-        "UDP: the other end. A name is resolved at the start, and again while the other \
-             end is silent",
+        "UDP: the address of the other end. A name is resolved at the start, and \
+             again while the other end is silent",
     ),
     address("rendezvous_server", Purpose::Target, |d| {
         &mut d.config.rendezvous_server
@@ -76,9 +83,10 @@ pub static KEYS: &[Key] = &[
         Section::Needed,
         "none",
         "address",
-        "UDP: where the other end is found, instead of `udp_connect`: see `kcptun help nat`. \
-             A name is resolved at the start, and again while it is silent; at \
-             a server, which it does not answer once that is known there, once a minute",
+        "UDP: the rendezvous server, instead of `udp_connect`: see `kcptun help nat`. A name \
+             is resolved at the start, and again while the rendezvous server is silent; \
+             once a minute by an end with `connect`, which gets no answer once it is \
+             registered",
     ),
     key("service_id", Kind::ServiceId)
         .shown(|c| optional(&c.service_id))
@@ -86,14 +94,16 @@ pub static KEYS: &[Key] = &[
             Section::Needed,
             "none",
             "1 to 255 bytes of text",
-            "with `rendezvous_server`: the name by which it is found, the same at both ends",
+            "with `rendezvous_server`: the name by which the two ends find each other, \
+             the same at both",
         ),
     key("psk", Kind::Secret(|d| &mut d.psk)).secret().says(
         Section::Needed,
         "none",
         "32 bytes, base64",
-        "the key, from `kcptun --genpsk`; the same at both ends. Without it and `password` \
-             packets are open, and anybody can use the tunnel",
+        "the key, as printed by `kcptun --genpsk`; the same at both ends. Without \
+             `psk` and `password`, packets are neither encrypted nor authenticated, and \
+             anybody can use the tunnel",
     ),
     key("password", Kind::Secret(|d| &mut d.password))
         .secret()
@@ -101,8 +111,8 @@ pub static KEYS: &[Key] = &[
             Section::Needed,
             "none",
             "text",
-            "instead of `psk`, for a kcptun-libev that has one. Where both are given `psk` \
-             wins",
+            "instead of `psk`, for a kcptun-libev that uses a password. If both are set, \
+             `psk` is used",
         ),
     key("method", Kind::Method)
         .shown(|c| optional(&c.seal.as_ref().map(|seal| seal.method)))
@@ -111,7 +121,7 @@ pub static KEYS: &[Key] = &[
             Section::Needed,
             "chacha20poly1305_ietf",
             "a name that `kcptun --list-methods` prints",
-            "how packets are sealed; the same at both ends",
+            "the cipher that seals packets; the same at both ends",
         ),
     key(
         "kcp.mtu",
@@ -127,8 +137,8 @@ pub static KEYS: &[Key] = &[
         Section::Kcp,
         "\"auto\"",
         "",
-        "size of the whole IP packet at most. `\"auto\"` is 1500. How much of that the \
-             path carries each end finds by itself",
+        "the size of the largest IP packet, headers included. `\"auto\"` is 1500. \
+             Each end finds by itself how much of that the path carries",
     ),
     key("kcp.sndwnd", Kind::Window(|d, n| d.config.kcp.sndwnd = n))
         .shown(|c| plain(&c.kcp.sndwnd))
@@ -136,18 +146,18 @@ pub static KEYS: &[Key] = &[
             Section::Kcp,
             "32768",
             "16 to 65535 packets",
-            "the most that is on its way and not acknowledged, for one connection. A bound: \
-             the rate decides",
+            "the most packets in flight, for one connection. This is a bound: the rate \
+             decides how much is sent",
         ),
     key("kcp.rcvwnd", Kind::Window(|d, n| d.config.kcp.rcvwnd = n))
         .shown(|c| plain(&c.kcp.rcvwnd))
         .says(
             Section::Kcp,
             "32768",
-            "16 to 65535 packets; below 128 as 128",
-            "the most that is kept while an earlier packet is missing or a program does not \
-             read. A bound: a connection begins with 1024 and gets more as it is read \
-             faster. Smaller where memory is short",
+            "16 to 65535 packets; less than 128 counts as 128",
+            "the most packets kept for one connection while an earlier packet is missing \
+             or the program does not read. This is a bound: a connection begins with 1024 \
+             and gets more if it is read faster. Lower it where memory is short",
         ),
     integer("kcp.nodelay", 0, 2, "", |d, n| {
         d.config.kcp.nodelay = n as u8
@@ -157,7 +167,7 @@ pub static KEYS: &[Key] = &[
         Section::Kcp,
         "1",
         "",
-        "as in KCP. Only without rate control",
+        "as in KCP. Only used without rate control",
     ),
     integer("kcp.interval", 10, 500, "milliseconds", |d, n| {
         d.config.kcp.interval = n
@@ -167,7 +177,7 @@ pub static KEYS: &[Key] = &[
         Section::Kcp,
         "10",
         "",
-        "as in KCP. Only without rate control",
+        "as in KCP. Only used without rate control",
     ),
     integer("kcp.resend", 0, 100, "packets", |d, n| {
         d.config.kcp.resend = n
@@ -177,7 +187,8 @@ pub static KEYS: &[Key] = &[
         Section::Kcp,
         "2",
         "",
-        "as in KCP: repeat after so many skips, 0 never. Only without rate control",
+        "as in KCP: retransmit a packet that was skipped by this many \
+             acknowledgements; 0: never. Only used without rate control",
     ),
     integer("kcp.nc", 0, 1, "", |d, n| d.config.kcp.nc = n == 1)
         .shown(|c| number(&c.kcp.nc))
@@ -185,7 +196,7 @@ pub static KEYS: &[Key] = &[
             Section::Kcp,
             "1",
             "",
-            "0: KCP's own congestion control, and no rate control",
+            "0: use KCP's own congestion control instead of rate control",
         ),
     integer("kcp.flush", 0, 2, "", |d, n| {
         d.config.kcp.flush = [Flush::Interval, Flush::AfterSend, Flush::AcksToo][n as usize]
@@ -195,8 +206,8 @@ pub static KEYS: &[Key] = &[
         Section::Kcp,
         "1",
         "",
-        "0 at the interval, 1 after sending, too, 2 acks at once, too. Only without \
-             rate control",
+        "when KCP sends: 0 at the interval, 1 also after data is written, 2 \
+             acknowledgements at once, too. Only used without rate control",
     ),
     key("tcp.nodelay", Kind::Switch(|d| &mut d.config.tcp.nodelay))
         .shown(|c| plain(&c.tcp.nodelay))
@@ -205,7 +216,7 @@ pub static KEYS: &[Key] = &[
             Section::Sockets,
             "true",
             "true, false",
-            "send small messages at once. Leave it",
+            "send small messages at once. Leave it on",
         ),
     key("tcp.keepalive", Kind::Keepalive)
         .shown(|c| plain(&c.tcp.keepalive))
@@ -214,10 +225,10 @@ pub static KEYS: &[Key] = &[
             Section::Sockets,
             "120",
             "10 to 7200 s; true, which is 120; false",
-            "ask a TCP program that was silent for so long whether it lives: one that \
-             vanished without a word is noticed a minute later. One that was just being \
-             sent something: when the system gives up, some 15 minutes on Linux. false: an \
-             idle connection whose program vanished stays",
+            "probe a TCP program that has been silent for this long: a program that \
+             vanished is noticed a minute later. If data was being sent to it, it is \
+             noticed when the system gives up, after some 15 minutes on Linux. false: an \
+             idle connection whose program vanished stays open",
         ),
     key(
         "tcp.reuseport",
@@ -230,7 +241,7 @@ pub static KEYS: &[Key] = &[
         "true, false",
         "share the port with other processes",
     ),
-    integer("tcp.sndbuf", 0, BUFFER, "bytes", |d, n| {
+    integer("tcp.sndbuf", 0, BUFFER_MAX, "bytes", |d, n| {
         d.config.tcp.sndbuf = n
     })
     .shown(|c| plain(&c.tcp.sndbuf))
@@ -239,14 +250,19 @@ pub static KEYS: &[Key] = &[
         Section::Sockets,
         "0",
         "",
-        "socket buffer; 0: the system's. Leave it",
+        "the size of the send buffer; 0: the system's. Leave it",
     ),
-    integer("tcp.rcvbuf", 0, BUFFER, "bytes", |d, n| {
+    integer("tcp.rcvbuf", 0, BUFFER_MAX, "bytes", |d, n| {
         d.config.tcp.rcvbuf = n
     })
     .shown(|c| plain(&c.tcp.rcvbuf))
     .changes(|old, new| buffer(&mut old.tcp.rcvbuf, new.tcp.rcvbuf))
-    .says(Section::Sockets, "0", "", "likewise"),
+    .says(
+        Section::Sockets,
+        "0",
+        "",
+        "the size of the receive buffer; 0: the system's. Leave it",
+    ),
     key("tcp.proxy_protocol", Kind::ProxyProtocol)
         .shown(|c| version(&c.tcp.proxy_protocol))
         .live(|old, new| old.tcp.proxy_protocol = new.tcp.proxy_protocol)
@@ -254,9 +270,9 @@ pub static KEYS: &[Key] = &[
             Section::Sockets,
             "\"off\"",
             "\"off\", \"v1\", \"v2\"",
-            "at the end with `connect`: the service gets HAProxy's PROXY header first, with \
-             the address at the other end of the UDP path. Only for a service that expects \
-             it",
+            "at the end with `connect`: send HAProxy's PROXY header to the service first, \
+             with the address at the other end of the UDP path. Only for a service that \
+             expects it",
         ),
     key(
         "udp.reuseport",
@@ -269,7 +285,7 @@ pub static KEYS: &[Key] = &[
         "true, false",
         "share the port with other processes",
     ),
-    integer("udp.sndbuf", 0, BUFFER, "bytes", |d, n| {
+    integer("udp.sndbuf", 0, BUFFER_MAX, "bytes", |d, n| {
         d.config.udp.sndbuf = n
     })
     .shown(|c| plain(&c.udp.sndbuf))
@@ -277,9 +293,9 @@ pub static KEYS: &[Key] = &[
         Section::Sockets,
         "1048576",
         "",
-        "socket buffer; 0: the system's. More on fast lines",
+        "the size of the send buffer; 0: the system's. Raise it on fast lines",
     ),
-    integer("udp.rcvbuf", 0, BUFFER, "bytes", |d, n| {
+    integer("udp.rcvbuf", 0, BUFFER_MAX, "bytes", |d, n| {
         d.config.udp.rcvbuf = n
     })
     .shown(|c| plain(&c.udp.rcvbuf))
@@ -287,8 +303,9 @@ pub static KEYS: &[Key] = &[
         Section::Sockets,
         "4194304",
         "",
-        "likewise: room for a flood, or for a moment without the processor. A warning \
-             names the sysctl where the system cuts it",
+        "the size of the receive buffer; 0: the system's. It holds a burst, or what \
+             arrives while the processor is busy. If the system allows less, a warning \
+             names the sysctl",
     ),
     rate("rate.up", |d| &mut d.config.rate.up)
         .shown(|c| optional(&c.rate.up))
@@ -297,8 +314,8 @@ pub static KEYS: &[Key] = &[
             Section::Rate,
             "none",
             "",
-            "data goes to one address no faster than this; needs rate control. Where a \
-             provider throttles or bills",
+            "the highest rate at which data is sent to one address; needs rate control. \
+             For a provider that throttles or bills",
         ),
     rate("rate.down", |d| &mut d.config.rate.down)
         .shown(|c| optional(&c.rate.down))
@@ -307,8 +324,8 @@ pub static KEYS: &[Key] = &[
             Section::Rate,
             "none",
             "",
-            "data from one address is handed on no faster than this, and the other end has \
-             to wait",
+            "the highest rate at which data from one address is delivered; the other end \
+             has to wait",
         ),
     key("rate.control", Kind::OnOff(|d| &mut d.config.rate.control))
         .shown(|c| on_off(&c.rate.control))
@@ -316,8 +333,8 @@ pub static KEYS: &[Key] = &[
             Section::Rate,
             "\"on\"",
             "\"on\", \"off\"",
-            "find the path's rate and keep to it. Off: plain KCP as `kcp.*` say, which \
-             floods",
+            "find the path's rate and keep to it. Off: plain KCP with the settings in \
+             `kcp.*`, which floods the path",
         ),
     integer("timeout", 60, 86400, "seconds", |d, n| d.config.timeout = n)
         .shown(|c| plain(&c.timeout))
@@ -326,8 +343,8 @@ pub static KEYS: &[Key] = &[
             Section::Times,
             "600",
             "",
-            "a session without any sign of the other end is ended; a live one is asked in \
-             time",
+            "end a session when nothing has been heard of the other end for this long; an \
+             end that is alive is asked before that",
         ),
     integer("linger", 5, 600, "seconds", |d, n| d.config.linger = n)
         .shown(|c| plain(&c.linger))
@@ -336,9 +353,9 @@ pub static KEYS: &[Key] = &[
             Section::Times,
             "30",
             "",
-            "the longest wait for more of the last data to arrive, of a session that both \
-             ends have closed. With `rate.control` off `timeout` instead: KCP waits ever \
-             longer between attempts",
+            "how long a session that both ends have closed waits while none of its last \
+             data arrives. With `rate.control` off, `timeout` is used instead: KCP waits \
+             ever longer between attempts",
         ),
     integer("keepalive", 0, 600, "seconds", |d, n| {
         d.config.keepalive = n
@@ -349,9 +366,9 @@ pub static KEYS: &[Key] = &[
         Section::Times,
         "25",
         "",
-        "a peer that has sent nothing for so long pings. 0: only when an answer is \
-             missing or the network has changed. Less where a router forgets sooner. With \
-             `http_listen` it asks every 4 s",
+        "a peer that has sent nothing for this long sends a ping. 0: only when an \
+             answer is missing or the network has changed. Lower it where a router \
+             forgets its mappings sooner. With `http_listen`, a ping is sent every 4 s",
     ),
     integer("time_wait", 5, 3600, "seconds", |d, n| {
         d.config.time_wait = n
@@ -362,7 +379,8 @@ pub static KEYS: &[Key] = &[
         Section::Times,
         "120",
         "",
-        "how long the number of an ended session stays known, for late packets",
+        "how long the number of a session that has ended stays known, for late \
+             packets",
     ),
     key("http_listen", Kind::Local(|d| &mut d.config.http_listen))
         .shown(|c| optional(&c.http_listen))
@@ -370,20 +388,21 @@ pub static KEYS: &[Key] = &[
             Section::Program,
             "none",
             "port or address",
-            "statistics are shown over HTTP, at a port of this machine (`27281`) or at an \
-             address. Nothing is shown where it is not set",
+            "show statistics over HTTP, at a port of this machine (`27281`) or at an \
+             address. If it is not set, nothing is shown",
         ),
     key("user", Kind::User).shown(|c| optional(&c.user)).says(
         Section::Program,
         "none",
         "USER[:GROUP]",
-        "who to become once the ports are bound; set it where you start as root",
+        "become this user once the ports are bound; set it if kcptun is started as \
+             root",
     ),
     key("log", Kind::Log).shown(|c| optional(&c.log)).says(
         Section::Program,
         "\"stderr\"; with -d \"syslog\"",
         "\"stderr\", \"syslog\", a path with a /",
-        "where the log goes. A file is opened anew at SIGHUP",
+        "where the log goes. A file is opened again on SIGHUP",
     ),
     key("pidfile", Kind::Path(|d| &mut d.config.pidfile))
         .shown(|c| path(&c.pidfile))
@@ -391,8 +410,8 @@ pub static KEYS: &[Key] = &[
             Section::Program,
             "none",
             "a path",
-            "holds the number of the process while it runs, and keeps a second one from \
-             starting",
+            "a file that holds the process number while kcptun runs, and keeps a second \
+             one from starting",
         ),
     key("loglevel", Kind::Loglevel)
         .shown(|c| plain(&c.later_loglevel.unwrap_or(c.loglevel)))
@@ -403,10 +422,11 @@ pub static KEYS: &[Key] = &[
             Section::Program,
             "2",
             "0 to 6",
-            "trace, debug, info, warnings, errors, errors, nothing. At info: what becomes \
-             of the path, connections that failed (ten a minute at most) and, once a \
-             minute, a line about all that have ended. At debug: each connection. In a file \
-             with `kcp_bind` or `kcp_connect` the scale is another",
+            "trace, debug, info, warnings, errors, errors, nothing. At info, the log \
+             tells of changes of the path and of connections that failed (ten a minute at \
+             most) and, once a minute, sums up the connections that have ended. At debug, \
+             it tells of each connection. A file with `kcp_bind` or `kcp_connect` uses \
+             another scale",
         ),
 ];
 
@@ -446,7 +466,7 @@ fn flush(flush: &Flush) -> String {
 /// A buffer of sockets can be set, and not given back.
 fn buffer(old: &mut u32, new: u32) -> Result<(), &'static str> {
     match new {
-        0 => Err(SYSTEMS),
+        0 => Err(SYSTEM_SIZE_TAKES_RESTART),
         _ => {
             *old = new;
             Ok(())
@@ -456,7 +476,7 @@ fn buffer(old: &mut u32, new: u32) -> Result<(), &'static str> {
 
 fn take_connect(old: &mut Config, new: &Config) -> Result<(), &'static str> {
     if old.connect.is_some() != new.connect.is_some() {
-        return Err(PRESENCE);
+        return Err(PRESENCE_TAKES_RESTART);
     }
     old.connect.clone_from(&new.connect);
     Ok(())
@@ -464,12 +484,14 @@ fn take_connect(old: &mut Config, new: &Config) -> Result<(), &'static str> {
 
 fn take_method(old: &mut Config, new: &Config) -> Result<(), &'static str> {
     match (&mut old.seal, &new.seal) {
-        (Some(old), Some(new)) if old.method.overhead() != new.method.overhead() => Err(OVERHEAD),
+        (Some(old), Some(new)) if old.method.overhead() != new.method.overhead() => {
+            Err(OVERHEAD_TAKES_RESTART)
+        }
         (Some(old), Some(new)) => {
             old.method = new.method;
             Ok(())
         }
-        _ => Err(SEALED),
+        _ => Err(SEALING_TAKES_RESTART),
     }
 }
 

@@ -7,10 +7,11 @@ use std::str::FromStr;
 /// Where the log goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Log {
+    /// Standard error.
     Stderr,
-    /// The system's log.
+    /// The system log.
     Syslog,
-    /// This file, which is opened anew at SIGHUP.
+    /// This file, which is reopened on SIGHUP.
     File(PathBuf),
 }
 
@@ -18,7 +19,7 @@ impl FromStr for Log {
     /// What would be right.
     type Err = &'static str;
 
-    /// A file needs a `/`, so that a mistyped word is no file.
+    /// A file needs a `/`, so that a mistyped word is not taken for one.
     fn from_str(text: &str) -> Result<Log, &'static str> {
         match text {
             "stderr" => Ok(Log::Stderr),
@@ -35,7 +36,7 @@ impl fmt::Display for Log {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Log::Stderr => f.write_str("standard error"),
-            Log::Syslog => f.write_str("the system's log"),
+            Log::Syslog => f.write_str("the system log"),
             Log::File(path) => write!(f, "{}", super::display_name(path)),
         }
     }

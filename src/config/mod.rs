@@ -1,5 +1,5 @@
-//! The configuration file: what it may hold is in `keys`, how that is read in `read`, what must hold between its keys in
-//! `check`, what the program would do with it in `describe`. Nothing here opens a socket or resolves a name.
+//! The configuration file: its keys are in `keys`, reading it in `read`, what must hold between keys in `check`, and what the
+//! program would do with it in `describe`. Nothing here opens a socket or resolves a name.
 
 mod address;
 mod change;
@@ -19,7 +19,7 @@ pub use change::{Change, Outcome};
 pub use key::{Key as ConfigKey, Section};
 pub use keys::{KEYS, method_names};
 pub use log::Log;
-pub use suggest::GO;
+pub use suggest::GO_KEYS;
 pub use user::User;
 
 use crate::crypto::{Key, Method, Sealing};
@@ -33,8 +33,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// The most bytes of a configuration file; one that is longer is something else.
-const FILE_LIMIT: usize = 64 * 1024;
+/// The longest configuration file, bytes; a longer one is something else.
+const FILE_MAX: usize = 64 * 1024;
 
 /// The bit of a file's mode that lets everybody read it.
 const READ_BY_OTHERS: u32 = 0o004;
@@ -58,27 +58,32 @@ pub struct Config {
     pub udp_connect: Option<Address>,
     /// UDP: where the other end is found, instead of `udp_connect`.
     pub rendezvous_server: Option<Address>,
-    /// What both ends are known by there.
+    /// The name by which both ends find each other there.
     pub service_id: Option<String>,
     /// None: packets are open.
     pub seal: Option<Seal>,
+    /// How KCP is driven: `kcp.*`.
     pub kcp: KcpSettings,
+    /// Options of TCP sockets: `tcp.*`.
     pub tcp: TcpOptions,
+    /// Options of the UDP socket: `udp.*`.
     pub udp: UdpOptions,
+    /// Limits of the rate: `rate.*`.
     pub rate: Rate,
     /// Seconds without any sign of the other end until a session is ended.
     pub timeout: u32,
-    /// Seconds to wait at most for the last data of a session that both ends have closed.
+    /// Seconds that a session that both ends have closed waits while none of its last data arrives.
     pub linger: u32,
-    /// Seconds until a peer that has sent nothing else pings; 0: only when an answer is missing or the network has changed.
+    /// Seconds after which a peer that has sent nothing sends a ping; 0: only when an answer is missing or the network has
+    /// changed.
     pub keepalive: u32,
     /// Seconds that an ended session's number stays known.
     pub time_wait: u32,
     /// Where statistics are shown over HTTP. None: nowhere.
     pub http_listen: Option<Address>,
-    /// Who to become once the sockets are bound.
+    /// The user to become once the sockets are bound.
     pub user: Option<User>,
-    /// None: standard error, or the system's log where the program goes into the background.
+    /// None: standard error, or the system log where the program goes into the background.
     pub log: Option<Log>,
     /// Where the process's number is kept while it runs.
     pub pidfile: Option<PathBuf>,
@@ -86,22 +91,27 @@ pub struct Config {
     pub loglevel: u8,
     /// That number as the file has it, where it has the scale of kcptun-libev 2.1 and later.
     pub later_loglevel: Option<u8>,
-    /// What is allowed but perhaps not meant, a line each. For the log, whose level is known only now.
+    /// What is allowed but perhaps not meant, a line each. They are for the log, whose level is known only after reading.
     pub warnings: Vec<String>,
 }
 
 /// How packets are sealed.
 #[derive(Clone, Debug)]
 pub struct Seal {
+    /// The cipher.
     pub method: Method,
+    /// The key that both ends share.
     pub key: Key,
+    /// Where the key comes from.
     pub source: KeySource,
 }
 
 /// Which key of the configuration the sealing key came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeySource {
+    /// `psk`, as it is.
     Psk,
+    /// `password`, from which it is derived.
     Password,
 }
 
@@ -111,13 +121,15 @@ pub const KEEPALIVE: u32 = 120;
 /// Options of TCP sockets.
 #[derive(Clone, Debug, Default)]
 pub struct TcpOptions {
+    /// Whether small messages are sent at once.
     pub nodelay: bool,
     /// Seconds of silence after which the program is asked whether it lives; 0: never.
     pub keepalive: u32,
+    /// Whether other processes may share the port.
     pub reuseport: bool,
-    /// Bytes; 0: the system's.
+    /// The size of the send buffer, bytes; 0: the system's.
     pub sndbuf: u32,
-    /// Bytes; 0: the system's.
+    /// The size of the receive buffer, bytes; 0: the system's.
     pub rcvbuf: u32,
     /// What a service is told first of a connection that is made for the other end. None: nothing.
     pub proxy_protocol: Option<Version>,
@@ -126,10 +138,11 @@ pub struct TcpOptions {
 /// Options of the UDP socket.
 #[derive(Clone, Debug, Default)]
 pub struct UdpOptions {
+    /// Whether other processes may share the port.
     pub reuseport: bool,
-    /// Bytes; 0: the system's.
+    /// The size of the send buffer, bytes; 0: the system's.
     pub sndbuf: u32,
-    /// Bytes; 0: the system's.
+    /// The size of the receive buffer, bytes; 0: the system's.
     pub rcvbuf: u32,
 }
 
@@ -144,7 +157,7 @@ pub struct Rate {
     pub control: bool,
 }
 
-/// What an end does, by the addresses that it has.
+/// What an end does; its addresses decide.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     /// Sessions come from the other end only.
@@ -157,7 +170,7 @@ pub enum Role {
     Rendezvous,
 }
 
-/// Why a configuration cannot be used. Displays as one line, of the first that is wrong.
+/// Why a configuration cannot be used. Displays as one line, about the first mistake.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigError {
     first: String,
@@ -165,7 +178,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// All that is wrong: a line each that names the file, the key, the value and what would be right.
+    /// All mistakes: each line names the file, the key, the value and what would be right.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         let all = std::iter::once(&self.first).chain(&self.more);
         all.map(String::as_str)
@@ -201,9 +214,9 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// The most mistakes of a file that are named; it is read no further then.
-const FAULTS_MOST: usize = 100;
+const FAULTS_MAX: usize = 100;
 
-/// What is wrong with a file: lines that lack its name only.
+/// What is wrong with a file: lines without its name.
 #[derive(Default)]
 struct Faults {
     lines: Vec<String>,
@@ -217,7 +230,7 @@ impl Faults {
     }
 
     fn are_many(&self) -> bool {
-        self.lines.len() >= FAULTS_MOST
+        self.lines.len() >= FAULTS_MAX
     }
 }
 
@@ -268,6 +281,7 @@ impl Config {
         Ok(config)
     }
 
+    /// What this end does.
     pub fn role(&self) -> Role {
         match (&self.listen, &self.connect) {
             (Some(_), Some(_)) => Role::Both,
@@ -291,7 +305,7 @@ impl Config {
         self.rate.control && self.kcp.nc
     }
 
-    /// What the tunnel has to know, with a clock offset and a seed that nobody can guess.
+    /// The tunnel's settings, with a clock offset and a seed that nobody can guess.
     pub fn settings(&self) -> Settings {
         let span = |seconds: u32| u64::from(seconds) * SEC;
         let bytes = |mbit: f64| mbit * 1e6 / 8.0;
@@ -392,14 +406,14 @@ fn read_file(path: &Path) -> Result<(Zeroizing<String>, bool), String> {
     let open = file
         .metadata()
         .is_ok_and(|data| data.is_file() && data.permissions().mode() & READ_BY_OTHERS != 0);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(2 * FILE_LIMIT));
-    let mut limited = file.take(FILE_LIMIT as u64 + 1);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(2 * FILE_MAX));
+    let mut limited = file.take(FILE_MAX as u64 + 1);
     limited
         .read_to_end(&mut bytes)
         .map_err(|error| read_error(&error))?;
-    if bytes.len() > FILE_LIMIT {
+    if bytes.len() > FILE_MAX {
         return Err(format!(
-            "is longer than {FILE_LIMIT} bytes; it must be a configuration in JSON"
+            "is longer than {FILE_MAX} bytes; it must be a configuration in JSON"
         ));
     }
     match String::from_utf8(std::mem::take(&mut *bytes)) {

@@ -6,19 +6,21 @@ use super::json::{Value, quoted};
 use super::key::{Key, Kind};
 use super::keys::{GROUPS, KEYS, method_names};
 use super::suggest;
-use super::{Draft, Faults, KEEPALIVE};
+use super::{Draft, Faults, KEEPALIVE, Log, User};
+use crate::crypto::Method;
 use crate::message::SERVICE_ID_MAX;
 use crate::proxy::Version;
+use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 /// What loglevel is here by its number in kcptun-libev 2.1 and later: silence, fatal, error, warning, notice, info, debug,
 /// verbose, very verbose.
-const LATER_LEVELS: [u8; 9] = [6, 5, 4, 3, 2, 2, 1, 0, 0];
+const LATER_LOGLEVELS: [u8; 9] = [6, 5, 4, 3, 2, 2, 1, 0, 0];
 /// The widest window of kcptun-libev, one more than KCP's header can tell of.
 const LATER_WINDOW: i128 = 65_536;
 
 /// Reads every key of the file into `draft`; each of the faults begins with the key that is wrong.
-pub fn read(draft: &mut Draft, file: Value, faults: &mut Faults) {
+pub(super) fn read(draft: &mut Draft, file: Value, faults: &mut Faults) {
     match file {
         Value::Object(entries) => {
             let is_later = |name: &str| KEYS.iter().any(|key| key.alias == Some(name));
@@ -95,134 +97,149 @@ fn read_group(draft: &mut Draft, name: &str, value: Value, faults: &mut Faults) 
 }
 
 impl Key {
+    /// Reads the key's value into the draft.
     fn read(&self, draft: &mut Draft, value: Value) -> Result<(), String> {
         match &self.kind {
-            Kind::Address(purpose, place) => {
-                if let Value::Integer(port @ 1..=65_535) = &value {
-                    let right = address::example(port, *purpose);
-                    return Err(format!(
-                        "{port} is a number, and a port alone; write {right}"
-                    ));
-                }
-                let text = text(&value, "it must be host:port")?;
-                *place(draft) = Some(Address::parse(text, *purpose)?);
-            }
+            Kind::Address(purpose, place) => *place(draft) = Some(address_of(&value, *purpose)?),
             Kind::Local(place) => *place(draft) = Some(local(&value)?),
             Kind::Secret(place) => *place(draft) = Some(secret(value)?),
-            Kind::Method => {
-                let right = format!("it must be one of {}", method_names());
-                let text = text(&value, &right)?;
-                let method = text
-                    .parse()
-                    .map_err(|_| format!("{value} is not a method; {right}"))?;
-                draft.method = Some(method);
-            }
-            Kind::ServiceId => {
-                let right = format!("it must be text of 1 to {SERVICE_ID_MAX} bytes");
-                let id = text(&value, &right)?;
-                if !(1..=SERVICE_ID_MAX).contains(&id.len()) || id.contains(char::is_control) {
-                    return Err(format!("{} is not a service id; {right}", quoted(id)));
-                }
-                draft.config.service_id = Some(id.to_owned());
-            }
-            Kind::User => {
-                let text = text(&value, "it must be USER or USER:GROUP")?;
-                let user = text
-                    .parse()
-                    .map_err(|right| format!("{} is not a user; {right}", quoted(text)))?;
-                draft.config.user = Some(user);
-            }
-            Kind::Log => {
-                let right = "it must be \"stderr\", \"syslog\" or the path of a file";
-                let text = text(&value, right)?;
-                let log = text
-                    .parse()
-                    .map_err(|right| format!("{} is no log; {right}", quoted(text)))?;
-                draft.config.log = Some(log);
-            }
-            Kind::Path(place) => {
-                let right = "it must be the path of a file";
-                match text(&value, right)? {
-                    path if path.is_empty() || path.ends_with('/') || path.contains('\0') => {
-                        return Err(format!("{} is no file; {right}", quoted(path)));
-                    }
-                    path => *place(draft) = Some(path.into()),
-                }
-            }
-            Kind::Switch(place) => match value {
-                Value::Bool(on) => *place(draft) = on,
-                other => {
-                    return Err(format!(
-                        "{other} is not a switch; it must be true or false{}",
-                        no_quotes(&other)
-                    ));
-                }
-            },
-            Kind::ProxyProtocol => {
-                let right = "it must be \"off\", \"v1\" or \"v2\"";
-                draft.config.tcp.proxy_protocol = match text(&value, right)? {
-                    "off" => None,
-                    "v1" => Some(Version::V1),
-                    "v2" => Some(Version::V2),
-                    _ => return Err(format!("{value} is not a version; {right}")),
-                };
-            }
+            Kind::Method => draft.method = Some(method_of(&value)?),
+            Kind::ServiceId => draft.config.service_id = Some(service_id_of(&value)?),
+            Kind::User => draft.config.user = Some(user_of(&value)?),
+            Kind::Log => draft.config.log = Some(log_of(&value)?),
+            Kind::Path(place) => *place(draft) = Some(path_of(&value)?),
+            Kind::Switch(place) => *place(draft) = switch_of(&value)?,
+            Kind::ProxyProtocol => draft.config.tcp.proxy_protocol = version_of(&value)?,
             Kind::Window(set) => {
-                let most = u16::MAX;
-                let n = match value {
-                    Value::Integer(LATER_WINDOW) if draft.is_later => most.into(),
-                    value => integer_of(&value, 16, most.into(), "packets")?,
-                };
-                set(draft, u16::try_from(n).unwrap_or(most));
+                let window = window_of(&value, draft.is_later)?;
+                set(draft, window);
             }
             Kind::Loglevel => read_loglevel(draft, &value)?,
-            Kind::Keepalive => {
-                let place = &mut draft.config.tcp.keepalive;
-                *place = match value {
-                    Value::Bool(on) => KEEPALIVE * u32::from(on),
-                    other => integer_of(&other, 10, 7200, "seconds")
-                        .map_err(|error| format!("{error}, or true or false"))?,
-                };
-            }
-            Kind::OnOff(place) => {
-                let right = "it must be \"on\" or \"off\"";
-                *place(draft) = match text(&value, right)? {
-                    "on" => true,
-                    "off" => false,
-                    _ => return Err(format!("{value} is not a switch; {right}")),
-                };
-            }
+            Kind::Keepalive => draft.config.tcp.keepalive = keepalive_of(&value)?,
+            Kind::OnOff(place) => *place(draft) = on_off_of(&value)?,
             Kind::Integer {
                 min,
                 max,
                 unit,
                 set,
             } => set(draft, integer_of(&value, *min, *max, unit)?),
-            Kind::Auto { max, set, .. } if matches!(&value, Value::Text(t) if **t == "auto") => {
-                set(draft, *max);
-            }
             Kind::Auto {
                 min,
                 max,
                 unit,
                 set,
-            } => {
-                let or_auto = |error| format!("{error}, or \"auto\"");
-                set(
-                    draft,
-                    integer_of(&value, *min, *max, unit).map_err(or_auto)?,
-                );
-            }
+            } => set(draft, auto_of(&value, *min, *max, unit)?),
             Kind::Decimal {
                 min,
                 max,
                 unit,
                 place,
-            } => {
-                *place(draft) = Some(decimal_of(&value, *min, *max, unit)?);
-            }
+            } => *place(draft) = Some(decimal_of(&value, *min, *max, unit)?),
         }
         Ok(())
+    }
+}
+
+fn address_of(value: &Value, purpose: Purpose) -> Result<Address, String> {
+    if let Value::Integer(port @ 1..=65_535) = value {
+        let right = address::example(port, purpose);
+        return Err(format!(
+            "{port} is a number, and a port alone; write {right}"
+        ));
+    }
+    Address::parse(text(value, "it must be host:port")?, purpose)
+}
+
+fn method_of(value: &Value) -> Result<Method, String> {
+    let right = format!("it must be one of {}", method_names());
+    let method = text(value, &right)?.parse();
+    method.map_err(|()| format!("{value} is not a method; {right}"))
+}
+
+fn service_id_of(value: &Value) -> Result<String, String> {
+    let right = format!("it must be text of 1 to {SERVICE_ID_MAX} bytes");
+    let id = text(value, &right)?;
+    match (1..=SERVICE_ID_MAX).contains(&id.len()) && !id.contains(char::is_control) {
+        true => Ok(id.to_owned()),
+        false => Err(format!("{} is not a service id; {right}", quoted(id))),
+    }
+}
+
+fn user_of(value: &Value) -> Result<User, String> {
+    let text = text(value, "it must be USER or USER:GROUP")?;
+    let user = text.parse();
+    user.map_err(|right| format!("{} is not a user; {right}", quoted(text)))
+}
+
+fn log_of(value: &Value) -> Result<Log, String> {
+    let right = "it must be \"stderr\", \"syslog\" or the path of a file";
+    let text = text(value, right)?;
+    let log = text.parse();
+    log.map_err(|right| format!("{} is not a log; {right}", quoted(text)))
+}
+
+fn path_of(value: &Value) -> Result<PathBuf, String> {
+    let right = "it must be the path of a file";
+    match text(value, right)? {
+        path if path.is_empty() || path.ends_with('/') || path.contains('\0') => {
+            Err(format!("{} is not a file; {right}", quoted(path)))
+        }
+        path => Ok(path.into()),
+    }
+}
+
+fn switch_of(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Bool(on) => Ok(*on),
+        other => Err(format!(
+            "{other} is not a switch; it must be true or false{}",
+            no_quotes(other)
+        )),
+    }
+}
+
+fn on_off_of(value: &Value) -> Result<bool, String> {
+    let right = "it must be \"on\" or \"off\"";
+    match text(value, right)? {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("{value} is not a switch; {right}")),
+    }
+}
+
+fn version_of(value: &Value) -> Result<Option<Version>, String> {
+    let right = "it must be \"off\", \"v1\" or \"v2\"";
+    match text(value, right)? {
+        "off" => Ok(None),
+        "v1" => Ok(Some(Version::V1)),
+        "v2" => Ok(Some(Version::V2)),
+        _ => Err(format!("{value} is not a version; {right}")),
+    }
+}
+
+/// `is_later`: the file is one of kcptun-libev 2.1 or later.
+fn window_of(value: &Value, is_later: bool) -> Result<u16, String> {
+    let most = u16::MAX;
+    let n = match value {
+        Value::Integer(LATER_WINDOW) if is_later => most.into(),
+        value => integer_of(value, 16, most.into(), "packets")?,
+    };
+    Ok(u16::try_from(n).unwrap_or(most))
+}
+
+/// Seconds; 0: never.
+fn keepalive_of(value: &Value) -> Result<u32, String> {
+    match value {
+        Value::Bool(on) => Ok(KEEPALIVE * u32::from(*on)),
+        other => integer_of(other, 10, 7200, "seconds")
+            .map_err(|error| format!("{error}, or true or false")),
+    }
+}
+
+fn auto_of(value: &Value, min: u32, max: u32, unit: &str) -> Result<u32, String> {
+    match value {
+        Value::Text(text) if **text == "auto" => Ok(max),
+        value => integer_of(value, min, max, unit).map_err(|error| format!("{error}, or \"auto\"")),
     }
 }
 
@@ -235,7 +252,7 @@ fn read_loglevel(draft: &mut Draft, value: &Value) -> Result<(), String> {
     }
     let unit = "0 says nothing, 8 most, as in kcptun-libev 2.1 and later: the file has kcp_bind or kcp_connect";
     let n = integer_of(value, 0, 8, unit)?;
-    draft.config.loglevel = LATER_LEVELS[n as usize];
+    draft.config.loglevel = LATER_LOGLEVELS[n as usize];
     draft.config.later_loglevel = Some(n as u8);
     Ok(())
 }
@@ -245,7 +262,7 @@ fn local(value: &Value) -> Result<Address, String> {
     let loopback = |port: &str| Address::parse(&format!("127.0.0.1:{port}"), Purpose::Bind);
     match value {
         Value::Integer(port) => loopback(&port.to_string())
-            .map_err(|_| format!("{value} is no port; it must be 1 to 65535, or host:port")),
+            .map_err(|_| format!("{value} is not a port; it must be 1 to 65535, or host:port")),
         other => {
             let text = text(other, "it must be host:port, or a port")?;
             match text.strip_prefix(':').unwrap_or(text) {

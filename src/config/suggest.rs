@@ -6,11 +6,11 @@ use super::keys::{GROUPS, KEYS};
 use strsim::damerau_levenshtein;
 
 /// Keys of kcptun-libev 2 that are not done here yet.
-const NOT_YET: [&str; 2] = ["netdev", "obfs"];
+const UNSUPPORTED: [&str; 2] = ["netdev", "obfs"];
 
 /// Keys of Go's kcptun, whose protocol is another one. For each group: what does the same here, if anything does, and what else
 /// who comes from there should know.
-pub const GO: [(&[&str], &str, &str); 16] = [
+pub const GO_KEYS: [(&[&str], &str, &str); 16] = [
     (&["localaddr"], "listen", ""),
     (&["target"], "connect", ""),
     (
@@ -66,7 +66,7 @@ pub const GO: [(&[&str], &str, &str); 16] = [
 ];
 
 /// The message for a key `name` in the object `path` (empty, or its name and a dot) that `keys` does not have.
-pub fn unknown(path: &str, name: &str) -> String {
+pub(super) fn unknown(path: &str, name: &str) -> String {
     let shown = shown(path, name);
     if let Some(hint) = elsewhere(path, name) {
         return format!("{shown}: {hint}");
@@ -93,9 +93,9 @@ fn shown(path: &str, name: &str) -> String {
 
 /// Names that mean something, but not here.
 fn elsewhere(path: &str, name: &str) -> Option<String> {
-    if path.is_empty() && NOT_YET.contains(&name) {
+    if path.is_empty() && UNSUPPORTED.contains(&name) {
         return Some(
-            "is a key of kcptun-libev that kcptun does not support (yet); take it out".into(),
+            "is a key of kcptun-libev that kcptun does not support (yet); remove it".into(),
         );
     }
     if let Some((group, rest)) = name.split_once('.')
@@ -133,9 +133,9 @@ fn how_to_write(full: &str) -> String {
 
 fn go_hint(path: &str, name: &str) -> Option<String> {
     let known = |group: &&(&[&str], &str, &str)| group.0.contains(&name);
-    let (_, here, _) = GO.iter().find(known).filter(|_| path.is_empty())?;
+    let (_, here, _) = GO_KEYS.iter().find(known).filter(|_| path.is_empty())?;
     Some(match *here {
-        "" => "is a key of Go's kcptun, which kcptun does not have; take it out".into(),
+        "" => "is a key of Go's kcptun, which kcptun does not have; remove it".into(),
         here => format!("is a key of Go's kcptun; here it is {here}"),
     })
 }
@@ -237,8 +237,8 @@ mod tests {
 
     #[test]
     fn no_hint_names_a_key_that_is_known() {
-        let go = GO.iter().flat_map(|(names, ..)| names.iter().copied());
-        for name in NOT_YET.into_iter().chain(go) {
+        let go = GO_KEYS.iter().flat_map(|(names, ..)| names.iter().copied());
+        for name in UNSUPPORTED.into_iter().chain(go) {
             assert!(names().all(|known| known != name), "{name}");
         }
     }

@@ -7,7 +7,9 @@ use std::str::FromStr;
 /// A user's name or number and, where it is not the user's own, a group's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct User {
+    /// The user's name or number.
     pub user: String,
+    /// The group's name or number. None: the user's own.
     pub group: Option<String>,
 }
 

@@ -144,7 +144,7 @@ impl Text {
 }
 
 /// All metrics as text.
-pub fn render(view: &View) -> String {
+pub(super) fn render(view: &View) -> String {
     let mut text = Text {
         text: String::with_capacity(8192),
         name: "",

@@ -73,7 +73,7 @@ const AROUND: [(&str, &str); 10] = [
     ),
 ];
 
-pub fn page() -> Page {
+pub(super) fn page() -> Page {
     let live = KEYS.iter().filter(|key| key.is_live());
     let live: Vec<String> = live.map(|key| format!("`{}`", key.name)).collect();
     Page {

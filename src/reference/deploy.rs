@@ -10,7 +10,7 @@ sudo apt install ./target/debian/kcptun-rs_*.deb";
 const STATIC: &str = "rustup target add x86_64-unknown-linux-musl
 cargo build --release --target x86_64-unknown-linux-musl";
 
-pub fn page() -> Page {
+pub(super) fn page() -> Page {
     Page {
         name: "deploy",
         title: "Packages, routers, containers",

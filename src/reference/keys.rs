@@ -46,7 +46,7 @@ const PACKET_SIZE: [&str; 2] = [
      packets; where it only drops what is too long, such a connection is reset after half a minute, and a new one works.",
 ];
 
-pub fn page() -> Page {
+pub(super) fn page() -> Page {
     let mut blocks: Vec<Block> = INTRODUCTION.iter().map(|text| Block::text(text)).collect();
     for (section, title) in SECTIONS {
         let keys = KEYS.iter().filter(|key| key.section == section);

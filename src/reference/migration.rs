@@ -1,7 +1,7 @@
 //! The page for who comes from another kcptun. The keys of Go's are in `config::suggest`.
 
 use super::page::{Block, Page, Table};
-use crate::config::GO;
+use crate::config::GO_KEYS;
 
 const LIBEV: [(&str, &str); 7] = [
     (
@@ -30,8 +30,8 @@ const LIBEV: [(&str, &str); 7] = [
     ("`password`", "Makes the same key. `psk` is better."),
 ];
 
-pub fn page() -> Page {
-    let go = GO.iter().map(|(theirs, here, note)| {
+pub(super) fn page() -> Page {
+    let go = GO_KEYS.iter().map(|(theirs, here, note)| {
         let theirs: Vec<String> = theirs.iter().map(|key| format!("`{key}`")).collect();
         let here = match *here {
             "" => "nothing".to_owned(),

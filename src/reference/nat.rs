@@ -21,7 +21,7 @@ const PEER: &str = r#"{
     "psk": "YOUR KEY"
 }"#;
 
-pub fn page() -> Page {
+pub(super) fn page() -> Page {
     Page {
         name: "nat",
         title: "Both ends behind NAT",

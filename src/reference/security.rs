@@ -2,7 +2,7 @@
 
 use super::page::{Block, Page};
 
-pub fn page() -> Page {
+pub(super) fn page() -> Page {
     Page {
         name: "security",
         title: "Security",

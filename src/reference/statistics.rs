@@ -23,7 +23,7 @@ const PLACES: [(&str, &str); 5] = [
     ),
 ];
 
-pub fn page() -> Page {
+pub(super) fn page() -> Page {
     let limits = Limit::ALL.map(|limit| {
         let [meaning, helps] = limit.explained().map(str::to_owned);
         vec![format!("`{}`", limit.name()), meaning, helps]

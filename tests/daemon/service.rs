@@ -132,7 +132,7 @@ fn whoever_starts_it_in_the_background_sees_why_it_cannot_run() {
         (
             json!({"log": "stderr"}),
             2,
-            "log: \"stderr\" is nowhere in the background",
+            "log: \"stderr\" leads nowhere in the background",
         ),
         (json!({"timeout": 1}), 2, "timeout: 1 is out of range"),
         (

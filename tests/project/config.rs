@@ -109,9 +109,7 @@ fn a_limit_that_nothing_keeps_to_is_not_promised() {
         let said = config.headline();
         let told = "control off, up no limit, down at most 7 Mbit/s";
         assert!(said.contains(told), "{said}");
-        let right = format!(
-            "t.json: rate.up: nothing keeps to it where the rate is not controlled, and {why}"
-        );
+        let right = format!("t.json: rate.up: has no effect without rate control, and {why}");
         assert_eq!(config.warnings, [right]);
     }
 }
@@ -330,7 +328,8 @@ fn the_scale_of_the_log_is_that_of_the_names() {
                 let config = parse(&text).expect("it is right");
                 assert_eq!(config.loglevel, ours, "{text}");
                 let said = config.describe().to_string();
-                let told = format!("; loglevel {theirs} is one of kcptun-libev 2.1 and later");
+                let told =
+                    format!("; loglevel {theirs} is on the scale of kcptun-libev 2.1 and later");
                 assert!(said.contains(&told), "{said}");
             }
         }
@@ -378,9 +377,9 @@ fn all_that_is_wrong_is_named() {
             "remoteaddr: is a key of Go's kcptun; here it is udp_connect",
             "key: is a key of Go's kcptun; here it is psk or password",
             "crypt: is a key of Go's kcptun; here it is method",
-            "mode: is a key of Go's kcptun, which kcptun does not have; take it out",
+            "mode: is a key of Go's kcptun, which kcptun does not have; remove it",
             "mtu: unknown key here; did you mean kcp.mtu? Write \"kcp\": {\"mtu\": ...}",
-            "datashard: is a key of Go's kcptun, which kcptun does not have; take it out",
+            "datashard: is a key of Go's kcptun, which kcptun does not have; remove it",
             "quiet: is a key of Go's kcptun; here it is loglevel",
         ]
     );
@@ -397,7 +396,7 @@ fn all_that_is_wrong_is_named() {
             "kcp.nc: 2 is out of range; it must be 0 to 1",
             "tcp: 1 is not an object; write \"tcp\": {\"nodelay\": ...}",
             "listen: \":1\" needs udp_connect, too, the other end to carry to",
-            "psk: has 1 characters instead of 44; it must be 32 bytes in base64, which is 44 characters; copy it anew from the other end, or make one for both with kcptun --genpsk",
+            "psk: has 1 characters instead of 44; it must be 32 bytes in base64, which is 44 characters; copy it again from the other end, or make one for both with kcptun --genpsk",
         ]
     );
     assert_eq!(
@@ -495,7 +494,7 @@ fn what_can_work_is_accepted() {
 fn what_is_perhaps_not_meant_is_warned_of() {
     let open = "packets are open, and anybody can read and forge them; kcptun --genpsk makes a psk";
     let port = "connect: without udp_bind the port changes with every start, \
-                and the other end can hardly open sessions to here";
+                so that the other end can hardly open sessions to this one";
     let both = format!(r#""password": "hunter2", "psk": "{PSK}""#);
     for (keys, expected) in [
         (r#""listen": ":1", "password": "hunter2""#, vec![]),
@@ -511,7 +510,7 @@ fn what_is_perhaps_not_meant_is_warned_of() {
         ),
         (
             &format!(r#""listen": ":1", {both}"#),
-            vec!["password: is not used, since psk is given, too; take one of them out".into()],
+            vec!["password: is not used because psk is given, too; remove one of them".into()],
         ),
         (
             r#""connect": "a:1", "password": "hunter2""#,
@@ -598,7 +597,7 @@ fn no_message_shows_a_secret() {
 /// A wrong psk, and what the message says of it.
 #[test]
 fn a_psk_must_be_a_key() {
-    let right = "it must be 32 bytes in base64, which is 44 characters; copy it anew from the other end, or make one for both with kcptun --genpsk";
+    let right = "it must be 32 bytes in base64, which is 44 characters; copy it again from the other end, or make one for both with kcptun --genpsk";
     for (psk, what) in [
         (&PSK[1..], "psk: has 43 characters instead of 44"),
         ("hunter2!", "psk: has 8 characters instead of 44"),
@@ -626,8 +625,7 @@ fn a_psk_must_be_a_key() {
     }
 }
 
-const SURROUNDED: &str =
-    "psk: a space or the end of a line stands before or after the key; take it out";
+const SURROUNDED: &str = "psk: there is a space or a line break before or after the key; remove it";
 
 #[test]
 fn a_name_that_stands_for_another_is_warned_of() {
@@ -669,34 +667,34 @@ const BAD_FILES: [(&str, &str); 63] = [
     ("\"hunter2\"", "holds text; it must be an object: {\"key\": value, ...}"),
     ("12", "holds a number; it must be an object: {\"key\": value, ...}"),
     ("{", "line 1, column 1: not valid JSON: EOF while parsing an object; the file ends too soon: a closing bracket is missing"),
-    ("{\n  \"listen\": \":1\",\n}", "line 3, column 1: not valid JSON: trailing comma; take out the comma at the end of line 2"),
-    ("{\"listen\" \":1\"}", "line 1, column 11: not valid JSON: expected `:`; between a key and its value stands a colon"),
+    ("{\n  \"listen\": \":1\",\n}", "line 3, column 1: not valid JSON: trailing comma; remove the comma at the end of line 2"),
+    ("{\"listen\" \":1\"}", "line 1, column 11: not valid JSON: expected `:`; a colon belongs between a key and its value"),
     ("{} {}", "line 1, column 4: not valid JSON: trailing characters"),
     ("{\"timeout\": 1e999}", "line 1, column 17: not valid JSON: number out of range"),
     ("{\n  // why\n}", "line 2, column 3: not valid JSON: key must be a string; write a comment as a key that begins with //: \"// why\": \"text\""),
-    ("{\"timeout\": 60, \"linger\": 5,}", "line 1, column 29: not valid JSON: trailing comma; take out the comma before it"),
+    ("{\"timeout\": 60, \"linger\": 5,}", "line 1, column 29: not valid JSON: trailing comma; remove the comma before it"),
     ("{\n\"listen\": \":1\"\n\n\"timeout\": 60}", "line 4, column 1: not valid JSON: expected `,` or `}`; a comma is missing at the end of line 2"),
     ("{\"timeout\": 60 \"linger\": 5}", "line 1, column 16: not valid JSON: expected `,` or `}`; a comma is missing before it"),
-    ("{\n\"listen: \":1\"}", "line 2, column 13: not valid JSON: expected `,` or `}`; a quote, or a comma, is missing or too many on this line"),
+    ("{\n\"listen: \":1\"}", "line 2, column 13: not valid JSON: expected `,` or `}`; there is a quote or a comma too few, or too many, on this line"),
     ("{\"timeout\": 60;}", "line 1, column 15: not valid JSON: expected `,` or `}`; entries are separated by commas"),
     ("{\n\"listen\": \":1,\n\"timeout\": 60}", "line 2, column 15: not valid JSON: control character (\\u0000-\\u001F) found while parsing a string; text ends on the line that it begins on: a closing quote is missing"),
     ("{\"listen\": \":1", "line 1, column 14: not valid JSON: EOF while parsing a string; a closing quote is missing"),
     ("{\n\"timeout\": 60\n", "line 2, column 14: not valid JSON: EOF while parsing an object; the file ends too soon: a closing bracket is missing"),
-    ("{listen: \":1\"}", "line 1, column 2: not valid JSON: key must be a string; a key stands in quotes: \"key\""),
+    ("{listen: \":1\"}", "line 1, column 2: not valid JSON: key must be a string; a key must be in quotes: \"key\""),
     ("{'listen': \":1\"}", "line 1, column 2: not valid JSON: key must be a string; quotes are plain double ones: \"text\""),
     ("{\"listen\": “:1”}", "line 1, column 12: not valid JSON: expected value; quotes are plain double ones: \"text\""),
-    ("{\"timeout\": 60,, \"linger\": 5}", "line 1, column 16: not valid JSON: key must be a string; a comma is too many"),
-    ("{\"tcp\": {\"nodelay\": True}}", "line 1, column 21: not valid JSON: expected value; text stands in quotes, and true and false are in lower case"),
+    ("{\"timeout\": 60,, \"linger\": 5}", "line 1, column 16: not valid JSON: key must be a string; there is a comma too many"),
+    ("{\"tcp\": {\"nodelay\": True}}", "line 1, column 21: not valid JSON: expected value; text must be in quotes, and true and false in lower case"),
     ("{\n\"timeout\": 60, // why\n\"linger\": 5}", "line 2, column 16: not valid JSON: key must be a string; write a comment as a key that begins with //: \"// why\": \"text\""),
     ("{}", "no address at all; a server needs udp_bind and connect, a peer needs udp_connect and listen"),
     (r#"{"password": "hunter2"}"#, "no address at all; a server needs udp_bind and connect, a peer needs udp_connect and listen"),
     (r#"{"listen": ":1"}"#, r#"listen: ":1" needs udp_connect, too, the other end to carry to"#),
     (r#"{"connect": "a:1"}"#, r#"connect: "a:1" needs udp_bind, too, to receive at"#),
-    (r#"{"service_id": "s"}"#, "service_id: needs rendezvous_server, too, where the other end is found by it"),
-    (r#"{"udp_bind": ":1", "service_id": "s"}"#, "service_id: needs rendezvous_server, too, where the other end is found by it"),
+    (r#"{"service_id": "s"}"#, "service_id: needs rendezvous_server, too, by which the other end is found"),
+    (r#"{"udp_bind": ":1", "service_id": "s"}"#, "service_id: needs rendezvous_server, too, by which the other end is found"),
     (r#"{"listen": ":1", "rendezvous_server": "r:1"}"#, r#"rendezvous_server: "r:1" needs service_id, too, the same at both ends"#),
     (r#"{"rendezvous_server": "r:1", "service_id": "s"}"#, r#"rendezvous_server: "r:1" needs connect at a server, listen at a peer; the rendezvous server itself has udp_bind only"#),
-    (r#"{"listen": ":1", "connect": "a:1", "rendezvous_server": "r:1", "service_id": "s"}"#, r#"listen: ":1" and connect at one end do not go with rendezvous_server; keep one of the two"#),
+    (r#"{"listen": ":1", "connect": "a:1", "rendezvous_server": "r:1", "service_id": "s"}"#, r#"listen: ":1" and connect cannot both be set with rendezvous_server; keep one of the two"#),
     (r#"{"listen": ":1", "udp_connect": "b:1", "rendezvous_server": "r:1", "service_id": "s"}"#, r#"udp_connect: "b:1" is the other end, which rendezvous_server is to find; keep one of the two"#),
     (r#"{"connect": "a:1", "udp_bind": "r:1", "rendezvous_server": "r:1", "service_id": "s"}"#, r#"rendezvous_server: "r:1" is the address of udp_bind, too; it must be another one"#),
     (r#"{"connect": "a:1", "udp_bind": "0.0.0.0:1", "rendezvous_server": "[::1]:1", "service_id": "s"}"#, "rendezvous_server: ::1 cannot be reached from udp_bind, 0.0.0.0; both must be IPv4"),
@@ -746,13 +744,13 @@ const BAD_VALUES: [(&str, &str, &str); 79] = [
     ("crypt", "\"aes\"", "crypt: is a key of Go's kcptun; here it is method"),
     ("remoteaddr", "\"b:1\"", "remoteaddr: is a key of Go's kcptun; here it is udp_connect"),
     ("target", "\"a:1\"", "target: is a key of Go's kcptun; here it is connect"),
-    ("datashard", "10", "datashard: is a key of Go's kcptun, which kcptun does not have; take it out"),
-    ("http_listen", "0", "http_listen: 0 is no port; it must be 1 to 65535, or host:port"),
+    ("datashard", "10", "datashard: is a key of Go's kcptun, which kcptun does not have; remove it"),
+    ("http_listen", "0", "http_listen: 0 is not a port; it must be 1 to 65535, or host:port"),
     ("http_listen", "\"99999\"", "http_listen: \"99999\" has no valid port; it must be 1 to 65535"),
     ("http_listen", "true", "http_listen: true is not text in quotes; it must be host:port, or a port"),
     ("http_listen", "\"localhost\"", "http_listen: \"localhost\" has no port; it must be host:port"),
-    ("obfs", "\"dpi\"", "obfs: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
-    ("netdev", "\"eth0\"", "netdev: is a key of kcptun-libev that kcptun does not support (yet); take it out"),
+    ("obfs", "\"dpi\"", "obfs: is a key of kcptun-libev that kcptun does not support (yet); remove it"),
+    ("netdev", "\"eth0\"", "netdev: is a key of kcptun-libev that kcptun does not support (yet); remove it"),
     ("service_id", "\"\"", "service_id: \"\" is not a service id; it must be text of 1 to 255 bytes"),
     ("service_id", "\"a\\nb\"", "service_id: \"a\\nb\" is not a service id; it must be text of 1 to 255 bytes"),
     ("service_id", "7", "service_id: 7 is not text in quotes; it must be text of 1 to 255 bytes"),
@@ -778,9 +776,9 @@ const BAD_VALUES: [(&str, &str, &str); 79] = [
     ("method", "1", "method: 1 is not text in quotes; it must be one of chacha20poly1305_ietf, xchacha20poly1305_ietf, xsalsa20poly1305, aes256gcm"),
     ("user", "\"\"", "user: \"\" is not a user; it must be USER or USER:GROUP"),
     ("user", "\"a:b:c\"", "user: \"a:b:c\" is not a user; it must be USER or USER:GROUP"),
-    ("log", "\"sylog\"", "log: \"sylog\" is no log; it must be \"stderr\", \"syslog\" or the path of a file, with a / in it"),
+    ("log", "\"sylog\"", "log: \"sylog\" is not a log; it must be \"stderr\", \"syslog\" or the path of a file, with a / in it"),
     ("log", "1", "log: 1 is not text in quotes; it must be \"stderr\", \"syslog\" or the path of a file"),
-    ("pidfile", "\"/run/\"", "pidfile: \"/run/\" is no file; it must be the path of a file"),
+    ("pidfile", "\"/run/\"", "pidfile: \"/run/\" is not a file; it must be the path of a file"),
     ("pidfile", "true", "pidfile: true is not text in quotes; it must be the path of a file"),
     ("user", "1000", "user: 1000 is not text in quotes; it must be USER or USER:GROUP"),
     ("psk", "\"\"", "psk: is empty; it must have at least one character, or leave the key out"),
