@@ -1,5 +1,5 @@
-//! The numbers of sessions that have ended, remembered for `time_wait` so that what comes late for them neither opens a
-//! new session nor goes unanswered.
+//! TIME_WAIT: the numbers of ended sessions, remembered for `time_wait` so that late packets neither open a new session nor
+//! go unanswered.
 
 use crate::time::Time;
 use std::collections::{HashMap, VecDeque};
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 /// The most sessions that are remembered; beyond that, the oldest is forgotten.
 const REMEMBERED_MAX: usize = 131_072;
 
-/// How a session ended, and what late packets of it are answered with.
+/// How a session ended, which decides how its late packets are answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
     /// In order. A segment that arrives again is acknowledged again: its ack was lost.
@@ -16,7 +16,7 @@ pub enum Ending {
         /// Every segment before this one has arrived here.
         una: u32,
     },
-    /// Before its time: the other end is told so again.
+    /// By a reset: the other end is told again.
     Reset,
 }
 
@@ -30,10 +30,10 @@ struct Record {
 #[derive(Default)]
 pub struct Ended {
     records: HashMap<(SocketAddr, u32), Record>,
-    /// How many records a number has, whatever the address, and the address of the latest.
+    /// For each number, how many records it has, whatever the address, and the address of the latest.
     numbers: HashMap<u32, (u32, SocketAddr)>,
-    /// In the order of their end. That is the order of their expiry but after `time_wait` was made shorter: then what ended
-    /// before it keeps what comes after it until it goes.
+    /// The sessions in the order of their end. This is also the order of their expiry, except after `time_wait` was reduced:
+    /// then an earlier session keeps the later ones until it expires.
     order: VecDeque<(SocketAddr, u32, Time)>,
 }
 
@@ -56,7 +56,7 @@ impl Ended {
         self.order.push_back((addr, conv, until));
     }
 
-    /// The address of a number's record: `addr` if there is one for it, or else that of the latest.
+    /// The address of a number's record: `addr` if it has one, or else that of the latest.
     pub fn address(&self, addr: SocketAddr, conv: u32) -> SocketAddr {
         match self.numbers.get(&conv) {
             Some((_, latest)) if !self.contains(addr, conv) => *latest,
@@ -69,7 +69,8 @@ impl Ended {
         self.records.contains_key(&(addr, conv))
     }
 
-    /// How the session ended, if it may be answered for again: not more often than once in `pause` microseconds.
+    /// How the session ended, if its late packets may be answered now. A reset is repeated at most once in `pause`
+    /// microseconds.
     pub fn answer(&mut self, addr: SocketAddr, conv: u32, pause: u64, now: Time) -> Option<Ending> {
         let record = self.records.get_mut(&(addr, conv))?;
         let waits = record.answered_at != Time::ZERO && now.since(record.answered_at) < pause;

@@ -1,9 +1,9 @@
-//! The messages inside a tunnel, apart from KCP: those that a session's byte stream consists of, and the
-//! session-0 messages that stand alone in a packet. Only their form; what they mean is in `session` and `tunnel`.
+//! The messages inside a tunnel, apart from KCP: those that make up a session's byte stream, and the session-0 messages that
+//! have a packet of their own. Only their form is here; their meaning is in `session` and `tunnel`.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// The most bytes of padding after a packet's end; less than a header of KCP, so that it is never taken for one.
+/// The most bytes of padding at the end of a packet: fewer than a KCP header has, so that it is never taken for one.
 pub const PADDING_MOST: usize = 15;
 /// Bytes of a session message's header: type and length, both u16.
 pub const MESSAGE_HEADER: usize = 4;
@@ -54,7 +54,7 @@ pub enum Item<'a> {
     Keepalive,
 }
 
-/// Cuts a stream that arrives in pieces of any size into messages. Holds at most one header: data passes through.
+/// Splits a stream that arrives in pieces of any size into messages. It holds at most one header; data passes through.
 #[derive(Default, Debug)]
 pub struct Parser {
     header: [u8; MESSAGE_HEADER],
@@ -64,7 +64,7 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// Takes the next item off the front of `bytes`; None when they are used up.
+    /// Takes the next item from the front of `bytes`; None when they are used up.
     pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Item<'a>>, BadMessage> {
         loop {
             if bytes.is_empty() {
@@ -96,7 +96,7 @@ impl Parser {
         n <= self.left as usize
     }
 
-    /// Takes note of `n` bytes of data that were not shown to `next`: no more than `passes` has allowed.
+    /// Accounts for `n` bytes of data that `next` was not shown; `passes` must have allowed them.
     pub fn passed(&mut self, n: usize) {
         debug_assert!(self.passes(n));
         self.left = self.left.saturating_sub(n as u16);
@@ -135,7 +135,7 @@ pub enum Control {
     Ping(u32),
     /// The ping's value.
     Pong(u32),
-    /// The sender has no session of this number. No session has 0: with that, the sender is about to stop.
+    /// The sender has no session of this number. 0, which no session has, says that the sender is about to stop.
     Reset(u32),
 }
 
@@ -143,8 +143,8 @@ pub enum Control {
 pub const CONTROL_LEN: usize = 10;
 
 impl Control {
-    /// Reads a packet whose first four bytes (the session number) are 0. None for types that are not known,
-    /// and for what is cut short. Padding may follow.
+    /// Reads a packet whose first four bytes (the session number) are 0. None for unknown types and for truncated packets.
+    /// Padding may follow.
     pub fn read(packet: &[u8]) -> Option<Control> {
         let p: &[u8; CONTROL_LEN] = packet.first_chunk()?;
         let value = u32::from_be_bytes([p[6], p[7], p[8], p[9]]);
@@ -197,8 +197,8 @@ pub enum Meeting<'a> {
 }
 
 impl<'a> Meeting<'a> {
-    /// Reads a packet whose session number is 0. None for other types, for what is cut short, and for a service id that
-    /// is empty or longer than `SERVICE_ID_MAX`. Padding may follow.
+    /// Reads a packet whose session number is 0. None for other types, for truncated packets, and for a service id that is
+    /// empty or longer than `SERVICE_ID_MAX`. Padding may follow.
     pub fn read(packet: &'a [u8]) -> Option<Meeting<'a>> {
         let (head, mut rest) = packet.split_first_chunk::<6>()?;
         let [0, 0, 0, 0, 0, kind @ 3..=5] = *head else {

@@ -1,14 +1,14 @@
-//! The largest packet that a path carries, found in band as RFC 8899 (DPLPMTUD) has it: pings that are padded to some sizes,
-//! of which the path carries those that fit. An answer proves a size. That none comes proves nothing: a ping may get lost. A
-//! size is refuted when several rounds of pings were answered in their smallest size, and in this one never.
+//! Finds the largest packet that a path carries, in band as in RFC 8899 (DPLPMTUD): by pings that are padded to several
+//! sizes. An answer proves a size. The lack of one proves nothing, since a ping may get lost. A size is refuted when several
+//! rounds of pings were answered in their smallest size, and never in this one.
 //!
 //! Which path is worth the pings, and how they look, is decided in `tunnel::size`. Sizes here are bytes of whole IP packets.
 
 use crate::time::{MS, SEC, Time};
 
-/// What a path is taken to carry before anything is proven: what any with IPv6 does.
+/// The packet size that a path is assumed to carry before any is proven, bytes: that of any path with IPv6.
 pub const BASE: usize = 1280;
-/// What any path carries. Smaller packets are not looked for.
+/// The smallest packet size that is tried, bytes: every path carries it.
 pub const LEAST: usize = 576;
 /// The search ends when it is as exact as this, bytes.
 const PRECISION: usize = 8;
@@ -50,7 +50,7 @@ enum Phase {
     New,
     /// The size that packets have is in doubt.
     Check,
-    /// A larger one may do.
+    /// A larger size may be possible.
     Rise,
     Rest,
 }
@@ -63,11 +63,13 @@ pub struct Search {
     /// `size` is not only assumed.
     proven: bool,
     phase: Phase,
-    /// The largest size that was proven since the search began (0: none), and the smallest that is too large.
+    /// The largest size that was proven since the search began; 0: none.
     low: usize,
+    /// The smallest size that is too large.
     high: usize,
-    /// The sizes in question and their tokens, and the token of each round's smallest.
+    /// The sizes in question and their tokens.
     sizes: Vec<Probe>,
+    /// The token of each round's smallest ping, and whether it was answered.
     rounds: Vec<(u32, bool)>,
     control: usize,
     /// Any of these was answered.
@@ -77,7 +79,7 @@ pub struct Search {
     checked_at: Time,
     /// When a larger one is looked for again.
     raise_at: Time,
-    /// Searches in a row without an end.
+    /// Searches in a row that came to no end.
     fruitless: u32,
 }
 
@@ -102,27 +104,27 @@ impl Search {
         }
     }
 
-    /// What packets may have now.
+    /// The largest size of packets now, bytes.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// What the configuration allows.
+    /// The largest size that the configuration allows, bytes.
     pub fn most(&self) -> usize {
         self.most
     }
 
-    /// Nothing is being looked for.
+    /// Whether nothing is being searched for.
     pub fn is_at_rest(&self) -> bool {
         self.phase == Phase::Rest
     }
 
-    /// Likewise, and `size` is what the last search has found.
+    /// Whether the last search is over and has found `size`.
     pub fn has_found(&self) -> bool {
         self.proven && self.is_at_rest()
     }
 
-    /// Pings were sent, and are waited for.
+    /// Whether pings were sent that are still to be answered.
     pub fn is_active(&self) -> bool {
         matches!(self.phase, Phase::Check | Phase::Rise)
     }
@@ -135,7 +137,7 @@ impl Search {
         }
     }
 
-    /// Packets of the present size may not arrive any more, while smaller ones do.
+    /// Packets of the present size may no longer arrive, while smaller ones do: checks the size.
     pub fn suspect(&mut self, now: Time) {
         let free = match self.phase {
             Phase::New | Phase::Check => false,
@@ -150,8 +152,8 @@ impl Search {
         }
     }
 
-    /// Nothing of the present size was sent for a while, and the path may have become smaller since: packets have the size
-    /// that most paths carry until an answer proves the other one again.
+    /// Nothing of the present size was sent for a while, and the path may have become smaller since: returns to the size that
+    /// most paths carry until an answer proves the larger one again.
     pub fn resume(&mut self, now: Time) {
         if self.is_at_rest() && self.size > BASE {
             (self.low, self.high) = (0, self.size + 1);
@@ -165,7 +167,7 @@ impl Search {
         self.checked_at
     }
 
-    /// The pings to send now. `rtt`: of the path, microseconds; `token`: gives another number each time.
+    /// The pings to send now. `rtt`: the path's round trip, microseconds; `token` gives a new number each time.
     pub fn ask(&mut self, rtt: u64, now: Time, mut token: impl FnMut() -> u32) -> Vec<Probe> {
         if self.due() > now {
             return Vec::new();
@@ -204,7 +206,7 @@ impl Search {
             Phase::Check => ROUND_INTERVAL_IN_DOUBT.max(rtt / 2),
             _ => ROUND_INTERVAL.max(rtt * 5 / 4),
         });
-        // the smallest last: what was sent before it had the better chance to be answered by then
+        // the smallest goes last: those sent before it had a better chance to be answered by then
         let open = self.sizes.iter().filter(|probe| probe.size > self.low);
         open.copied().chain([control]).collect()
     }
@@ -250,14 +252,14 @@ impl Search {
         self.question(Phase::Rise, sizes, LEAST, now);
     }
 
-    /// Is more possible than what is known to pass?
+    /// Searches for a size larger than the one that is proven.
     fn search_above(&mut self, now: Time) {
         (self.low, self.high) = (self.size, self.most + 1);
         let sizes = [self.most].into_iter().chain(self.between()).collect();
         self.question(Phase::Rise, sizes, self.size, now);
     }
 
-    /// What was not answered, when others were, is too large.
+    /// A size that was not answered when others were is too large.
     fn conclude(&mut self, now: Time) {
         self.low = self.low.max(self.control);
         let refuted = self.sizes.iter().map(|probe| probe.size);
@@ -281,7 +283,7 @@ impl Search {
         self.heard = false;
     }
 
-    /// `top` and sizes below it that tell much.
+    /// `top`, and sizes below it that narrow the search well.
     fn ladder(&self, top: usize) -> impl Iterator<Item = usize> + use<> {
         let bottom = if top > BASE { BASE } else { LEAST };
         let parts = SIZES_PER_ROUND - 1;
@@ -297,7 +299,7 @@ impl Search {
         sizes.map(move |part| low + span * part / (SIZES_PER_ROUND + 1))
     }
 
-    /// Whether loss is no explanation any more for what was not answered.
+    /// Whether loss no longer explains what was not answered.
     fn is_evidence(&self) -> bool {
         let last = self.rounds.iter().rposition(|(_, answered)| *answered);
         let rounds = last.map_or(0, |last| last + 1);

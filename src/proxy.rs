@@ -29,15 +29,15 @@ impl fmt::Display for Version {
     }
 }
 
-/// What a header of version 2 begins with; the last byte says that version, and that it stands for another.
+/// What a header of version 2 begins with; the last byte has the version and the command PROXY.
 const SIGNATURE: [u8; 13] = *b"\r\n\r\n\0\r\nQUIT\n\x21";
 /// The family and transport of a TCP connection over IPv4.
 const STREAM_V4: u8 = 0x11;
 /// The family and transport of a TCP connection over IPv6.
 const STREAM_V6: u8 = 0x21;
 
-/// The header of a connection from `from` to `to`. Where `to` is of the other family it is every address of that of `from`,
-/// for a header has one family only.
+/// The header of a connection from `from` to `to`. If `to` is of the other family, it becomes the unspecified address of the
+/// family of `from`, since a header has one family only.
 pub fn header(version: Version, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let (source, target) = (from.ip().to_canonical(), to.ip().to_canonical());
     let target = match (source, target) {

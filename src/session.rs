@@ -36,17 +36,17 @@ pub enum State {
         /// How often it was told.
         told: u8,
     },
-    /// Out of the table; only the caller has not let go of it yet.
+    /// Out of the table; only the caller still holds it.
     Gone,
 }
 
 impl State {
-    /// Over: at most the other end is still being told.
+    /// Whether it is over; at most, the other end is still being told.
     pub fn is_over(self) -> bool {
         matches!(self, State::Reset { .. } | State::Gone)
     }
 
-    /// When it was that something happened, for the log.
+    /// When something happened to the session, in words for the log.
     pub fn when(self) -> &'static str {
         match self {
             State::Halfway => "before its dial",
@@ -72,7 +72,7 @@ impl State {
 /// Why a session ended before its time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
-    /// The other end has said so.
+    /// The other end reset it.
     ResetByPeer,
     /// The TCP connection here failed.
     TcpFailed,
@@ -80,15 +80,15 @@ pub enum Cause {
     DialFailed,
     /// Nothing was heard for `timeout`.
     Timeout,
-    /// What came is not a session's byte stream.
+    /// What arrived is not a session's byte stream.
     Broken,
-    /// One end knows of what the other does not: that was another process.
+    /// One of the ends is another process by now.
     Restarted,
     /// The other end has begun it, and its dial did not arrive.
     NoDial,
     /// The path has become too small for data that was on its way.
     TooLarge,
-    /// The daemon stops.
+    /// The daemon is stopping.
     Shutdown,
 }
 
@@ -137,7 +137,7 @@ impl Cause {
     }
 }
 
-/// What reading the inbound stream has brought.
+/// What was found by reading the inbound stream.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Read {
     /// The other end asks to connect to the service.
@@ -163,9 +163,9 @@ pub struct Session {
     /// When a packet of it last arrived.
     pub heard_at: Time,
     asked_at: Time,
-    /// When TCP's reader last took something that it had been waited for.
+    /// When TCP's reader last took something after having been waited for.
     read_at: Time,
-    /// Lingering ends here.
+    /// When lingering ends.
     pub until: Time,
     /// `Event::Deliver` stands in the queue; one is enough.
     pub deliver_said: bool,
@@ -180,11 +180,11 @@ pub struct Session {
     /// The other end's eof has arrived, and `output_ended` was told.
     remote_finished: bool,
     end_told: bool,
-    /// What has arrived is not read before this, for the operator's limit.
+    /// When what has arrived may be read, by the operator's limit.
     held_until: Time,
     /// Since when the other end is known to have forgotten it, while what has arrived is still being read.
     forgotten_at: Option<Time>,
-    /// `input` had no room: say so when it has.
+    /// `input` had no room: the caller is told when it has.
     starved: bool,
     /// Bytes of data received from the other end.
     pub bytes_in: u64,
@@ -195,7 +195,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// The line that tells a session's story. `addr`: its other end; `how` it has ended.
+    /// Logs the line that sums up the session. `addr`: its other end; `how`: how it ended.
     pub fn log_end(&self, level: log::Level, addr: SocketAddr, how: fmt::Arguments, now: Time) {
         let from = self.client.unwrap_or(addr);
         let seconds = now.since(self.opened_at) as f64 / SEC as f64;

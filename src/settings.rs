@@ -1,5 +1,5 @@
-//! What the tunnel's logic needs to know of the configuration, checked and in its own units.
-//! How a configuration file is read is in `config`; nothing here touches files or sockets.
+//! The part of the configuration that the tunnel's logic needs, checked and in the logic's units. Reading a configuration file
+//! is in `config`; nothing here touches files or sockets.
 
 use crate::congestion::Limits;
 use crate::crypto::Sealing;
@@ -8,7 +8,7 @@ use crate::time::SEC;
 /// How a KCP session is driven. See `kcp.*` in `config::keys`.
 #[derive(Clone, Debug)]
 pub struct KcpSettings {
-    /// Size of the whole IP packet at most, bytes: what the path carries of that is found.
+    /// The size of the largest IP packet, bytes; how much of it the path carries is found.
     pub mtu: u16,
     /// The bound of the send window, segments.
     pub sndwnd: u16,
@@ -16,7 +16,7 @@ pub struct KcpSettings {
     pub rcvwnd: u16,
     /// 0 to 2, as in KCP.
     pub nodelay: u8,
-    /// Milliseconds between two flushes that nothing else asked for.
+    /// Milliseconds from one flush to the next if nothing else asks for one.
     pub interval: u32,
     /// Acknowledgements that skip a segment before it is retransmitted; 0: never.
     pub resend: u32,
@@ -55,7 +55,7 @@ impl Default for KcpSettings {
 /// How fast a path may be used. See `rate.*` in `config::keys`.
 #[derive(Clone, Copy, Debug)]
 pub struct RateSettings {
-    /// Whether the rate is found and kept by us; otherwise KCP sends as it is configured.
+    /// Whether the rate is found and kept; otherwise KCP sends as it is configured.
     pub control: bool,
     /// The cap of what is sent, bytes per second. None: no cap.
     pub up: Option<f64>,
@@ -117,7 +117,7 @@ pub struct Settings {
     pub keepalive: u64,
     /// How long the number of an ended session stays known, microseconds.
     pub time_wait: u64,
-    /// Somebody looks at how the tunnel is (the configuration has `http_listen`): a peer that is gone is to be noticed soon.
+    /// Whether statistics are shown (the configuration has `http_listen`): then a peer that is gone is to be noticed soon.
     pub watched: bool,
     /// The most sessions at once; a new one beyond is refused.
     pub max_sessions: usize,

@@ -12,7 +12,7 @@ const LEVELS: usize = 4;
 /// One timer for each key: a number from 0 up, as dense as the owner can make it.
 /// Times are rounded up to whole milliseconds, so that nothing fires early.
 pub struct Wheel {
-    /// The millisecond up to which everything was taken out.
+    /// The millisecond up to which all timers have expired.
     now: u64,
     slots: Vec<Vec<Entry>>,
     /// For every level, a bit for every slot that holds something.
@@ -47,7 +47,7 @@ impl Wheel {
         }
     }
 
-    /// Sets the timer of `key`, in place of the one it had.
+    /// Sets the timer of `key`, replacing the one it had.
     pub fn set(&mut self, key: u32, at: Time) {
         if at == Time::NEVER {
             return self.clear(key);
@@ -88,7 +88,7 @@ impl Wheel {
         }
     }
 
-    /// Timers that are set.
+    /// The number of timers.
     pub fn len(&self) -> usize {
         self.count
     }
@@ -107,7 +107,7 @@ impl Wheel {
         nearest.map(Time::from_millis)
     }
 
-    /// Takes out every timer that is due, into `due`.
+    /// Ends every timer that is due, and adds their keys to `due`.
     pub fn expire(&mut self, now: Time, due: &mut Vec<u32>) {
         let target = now.millis();
         while self.now <= target {

@@ -1,11 +1,11 @@
-//! Addresses as the configuration writes them: `host:port`, `[v6]:port` and `:port`.
-//! Resolving names is not done here: a configuration is checked without a network.
+//! Addresses as the configuration writes them: `host:port`, `[v6]:port` and `:port`. Names are not resolved here: a
+//! configuration is checked without a network.
 
 use super::json::quoted;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-/// What an address is for: which forms make sense depends on it.
+/// What an address is for, which decides the forms that make sense.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// To receive or accept at; may leave the host out.
@@ -65,7 +65,7 @@ impl Address {
     }
 }
 
-/// How to write an address of which only the port was given.
+/// How to write an address if only its port was given.
 pub(super) fn example(port: impl fmt::Display, purpose: Purpose) -> String {
     match purpose {
         Purpose::Bind => {
@@ -131,7 +131,7 @@ fn split_bracketed(rest: &str) -> Result<(Option<String>, &str), String> {
     }
 }
 
-/// A name that a resolver could know. Numbers and dots alone are no name, so a mistyped IP is found here
+/// Checks that a resolver could know the name. Digits and dots alone are no name, so that a mistyped IP address is found here
 /// and not by a resolver that reads 127.1 in its own way.
 fn check_host(host: &str) -> Result<(), String> {
     if host.parse::<Ipv4Addr>().is_ok() {

@@ -1,12 +1,12 @@
-//! What must hold between the keys: addresses that make sense together, and the key that seals.
-//! What one key may hold is in `keys`.
+//! What must hold between the keys: addresses that make sense together, and the key that seals. The range of each key is in
+//! `keys`.
 
 use super::address::Address;
 use super::{Config, DEFAULT_METHOD, Draft, Faults, KeySource, SHIPPED_PASSWORD, Seal};
 use crate::crypto::{Key, KeyError};
 use std::net::IpAddr;
 
-/// Completes a draft, unless something was wrong already; each of the faults begins with the key that is wrong.
+/// Completes a draft, unless something is wrong; each of the faults begins with the key that is wrong.
 pub(super) fn finish(draft: Draft, mut faults: Faults) -> Result<Config, Faults> {
     if !faults.doubtful {
         faults.lines.extend(address_errors(&draft.config));
@@ -52,7 +52,7 @@ pub(super) fn finish(draft: Draft, mut faults: Faults) -> Result<Config, Faults>
     Ok(config)
 }
 
-/// Endings of names that stand for others in examples (RFC 2606) and never resolve to a server of one's own.
+/// Endings of names that are reserved for examples (RFC 2606) and never resolve to one's own server.
 const PLACEHOLDERS: [&str; 5] = [
     "example.net",
     "example.com",
@@ -61,7 +61,7 @@ const PLACEHOLDERS: [&str; 5] = [
     "invalid",
 ];
 
-/// Warnings of other machines whose names nobody has replaced yet.
+/// Warnings about placeholders of names that nobody has replaced yet.
 fn placeholders(config: &Config) -> Vec<String> {
     let places = [
         ("connect", &config.connect),
@@ -94,7 +94,7 @@ fn is_loopback(address: &Address) -> bool {
     }
 }
 
-/// Refuses only what can never carry a session.
+/// Refuses addresses that can never carry a session.
 pub(super) fn check_addresses(config: &Config) -> Result<(), String> {
     address_errors(config)
         .into_iter()
@@ -172,7 +172,7 @@ fn rendezvous_errors(config: &Config) -> Vec<String> {
     [id, other, role].into_iter().flatten().collect()
 }
 
-/// What is sent to one's own address comes back for ever.
+/// Refuses an address that is used twice: what is sent to one's own address would return for ever.
 fn same(here: &str, a: Option<&Address>, there: &str, b: Option<&Address>) -> Option<String> {
     let b = b.filter(|b| a == Some(*b))?;
     Some(format!(
@@ -180,7 +180,7 @@ fn same(here: &str, a: Option<&Address>, there: &str, b: Option<&Address>) -> Op
     ))
 }
 
-/// A socket of one family cannot send to the other. Names are left to the resolver.
+/// Refuses addresses of different families, which cannot reach each other. Names are left to the resolver.
 fn check_families(config: &Config) -> Result<(), String> {
     let ip = |address: &Option<Address>| Some(address.as_ref()?.literal()?.ip().to_canonical());
     let (key, other) = match &config.rendezvous_server {
@@ -250,7 +250,7 @@ const KEY_CHARACTERS: usize = 44;
 /// What stands for a psk in the README, the reference and the examples.
 const PSK_PLACEHOLDER: &str = "YOUR KEY";
 
-/// Says what is wrong with a psk and nothing that is in it.
+/// Says what is wrong with a psk, and repeats nothing of it.
 fn psk_error(psk: &str, error: KeyError) -> String {
     let right = "it must be 32 bytes in base64, which is 44 characters; copy it again from the other end, or make one for both with kcptun --genpsk";
     if psk.trim() == PSK_PLACEHOLDER {

@@ -1,11 +1,11 @@
-//! What the program would do with a configuration, in plain words: the answer to `--check`.
+//! Describes in plain words what the program would do with a configuration: the answer to `--check`.
 
 use super::{Address, Config, KeySource, Role};
 use crate::settings::Flush;
 use std::fmt;
 
 impl Config {
-    /// Some lines for people to read, without secrets and without the warnings.
+    /// A description for people, of several lines, without secrets and warnings.
     pub fn describe(&self) -> Description<'_> {
         Description(self)
     }
@@ -173,7 +173,7 @@ fn rate(config: &Config) -> String {
         |rate: Option<f64>| rate.map_or("no limit".into(), |rate| format!("at most {rate} Mbit/s"));
     let paced = config.is_paced();
     let control = if paced { "on" } else { "off" };
-    // plain KCP keeps to none
+    // plain KCP does not keep to it
     let up = rate.up.filter(|_| paced);
     format!(
         "control {control}, up {}, down {}",

@@ -1,5 +1,5 @@
-//! What is likely where a configuration is not JSON: the mistakes that people make by hand. Nothing of the text is repeated, for
-//! it may hold a key.
+//! The likely mistake where a configuration is not JSON: those that people make by hand. Nothing of the text is repeated,
+//! since it may hold a key.
 
 /// Words for the end of a message, or none. `what` and the position, whose line and column count from 1, the latter in bytes,
 /// are those of `serde_json`.
@@ -27,7 +27,7 @@ pub(super) fn likely(text: &str, what: &str, line: usize, column: usize) -> Stri
     format!("; {hint}")
 }
 
-/// Where an error is seen at the end of a line, `serde_json` has column 0 of the next one.
+/// The line and column to name: `serde_json` reports an error at the end of a line as column 0 of the next one.
 pub(super) fn position(text: &str, line: usize, column: usize) -> (usize, usize) {
     match (line, column) {
         (2.., 0) => (line - 1, text.lines().nth(line - 2).map_or(0, str::len) + 1),
@@ -61,7 +61,7 @@ fn place(before: &str, line: usize) -> String {
     }
 }
 
-/// Something else than a comma or a bracket comes after a value.
+/// The hint where something other than a comma or a bracket follows a value.
 fn between(before: &str, next: Option<char>, line: usize) -> String {
     match next {
         Some(';') => "entries are separated by commas".into(),

@@ -21,7 +21,7 @@ pub(super) enum Value {
     Float(f64),
     /// A string.
     Text(Zeroizing<String>),
-    /// What an array holds is of no use to us.
+    /// An array; no key takes one.
     Array,
     /// The entries in the order of the file, repetitions included.
     Object(Vec<(String, Value)>),
@@ -41,7 +41,7 @@ impl Value {
     }
 }
 
-/// The value as a message shows it: on one line, and not longer than a reader needs to find it.
+/// Displays the value as a message shows it: on one line, and only as much as a reader needs to find it.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
@@ -63,7 +63,7 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
-/// Parses the whole of `text`; the error names the line and the column, and what is likely.
+/// Parses the whole of `text`; the error names the line, the column and the likely mistake.
 pub(super) fn parse(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());

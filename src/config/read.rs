@@ -1,5 +1,5 @@
-//! Reads a configuration: follows the table of `keys`, and says of a value that is wrong what would be right.
-//! What must hold between keys is in `check`.
+//! Reads a configuration by the table of `keys`, and says what would be right where a value is wrong. What must hold between
+//! keys is in `check`.
 
 use super::address::{self, Address, Purpose};
 use super::json::{Value, quoted};
@@ -13,10 +13,10 @@ use crate::proxy::Version;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
-/// What loglevel is here by its number in kcptun-libev 2.1 and later: silence, fatal, error, warning, notice, info, debug,
-/// verbose, very verbose.
+/// Our loglevel for each one of kcptun-libev 2.1 and later: silence, fatal, error, warning, notice, info, debug, verbose,
+/// very verbose.
 const LATER_LOGLEVELS: [u8; 9] = [6, 5, 4, 3, 2, 2, 1, 0, 0];
-/// The widest window of kcptun-libev, one more than KCP's header can tell of.
+/// The largest window of kcptun-libev, one more than fits into KCP's header.
 const LATER_WINDOW: i128 = 65_536;
 
 /// Reads every key of the file into `draft`; each of the faults begins with the key that is wrong.
@@ -37,7 +37,7 @@ pub(super) fn read(draft: &mut Draft, file: Value, faults: &mut Faults) {
     }
 }
 
-/// `path` is what stands before the names of the keys: nothing, or the object's name and a dot.
+/// Reads an object. `path` is the prefix of its keys: empty, or the object's name and a dot.
 fn read_object(draft: &mut Draft, path: &str, entries: Vec<(String, Value)>, faults: &mut Faults) {
     let mut given: Vec<(&str, String)> = Vec::new();
     for (name, value) in entries {
@@ -243,7 +243,7 @@ fn auto_of(value: &Value, min: u32, max: u32, unit: &str) -> Result<u32, String>
     }
 }
 
-/// kcptun-libev has turned its scale around when it called two of its keys otherwise.
+/// Reads `loglevel`. kcptun-libev reversed its scale when it renamed two of its keys.
 fn read_loglevel(draft: &mut Draft, value: &Value) -> Result<(), String> {
     if !draft.is_later {
         let n = integer_of(value, 0, 6, "0 says most, 6 nothing")?;
@@ -257,7 +257,7 @@ fn read_loglevel(draft: &mut Draft, value: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// Where statistics are shown is nobody else's affair unless that is said: a port alone is one of the loopback interface.
+/// Reads `http_listen`. A port alone is one of the loopback interface: others see statistics only if an address says so.
 fn local(value: &Value) -> Result<Address, String> {
     let loopback = |port: &str| Address::parse(&format!("127.0.0.1:{port}"), Purpose::Bind);
     match value {
@@ -282,7 +282,7 @@ fn text<'a>(value: &'a Value, right: &str) -> Result<&'a str, String> {
     }
 }
 
-/// A secret is not repeated even where it is wrong: a message may end up in a log or a bug report.
+/// Reads a secret. It is not repeated even if it is wrong: a message may end up in a log or a bug report.
 fn secret(value: Value) -> Result<Zeroizing<String>, String> {
     match value {
         Value::Text(text) if text.is_empty() => {

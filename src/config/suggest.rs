@@ -1,11 +1,11 @@
-//! What to say about a key that is not known: a mistyped `password` must not start an open tunnel, and
-//! who comes from another kcptun is told what it is called here.
+//! What to say about an unknown key: a mistyped `password` must not start an open tunnel, and users of another kcptun are
+//! told what its keys are called here.
 
 use super::json::quoted;
 use super::keys::{GROUPS, KEYS};
 use strsim::damerau_levenshtein;
 
-/// Keys of kcptun-libev 2 that are not done here yet.
+/// Keys of kcptun-libev 2 that are not supported.
 const UNSUPPORTED: [&str; 2] = ["netdev", "obfs"];
 
 /// Keys of Go's kcptun, whose protocol is another one. For each group: what does the same here, if anything does, and what else
@@ -81,7 +81,7 @@ pub(super) fn unknown(path: &str, name: &str) -> String {
     format!("{shown}: unknown key; did you mean {}?", near.join(" or "))
 }
 
-/// A key that can be printed as it is, is; any other is quoted and shortened.
+/// A key as a message shows it: as it is if it can be printed, and else quoted and shortened.
 fn shown(path: &str, name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
     if !name.is_empty() && name.len() <= 40 && name.chars().all(plain) {
@@ -91,7 +91,7 @@ fn shown(path: &str, name: &str) -> String {
     }
 }
 
-/// Names that mean something, but not here.
+/// What to say about names that mean something elsewhere.
 fn elsewhere(path: &str, name: &str) -> Option<String> {
     if path.is_empty() && UNSUPPORTED.contains(&name) {
         return Some(
@@ -140,8 +140,8 @@ fn go_hint(path: &str, name: &str) -> Option<String> {
     })
 }
 
-/// The known keys that differ least from what was written, if they differ little enough to be what was meant.
-/// They may stand at another place: `mttu` at the top is `kcp.mtu`.
+/// The known keys that differ least from what was written, if they differ little enough to be meant. They may belong to
+/// another object: `mttu` at the top is `kcp.mtu`.
 fn nearest(path: &str, name: &str) -> Vec<&'static str> {
     let written = plain(name);
     let full = plain(&format!("{path}{name}"));
@@ -171,7 +171,7 @@ fn nearest(path: &str, name: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// Without what is spelled in many ways: `UdpBind`, `udp-bind` and `udp_bind` are equal.
+/// A name without case and separators: `UdpBind`, `udp-bind` and `udp_bind` are equal.
 fn plain(name: &str) -> String {
     // A key can be as long as the file; beyond this nothing is near any known one.
     name.chars()

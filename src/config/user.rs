@@ -1,10 +1,10 @@
-//! The user that the daemon becomes after it has bound its sockets, as `-u` and the key `user` write it.
-//! Whether the user exists is found out when it is needed, not here.
+//! The user that the daemon becomes after it has bound its sockets, as `-u` and the key `user` write it. Whether the user
+//! exists is not checked here, but when it is needed.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A user's name or number and, where it is not the user's own, a group's.
+/// A user and, unless it is the user's own, a group.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct User {
     /// The user's name or number.

@@ -1,8 +1,7 @@
-//! The ciphers: a packet is changed in place, and its tag comes and goes apart from it.
+//! The ciphers: a packet is changed in place, and its tag is separate.
 //!
-//! `fast` seals where ring has assembler for the processor. `reference` seals elsewhere, and is what the tests
-//! compare `fast` with. Both have the same `Cipher`. Nonces are made and remembered elsewhere: a caller never
-//! encrypts twice with one.
+//! `fast` is used where ring has assembler for the processor, and `reference` elsewhere; tests compare the two. Both have the
+//! same `Cipher`. Nonces are made and remembered elsewhere: a caller never encrypts twice with the same one.
 
 pub mod reference;
 

@@ -1,5 +1,5 @@
-//! The key that both ends share: made, read, derived from a password, and never printed.
-//! What is done with it is in `seal`; where the user keeps it is the configuration's business.
+//! The key that both ends share: generated, read, derived from a password, and never printed. It is used in `seal`; where the
+//! user keeps it is up to the configuration.
 
 use std::fmt;
 
@@ -25,8 +25,8 @@ const ARGON2_LANES: u32 = 1;
 /// keep two tunnels with one password from having one key.
 const SALT_NAME: &[u8] = b"kcptun-libev";
 
-/// A secret key of 32 bytes. Wiped from memory when dropped, and masked in debug output. To compare two takes a time that
-/// depends on them: it is for keys of one's own.
+/// A secret key of 32 bytes. It is wiped from memory when dropped, and masked in debug output. Comparing two keys takes a time
+/// that depends on them: this is for one's own keys only.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Key([u8; KEY_LEN]);
 
@@ -85,8 +85,7 @@ impl Key {
         key
     }
 
-    /// The key as [`Key::from_base64`] reads it. The text is the secret: it is for the one who
-    /// asked for a new key, and for nobody else.
+    /// The key as [`Key::from_base64`] reads it. The text is the secret: it is only for whoever asked for a new key.
     pub fn to_base64(&self) -> String {
         STANDARD.encode(self.0)
     }

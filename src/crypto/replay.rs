@@ -1,5 +1,5 @@
-//! Which nonces were seen before: the memory that lets a copied datagram be dropped.
-//! Whether a datagram is authentic is not asked here: `seal` records a nonce only once it is.
+//! The replay filter: which nonces were seen before, so that a copied datagram is dropped. Whether a datagram is authentic is
+//! not checked here: `seal` records a nonce only once it is.
 //!
 //! The nonces are kept in segments, oldest first. A segment takes a fixed number of them; when the
 //! newest is full, the oldest leave as long as the rest still hold a million. The first segments
@@ -12,7 +12,7 @@
 //! False positives: a print is compared with those in its run of a table that is at most half full,
 //! 2.5 on average for a newcomer (Knuth, TAOCP vol. 3, 6.4, linear probing). With 5 full segments
 //! a fresh nonce is taken for an old one with a probability of 5 * 2.5 / 2^32 = 3e-9; with the 14
-//! segments of the growing phase, 8e-9. The hash is keyed anew in every process, so that nobody
+//! segments of the growing phase, 8e-9. Every process has its own key for the hash, so that nobody
 //! can choose nonces that collide, or fill one run.
 //!
 //! Memory: at most 5 segments' worth at full size. Blocks: 5 * 192 KiB, which is all that counted
@@ -21,7 +21,7 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
-/// Every repetition of one of this many nonces, the latest, is noticed.
+/// The number of nonces, the latest ones, of which every repetition is noticed.
 const REMEMBERED: usize = 1 << 20;
 /// The nonces that the first segment takes.
 const SEGMENT_MIN: usize = 1 << 8;

@@ -1,6 +1,5 @@
-//! Datagrams: sealing what is sent, opening what comes, and the nonces of both.
-//! Keys are made in `key`, the nonces of others remembered in `replay`; the ciphers are in `cipher`. Padding is
-//! part of the packet here: it is sealed and opened with it, and put on and ignored elsewhere.
+//! Datagrams: sealing what is sent, opening what arrives, and the nonces of both. Keys are made in `key`, the nonces of others
+//! remembered in `replay`; the ciphers are in `cipher`. Padding is part of the packet here: it is added and ignored elsewhere.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -30,9 +29,9 @@ pub enum Rejected {
 /// One end's sealing: the cipher with its key, the nonces to come and those that were seen.
 ///
 /// Both directions share one key, so a datagram of ours that someone sends back is authentic.
-/// It is told by its nonce (see [`Sealing::open`]), and thus only by the `Sealing` that sealed it:
-/// an end has one for as long as it runs, and never a copy, which would use nonces twice. What was
-/// sealed or opened in an earlier run is not known in this one.
+/// It is recognized by its nonce (see [`Sealing::open`]), and so only by the `Sealing` that sealed it: an end has one for as
+/// long as it runs, and never a copy, which would use nonces twice. What was sealed or opened in an earlier run is not known
+/// in this one.
 pub struct Sealing {
     method: Method,
     key: Key,
@@ -41,7 +40,7 @@ pub struct Sealing {
     filter: ReplayFilter,
 }
 
-/// Where our nonces come from, and how they are known again.
+/// Where our nonces come from, and how they are recognized.
 enum Nonces {
     /// All from `start` up to `next`, modulo 2^96, were used.
     Counted { start: u128, next: u128 },

@@ -53,6 +53,7 @@ fn verify(to: &Identity) -> Result<(), String> {
     target_os = "linux",
     target_os = "android",
     target_os = "freebsd",
+    target_os = "dragonfly",
     target_os = "openbsd"
 ))]
 mod ids {
@@ -77,6 +78,7 @@ mod ids {
     target_os = "linux",
     target_os = "android",
     target_os = "freebsd",
+    target_os = "dragonfly",
     target_os = "openbsd"
 )))]
 mod ids {

@@ -1,5 +1,5 @@
-//! One connection: its request comes in, its answer goes out, it ends. Each step has a size and a deadline, so that nobody can
-//! hold a connection by doing nothing. What is answered is decided by the caller.
+//! One connection: the request arrives, the answer leaves, the connection ends. Each step has a limit of size and a deadline,
+//! so that nobody can hold a connection by doing nothing. The caller decides what is answered.
 
 use super::request::{self, HEAD_MAX, Refusal, Request};
 use crate::time::{SEC, Time};
@@ -18,7 +18,7 @@ const SURPLUS_MAX: usize = 64 * 1024;
 enum Step {
     Request,
     Answer,
-    /// The answer has left; the other side is waited for to close.
+    /// The answer has left; the other side has to close.
     Ending,
     Over,
 }
@@ -52,14 +52,14 @@ impl Exchange {
         self.deadline
     }
 
-    /// What was not done in time is not done.
+    /// Ends the connection if its time is over.
     pub fn expire(&mut self, now: Time) {
         if now >= self.deadline {
             self.step = Step::Over;
         }
     }
 
-    /// Nothing is left to do: the connection is to be closed.
+    /// Whether nothing is left to do: the connection is to be closed.
     pub fn is_over(&self) -> bool {
         self.step == Step::Over
     }
@@ -69,7 +69,8 @@ impl Exchange {
         matches!(self.step, Step::Request | Step::Ending)
     }
 
-    /// Bytes have come. The answer to a request that has become whole is asked of `answer`. `host`: as for `request::parse`.
+    /// Takes bytes that have arrived. If they complete the request, `answer` is asked for the answer. `host`: as for
+    /// `request::parse`.
     pub fn received(
         &mut self,
         bytes: &[u8],
@@ -118,7 +119,7 @@ impl Exchange {
         }
     }
 
-    /// The first `n` bytes of `unsent` were written. True once: all were, and the writing half is to be shut down.
+    /// The first `n` bytes of `unsent` were written. True once, when all were and the writing half is to be shut down.
     pub fn wrote(&mut self, n: usize, now: Time) -> bool {
         self.written += n;
         let done = self.step == Step::Answer && self.written >= self.output.len();

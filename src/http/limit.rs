@@ -1,12 +1,12 @@
-//! What holds the tunnel back: the line, loss, the operator's limit, a window, a reader, or that there is nothing to carry.
-//! Judged from what sessions wait for at some moments of the last seconds; how the moments are taken is in `monitor`.
+//! What holds the tunnel back: the line, loss, the operator's limit, a window, a reader, or the lack of data. It is judged by
+//! what sessions wait for at some moments of the last seconds; `monitor` takes these moments.
 
 use crate::config::Role;
 use crate::number;
 use crate::time::SEC;
 use crate::tunnel::stats::Load;
 
-/// A loss from which it, and not the line, is called the limit: it takes that share of the line.
+/// The loss from which on loss, and not the line, is called the limit: it costs this share of the line.
 const LOSS_LIMIT: f64 = 0.1;
 /// Below this rate, bytes per second, next to nothing is carried.
 const IDLE_RATE: f64 = 10_000.0;
@@ -29,7 +29,7 @@ pub enum Limit {
     Loss,
     /// `rate.up` or `rate.down`.
     Cap,
-    /// A window is narrower than what would have to be on its way.
+    /// A window is smaller than what would have to be in flight.
     Window,
     /// The program here takes no more.
     ReaderHere,
@@ -194,7 +194,7 @@ fn line_or_loss(loss: f64) -> Limit {
     }
 }
 
-/// The one that was seen most often; of several, the latest. `Idle` if nothing was seen.
+/// The limit that was seen most often; of several, the latest. `Idle` if none was seen.
 pub fn most_frequent(seen: impl Iterator<Item = Limit> + Clone) -> Limit {
     let count = |limit| seen.clone().filter(|other| *other == limit).count();
     // max_by_key takes the last of equals
@@ -203,12 +203,12 @@ pub fn most_frequent(seen: impl Iterator<Item = Limit> + Clone) -> Limit {
         .unwrap_or(Limit::Idle)
 }
 
-/// What is known of whether the other end is there.
+/// Whether the other end is there, as far as it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Contact {
-    /// It answers, or was asked nothing yet. At one that others come to: somebody has come.
+    /// It answers, or was not asked anything yet. At an end that others come to: somebody has come.
     Good,
-    /// It has answered before; microseconds.
+    /// It has answered before, and is silent for this long, microseconds.
     SilentFor(u64),
     /// It has answered before, and is heard, but what is sent there gets lost; microseconds.
     DeafFor(u64),
@@ -220,18 +220,18 @@ pub enum Contact {
     StoppedFor(u64),
     /// It was asked and never answered, for this many microseconds; None: for a few seconds at most.
     Unanswered(Option<u64>),
-    /// The rendezvous server has not told where it is.
+    /// The rendezvous server has not said where it is.
     NotFound,
     /// Its name is not resolved.
     Unresolved,
-    /// Others come to here, and nobody has yet; datagrams that do not open.
+    /// Others come to this end, and nobody has yet; the number of datagrams that did not open.
     Nobody(u64),
     /// Others find this one through a rendezvous server, which has not answered yet.
     NoRendezvous,
 }
 
 impl Contact {
-    /// Of an end whose address is not known, what follows its name in a sentence.
+    /// Why the address of an end is not known, to follow its name in a sentence.
     pub fn why_not_found(self) -> &'static str {
         match self {
             Contact::NotFound => {

@@ -1,9 +1,8 @@
-//! What the tunnel shows over HTTP: pages for people, numbers for programs. Bytes and a time go in, bytes and a next deadline
-//! come out; the sockets are in `event/http.rs`.
+//! What the tunnel shows over HTTP: pages for people, numbers for programs. Bytes and a time go in, bytes and the next
+//! deadline come out; the sockets are in `event/http.rs`.
 //!
-//! `request` reads what is asked for and refuses what is not ours to answer; `exchange` is one connection's way from its
-//! request to its end; `respond` finds the answer; `monitor` remembers the last minutes, and `limit` judges from them
-//! what holds the tunnel back. `text`, `json`, `metrics` and `page.html` are the forms that an answer can have.
+//! `request` parses a request, or refuses it; `exchange` takes one connection from its request to its end; `respond` makes
+//! the answer; `monitor` remembers the last minutes, and `limit` judges by them what holds the tunnel back. `text`, `json`, `metrics` and `page.html` are the forms that an answer can have.
 
 pub mod exchange;
 mod json;

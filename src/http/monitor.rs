@@ -1,5 +1,5 @@
-//! The last minutes of the tunnel, and what is said of it now: rates, the limit, health. It is told the tunnel's state some
-//! times a second; who is told what is in `respond`.
+//! Remembers the last minutes of the tunnel, and derives what is said of it now: rates, the limit, health. It looks at the
+//! tunnel's state several times a second; the answers are made in `respond`.
 
 use super::limit::{self, Contact, Direction, Facts, Limit, Moment};
 use crate::config::{Address, Config, Role};
@@ -52,7 +52,7 @@ impl Site {
         }
     }
 
-    /// That in a word, for programs.
+    /// What this end does in a word, for programs.
     pub fn role_name(&self) -> &'static str {
         match self.role {
             Role::Server => "server",
@@ -66,9 +66,9 @@ impl Site {
 /// How long the turns of the event loop have taken.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Turns {
-    /// By `CLASSES`; the last holds what took longer.
+    /// The number of turns by `CLASSES`; the last is for longer ones.
     pub counts: [u64; CLASSES.len() + 1],
-    /// Microseconds.
+    /// The sum of all turns, microseconds.
     pub sum: u64,
     longest: [u64; 2],
     since: Time,

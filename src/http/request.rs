@@ -8,7 +8,7 @@ pub const HEAD_MAX: usize = 8 * 1024;
 /// The most header fields of a request.
 const HEADERS_MAX: usize = 64;
 
-/// What there is.
+/// What can be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resource {
     /// `/`.
@@ -72,8 +72,8 @@ const NOT_FOUND: Refusal = refusal(
 
 /// Reads a request's head. None: there is more to come. `host`: the name that http_listen has, if it has one.
 ///
-/// The Host is checked because a page of somebody else's may have its own name resolve to an address of ours (DNS
-/// rebinding) and would then be allowed by the browser to read what is here.
+/// The Host is checked because somebody else's page may have its own name resolve to an address of ours (DNS rebinding); the
+/// browser would then let it read what is here.
 pub fn parse(bytes: &[u8], host: Option<&str>) -> Option<Result<Request, Refusal>> {
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
@@ -121,7 +121,7 @@ fn values<'a>(headers: &'a [Header], name: &'a str) -> impl Iterator<Item = &'a 
     named.filter_map(|h| std::str::from_utf8(h.value).ok().map(str::trim))
 }
 
-/// Whether a Host is one that a browser can only have reached this end by.
+/// Whether a browser that names this Host can only have meant this end.
 fn is_ours(named: &str, host: Option<&str>) -> bool {
     let (name, port) = match named.strip_prefix('[') {
         Some(rest) => rest.split_once(']').unwrap_or_default(),
@@ -135,7 +135,7 @@ fn is_ours(named: &str, host: Option<&str>) -> bool {
     is_name && is_port
 }
 
-/// Whether it is an IP address, which no name server can make to stand for another; one of a link may have its zone.
+/// Whether it is an IP address, which no name server can redirect; a link-local one may have a zone.
 fn is_address(name: &str) -> bool {
     let is_zone = |zone: &str| {
         let part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);

@@ -1,8 +1,8 @@
-//! `kcptun ping` without its sockets: which ping leaves when, what an answer, an error or silence means, and the lines
-//! that are printed. What the lines at the end say is in `verdict`, the sockets are in `event::ping`.
+//! `kcptun ping` without its sockets: which ping leaves when, what an answer, an error or silence means, and the lines that
+//! are printed. The text of the last lines is in `verdict`, the sockets are in `event::ping`.
 //!
-//! While nothing at all comes back, two more things are tried, since they tell apart what is silent alike: pings that are
-//! sealed in other ways (another method, none), and whether the host answers over TCP.
+//! While nothing at all comes back, two more things are tried to find the reason: pings that are sealed in other ways (with
+//! another method, or not at all), and whether the host answers over TCP.
 
 mod verdict;
 
@@ -41,23 +41,23 @@ pub struct Settings {
     pub name: String,
     /// Its address.
     pub at: SocketAddr,
-    /// It is not the other end, but the rendezvous server by which that is found.
+    /// It is not the other end, but the rendezvous server.
     pub meets: bool,
     /// How packets are sealed. None: they are not.
     pub seal: Option<(Method, Key)>,
-    /// None: until `stop`.
+    /// The number of pings. None: until `stop`.
     pub count: Option<u64>,
-    /// From one ping to the next, microseconds.
+    /// The time from one ping to the next, microseconds.
     pub interval: u64,
-    /// The first ping's timestamp; others count up. Better not to be guessed.
+    /// The first ping's timestamp; the others count up. It should not be easy to guess.
     pub first: u32,
-    /// For the padding.
+    /// Seeds the padding.
     pub seed: u64,
     /// The size of IP packets that the configuration allows, bytes.
     pub mtu: usize,
 }
 
-/// A manner of sealing, ours or another one that is tried.
+/// A way to seal, ours or another one that is tried.
 struct Way {
     method: Option<Method>,
     sealing: Option<Sealing>,
@@ -117,7 +117,7 @@ pub struct Ping {
     tokens: u32,
     own: VecDeque<Vec<u8>>,
     lines: VecDeque<String>,
-    /// Something odd was told since the last ping left.
+    /// Something odd was reported since the last ping left.
     odd_told: bool,
     judged: bool,
     rng: SmallRng,
@@ -185,7 +185,7 @@ impl Ping {
         }
     }
 
-    /// The next datagram to send now, in `buf`, which has room for `DATAGRAM` bytes; its length.
+    /// Writes the next datagram to send now into `buf`, which has room for `DATAGRAM` bytes; returns its length.
     pub fn transmit(&mut self, now: Time, buf: &mut [u8]) -> Option<usize> {
         if self.has_more() && now >= self.next_at {
             self.next_at = now.after(self.settings.interval);
@@ -273,7 +273,7 @@ impl Ping {
         ));
     }
 
-    /// The system says of the last datagram, or of one before it, that it did not get there.
+    /// The system reports that the last datagram, or one before it, did not arrive.
     pub fn on_fault(&mut self, now: Time, fault: Fault) {
         let told = format!("seq={} {}", self.sent, fault.text(self.settings.at.port()));
         if let Some(last) = self.waiting.pop_back() {
@@ -303,7 +303,7 @@ impl Ping {
         while self.waiting.front().is_some_and(old) {
             self.waiting.pop_front();
         }
-        // Who pings without end must not have to end it to be told.
+        // An endless ping must not have to be ended to hear the verdict.
         if !self.judged && !self.is_over(now) && self.can_be_judged(now) {
             self.judged = true;
             let verdict = self.verdict(now);
@@ -331,7 +331,7 @@ impl Ping {
         all.into_iter().flatten().min().unwrap_or(Time::NEVER)
     }
 
-    /// No further pings are sent, nor waited for.
+    /// Sends no further pings, and waits for none.
     pub fn stop(&mut self, now: Time) {
         self.stopped.get_or_insert(now);
     }
@@ -378,7 +378,7 @@ impl Ping {
         lines
     }
 
-    /// What is to be thought of the other end by now.
+    /// The verdict on the other end as of now.
     pub fn verdict(&self, now: Time) -> Verdict {
         let signs = &self.signs;
         match (&signs.other_way, &signs.fault) {
@@ -551,7 +551,7 @@ impl Trips {
     }
 }
 
-/// Microseconds in milliseconds, with three digits that count.
+/// Microseconds in milliseconds, with three significant digits.
 fn millis(us: f64) -> String {
     let ms = us / MS as f64;
     match ms {
@@ -561,7 +561,7 @@ fn millis(us: f64) -> String {
     }
 }
 
-/// Whole percents that `lost` is of both.
+/// The percentage that `lost` is of both.
 fn share(lost: u64, answered: u64) -> u64 {
     match lost + answered {
         0 => 0,

@@ -1,24 +1,24 @@
-//! Why nothing answers, as far as it can be known from here, and what to try: the texts.
+//! The texts that say why nothing answers, as far as that can be known from here, and what to try.
 
 use super::Settings;
 use crate::crypto::Method;
 
-/// What is to be thought of the other end.
+/// What is known of the other end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// It answers.
     Answers,
-    /// The key is right, the method is this one there.
+    /// The key is right, but the other end uses this method.
     OtherMethod(Method),
-    /// The other end answers what is not sealed.
+    /// The other end answers packets that are not sealed.
     NoKeyThere,
-    /// What was sent came back as it was.
+    /// What was sent came back unchanged.
     Echo,
-    /// What came back is nothing of ours.
+    /// What came back is not kcptun's.
     Foreign,
     /// The system or the network say why.
     Fault(Fault),
-    /// Nothing comes back, and there was time for it.
+    /// Nothing came back, and there was time enough.
     Silent {
         /// The host answers otherwise.
         host_lives: bool,
@@ -34,9 +34,9 @@ pub enum Fault {
     Refused,
     /// A router, or the host's own network, cannot get to the host.
     NoRoute,
-    /// This machine knows no way.
+    /// This machine has no route.
     NoNetwork,
-    /// This machine does not let it out.
+    /// This machine does not let the datagram out.
     Forbidden,
     /// Something else, in the system's words.
     Other(String),
