@@ -10,7 +10,7 @@ const REMEMBERED_MAX: usize = 131_072;
 
 /// How a session ended, which decides how its late packets are answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// In order. A segment that arrives again is acknowledged again: its ack was lost.
     Clean {
         /// Every segment before this one has arrived here.
@@ -28,7 +28,7 @@ struct Record {
 
 /// The sessions that are remembered, by the other end's address and their number.
 #[derive(Default)]
-pub struct Ended {
+pub(crate) struct Ended {
     records: HashMap<(SocketAddr, u32), Record>,
     /// For each number, how many records it has, whatever the address, and the address of the latest.
     numbers: HashMap<u32, (u32, SocketAddr)>,
@@ -39,7 +39,7 @@ pub struct Ended {
 
 impl Ended {
     /// Remembers that a session ended, until `until`.
-    pub fn insert(&mut self, addr: SocketAddr, conv: u32, ending: Ending, until: Time) {
+    pub(crate) fn insert(&mut self, addr: SocketAddr, conv: u32, ending: Ending, until: Time) {
         if self.order.len() >= REMEMBERED_MAX {
             self.drop_oldest();
         }
@@ -57,7 +57,7 @@ impl Ended {
     }
 
     /// The address of a number's record: `addr` if it has one, or else that of the latest.
-    pub fn address(&self, addr: SocketAddr, conv: u32) -> SocketAddr {
+    pub(crate) fn address(&self, addr: SocketAddr, conv: u32) -> SocketAddr {
         match self.numbers.get(&conv) {
             Some((_, latest)) if !self.contains(addr, conv) => *latest,
             _ => addr,
@@ -65,13 +65,19 @@ impl Ended {
     }
 
     /// Whether the session is remembered.
-    pub fn contains(&self, addr: SocketAddr, conv: u32) -> bool {
+    pub(crate) fn contains(&self, addr: SocketAddr, conv: u32) -> bool {
         self.records.contains_key(&(addr, conv))
     }
 
     /// How the session ended, if its late packets may be answered now. A reset is repeated at most once in `pause`
     /// microseconds.
-    pub fn answer(&mut self, addr: SocketAddr, conv: u32, pause: u64, now: Time) -> Option<Ending> {
+    pub(crate) fn answer(
+        &mut self,
+        addr: SocketAddr,
+        conv: u32,
+        pause: u64,
+        now: Time,
+    ) -> Option<Ending> {
         let record = self.records.get_mut(&(addr, conv))?;
         let waits = record.answered_at != Time::ZERO && now.since(record.answered_at) < pause;
         let reset = record.ending == Ending::Reset;
@@ -83,12 +89,12 @@ impl Ended {
     }
 
     /// When `expire` has something to do.
-    pub fn deadline(&self) -> Option<Time> {
+    pub(crate) fn deadline(&self) -> Option<Time> {
         self.order.front().map(|(_, _, until)| *until)
     }
 
     /// Forgets the sessions whose time is over.
-    pub fn expire(&mut self, now: Time) {
+    pub(crate) fn expire(&mut self, now: Time) {
         while self.deadline().is_some_and(|at| at <= now) {
             self.drop_oldest();
         }
@@ -98,13 +104,8 @@ impl Ended {
     }
 
     /// How many sessions are remembered.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.records.len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
     }
 
     fn drop_oldest(&mut self) {
@@ -148,7 +149,7 @@ mod tests {
         ended.expire(Time::from_millis(REMEMBERED_MAX as u64));
         assert_eq!(ended.len(), 9);
         ended.expire(Time::from_millis(REMEMBERED_MAX as u64 + 9));
-        assert!(ended.is_empty() && ended.deadline().is_none());
+        assert!(ended.len() == 0 && ended.deadline().is_none());
     }
 
     #[test]

@@ -39,20 +39,20 @@
 
 pub mod cli;
 pub mod config;
-pub mod congestion;
+mod congestion;
 #[allow(missing_docs, unreachable_pub)]
 pub mod conversation;
 pub mod crypto;
 pub mod daemon;
-pub mod ended;
+mod ended;
 pub mod event;
 pub mod http;
 pub mod logging;
 pub mod message;
-pub mod number;
+mod number;
 #[allow(missing_docs, unreachable_pub)]
 pub mod path;
-pub mod ping;
+mod ping;
 pub mod pmtu;
 pub mod pool;
 pub mod proxy;
@@ -60,10 +60,10 @@ pub mod reference;
 pub mod ring;
 #[allow(missing_docs, unreachable_pub)]
 pub mod segment;
-pub mod session;
+mod session;
 pub mod settings;
-pub mod throttle;
+mod throttle;
 pub mod time;
-pub mod timer;
+mod timer;
 #[allow(missing_docs, unreachable_pub)]
 pub mod tunnel;

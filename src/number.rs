@@ -3,18 +3,18 @@
 use crate::time::SEC;
 
 /// Microseconds as seconds, for programs.
-pub fn seconds(us: u64) -> f64 {
+pub(crate) fn seconds(us: u64) -> f64 {
     us as f64 / SEC as f64
 }
 
 /// A rate in bytes per second, as `41.2 Mbit/s`.
-pub fn rate(bytes_per_second: f64) -> String {
+pub(crate) fn rate(bytes_per_second: f64) -> String {
     let bits = bytes_per_second * 8.0;
     scaled(bits, &["bit/s", "kbit/s", "Mbit/s", "Gbit/s"])
 }
 
 /// A number of bytes, as `1.20 GB`.
-pub fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     scaled(n as f64, &["B", "kB", "MB", "GB", "TB", "PB"])
 }
 
@@ -34,7 +34,7 @@ fn scaled(mut value: f64, units: &[&str]) -> String {
 }
 
 /// A span in microseconds, as `3 min 5 s`.
-pub fn span(us: u64) -> String {
+pub(crate) fn span(us: u64) -> String {
     let s = us / SEC;
     match s {
         0..60 => format!("{s} s"),
@@ -45,7 +45,7 @@ pub fn span(us: u64) -> String {
 }
 
 /// A span in microseconds, as `104 ms`; a dash if there is none.
-pub fn millis(us: Option<u64>) -> String {
+pub(crate) fn millis(us: Option<u64>) -> String {
     us.map_or("-".into(), |us| match us as f64 / 1e3 {
         ms if ms < 9.95 => format!("{ms:.1} ms"),
         ms => format!("{ms:.0} ms"),
@@ -53,7 +53,7 @@ pub fn millis(us: Option<u64>) -> String {
 }
 
 /// A share from 0 to 1, as `1.5 %`; a dash if there is none.
-pub fn percent(share: Option<f64>) -> String {
+pub(crate) fn percent(share: Option<f64>) -> String {
     share.map_or("-".into(), |share| match share * 100.0 {
         p if p < 9.95 => format!("{p:.1} %"),
         p => format!("{p:.0} %"),

@@ -16,13 +16,13 @@ const WORTH_READING: usize = 16 * 1024;
 /// Always kept free of TCP's bytes: the session's own messages (dial, eof, keepalive) must fit.
 const RESERVED: usize = 4 * MESSAGE_HEADER;
 /// A session that the other end has begun must dial within this, microseconds of a path that is alive.
-pub const DIAL_WITHIN: u64 = 30 * SEC;
+pub(crate) const DIAL_WITHIN: u64 = 30 * SEC;
 /// The largest segment that a `kcp` object of any configuration sends.
-pub const SEGMENT_MAX: usize = 1500;
+pub(crate) const SEGMENT_MAX: usize = 1500;
 
 /// How far a session has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
+pub(crate) enum State {
     /// Opened by the other end, whose dial has not arrived yet.
     Halfway,
     /// The service is being dialled.
@@ -42,12 +42,12 @@ pub enum State {
 
 impl State {
     /// Whether it is over; at most, the other end is still being told.
-    pub fn is_over(self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         matches!(self, State::Reset { .. } | State::Gone)
     }
 
     /// When something happened to the session, in words for the log.
-    pub fn when(self) -> &'static str {
+    pub(crate) fn when(self) -> &'static str {
         match self {
             State::Halfway => "before its dial",
             State::Dialling => "while its service was dialled",
@@ -58,7 +58,7 @@ impl State {
     }
 
     /// Its name in statistics.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             State::Halfway => "halfway",
             State::Dialling => "dialling",
@@ -71,7 +71,7 @@ impl State {
 
 /// Why a session ended before its time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// The other end reset it.
     ResetByPeer,
     /// The TCP connection here failed.
@@ -94,7 +94,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, in the order in which they are counted.
-    pub const ALL: [Cause; 9] = [
+    pub(crate) const ALL: [Cause; 9] = [
         Cause::ResetByPeer,
         Cause::TcpFailed,
         Cause::DialFailed,
@@ -107,7 +107,7 @@ impl Cause {
     ];
 
     /// Its name in statistics.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Cause::ResetByPeer => "reset_by_peer",
             Cause::TcpFailed => "tcp_failed",
@@ -122,7 +122,7 @@ impl Cause {
     }
 
     /// In words, for the log.
-    pub fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Cause::ResetByPeer => "the other end reset it",
             Cause::TcpFailed => "its TCP connection failed",
@@ -139,7 +139,7 @@ impl Cause {
 
 /// What was found by reading the inbound stream.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Read {
+pub(crate) struct Read {
     /// The other end asks to connect to the service.
     pub dial: bool,
     /// `output` has more, or its end.
@@ -149,7 +149,7 @@ pub struct Read {
 }
 
 /// One session.
-pub struct Session {
+pub(crate) struct Session {
     /// Its KCP.
     pub conversation: Conversation,
     /// The number of its path.
@@ -196,7 +196,13 @@ pub struct Session {
 
 impl Session {
     /// Logs the line that sums up the session. `addr`: its other end; `how`: how it ended.
-    pub fn log_end(&self, level: log::Level, addr: SocketAddr, how: fmt::Arguments, now: Time) {
+    pub(crate) fn log_end(
+        &self,
+        level: log::Level,
+        addr: SocketAddr,
+        how: fmt::Arguments,
+        now: Time,
+    ) {
         let from = self.client.unwrap_or(addr);
         let seconds = now.since(self.opened_at) as f64 / SEC as f64;
         log::log!(
@@ -209,7 +215,7 @@ impl Session {
     }
 
     /// A session on the path with this number; `opener`: this end has accepted its TCP connection, and asks for a dial.
-    pub fn new(
+    pub(crate) fn new(
         conversation: Conversation,
         path: u32,
         opener: bool,
@@ -252,7 +258,7 @@ impl Session {
     }
 
     /// Its number.
-    pub fn conv(&self) -> u32 {
+    pub(crate) fn conv(&self) -> u32 {
         self.conversation.conv()
     }
 
@@ -262,7 +268,7 @@ impl Session {
     }
 
     /// Writes the next packet of this priority; its length, or 0.
-    pub fn build(
+    pub(crate) fn build(
         &mut self,
         priority: Priority,
         pool: &mut BufferPool,
@@ -279,18 +285,18 @@ impl Session {
     }
 
     /// The priority of what it has to send now. None: nothing.
-    pub fn wants(&self, path: &Path, now: Time) -> Option<Priority> {
+    pub(crate) fn wants(&self, path: &Path, now: Time) -> Option<Priority> {
         self.conversation.wants(self.stream.len(), path, now)
     }
 
     /// Whether all that is urgent now fits into a packet of `room` bytes.
-    pub fn urgent_fits(&self, room: usize, path: &Path, now: Time) -> bool {
+    pub(crate) fn urgent_fits(&self, room: usize, path: &Path, now: Time) -> bool {
         self.conversation
             .urgent_fits(room, self.stream.len(), path, now)
     }
 
     /// When this session has to be looked at again.
-    pub fn deadline(&self, path: &Path, settings: &Settings, now: Now) -> Time {
+    pub(crate) fn deadline(&self, path: &Path, settings: &Settings, now: Now) -> Time {
         let conversation = self.conversation.deadline(self.stream.len(), path, now);
         let silence = self.silent_at(settings);
         let ask = match self.state {
@@ -304,7 +310,7 @@ impl Session {
     /// Nothing is wanted of the other end for now: all of ours has arrived there, and what came from there waits for
     /// TCP's reader or the operator's limit. Its end of stream may be part of that, and then it has forgotten the session
     /// with good reason.
-    pub fn waits_for_reader(&self) -> bool {
+    pub(crate) fn waits_for_reader(&self) -> bool {
         self.finished && self.is_delivered() && self.has_rest()
     }
 
@@ -315,7 +321,7 @@ impl Session {
 
     /// The other end says that it knows nothing of the session. True if that is no reason to end it: first the rest is read,
     /// which tells whether the stream is complete.
-    pub fn outlives_reset(&mut self, now: Time) -> bool {
+    pub(crate) fn outlives_reset(&mut self, now: Time) -> bool {
         let waits = self.waits_for_reader();
         if waits {
             self.forgotten_at.get_or_insert(now);
@@ -324,12 +330,12 @@ impl Session {
     }
 
     /// The other end has forgotten it, and its stream stops before its end.
-    pub fn is_cut_off(&self) -> bool {
+    pub(crate) fn is_cut_off(&self) -> bool {
         self.forgotten_at.is_some() && !self.has_rest() && !self.remote_finished
     }
 
     /// When the other end has been silent for too long, or nobody reads what one has left that is gone.
-    pub fn silent_at(&self, settings: &Settings) -> Time {
+    pub(crate) fn silent_at(&self, settings: &Settings) -> Time {
         if let Some(at) = self.forgotten_at {
             return at.max(self.read_at).after(settings.timeout);
         }
@@ -389,7 +395,7 @@ impl Session {
     }
 
     /// Whether room has come up that `input` did not have.
-    pub fn fed(&mut self) -> bool {
+    pub(crate) fn fed(&mut self) -> bool {
         let roomy = self.stream.free() >= WORTH_READING * 2 || self.stream.is_empty();
         let tell = self.starved && roomy && self.reads_tcp();
         if tell {
@@ -420,7 +426,7 @@ impl Session {
     }
 
     /// Data for TCP, as much of it as lies together.
-    pub fn output(&self) -> &[u8] {
+    pub(crate) fn output(&self) -> &[u8] {
         self.output.front()
     }
 
@@ -433,7 +439,7 @@ impl Session {
     }
 
     /// Whether the caller has to be told that there is output.
-    pub fn must_deliver(&mut self) -> bool {
+    pub(crate) fn must_deliver(&mut self) -> bool {
         let ended = self.remote_finished && !self.end_told;
         let must = self.state == State::Connected
             && !self.deliver_said
@@ -443,44 +449,44 @@ impl Session {
     }
 
     /// True once: the other end's stream is complete and written to TCP.
-    pub fn take_end(&mut self) -> bool {
+    pub(crate) fn take_end(&mut self) -> bool {
         let ended = self.remote_finished && self.output.is_empty() && !self.end_told;
         self.end_told |= ended;
         ended
     }
 
     /// Both directions of TCP are done: what is left is the conversation's own business.
-    pub fn tcp_is_done(&self) -> bool {
+    pub(crate) fn tcp_is_done(&self) -> bool {
         self.state == State::Connected && self.finished && self.end_told
     }
 
     /// All that both ends have said has arrived, as far as this end can know.
-    pub fn is_delivered(&self) -> bool {
+    pub(crate) fn is_delivered(&self) -> bool {
         self.stream.is_empty() && self.conversation.is_settled()
     }
 
     /// Bytes from TCP that the other end has not acknowledged yet.
-    pub fn unsent(&self) -> usize {
+    pub(crate) fn unsent(&self) -> usize {
         self.stream.len() + self.conversation.unacked_bytes()
     }
 
     /// Bytes that TCP has not taken yet.
-    pub fn unread(&self) -> usize {
+    pub(crate) fn unread(&self) -> usize {
         self.output.len()
     }
 
     /// What data from TCP has to wait for.
-    pub fn waits_for(&self) -> Option<Blocked> {
+    pub(crate) fn waits_for(&self) -> Option<Blocked> {
         self.conversation.waits_for(self.stream.len())
     }
 
     /// Whether what has arrived waits for the operator's limit.
-    pub fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         self.held_until != Time::NEVER
     }
 
     /// Bytes of memory that its two queues take.
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.stream.memory() + self.output.memory()
     }
 
@@ -491,7 +497,7 @@ impl Session {
     }
 
     /// Moves what has arrived from KCP to `output`, as far as there is room.
-    pub fn read(
+    pub(crate) fn read(
         &mut self,
         path: &mut Path,
         pool: &mut BufferPool,

@@ -12,7 +12,7 @@ const CALM_SPAN: u64 = 60 * SEC;
 
 /// For one kind of warning.
 #[derive(Default)]
-pub struct Throttle {
+pub(crate) struct Throttle {
     next: Time,
     last: Time,
     pause: u64,
@@ -21,7 +21,7 @@ pub struct Throttle {
 
 impl Throttle {
     /// It has happened. Whether a line may be written now and, if so, how many were held back since the last one.
-    pub fn admit(&mut self, now: Time) -> Option<u64> {
+    pub(crate) fn admit(&mut self, now: Time) -> Option<u64> {
         if self.pause == 0 || now.since(self.last) >= CALM_SPAN {
             (self.next, self.pause) = (now, PAUSE_MIN);
         }
@@ -38,14 +38,14 @@ impl Throttle {
 
 /// At most some number of times a second.
 #[derive(Default)]
-pub struct PerSecond {
+pub(crate) struct PerSecond {
     began: Time,
     count: u32,
 }
 
 impl PerSecond {
     /// Whether one more is within the `most` of this second.
-    pub fn admit(&mut self, most: u32, now: Time) -> bool {
+    pub(crate) fn admit(&mut self, most: u32, now: Time) -> bool {
         if now.since(self.began) >= SEC {
             (self.began, self.count) = (now, 0);
         }

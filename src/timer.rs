@@ -11,7 +11,7 @@ const LEVELS: usize = 4;
 
 /// One timer for each key: a number from 0 up, as dense as the owner can make it.
 /// Times are rounded up to whole milliseconds, so that nothing fires early.
-pub struct Wheel {
+pub(crate) struct Wheel {
     /// The millisecond up to which all timers have expired.
     now: u64,
     slots: Vec<Vec<Entry>>,
@@ -36,7 +36,7 @@ const UNARMED: u64 = u64::MAX;
 
 impl Wheel {
     /// A wheel without timers.
-    pub fn new(now: Time) -> Wheel {
+    pub(crate) fn new(now: Time) -> Wheel {
         Wheel {
             now: now.millis(),
             slots: vec![Vec::new(); SLOTS as usize * LEVELS],
@@ -48,7 +48,7 @@ impl Wheel {
     }
 
     /// Sets the timer of `key`, replacing the one it had.
-    pub fn set(&mut self, key: u32, at: Time) {
+    pub(crate) fn set(&mut self, key: u32, at: Time) {
         if at == Time::NEVER {
             return self.clear(key);
         }
@@ -68,7 +68,7 @@ impl Wheel {
 
     /// Makes the timer of `key` fire at `at` or before. One that is set for an earlier time stays: its owner
     /// finds nothing to do then and sets it again, which is cheaper than moving it at every packet.
-    pub fn set_by(&mut self, key: u32, at: Time) {
+    pub(crate) fn set_by(&mut self, key: u32, at: Time) {
         let earlier = self
             .armed
             .get(key as usize)
@@ -79,7 +79,7 @@ impl Wheel {
     }
 
     /// Ends the timer of `key`, if it has one.
-    pub fn clear(&mut self, key: u32) {
+    pub(crate) fn clear(&mut self, key: u32) {
         if let Some(slot) = self.armed.get_mut(key as usize)
             && *slot != UNARMED
         {
@@ -89,17 +89,12 @@ impl Wheel {
     }
 
     /// The number of timers.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// A time at or before the earliest timer: the next one to call `expire` at. None without timers.
-    pub fn next(&self) -> Option<Time> {
+    pub(crate) fn next(&self) -> Option<Time> {
         if self.count == 0 {
             return None;
         }
@@ -108,7 +103,7 @@ impl Wheel {
     }
 
     /// Ends every timer that is due, and adds their keys to `due`.
-    pub fn expire(&mut self, now: Time, due: &mut Vec<u32>) {
+    pub(crate) fn expire(&mut self, now: Time, due: &mut Vec<u32>) {
         let target = now.millis();
         while self.now <= target {
             let Some(at) = (0..LEVELS).filter_map(|level| self.next_in(level)).min() else {
@@ -288,6 +283,6 @@ mod tests {
         assert!(due.is_empty());
         wheel.expire(at(11), &mut due);
         assert_eq!(due, [0]);
-        assert!(wheel.is_empty() && wheel.next().is_none());
+        assert!(wheel.len() == 0 && wheel.next().is_none());
     }
 }

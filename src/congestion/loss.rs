@@ -1,7 +1,7 @@
 //! How often a path loses packets, and whether it loses them in bursts. This only counts; what follows is decided elsewhere.
 
 /// About how many packets the estimate covers. At 10 % loss its standard error is 0.5 %.
-pub const REMEMBERED: f64 = 2048.0;
+pub(crate) const REMEMBERED: f64 = 2048.0;
 /// The weight of one more packet.
 const PACKET_WEIGHT: f64 = 1.0 / REMEMBERED;
 /// The loss that a path is taken to have before anything is known: thin flows are protected from their first packet on.

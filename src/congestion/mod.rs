@@ -38,10 +38,10 @@ mod competitive;
 mod delivery;
 mod headroom;
 mod host;
-pub mod loss;
+pub(crate) mod loss;
 mod loss_probe;
 mod overload;
-pub mod pacer;
+pub(crate) mod pacer;
 mod round;
 mod startup;
 
@@ -106,7 +106,7 @@ const REORDERING_MIN: u64 = 2 * MS;
 
 /// How long an ack waits for others at most, microseconds; on a slow line the ack of a transfer waits several times as long.
 /// Senders allow for it: see `Controller::reordering`, and the noise of a queue.
-pub const ACK_DELAY_MOST: u64 = 6 * MS;
+pub(crate) const ACK_DELAY_MOST: u64 = 6 * MS;
 
 /// What is remembered with a transmission, to measure with it when it is acknowledged.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,7 +8,7 @@ const BURST_SPAN: u64 = 2_000;
 
 /// A leaky bucket that counts in time: each byte moves the moment at which the line is free, up to a most.
 #[derive(Debug)]
-pub struct Pacer {
+pub(crate) struct Pacer {
     free_at: Time,
     most_debt: u64,
 }
@@ -16,7 +16,7 @@ pub struct Pacer {
 impl Pacer {
     /// `most_debt`, microseconds: what goes without waiting makes others wait no longer than this and one datagram more.
     /// A debt is counted at the rate of its time, and the rate may turn out to be higher.
-    pub fn new(most_debt: u64, now: Time) -> Pacer {
+    pub(crate) fn new(most_debt: u64, now: Time) -> Pacer {
         Pacer {
             free_at: now,
             most_debt,
@@ -24,18 +24,18 @@ impl Pacer {
     }
 
     /// When the next datagram may leave; at or before `now`: at once.
-    pub fn release(&self) -> Time {
+    pub(crate) fn release(&self) -> Time {
         self.free_at
     }
 
     /// Whether what may not wait would leave no later than `debt` microseconds of the rate from now.
-    pub fn owes_less_than(&self, debt: u64, now: Time) -> bool {
+    pub(crate) fn owes_less_than(&self, debt: u64, now: Time) -> bool {
         self.free_at <= now.after(debt)
     }
 
     /// Accounts for `bytes` that leave now, whether they had to wait or not, unless the debt is at its most. `rate` in bytes
     /// per second.
-    pub fn charge(&mut self, bytes: usize, rate: f64, now: Time) {
+    pub(crate) fn charge(&mut self, bytes: usize, rate: f64, now: Time) {
         if self.free_at > now.after(self.most_debt) {
             return;
         }

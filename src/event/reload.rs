@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration was read again, and what can change without ending sessions does. Which keys can is in
+//! SIGHUP: reads the configuration again, and applies what can change without ending sessions. Which keys can is in
 //! `config::change`.
 
 use super::Loop;

@@ -6,7 +6,7 @@
 
 mod verdict;
 
-pub use verdict::{Fault, Verdict};
+pub(crate) use verdict::{Fault, Verdict};
 
 use crate::crypto::{Key, Method, Rejected, Sealing};
 use crate::message::{CONTROL_LEN, Control, PADDING_MOST};
@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// Bytes that the longest datagram of `transmit` takes: a ping that asks for the size of packets.
-pub const DATAGRAM: usize = 1500;
+pub(crate) const DATAGRAM: usize = 1500;
 /// A ping without an answer for this long, microseconds, is reported; a later answer still counts.
 const ANSWER_TIMEOUT: u64 = SEC;
 /// How long a ping is remembered for a late answer, microseconds.
@@ -36,7 +36,7 @@ const SIZE_SEARCH_TIMEOUT: u64 = 6 * SEC;
 const OWN_REMEMBERED: usize = 32;
 
 /// What is to be pinged, and how.
-pub struct Settings {
+pub(crate) struct Settings {
     /// The other end as the configuration writes it.
     pub name: String,
     /// Its address.
@@ -93,7 +93,7 @@ struct Trips {
 }
 
 /// Pings of one target.
-pub struct Ping {
+pub(crate) struct Ping {
     settings: Settings,
     /// The first is the configured one.
     ways: Vec<Way>,
@@ -125,7 +125,7 @@ pub struct Ping {
 
 impl Ping {
     /// Nothing is sent yet.
-    pub fn new(settings: Settings, now: Time) -> Ping {
+    pub(crate) fn new(settings: Settings, now: Time) -> Ping {
         let mut ways = vec![Way {
             method: settings.seal.as_ref().map(|(method, _)| *method),
             sealing: settings
@@ -186,7 +186,7 @@ impl Ping {
     }
 
     /// Writes the next datagram to send now into `buf`, which has room for `DATAGRAM` bytes; returns its length.
-    pub fn transmit(&mut self, now: Time, buf: &mut [u8]) -> Option<usize> {
+    pub(crate) fn transmit(&mut self, now: Time, buf: &mut [u8]) -> Option<usize> {
         if self.has_more() && now >= self.next_at {
             self.next_at = now.after(self.settings.interval);
             self.waiting.push_back(Waiting {
@@ -226,19 +226,19 @@ impl Ping {
     }
 
     /// Whether it is time to see if the host answers anything at all; true once.
-    pub fn asks_host(&mut self, now: Time) -> bool {
+    pub(crate) fn asks_host(&mut self, now: Time) -> bool {
         let asks = !self.asked_host && self.is_silent() && now >= self.began.after(ANSWER_TIMEOUT);
         self.asked_host |= asks;
         asks
     }
 
     /// The host has accepted or refused a TCP connection.
-    pub fn on_host_lives(&mut self) {
+    pub(crate) fn on_host_lives(&mut self) {
         self.signs.host_lives = true;
     }
 
     /// A datagram has come from the other end's address.
-    pub fn receive(&mut self, now: Time, datagram: &[u8]) {
+    pub(crate) fn receive(&mut self, now: Time, datagram: &[u8]) {
         if self.own.iter().any(|own| own == datagram) {
             self.signs.echo = true;
             return self.tell_odd("what was sent came back".into());
@@ -274,7 +274,7 @@ impl Ping {
     }
 
     /// The system reports that the last datagram, or one before it, did not arrive.
-    pub fn on_fault(&mut self, now: Time, fault: Fault) {
+    pub(crate) fn on_fault(&mut self, now: Time, fault: Fault) {
         let told = format!("seq={} {}", self.sent, fault.text(self.settings.at.port()));
         if let Some(last) = self.waiting.pop_back() {
             self.missed += u64::from(!last.missed);
@@ -285,7 +285,7 @@ impl Ping {
     }
 
     /// Does what the clock has made due.
-    pub fn look(&mut self, now: Time) {
+    pub(crate) fn look(&mut self, now: Time) {
         for waiting in &mut self.waiting {
             if !waiting.missed && now.since(waiting.sent_at) >= ANSWER_TIMEOUT {
                 waiting.missed = true;
@@ -312,7 +312,7 @@ impl Ping {
     }
 
     /// When to call again `transmit` or `look`.
-    pub fn deadline(&self) -> Time {
+    pub(crate) fn deadline(&self) -> Time {
         let next = self.has_more().then_some(self.next_at);
         let first = self.waiting.iter().find(|waiting| !waiting.missed);
         let missed = first.map(|waiting| waiting.sent_at.after(ANSWER_TIMEOUT));
@@ -332,27 +332,27 @@ impl Ping {
     }
 
     /// Sends no further pings, and waits for none.
-    pub fn stop(&mut self, now: Time) {
+    pub(crate) fn stop(&mut self, now: Time) {
         self.stopped.get_or_insert(now);
     }
 
     /// Whether everything is sent and nothing more is waited for.
-    pub fn is_over(&self, now: Time) -> bool {
+    pub(crate) fn is_over(&self, now: Time) -> bool {
         self.stopped.is_some() || self.ends_at().is_some_and(|at| at <= now)
     }
 
     /// The next line to print.
-    pub fn line(&mut self) -> Option<String> {
+    pub(crate) fn line(&mut self) -> Option<String> {
         self.lines.pop_front()
     }
 
     /// Whether there was an answer.
-    pub fn is_answered(&self) -> bool {
+    pub(crate) fn is_answered(&self) -> bool {
         self.trips.count > 0
     }
 
     /// The lines at the end.
-    pub fn summary(&self, now: Time) -> Vec<String> {
+    pub(crate) fn summary(&self, now: Time) -> Vec<String> {
         let (sent, answered) = (self.sent, self.trips.count);
         // those that left a moment before the end are neither lost nor answered
         let pending = self.waiting.iter().filter(|w| !w.missed).count();
@@ -379,7 +379,7 @@ impl Ping {
     }
 
     /// The verdict on the other end as of now.
-    pub fn verdict(&self, now: Time) -> Verdict {
+    pub(crate) fn verdict(&self, now: Time) -> Verdict {
         let signs = &self.signs;
         match (&signs.other_way, &signs.fault) {
             _ if self.trips.count > 0 => Verdict::Answers,

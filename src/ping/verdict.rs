@@ -5,7 +5,7 @@ use crate::crypto::Method;
 
 /// What is known of the other end.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It answers.
     Answers,
     /// The key is right, but the other end uses this method.
@@ -29,7 +29,7 @@ pub enum Verdict {
 
 /// What the system says of a datagram.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nobody has the port.
     Refused,
     /// A router, or the host's own network, cannot get to the host.
@@ -44,7 +44,7 @@ pub enum Fault {
 
 impl Fault {
     /// In a few words, for the line of one ping.
-    pub fn text(&self, port: u16) -> String {
+    pub(crate) fn text(&self, port: u16) -> String {
         match self {
             Fault::Refused => format!("refused: nothing receives at UDP port {port}"),
             Fault::NoRoute => "the host cannot be reached".into(),
