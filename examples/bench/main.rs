@@ -20,8 +20,9 @@ mod pair;
 use kcptun::crypto::Method;
 use kcptun::time::MS;
 use link::Shape;
+use nix::time::{ClockId, clock_gettime};
 use pair::Pair;
-use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
 
 /// A measurement that has taken so many CPU seconds ends early.
 const PATIENCE: f64 = 20.0;
@@ -30,8 +31,8 @@ const MTU: f64 = 1400.0;
 
 /// CPU seconds of this process until now.
 fn cpu() -> f64 {
-    let spent = clock_gettime(ClockId::ProcessCPUTime);
-    spent.tv_sec as f64 + spent.tv_nsec as f64 * 1e-9
+    let spent = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("a clock");
+    Duration::from(spent).as_secs_f64()
 }
 
 fn stages(wanted: &str, bytes: f64) {

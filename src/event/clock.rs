@@ -20,12 +20,14 @@ struct Reading {
 impl Reading {
     #[cfg(target_os = "linux")]
     fn now() -> Reading {
-        use rustix::time::{ClockId, clock_gettime};
-        let read = |id| Duration::try_from(clock_gettime(id)).unwrap_or_default();
+        use nix::time::{ClockId, clock_gettime};
+        // Every Linux has both clocks. They are read as std reads its own, by libc: rustix's reading is not reliable with musl
+        // on 32-bit MIPS.
+        let read = |id| clock_gettime(id).map_or(Duration::ZERO, Duration::from);
         // in this order, so that the difference never grows by what passes between the two
         Reading {
-            whole: read(ClockId::Boottime),
-            awake: read(ClockId::Monotonic),
+            whole: read(ClockId::CLOCK_BOOTTIME),
+            awake: read(ClockId::CLOCK_MONOTONIC),
         }
     }
 
