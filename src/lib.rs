@@ -40,7 +40,6 @@
 pub mod cli;
 pub mod config;
 mod congestion;
-#[allow(missing_docs, unreachable_pub)]
 pub mod conversation;
 pub mod crypto;
 pub mod daemon;
@@ -50,7 +49,6 @@ pub mod http;
 pub mod logging;
 pub mod message;
 mod number;
-#[allow(missing_docs, unreachable_pub)]
 pub mod path;
 mod ping;
 pub mod pmtu;
@@ -58,12 +56,10 @@ pub mod pool;
 pub mod proxy;
 pub mod reference;
 pub mod ring;
-#[allow(missing_docs, unreachable_pub)]
 pub mod segment;
 mod session;
 pub mod settings;
 mod throttle;
 pub mod time;
 mod timer;
-#[allow(missing_docs, unreachable_pub)]
 pub mod tunnel;

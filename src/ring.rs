@@ -19,14 +19,17 @@ pub struct Ring {
 }
 
 impl Ring {
+    /// Bytes that are held.
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
+    /// Bytes that there is room for.
     pub fn free(&self) -> usize {
         CAPACITY - self.len
     }

@@ -21,13 +21,17 @@ pub mod cmd {
 /// One segment's header in the host's own byte order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Header {
+    /// The number of its session.
     pub conv: u32,
+    /// What it is: one of `cmd`.
     pub cmd: u8,
+    /// How many fragments of its message follow; always 0 in stream mode.
     pub frg: u8,
     /// Free receive window of the sender of this segment, segments.
     pub wnd: u16,
     /// Sender's clock, ms; an ack echoes it.
     pub ts: u32,
+    /// Its number; of an ack, the number that is acknowledged.
     pub sn: u32,
     /// All segments before this one have arrived.
     pub una: u32,
@@ -101,6 +105,7 @@ pub struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
+    /// The segments of a packet, in order.
     pub fn new(packet: &'a [u8]) -> Segments<'a> {
         Segments { rest: packet }
     }

@@ -263,7 +263,7 @@ impl Session {
     }
 
     /// Plain KCP: lets it have what waits.
-    pub fn feed(&mut self, pool: &mut BufferPool, now: Now) {
+    pub(crate) fn feed(&mut self, pool: &mut BufferPool, now: Now) {
         self.conversation.feed(&mut self.stream, pool, now);
     }
 
@@ -358,7 +358,7 @@ impl Session {
     }
 
     /// Asks whether the other end still knows the session, if it is time to.
-    pub fn keep_alive(&mut self, settings: &Settings, pool: &mut BufferPool, now: Time) {
+    pub(crate) fn keep_alive(&mut self, settings: &Settings, pool: &mut BufferPool, now: Time) {
         if self.ask_at(settings) <= now && matches!(self.state, State::Dialling | State::Connected)
         {
             self.asked_at = now;
@@ -372,7 +372,7 @@ impl Session {
     }
 
     /// Room for TCP's bytes; empty if none are welcome now. `filled` has to follow.
-    pub fn input(&mut self, pool: &mut BufferPool) -> &mut [u8] {
+    pub(crate) fn input(&mut self, pool: &mut BufferPool) -> &mut [u8] {
         if !self.reads_tcp() {
             return &mut [];
         }
@@ -386,7 +386,7 @@ impl Session {
     }
 
     /// The first `n` bytes of `input` hold data.
-    pub fn filled(&mut self, n: usize, pool: &mut BufferPool) {
+    pub(crate) fn filled(&mut self, n: usize, pool: &mut BufferPool) {
         if n > 0 && self.reads_tcp() {
             self.stream.commit(&message::header(Kind::Push, n), n, pool);
             self.bytes_out += n as u64;
@@ -405,7 +405,7 @@ impl Session {
     }
 
     /// TCP's end of stream was read.
-    pub fn finish(&mut self, pool: &mut BufferPool) {
+    pub(crate) fn finish(&mut self, pool: &mut BufferPool) {
         if self.reads_tcp() {
             self.finished = true;
             self.say(Kind::Eof, pool);
@@ -431,7 +431,7 @@ impl Session {
     }
 
     /// The first `n` bytes of `output` were written.
-    pub fn consumed(&mut self, n: usize, pool: &mut BufferPool, now: Time) {
+    pub(crate) fn consumed(&mut self, n: usize, pool: &mut BufferPool, now: Time) {
         if self.waits_for_reader() {
             self.read_at = now;
         }
@@ -491,7 +491,7 @@ impl Session {
     }
 
     /// Drops what is buffered.
-    pub fn discard(&mut self, pool: &mut BufferPool) {
+    pub(crate) fn discard(&mut self, pool: &mut BufferPool) {
         self.stream.consume(CAPACITY, pool);
         self.output.consume(CAPACITY, pool);
     }

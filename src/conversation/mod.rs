@@ -35,7 +35,9 @@ use plain::Plain;
 
 /// Where new data comes from.
 pub struct Source<'a> {
+    /// The session's stream.
     pub stream: &'a mut Ring,
+    /// Where buffers come from and go back to.
     pub pool: &'a mut BufferPool,
     /// More is known to follow what the stream holds.
     pub more: bool,

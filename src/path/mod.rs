@@ -53,6 +53,7 @@ pub struct Counts {
     pub repeated: u64,
     /// Sent again ahead of need.
     pub copied: u64,
+    /// Segments that have arrived, those of the next two included.
     pub received: u64,
     /// Of these, as long as the longest: a sender that always has something to send sends no others.
     pub full: u64,
@@ -82,6 +83,7 @@ impl Counts {
         }
     }
 
+    /// Adds what went over another path.
     pub fn add(&mut self, other: &Counts) {
         self.sent += other.sent;
         self.repeated += other.repeated;
@@ -111,6 +113,7 @@ pub struct Path {
     pub overhead: usize,
     /// When anything was last sent there.
     pub sent_at: Time,
+    /// What has gone over it.
     pub counts: Counts,
     /// Sessions on this path.
     pub sessions: usize,

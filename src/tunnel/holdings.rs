@@ -8,26 +8,36 @@ use crate::session::Cause;
 /// What a tunnel has done, in numbers that only grow.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Counters {
-    /// Datagrams, and their bytes without headers of IP and UDP.
+    /// Datagrams received.
     pub received: u64,
+    /// Their bytes, without the headers of IP and UDP.
     pub received_bytes: u64,
+    /// Datagrams sent.
     pub sent: u64,
+    /// Their bytes, without the headers of IP and UDP.
     pub sent_bytes: u64,
     /// Received datagrams that were sealed and have opened.
     pub opened: u64,
-    /// Bytes from TCP, and to TCP.
+    /// Bytes taken from TCP.
     pub taken: u64,
+    /// Bytes given to TCP.
     pub given: u64,
-    /// Sessions that began here, and at the other end.
+    /// Sessions that began here.
     pub begun_here: u64,
+    /// Sessions that the other end began.
     pub begun_there: u64,
-    /// Sessions that have ended in order, and before their time by `Cause`, in the order of `Cause::ALL`.
+    /// Sessions that have ended in order.
     pub ended_in_order: u64,
+    /// Sessions that have ended early, by cause, in the order of `Cause::ALL`.
     pub ended: [u64; Cause::ALL.len()],
-    /// Datagrams that were dropped, and why. Those of a flood that were not looked at count as the rest of it.
+    /// Datagrams dropped because they did not open. Those of a flood that were not looked at count as the rest of it, here and
+    /// below.
     pub bad_seal: u64,
+    /// Datagrams dropped because their nonce had been seen.
     pub replayed: u64,
+    /// Datagrams dropped because they were too short, or malformed.
     pub malformed: u64,
+    /// Datagrams dropped because they were of no session, or from an unknown address.
     pub unknown: u64,
 }
 
@@ -42,6 +52,7 @@ pub struct Holdings {
     pub halfway_bytes: usize,
     /// Numbers of ended sessions that are remembered.
     pub ended: usize,
+    /// Timers that are set.
     pub timers: usize,
     /// Packets of addresses that have not proven yet that they receive.
     pub waiting: usize,
@@ -49,6 +60,7 @@ pub struct Holdings {
     pub packets: usize,
     /// Sessions and paths in queues.
     pub queued: usize,
+    /// Paths that something is known of.
     pub paths: usize,
     /// Entries in the list of paths without a session.
     pub idle_paths: usize,
@@ -111,6 +123,7 @@ impl Tunnel {
             && self.paths.iter().all(|(_, path)| path.sessions == 0)
     }
 
+    /// What it has done so far.
     pub fn counters(&self) -> Counters {
         self.counters
     }

@@ -87,7 +87,12 @@ pub enum Event {
     Accept(SessionId),
     /// The session has nothing more to do with its TCP socket: close it; with `abort`, so that its other end
     /// gets a reset (SO_LINGER 0) instead of an end of stream. The id is free afterwards.
-    Close { id: SessionId, abort: bool },
+    Close {
+        /// The session.
+        id: SessionId,
+        /// Whether the other end of the socket gets a reset.
+        abort: bool,
+    },
 }
 
 /// Why `open` did not open a session.
@@ -99,6 +104,7 @@ pub enum Refused {
     NoPeer,
 }
 
+/// One end of a tunnel: its sessions, its paths, and what is known of the other ends.
 pub struct Tunnel {
     settings: Settings,
     packets: Packets,
@@ -120,6 +126,7 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
+    /// A tunnel without sessions.
     pub fn new(mut settings: Settings, now: Time) -> Tunnel {
         let mut rng = SmallRng::seed_from_u64(settings.seed);
         let packets = Packets::new(settings.sealing.take(), SmallRng::from_rng(&mut rng));

@@ -27,7 +27,7 @@ struct Accepted {
 }
 
 /// Seals and opens; without a key, passes through.
-pub struct Packets {
+pub(super) struct Packets {
     /// The newest last. One of them, or none, unless a key is being replaced.
     keys: Vec<Accepted>,
     serial: u32,
@@ -42,7 +42,7 @@ pub struct Packets {
 }
 
 impl Packets {
-    pub fn new(sealing: Option<Sealing>, rng: SmallRng) -> Packets {
+    pub(super) fn new(sealing: Option<Sealing>, rng: SmallRng) -> Packets {
         let mut packets = Packets {
             keys: Vec::new(),
             serial: 0,
@@ -68,18 +68,18 @@ impl Packets {
     }
 
     /// What sealing adds to a packet, bytes; the same for all keys.
-    pub fn overhead(&self) -> usize {
+    pub(super) fn overhead(&self) -> usize {
         self.keys.last().map_or(0, |key| key.sealing.overhead())
     }
 
-    pub fn sealed(&self) -> bool {
+    pub(super) fn sealed(&self) -> bool {
         !self.keys.is_empty()
     }
 
     /// From now on this key is accepted, too, and used to send to whoever has used it. The present ones go on being
     /// accepted until `until`, and one of them is used to send to all others. False, and nothing changes, if it is the
     /// newest one already. Its overhead must be that of the present one; without a key there is nothing to replace.
-    pub fn replace(&mut self, sealing: Sealing, until: Time) -> bool {
+    pub(super) fn replace(&mut self, sealing: Sealing, until: Time) -> bool {
         let same = |key: &Accepted| key.sealing.is_like(&sealing);
         let Some(newest) = self.keys.last_mut() else {
             return false;
@@ -106,7 +106,7 @@ impl Packets {
     }
 
     /// Has the newest key be shown to these addresses.
-    pub fn greet(&mut self, addresses: Vec<SocketAddr>, now: Time) {
+    pub(super) fn greet(&mut self, addresses: Vec<SocketAddr>, now: Time) {
         let newest = self.serial_of_newest();
         self.greet = addresses.into();
         self.greet
@@ -117,22 +117,22 @@ impl Packets {
     }
 
     /// The next address that is to be shown the newest key, by a datagram of `close_newly`.
-    pub fn next_to_greet(&mut self) -> Option<SocketAddr> {
+    pub(super) fn next_to_greet(&mut self) -> Option<SocketAddr> {
         self.greet.pop_front()
     }
 
-    pub fn greets_again_at(&self) -> Option<Time> {
+    pub(super) fn greets_again_at(&self) -> Option<Time> {
         self.greet_again.map(|(at, _)| at)
     }
 
     /// When a key ends that was replaced.
-    pub fn expires_at(&self) -> Option<Time> {
+    pub(super) fn expires_at(&self) -> Option<Time> {
         let (_, older) = self.keys.split_last()?;
         older.iter().map(|key| key.until).min()
     }
 
     /// Drops the keys whose time has come. True if only the newest is left.
-    pub fn expire(&mut self, now: Time) -> bool {
+    pub(super) fn expire(&mut self, now: Time) -> bool {
         let newest = self.serial_of_newest();
         self.keys
             .retain(|key| key.until > now || Some(key.serial) == newest);
@@ -151,7 +151,13 @@ impl Packets {
 
     /// Makes a datagram for `to` of the packet in `buf[..len]`, in place; `most` is the size of the path's largest packet.
     /// Returns the datagram's length.
-    pub fn close(&mut self, to: SocketAddr, buf: &mut [u8], len: usize, most: usize) -> usize {
+    pub(super) fn close(
+        &mut self,
+        to: SocketAddr,
+        buf: &mut [u8],
+        len: usize,
+        most: usize,
+    ) -> usize {
         match self.place_for(to) {
             Some(place) => self.close_with(place, buf, len, most),
             None => len,
@@ -160,7 +166,13 @@ impl Packets {
 
     /// As `close`, with the datagram as long as one of a packet of `most` bytes, if padding can make it so: one more for
     /// a train.
-    pub fn close_to(&mut self, to: SocketAddr, buf: &mut [u8], len: usize, most: usize) -> usize {
+    pub(super) fn close_to(
+        &mut self,
+        to: SocketAddr,
+        buf: &mut [u8],
+        len: usize,
+        most: usize,
+    ) -> usize {
         let missing = most.saturating_sub(len);
         match self.place_for(to) {
             Some(place) if missing <= PADDING_MOST => self.seal(place, buf, len, missing),
@@ -178,7 +190,7 @@ impl Packets {
     }
 
     /// As `close`, always with the newest key.
-    pub fn close_newly(&mut self, buf: &mut [u8], len: usize, most: usize) -> usize {
+    pub(super) fn close_newly(&mut self, buf: &mut [u8], len: usize, most: usize) -> usize {
         match self.keys.len() {
             0 => len,
             n => self.close_with(n - 1, buf, len, most),
@@ -205,12 +217,12 @@ impl Packets {
     }
 
     /// The number of a datagram among those of its sender, if they are numbered.
-    pub fn number(&self, datagram: &[u8]) -> Option<u128> {
+    pub(super) fn number(&self, datagram: &[u8]) -> Option<u128> {
         self.keys.last()?.sealing.number(datagram)
     }
 
     /// The packet in a datagram.
-    pub fn open<'a>(
+    pub(super) fn open<'a>(
         &mut self,
         now: Time,
         from: SocketAddr,

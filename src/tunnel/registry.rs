@@ -21,7 +21,7 @@ const SWEEP_EVERY: u64 = 60 * SEC;
 
 /// Where a server is: as it says itself, and as it is seen from here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
+pub(super) struct Place {
     pub own: SocketAddr,
     pub seen: SocketAddr,
     /// The address of this machine that it sends to, if that is known: its NAT takes answers only from there.
@@ -49,7 +49,7 @@ struct Source {
 
 /// What follows from a registration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Registered {
+pub(super) enum Registered {
     /// It was known, and still is.
     Refreshed,
     /// It counts once a pong with this value comes from there.
@@ -60,13 +60,13 @@ pub enum Registered {
 
 /// Why a client is not told where a server is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NotFound {
+pub(super) enum NotFound {
     Unknown,
     TooOften,
 }
 
 /// Services and their servers.
-pub struct Registry {
+pub(super) struct Registry {
     services: HashMap<Box<[u8]>, Service>,
     sources: HashMap<IpAddr, Source>,
     /// By the low bits of its token.
@@ -78,7 +78,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    pub fn new(lasts: u64) -> Registry {
+    pub(super) fn new(lasts: u64) -> Registry {
         Registry {
             services: HashMap::new(),
             sources: HashMap::new(),
@@ -90,16 +90,22 @@ impl Registry {
     }
 
     /// How long a registration holds from its next refresh on, microseconds.
-    pub fn set_lasts(&mut self, lasts: u64) {
+    pub(super) fn set_lasts(&mut self, lasts: u64) {
         self.lasts = lasts;
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.services.len()
     }
 
     /// A server says where it is. `random` makes the token that proves it.
-    pub fn register(&mut self, id: &[u8], place: Place, random: u32, now: Time) -> Registered {
+    pub(super) fn register(
+        &mut self,
+        id: &[u8],
+        place: Place,
+        random: u32,
+        now: Time,
+    ) -> Registered {
         if let Some(service) = self.services.get_mut(id)
             && service.place.seen == place.seen
         {
@@ -132,7 +138,7 @@ impl Registry {
     }
 
     /// A pong came. True if it proves a registration, which takes the place of an earlier one of its service.
-    pub fn prove(&mut self, from: SocketAddr, token: u32, now: Time) -> bool {
+    pub(super) fn prove(&mut self, from: SocketAddr, token: u32, now: Time) -> bool {
         let slot = token as usize % UNPROVEN;
         let Some(found) = self.unproven.get_mut(slot) else {
             return false;
@@ -155,7 +161,7 @@ impl Registry {
 
     /// Where the server of a service is, to be told of somebody who looks for it. None: it is not known, or its source
     /// was told too often lately.
-    pub fn find(&mut self, id: &[u8], now: Time) -> Result<Place, NotFound> {
+    pub(super) fn find(&mut self, id: &[u8], now: Time) -> Result<Place, NotFound> {
         let service = self.services.get(id).filter(|s| s.expires > now);
         let place = service.ok_or(NotFound::Unknown)?.place;
         let source = self.sources.get_mut(&source(place.seen));
@@ -169,12 +175,12 @@ impl Registry {
     }
 
     /// When `expire` has to be called next.
-    pub fn deadline(&self) -> Option<Time> {
+    pub(super) fn deadline(&self) -> Option<Time> {
         (self.sweep_at != Time::NEVER).then_some(self.sweep_at)
     }
 
     /// Forgets servers that have not been heard of for long.
-    pub fn expire(&mut self, now: Time) {
+    pub(super) fn expire(&mut self, now: Time) {
         if now < self.sweep_at {
             return;
         }

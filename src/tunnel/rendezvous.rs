@@ -71,7 +71,7 @@ pub(super) struct Meetings {
 
 impl Meetings {
     /// `lasts`: how long a registration holds, microseconds.
-    pub fn new(role: Rendezvous, lasts: u64, now: Time) -> Meetings {
+    pub(super) fn new(role: Rendezvous, lasts: u64, now: Time) -> Meetings {
         let registry = match role {
             Rendezvous::Keeper => Some(Box::new(Registry::new(lasts))),
             _ => None,
@@ -92,28 +92,28 @@ impl Meetings {
     }
 
     /// How long a registration holds from now on, microseconds.
-    pub fn set_lasts(&mut self, lasts: u64) {
+    pub(super) fn set_lasts(&mut self, lasts: u64) {
         if let Some(registry) = &mut self.registry {
             registry.set_lasts(lasts);
         }
     }
 
-    pub fn registrations(&self) -> usize {
+    pub(super) fn registrations(&self) -> usize {
         self.registry.as_ref().map_or(0, |registry| registry.len())
     }
 
     /// Whether something may come from here besides what comes from the server.
-    pub fn expects(&self, from: SocketAddr) -> bool {
+    pub(super) fn expects(&self, from: SocketAddr) -> bool {
         self.through.is_some_and(|t| t.server == from)
             || self.probes.iter().any(|p| p.addr.ip() == from.ip())
     }
 
-    pub fn on_refused(&mut self, from: SocketAddr) {
+    pub(super) fn on_refused(&mut self, from: SocketAddr) {
         self.refused |= self.through.is_some_and(|t| t.server == from);
     }
 
     /// A good packet came from the client's server: it need not be looked for.
-    pub fn heard(&mut self, now: Time) {
+    pub(super) fn heard(&mut self, now: Time) {
         self.heard_at = now;
         self.owing = None;
         if self.is_seeking() {

@@ -14,25 +14,34 @@ pub const PATHS: usize = 64;
 /// The tunnel at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
+    /// What was done so far.
     pub counters: Counters,
     /// Of all paths, those that are forgotten included.
     pub counts: Counts,
+    /// Whether there is a key.
     pub sealed: bool,
+    /// Sessions by state.
     pub sessions: States,
     /// The other end's path first if its address is configured, then those with the most sessions; at most `PATHS`.
     pub paths: Vec<PathStats>,
+    /// How many paths `paths` leaves out.
     pub paths_left_out: usize,
     /// None: there is no configured other end.
     pub peer: Option<Peer>,
+    /// What sessions wait for.
     pub load: Load,
 }
 
 /// How many sessions are in which state.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct States {
+    /// Begun by the other end, without its dial.
     pub halfway: usize,
+    /// Being connected to the service.
     pub dialling: usize,
+    /// Carrying data.
     pub connected: usize,
+    /// Closed at both ends, with data still on its way.
     pub lingering: usize,
     /// Being reset.
     pub reset: usize,
@@ -59,17 +68,21 @@ impl States {
 /// What is known of one path. Rates in bytes per second, spans in microseconds, shares from 0 to 1.
 #[derive(Clone, Debug)]
 pub struct PathStats {
+    /// The other end.
     pub addr: SocketAddr,
     /// The bottleneck's rate. None, here and below: nothing was measured yet.
     pub rate: Option<f64>,
     /// What data may leave at now.
     pub pacing: f64,
+    /// The round trip without a queue.
     pub base_rtt: Option<u64>,
+    /// The smoothed round trip.
     pub srtt: Option<u64>,
     /// On the way there, and on the way here.
     pub loss: [Option<f64>; 2],
     /// Bytes.
     pub in_flight: u64,
+    /// Sessions on the path.
     pub sessions: usize,
     /// The size of the largest IP packets that are sent there, bytes.
     pub mtu: usize,
@@ -77,14 +90,16 @@ pub struct PathStats {
     pub heard_before: Option<u64>,
 }
 
-/// What is said of an end that answers nothing and is heard; and where little is heard of it.
+/// What is said of an end that is heard but answers nothing.
 pub const DEAF: &str = "though packets come from there: what is sent there gets lost";
+/// The same where little is heard of it.
 pub const SCARCE: &str =
     "though a few packets come from there: what is sent there gets lost, or most of what it sends";
 
 /// The configured other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
+    /// Where it is.
     pub addr: SocketAddr,
     /// It has ever answered.
     pub heard: bool,
@@ -105,13 +120,17 @@ pub struct Peer {
 /// What the live sessions wait for.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Load {
-    /// With data to send that waits for: the path's rate; the operator's limit of it; the other end's reader; a window.
+    /// Sessions whose data waits for the path's rate.
     pub rate: usize,
+    /// For `rate.up`.
     pub capped: usize,
+    /// For the other end's reader.
     pub reader_there: usize,
+    /// For a window.
     pub window: usize,
-    /// With data that waits for TCP's reader here, and for the operator's limit.
+    /// Sessions whose data waits for TCP's reader here.
     pub reader_here: usize,
+    /// For `rate.down`.
     pub held: usize,
     /// Of which something has arrived, and what was sent before it has not.
     pub gaps: usize,
@@ -120,16 +139,23 @@ pub struct Load {
 /// One session. Spans in microseconds.
 #[derive(Clone, Debug)]
 pub struct SessionStats {
+    /// Its number.
     pub number: u32,
+    /// The name of its state.
     pub state: &'static str,
+    /// The other end.
     pub addr: SocketAddr,
+    /// Whether it was opened here.
     pub begun_here: bool,
+    /// How long it has existed.
     pub age: u64,
-    /// To TCP and from TCP.
+    /// Bytes given to TCP.
     pub bytes_in: u64,
+    /// Bytes taken from TCP.
     pub bytes_out: u64,
-    /// Arrived and not taken by TCP's reader yet; from TCP and not acknowledged yet.
+    /// Bytes that have arrived and that TCP's reader has not taken.
     pub waiting_in: usize,
+    /// Bytes taken from TCP and not acknowledged.
     pub waiting_out: usize,
     /// The smoothed round trip of its path.
     pub srtt: Option<u64>,

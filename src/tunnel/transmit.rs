@@ -19,17 +19,22 @@ const LOCAL_HOLDS: u64 = 10 * SEC;
 /// Datagrams that leave together: `len` bytes, of which every datagram has `segment`, and the last the rest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Train {
+    /// Where they go.
     pub addr: SocketAddr,
     /// The address of this machine to send from: the one that the other end has asked. None: the system knows best.
     pub local: Option<IpAddr>,
+    /// Bytes in all.
     pub len: usize,
+    /// Bytes of each datagram but the last.
     pub segment: usize,
+    /// Whether their path carries them.
     pub fit: Fit,
 }
 
 /// How the size of datagrams stands to what their path is known to carry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fit {
+    /// The path carries it.
     Fits,
     /// It is there to find that out: it must not be cut up, and may be refused.
     Probe,
