@@ -33,7 +33,7 @@
 //! | `conversation`, `segment` | KCP: recovery of losses, acks, windows |
 //! | `path`, `congestion`, `pmtu` | what is known of a path; how much may be in flight; how large packets may be |
 //! | `crypto` | keys, sealing, the replay filter |
-//! | `ended`, `ring`, `throttle`, `time`, `timer`, `number` | TIME_WAIT, buffers, throttled log lines, time, the timer wheel, numbers as text |
+//! | `time_wait`, `ring`, `pool`, `throttle`, `time`, `timer`, `number` | TIME_WAIT, buffers, throttled log lines, time, the timer wheel, numbers as text |
 
 #![warn(missing_docs, unreachable_pub)]
 
@@ -43,7 +43,6 @@ mod congestion;
 pub mod conversation;
 pub mod crypto;
 pub mod daemon;
-mod ended;
 pub mod event;
 pub mod http;
 pub mod logging;
@@ -61,5 +60,6 @@ mod session;
 pub mod settings;
 mod throttle;
 pub mod time;
+mod time_wait;
 mod timer;
 pub mod tunnel;

@@ -167,7 +167,7 @@ pub(crate) struct Session {
     read_at: Time,
     /// When lingering ends.
     pub until: Time,
-    /// `Event::Deliver` stands in the queue; one is enough.
+    /// `Event::Readable` stands in the queue; one is enough.
     pub deliver_said: bool,
     /// Framed messages on their way from TCP to KCP.
     stream: Ring,

@@ -99,9 +99,9 @@ impl Pair {
         while let Some(event) = self.ends[i].event() {
             match event {
                 Event::Dial(id) => self.ends[i].dialled(self.now, id),
-                Event::Deliver(id) => self.drain(i, id),
-                Event::Accept(id) if i == 0 => self.fill(i, id),
-                Event::Accept(_) => {}
+                Event::Readable(id) => self.drain(i, id),
+                Event::Writable(id) if i == 0 => self.fill(i, id),
+                Event::Writable(_) => {}
                 Event::Close { .. } => panic!("the session ended"),
             }
         }

@@ -362,7 +362,7 @@ impl Loop {
                     let (dialler, mut around) = self.dialling(now);
                     dialler.start(&mut around, id);
                 }
-                Event::Deliver(id) | Event::Accept(id) => self.connections.mark(id),
+                Event::Readable(id) | Event::Writable(id) => self.connections.mark(id),
                 Event::Close { id, abort } => {
                     if !self.connections.close(id, abort) {
                         self.dialler.cancel(id);

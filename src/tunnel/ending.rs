@@ -2,12 +2,12 @@
 
 use super::scheduler::{Outgoing, Timer};
 use super::{Event, SessionId, Tunnel};
-use crate::ended::Ending;
 use crate::message::{CONTROL_LEN, Control};
 use crate::path::Path;
 use crate::segment::HEADER;
 use crate::session::{Cause, State};
 use crate::time::{MS, Time};
+use crate::time_wait::Ending;
 
 /// When a reset is said again, microseconds after the last time: it may get lost, and the other end's TCP waits for it.
 /// Where 30 % are lost, one in 15,000 takes more than a second.
@@ -174,7 +174,7 @@ impl Tunnel {
         entry.session.conversation.forget(&mut self.paths[path_id]);
         self.sessions.unlink(id);
         self.scheduler.clear(Timer::Session(id));
-        self.ended
+        self.time_wait
             .insert(addr, conv, ending, now.after(self.settings.time_wait));
         self.paths[path_id].sessions -= 1;
         self.rest_path(path_id);

@@ -88,7 +88,7 @@ impl Tunnel {
             sessions: self.sessions.len(),
             halfway,
             halfway_bytes,
-            ended: self.ended.len(),
+            ended: self.time_wait.len(),
             timers: self.scheduler.timers(),
             waiting: self.newcomers.waiting(),
             packets: self.scheduler.ready(),

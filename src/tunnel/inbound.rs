@@ -8,11 +8,11 @@ use super::trace::Glance;
 use super::waiting::Packet;
 use super::{DATAGRAM_MAX, Tunnel, clock, since_ping};
 use crate::crypto::Rejected;
-use crate::ended::Ending;
 use crate::message::{self, CONTROL_LEN, Control};
 use crate::segment::{self, DEFAULT_WINDOW, Header, Segments, ahead, cmd};
 use crate::session::{Cause, State};
 use crate::time::{MS, Time};
+use crate::time_wait::Ending;
 use std::net::{IpAddr, SocketAddr};
 
 /// Late packets of a session that was reset are answered no oftener than this.
@@ -267,7 +267,7 @@ impl Tunnel {
             return self.reports.complain(now, from, "it is no packet of KCP");
         }
         let at = match self.packets.sealed() {
-            true => self.ended.address(from, conv),
+            true => self.time_wait.address(from, conv),
             false => from,
         };
         if at != from && has_dial(packet) {
@@ -276,14 +276,14 @@ impl Tunnel {
             let what = "it may be of a session that has ended at another address";
             return self.suspect(now, from, Some(at), what);
         }
-        match self.ended.answer(at, conv, RESET_PAUSE, now) {
+        match self.time_wait.answer(at, conv, RESET_PAUSE, now) {
             Some(Ending::Clean { una }) => {
                 return self.acknowledge_again(from, local, una, packet);
             }
             Some(Ending::Reset) => {
                 return self.answer(from, local, &Control::Reset(conv).to_wire());
             }
-            None if self.ended.contains(at, conv) => return,
+            None if self.time_wait.contains(at, conv) => return,
             None => {}
         }
         if self.packets.sealed() {

@@ -74,7 +74,7 @@ impl Tunnel {
     }
 
     /// Free room for bytes from TCP. Empty: do not read (backpressure, or the session is gone or past its end of stream);
-    /// `Event::Accept` says when to go on.
+    /// `Event::Writable` says when to go on.
     pub fn input(&mut self, id: SessionId) -> &mut [u8] {
         match self.held_mut(id) {
             Some((session, pool)) => session.input(pool),
@@ -172,7 +172,7 @@ impl Tunnel {
     pub(super) fn deliver(&mut self, id: u32) {
         let entry = &mut self.sessions[id];
         if entry.holds_tcp() && entry.session.must_deliver() {
-            self.events.push_back(Event::Deliver(SessionId(id)));
+            self.events.push_back(Event::Readable(SessionId(id)));
         }
     }
 
@@ -180,7 +180,7 @@ impl Tunnel {
     pub fn event(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
         match event {
-            Event::Deliver(id) => {
+            Event::Readable(id) => {
                 if let Some(entry) = self.sessions.get_mut(id.0) {
                     entry.session.deliver_said = false;
                 }
@@ -191,7 +191,7 @@ impl Tunnel {
                 }
                 self.release(id.0);
             }
-            Event::Dial(_) | Event::Accept(_) => {}
+            Event::Dial(_) | Event::Writable(_) => {}
         }
         Some(event)
     }

@@ -40,13 +40,13 @@ mod validation;
 mod waiting;
 
 use crate::conversation::Conversation;
-use crate::ended::Ended;
 use crate::path::{ALIVE, Path};
 use crate::pmtu::BASE;
 use crate::pool::BufferPool;
 use crate::session::{Cause, Session, State};
 use crate::settings::Settings;
 use crate::time::{MS, Now, Time};
+use crate::time_wait::TimeWait;
 use ending::Farewell;
 use limits::Limits;
 use packet::Packets;
@@ -82,9 +82,9 @@ pub enum Event {
     Dial(SessionId),
     /// `output` has bytes that were not there before, or `output_ended` has become true: write what the socket takes.
     /// (Not said before `dialled` for a session that asked for a Dial.)
-    Deliver(SessionId),
+    Readable(SessionId),
     /// `input` has room again after it had none: read what the socket has.
-    Accept(SessionId),
+    Writable(SessionId),
     /// The session has nothing more to do with its TCP socket: close it; with `abort`, so that its other end
     /// gets a reset (SO_LINGER 0) instead of an end of stream. The id is free afterwards.
     Close {
@@ -115,7 +115,7 @@ pub struct Tunnel {
     newcomers: Newcomers,
     peer: Peer,
     meeting: Meetings,
-    ended: Ended,
+    time_wait: TimeWait,
     scheduler: Scheduler,
     events: VecDeque<Event>,
     rng: SmallRng,
@@ -144,7 +144,7 @@ impl Tunnel {
             paths: Paths::default(),
             newcomers: Newcomers::default(),
             peer: Peer::default(),
-            ended: Ended::default(),
+            time_wait: TimeWait::default(),
             scheduler: Scheduler::new(now),
             events: VecDeque::new(),
             rng,
@@ -180,7 +180,9 @@ impl Tunnel {
     fn free_number(&mut self, addr: SocketAddr) -> u32 {
         loop {
             let conv = self.rng.random();
-            if conv != 0 && !self.sessions.contains(addr, conv) && !self.ended.contains(addr, conv)
+            if conv != 0
+                && !self.sessions.contains(addr, conv)
+                && !self.time_wait.contains(addr, conv)
             {
                 return conv;
             }
@@ -285,7 +287,7 @@ impl Tunnel {
         self.take_packets(id, now);
         let entry = &mut self.sessions[id];
         if entry.session.fed() && entry.holds_tcp() {
-            self.events.push_back(Event::Accept(SessionId(id)));
+            self.events.push_back(Event::Writable(SessionId(id)));
         }
         if entry.session.tcp_is_done() {
             entry.session.state = State::Lingering;
@@ -326,7 +328,7 @@ impl Tunnel {
     pub fn deadline(&self) -> Option<Time> {
         [
             self.scheduler.deadline(),
-            self.ended.deadline(),
+            self.time_wait.deadline(),
             self.ping_at(),
             self.meeting_at(),
             self.keys_at(),
@@ -349,7 +351,7 @@ impl Tunnel {
                 Timer::Path(path_id) => self.on_path_timer(path_id, now),
             }
         }
-        self.ended.expire(now);
+        self.time_wait.expire(now);
         self.advance_keys(now);
         self.newcomers.expire(now);
         while let Some((_, path_id)) = self.paths.next_candidate().filter(|(at, _)| *at <= now) {

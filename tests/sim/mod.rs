@@ -672,7 +672,7 @@ impl World {
                     self.answer_dial(i, id)
                 }
             }
-            Event::Deliver(id) | Event::Accept(id) => self.ends[i].dirty.push(id),
+            Event::Readable(id) | Event::Writable(id) => self.ends[i].dirty.push(id),
             Event::Close { id, abort } => {
                 let end = &mut self.ends[i];
                 end.dials.retain(|d| d.1 != id);

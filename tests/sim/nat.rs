@@ -262,7 +262,7 @@ impl Net {
                     self.nodes[i].tunnel.dialled(self.now, id);
                     self.serve(i, id);
                 }
-                Event::Deliver(id) | Event::Accept(id) => self.serve(i, id),
+                Event::Readable(id) | Event::Writable(id) => self.serve(i, id),
                 Event::Close { id, .. } => {
                     self.nodes[i].tcp.remove(&id);
                 }

@@ -48,7 +48,7 @@ fn hand_in(tunnel: &mut Tunnel, now: Time, from: &str, datagram: &[u8]) -> usize
         if let Event::Dial(id) = event {
             tunnel.dialled(now, id);
         }
-        if let Event::Deliver(id) = event {
+        if let Event::Readable(id) = event {
             while !tunnel.output(id).is_empty() {
                 let n = tunnel.output(id).len();
                 tunnel.consumed(now, id, n);

@@ -111,7 +111,7 @@ impl Pair {
                     self.far.dialled(self.now, id);
                     id
                 }
-                Event::Deliver(id) => id,
+                Event::Readable(id) => id,
                 _ => continue,
             };
             while !self.far.output(id).is_empty() {

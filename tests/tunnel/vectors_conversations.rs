@@ -348,7 +348,7 @@ impl Ours {
                     assert!(self.id.replace(id).is_none(), "a second dial");
                     self.tunnel.dialled(now, id);
                 }
-                Event::Deliver(id) => {
+                Event::Readable(id) => {
                     while !self.tunnel.output(id).is_empty() {
                         let n = self.tunnel.output(id).len();
                         self.read.extend_from_slice(self.tunnel.output(id));
@@ -356,7 +356,7 @@ impl Ours {
                     }
                     self.ended |= self.tunnel.output_ended(now, id);
                 }
-                Event::Accept(_) => {}
+                Event::Writable(_) => {}
                 Event::Close { abort, .. } => self.closed = Some(abort),
             }
         }

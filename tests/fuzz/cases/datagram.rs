@@ -332,14 +332,14 @@ impl Case {
                     assert!(proven, "dialled for nobody who receives");
                     self.dials.push(id);
                 }
-                Event::Deliver(id) => {
+                Event::Readable(id) => {
                     while !self.tunnel.output(id).is_empty() {
                         let n = self.tunnel.output(id).len();
                         self.tunnel.consumed(self.now, id, n);
                     }
                     self.tunnel.output_ended(self.now, id);
                 }
-                Event::Accept(_) => {}
+                Event::Writable(_) => {}
                 Event::Close { id, .. } => {
                     self.dials.retain(|other| *other != id);
                     self.held.retain(|other| *other != id);

@@ -1,5 +1,5 @@
-//! TIME_WAIT: the numbers of ended sessions, remembered for `time_wait` so that late packets neither open a new session nor
-//! go unanswered.
+//! TIME_WAIT: the numbers of sessions that have ended, kept for `time_wait`, so that a late packet of one neither opens a session
+//! nor stays unanswered.
 
 use crate::time::Time;
 use std::collections::{HashMap, VecDeque};
@@ -28,7 +28,7 @@ struct Record {
 
 /// The sessions that are remembered, by the other end's address and their number.
 #[derive(Default)]
-pub(crate) struct Ended {
+pub(crate) struct TimeWait {
     records: HashMap<(SocketAddr, u32), Record>,
     /// For each number, how many records it has, whatever the address, and the address of the latest.
     numbers: HashMap<u32, (u32, SocketAddr)>,
@@ -37,7 +37,7 @@ pub(crate) struct Ended {
     order: VecDeque<(SocketAddr, u32, Time)>,
 }
 
-impl Ended {
+impl TimeWait {
     /// Remembers that a session ended, until `until`.
     pub(crate) fn insert(&mut self, addr: SocketAddr, conv: u32, ending: Ending, until: Time) {
         if self.order.len() >= REMEMBERED_MAX {
@@ -99,7 +99,7 @@ impl Ended {
             self.drop_oldest();
         }
         if self.order.is_empty() {
-            *self = Ended::default();
+            *self = TimeWait::default();
         }
     }
 
@@ -135,38 +135,38 @@ mod tests {
     #[test]
     fn numbers_are_forgotten_in_time_and_in_number() {
         let addr: SocketAddr = "192.0.2.1:1".parse().unwrap();
-        let mut ended = Ended::default();
+        let mut time_wait = TimeWait::default();
         for conv in 0..REMEMBERED_MAX as u32 + 10 {
-            ended.insert(
+            time_wait.insert(
                 addr,
                 conv,
                 Ending::Reset,
                 Time::from_millis(u64::from(conv)),
             );
         }
-        assert_eq!(ended.len(), REMEMBERED_MAX);
-        assert!(!ended.contains(addr, 9) && ended.contains(addr, 10));
-        ended.expire(Time::from_millis(REMEMBERED_MAX as u64));
-        assert_eq!(ended.len(), 9);
-        ended.expire(Time::from_millis(REMEMBERED_MAX as u64 + 9));
-        assert!(ended.len() == 0 && ended.deadline().is_none());
+        assert_eq!(time_wait.len(), REMEMBERED_MAX);
+        assert!(!time_wait.contains(addr, 9) && time_wait.contains(addr, 10));
+        time_wait.expire(Time::from_millis(REMEMBERED_MAX as u64));
+        assert_eq!(time_wait.len(), 9);
+        time_wait.expire(Time::from_millis(REMEMBERED_MAX as u64 + 9));
+        assert!(time_wait.len() == 0 && time_wait.deadline().is_none());
     }
 
     #[test]
     fn a_reset_is_repeated_only_after_a_pause() {
         let addr: SocketAddr = "192.0.2.1:1".parse().unwrap();
-        let mut ended = Ended::default();
-        ended.insert(addr, 7, Ending::Reset, Time::from_millis(9000));
+        let mut time_wait = TimeWait::default();
+        time_wait.insert(addr, 7, Ending::Reset, Time::from_millis(9000));
         let at = Time::from_millis;
         assert_eq!(
-            ended.answer(addr, 7, 200_000, at(1000)),
+            time_wait.answer(addr, 7, 200_000, at(1000)),
             Some(Ending::Reset)
         );
-        assert_eq!(ended.answer(addr, 7, 200_000, at(1199)), None);
+        assert_eq!(time_wait.answer(addr, 7, 200_000, at(1199)), None);
         assert_eq!(
-            ended.answer(addr, 7, 200_000, at(1200)),
+            time_wait.answer(addr, 7, 200_000, at(1200)),
             Some(Ending::Reset)
         );
-        assert_eq!(ended.answer(addr, 8, 0, at(1)), None);
+        assert_eq!(time_wait.answer(addr, 8, 0, at(1)), None);
     }
 }
