@@ -239,7 +239,7 @@ fn addresses_that_take_turns_are_told_of_once() {
         socket.recv(&mut buffer).expect("a ping");
     }
     for address in [a, b] {
-        let line = format!("its name stands for {address} now");
+        let line = format!("the name now stands for {address}");
         assert!(logged("INFO", &line) <= 1);
         assert!(logged("", &line) >= 1, "{address} had its turn");
     }

@@ -353,7 +353,7 @@ fn a_download_survives_a_new_address_of_the_client() {
         ];
         net.ends[0].must(&lines);
     });
-    download.peer.wait_for_log("from 192.168.1.20 now");
+    download.peer.wait_for_log("is now reached from 192.168.1.20");
 }
 
 /// What comes from the client's port is dropped, what goes to it passes: only answers that are missing tell.
@@ -377,7 +377,7 @@ fn a_download_survives_a_way_there_that_closes_for_its_port() {
             .expect("rules");
     });
     say(&format!("a way that closes: without progress for {gap:?}"));
-    download.peer.wait_for_log("goes on from another port");
+    download.peer.wait_for_log("moves to another port");
 }
 
 #[test]
@@ -437,8 +437,8 @@ fn a_download_survives_a_network_of_the_other_family() {
     fs::write(&client.hosts.path, hosts).expect("a file");
     let download = net.download("both.example", 25);
     for (name, lines, from) in [
-        ("from IPv4 to IPv6", six, "from 2001:db8::2 now"),
-        ("from IPv6 to IPv4", four, "from 198.51.100.2 now"),
+        ("from IPv4 to IPv6", six, "is now reached from 2001:db8::2"),
+        ("from IPv6 to IPv4", four, "is now reached from 198.51.100.2"),
     ] {
         let gap = download.gap_around(|| change(&lines));
         say(&format!("{name}: without progress for {gap:?}"));
