@@ -353,7 +353,9 @@ fn a_download_survives_a_new_address_of_the_client() {
         ];
         net.ends[0].must(&lines);
     });
-    download.peer.wait_for_log("is now reached from 192.168.1.20");
+    download
+        .peer
+        .wait_for_log("is now reached from 192.168.1.20");
 }
 
 /// What comes from the client's port is dropped, what goes to it passes: only answers that are missing tell.
@@ -438,7 +440,11 @@ fn a_download_survives_a_network_of_the_other_family() {
     let download = net.download("both.example", 25);
     for (name, lines, from) in [
         ("from IPv4 to IPv6", six, "is now reached from 2001:db8::2"),
-        ("from IPv6 to IPv4", four, "is now reached from 198.51.100.2"),
+        (
+            "from IPv6 to IPv4",
+            four,
+            "is now reached from 198.51.100.2",
+        ),
     ] {
         let gap = download.gap_around(|| change(&lines));
         say(&format!("{name}: without progress for {gap:?}"));

@@ -90,7 +90,7 @@ pub const FAMILIES: [Family; 30] = [
     family("kcptun_path_silence_seconds", Kind::Gauge, &["path"], "Time since something arrived from there."),
     family("kcptun_path_loss_ratio", Kind::Gauge, &["path", "direction"], "Share of packets lost on the way there (sent) and on the way here (received), once enough were seen."),
     family("kcptun_loop_turn_seconds", Kind::Histogram, &[], "How long a turn of the event loop takes. Everything else waits that long."),
-    family("kcptun_loop_turn_longest_seconds", Kind::Gauge, &[], "The longest turn of the last half to whole minute."),
+    family("kcptun_loop_turn_longest_seconds", Kind::Gauge, &[], "The longest turn of the last 30 to 60 s."),
 ];
 
 struct Text {

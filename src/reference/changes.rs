@@ -16,7 +16,7 @@ const WITHIN_LIMITS: [(&str, &str); 3] = [
     ),
     (
         "`psk`, `password`, `method`",
-        "The old key is still accepted for `timeout` seconds, and the new one is used with whoever has used it. So change both ends \
+        "The old key is still accepted for `timeout` seconds, and the new one is used towards an end once that has used it. So change both ends \
          within that time, in any order, and no connection breaks. The method can only change to one with nonces of the same size: \
          between `chacha20poly1305_ietf` and `aes256gcm`, or between the other two. A tunnel with a key cannot become one without, \
          nor the other way round.",
@@ -82,7 +82,7 @@ pub(super) fn page() -> Page {
         blocks: vec![
             Block::Heading("Changes of the configuration"),
             Block::text(
-                "SIGHUP (`kill -HUP`) has the configuration read again, unless it runs as a systemd service, whose copy stays as it is. \
+                "SIGHUP (`kill -HUP`) has the configuration read again, unless kcptun runs as a systemd service, whose copy stays as it is. \
                  The log has a line for each key that changed. A file with an error changes nothing, and the log says what is wrong \
                  with it. Where `user` is set, that user must be able to read the file.",
             ),

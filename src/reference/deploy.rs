@@ -22,7 +22,7 @@ pub(super) fn page() -> Page {
                  takes `systemctl restart`, which ends connections, and there is no `systemctl reload`. `systemd-analyze security` rates both \
                  units 1.2 while they run (0 is best; what remains is that they use the network). systemd knows when the sockets are bound \
                  (`Type=notify`) and restarts a program that hangs (`WatchdogSec=`). `systemctl status` shows the number of sessions. A \
-                 port below 1024 needs two lines changed, which the unit names.",
+                 port below 1024 needs three lines changed, which the unit names.",
             ),
             Block::Heading("Debian package"),
             Block::text(
@@ -48,7 +48,8 @@ pub(super) fn page() -> Page {
             Block::text(
                 "It returns with status 0 once the sockets are bound, or says what is wrong. The log goes to the system's log, or to the file \
                  that `log` names; `pidfile` holds the number of the process. SIGHUP opens the log file again after it was moved away, as \
-                 logrotate does. Where `user` is set, the file or its directory has to belong to that user.",
+                 logrotate does. Where `user` is set, the log file or its directory has to belong to that user, and the configuration has to be readable for it, or \
+                 SIGHUP cannot read it again.",
             ),
             Block::Heading("A static binary"),
             Block::text(
