@@ -6,7 +6,7 @@
 //! The pages `*.md` are to be copied to `examples/reference/`; a test compares them.
 
 use clap_complete::{Shell, generate_to};
-use kcptun::reference::{Topic, man_page_1_end, man_page_5, options};
+use kcptun::reference::{Topic, man_page_1_end, man_page_5};
 use std::fs;
 use std::path::Path;
 
@@ -21,9 +21,8 @@ fn main() -> std::io::Result<()> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut command, "kcptun", directory)?;
     }
-    // the definition is complete once something was made of it
-    let pages = Topic::ALL.map(Topic::page);
-    for page in pages.iter().chain([&options(&command)]) {
+    for topic in Topic::all() {
+        let page = topic.page(&command);
         fs::write(directory.join(format!("{}.md", page.name)), page.markdown())?;
     }
     // One page for the program, and one for each of its subcommands.

@@ -2,9 +2,9 @@
 
 use crate::config::{DEFAULT_METHOD, User, method_names};
 use crate::crypto::Method;
-use crate::reference;
+use crate::reference::Topic;
 use clap::error::{ContextKind, ErrorKind};
-use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -104,29 +104,6 @@ enum Task {
     },
 }
 
-/// What `help` explains.
-#[derive(Clone, Copy, ValueEnum)]
-enum Topic {
-    /// The keys of the configuration
-    Keys,
-    /// The options of the command line, and of stats and ping
-    #[value(alias = "ping")]
-    Options,
-    /// What may change while it runs: the configuration, the network, the other end
-    Changes,
-    /// Statistics, what limits a tunnel, and metrics
-    #[value(aliases = ["stats", "metrics", "limits"])]
-    Statistics,
-    /// Coming from kcptun-libev, or from Go's kcptun
-    Migration,
-    /// Both ends behind NAT
-    Nat,
-    /// What a tunnel protects against, and what it does not
-    Security,
-    /// systemd, packages, OpenWrt, containers, static binaries
-    Deploy,
-}
-
 /// The shortest and the longest time from one ping to the next, seconds. More pings would disturb what they measure.
 const INTERVALS: RangeInclusive<f64> = 0.2..=3600.0;
 
@@ -186,7 +163,9 @@ struct Arguments {
 
 /// The definition of the command line, for the man page and for shell completions.
 pub fn command() -> clap::Command {
-    Arguments::command()
+    let mut command = Arguments::command();
+    command.build();
+    command
 }
 
 /// Parses a command line, whose first word is the program's name. The error is one line.
@@ -265,22 +244,7 @@ impl From<Task> for Command {
             Task::Help { topic: None } => {
                 Command::Print(Arguments::command().render_help().to_string())
             }
-            Task::Help { topic: Some(topic) } => Command::Print(topic.text()),
-        }
-    }
-}
-
-impl Topic {
-    fn text(self) -> String {
-        match self {
-            Topic::Keys => reference::Topic::Keys.page().text(),
-            Topic::Changes => reference::Topic::Changes.page().text(),
-            Topic::Statistics => reference::Topic::Statistics.page().text(),
-            Topic::Migration => reference::Topic::Migration.page().text(),
-            Topic::Nat => reference::Topic::Nat.page().text(),
-            Topic::Security => reference::Topic::Security.page().text(),
-            Topic::Deploy => reference::Topic::Deploy.page().text(),
-            Topic::Options => reference::options(&command()).text(),
+            Task::Help { topic: Some(topic) } => Command::Print(topic.page(&command()).text()),
         }
     }
 }

@@ -49,50 +49,46 @@ fn verify(to: &Identity) -> Result<(), String> {
     Ok(())
 }
 
-#[cfg(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "openbsd"
-))]
-mod ids {
-    use nix::unistd::{Gid, Uid, getresgid, getresuid, setresgid, setresuid};
+cfg_if::cfg_if! {
+    if #[cfg(any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "dragonfly",
+        target_os = "openbsd"
+    ))] {
+        mod ids {
+            use nix::unistd::{Gid, Uid, getresgid, getresuid, setresgid, setresuid};
 
-    /// Sets the real, the effective and the saved ids.
-    pub(super) fn set(uid: Uid, gid: Gid) -> nix::Result<()> {
-        setresgid(gid, gid, gid)?;
-        setresuid(uid, uid, uid)
-    }
+            /// Sets the real, the effective and the saved ids.
+            pub(super) fn set(uid: Uid, gid: Gid) -> nix::Result<()> {
+                setresgid(gid, gid, gid)?;
+                setresuid(uid, uid, uid)
+            }
 
-    /// Whether the real, the effective and the saved ids are these.
-    pub(super) fn are(uid: Uid, gid: Gid) -> nix::Result<bool> {
-        let (users, groups) = (getresuid()?, getresgid()?);
-        let users = [users.real, users.effective, users.saved];
-        let groups = [groups.real, groups.effective, groups.saved];
-        Ok(users == [uid; 3] && groups == [gid; 3])
-    }
-}
+            /// Whether the real, the effective and the saved ids are these.
+            pub(super) fn are(uid: Uid, gid: Gid) -> nix::Result<bool> {
+                let (users, groups) = (getresuid()?, getresgid()?);
+                let users = [users.real, users.effective, users.saved];
+                let groups = [groups.real, groups.effective, groups.saved];
+                Ok(users == [uid; 3] && groups == [gid; 3])
+            }
+        }
+    } else {
+        mod ids {
+            use nix::unistd::{Gid, Uid, getegid, geteuid, getgid, getuid, setgid, setuid};
 
-#[cfg(not(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "openbsd"
-)))]
-mod ids {
-    use nix::unistd::{Gid, Uid, getegid, geteuid, getgid, getuid, setgid, setuid};
+            /// Sets the real and the effective ids; for root these calls change the saved ones, too.
+            pub(super) fn set(uid: Uid, gid: Gid) -> nix::Result<()> {
+                setgid(gid)?;
+                setuid(uid)
+            }
 
-    /// Sets the real and the effective ids; for root these calls change the saved ones, too.
-    pub(super) fn set(uid: Uid, gid: Gid) -> nix::Result<()> {
-        setgid(gid)?;
-        setuid(uid)
-    }
-
-    /// Whether the real and the effective ids are these; the saved ones cannot be asked for.
-    pub(super) fn are(uid: Uid, gid: Gid) -> nix::Result<bool> {
-        Ok([getuid(), geteuid()] == [uid; 2] && [getgid(), getegid()] == [gid; 2])
+            /// Whether the real and the effective ids are these; the saved ones cannot be asked for.
+            pub(super) fn are(uid: Uid, gid: Gid) -> nix::Result<bool> {
+                Ok([getuid(), geteuid()] == [uid; 2] && [getgid(), getegid()] == [gid; 2])
+            }
+        }
     }
 }
 

@@ -12,44 +12,44 @@ mod page;
 mod security;
 mod statistics;
 
-pub use options::options;
 pub use page::{Block, Page, Table};
 
+use clap::{Command, ValueEnum};
+
 /// What there is a page about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Topic {
-    /// The keys of the configuration.
+    /// The keys of the configuration
     Keys,
-    /// What may change while it runs.
+    /// The options of the command line, and of stats and ping
+    #[value(alias = "ping")]
+    Options,
+    /// What may change while it runs: the configuration, the network, the other end
     Changes,
-    /// Statistics, what limits a tunnel, and metrics.
+    /// Statistics, what limits a tunnel, and metrics
+    #[value(aliases = ["stats", "metrics", "limits"])]
     Statistics,
-    /// Coming from another kcptun.
+    /// Coming from kcptun-libev, or from Go's kcptun
     Migration,
-    /// Both ends behind NAT.
+    /// Both ends behind NAT
     Nat,
-    /// What a tunnel protects against.
+    /// What a tunnel protects against, and what it does not
     Security,
-    /// Packages, routers, containers.
+    /// systemd, packages, OpenWrt, containers, static binaries
     Deploy,
 }
 
 impl Topic {
     /// All of them.
-    pub const ALL: [Topic; 7] = [
-        Topic::Keys,
-        Topic::Changes,
-        Topic::Statistics,
-        Topic::Migration,
-        Topic::Nat,
-        Topic::Security,
-        Topic::Deploy,
-    ];
+    pub fn all() -> &'static [Topic] {
+        Topic::value_variants()
+    }
 
-    /// Its page.
-    pub fn page(self) -> Page {
+    /// Its page. `command`: the definition of the command line.
+    pub fn page(self, command: &Command) -> Page {
         match self {
             Topic::Keys => keys::page(),
+            Topic::Options => options::page(command),
             Topic::Changes => changes::page(),
             Topic::Statistics => statistics::page(),
             Topic::Migration => migration::page(),
@@ -64,20 +64,20 @@ impl Topic {
 pub fn man_page_5() -> String {
     let heading =
         ".TH KCPTUN 5\n.SH NAME\nkcptun \\- configuration of kcptun(1)\n.SH DESCRIPTION\n";
-    let keys = Topic::Keys.page().roff();
+    let keys = keys::page().roff();
     let keys = keys.split_once('\n').map_or("", |(_, rest)| rest);
-    let changes = Topic::Changes.page().roff();
+    let changes = changes::page().roff();
     format!("{heading}{keys}{changes}.SH SEE ALSO\n.BR kcptun (1)\n")
 }
 
 /// What the man page kcptun(1) has after the options.
 pub fn man_page_1_end() -> String {
     let pages = [
-        Topic::Statistics,
-        Topic::Nat,
-        Topic::Security,
-        Topic::Migration,
+        statistics::page(),
+        nat::page(),
+        security::page(),
+        migration::page(),
     ];
-    let pages = pages.map(|topic| topic.page().roff());
+    let pages = pages.map(|page| page.roff());
     format!("{}.SH SEE ALSO\n.BR kcptun (5)\n", pages.concat())
 }

@@ -4,7 +4,7 @@ use super::page::{Block, Page, Table};
 use clap::{Arg, Command};
 
 /// The page for a definition of the command line.
-pub fn options(command: &Command) -> Page {
+pub(super) fn page(command: &Command) -> Page {
     let mut blocks = Vec::new();
     let tasks = command.get_subcommands();
     for (command, title) in std::iter::once((command, "kcptun".to_owned()))

@@ -4,7 +4,7 @@
 //! peer is, `migration` and `rendezvous` find out; what follows from a ping or pong that comes is in `inbound`.
 
 use super::sessions::Entry;
-use super::stats::{DEAF, SCARCE};
+use super::stats::{DEAF, PeerStats, SCARCE};
 use super::{Tunnel, clock};
 use crate::message::Control;
 use crate::path::{Counts, Path, Unanswered};
@@ -75,25 +75,6 @@ pub(super) struct Peer {
     stops: Throttle,
     /// Its machine, or a firewall in its name, has said since the last answer that nothing receives at its port.
     refused: bool,
-}
-
-/// How the peer is, as far as it is known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Life {
-    /// It has ever answered.
-    pub heard: bool,
-    /// It was asked, or will be.
-    pub asked: bool,
-    /// For how long it has answered nothing though it should have, microseconds.
-    pub silent_for: Option<u64>,
-    /// It is heard nevertheless.
-    pub deaf: bool,
-    /// But little: what it sends may get lost, and its answers with it.
-    pub scarce: bool,
-    /// It has said that it stops.
-    pub stopped: bool,
-    /// Nothing receives at its port, as its machine says.
-    pub refused: bool,
 }
 
 impl Peer {
@@ -267,7 +248,7 @@ impl Peer {
     }
 
     /// How it is; `path`: the one to it.
-    fn life(&self, path: &Path, settings: &Settings, now: Time) -> Life {
+    fn life(&self, path: &Path, settings: &Settings, now: Time) -> PeerStats {
         let stopped = self.stopped_at.is_some();
         let asked = self.unanswered;
         let asked = asked.filter(|at| stopped || now.since(*at) >= SILENCE);
@@ -275,7 +256,8 @@ impl Peer {
             true => now.since(self.answered_at),
             false => now.since(asked),
         });
-        Life {
+        PeerStats {
+            addr: path.addr,
             heard: self.heard,
             asked: settings.keepalive > 0 || self.unanswered.is_some(),
             silent_for,
@@ -289,7 +271,7 @@ impl Peer {
     }
 
     /// How it is, if the log is to say now that it is silent; then it counts as said.
-    fn take_silence(&mut self, life: Life) -> Option<u64> {
+    fn take_silence(&mut self, life: PeerStats) -> Option<u64> {
         let span = life.silent_for.filter(|_| life.heard && !self.silence_told);
         self.silence_told |= span.is_some();
         span
@@ -405,7 +387,7 @@ impl Tunnel {
     }
 
     /// How the peer is. None: there is none.
-    pub(super) fn life(&self, now: Time) -> Option<Life> {
+    pub(super) fn life(&self, now: Time) -> Option<PeerStats> {
         let path = self.peer_path()?;
         Some(self.peer.life(path, &self.settings, now))
     }

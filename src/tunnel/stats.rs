@@ -27,7 +27,7 @@ pub struct Snapshot {
     /// How many paths `paths` leaves out.
     pub paths_left_out: usize,
     /// None: there is no configured other end.
-    pub peer: Option<Peer>,
+    pub peer: Option<PeerStats>,
     /// What sessions wait for.
     pub load: Load,
 }
@@ -98,7 +98,7 @@ pub const SCARCE: &str =
 
 /// The configured other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub struct PeerStats {
     /// Where it is.
     pub addr: SocketAddr,
     /// It has ever answered.
@@ -173,7 +173,7 @@ impl Tunnel {
             sessions,
             paths,
             paths_left_out,
-            peer: self.peer_stats(now),
+            peer: self.life(now),
             load,
         }
     }
@@ -261,20 +261,6 @@ impl Tunnel {
             .iter()
             .map(|(_, id)| path_stat(&self.paths[*id], now));
         (paths.collect(), left_out)
-    }
-
-    fn peer_stats(&self, now: Time) -> Option<Peer> {
-        let life = self.life(now)?;
-        Some(Peer {
-            addr: self.peer.addr()?,
-            heard: life.heard,
-            asked: life.asked,
-            silent_for: life.silent_for,
-            deaf: life.deaf,
-            scarce: life.scarce,
-            stopped: life.stopped,
-            refused: life.refused,
-        })
     }
 }
 

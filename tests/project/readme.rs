@@ -3,7 +3,7 @@
 
 use kcptun::config::{Config, KEYS};
 use kcptun::crypto::Key;
-use kcptun::reference::{Topic, options};
+use kcptun::reference::{Page, Topic};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -25,12 +25,19 @@ fn page_on_disk(name: &str) -> String {
     std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{file}: {e}; {MAKE_ANEW}"))
 }
 
+/// The pages that the program makes.
+fn pages() -> impl Iterator<Item = Page> {
+    let command = kcptun::cli::command();
+    Topic::all().iter().map(move |topic| topic.page(&command))
+}
+
+fn markdown() -> String {
+    pages().map(|page| page.markdown()).collect()
+}
+
 #[test]
 fn the_pages_of_the_reference_are_up_to_date() {
-    let mut command = kcptun::cli::command();
-    command.build();
-    let pages = Topic::ALL.map(Topic::page);
-    for page in pages.iter().chain([&options(&command)]) {
+    for page in pages() {
         assert!(
             page_on_disk(page.name) == page.markdown(),
             "{}: {MAKE_ANEW}",
@@ -41,8 +48,7 @@ fn the_pages_of_the_reference_are_up_to_date() {
 
 #[test]
 fn every_page_is_shown_in_a_terminal_and_in_the_readme() {
-    for topic in Topic::ALL {
-        let page = topic.page();
+    for page in pages() {
         let help = kcptun(&["help", page.name]);
         assert_eq!(help, page.text());
         assert!(
@@ -79,7 +85,7 @@ fn every_key_that_is_named_exists() {
         .flatten()
         .collect();
     let groups = ["kcp.", "tcp.", "udp.", "rate."];
-    let pages = Topic::ALL.map(|topic| topic.page().markdown()).concat() + README;
+    let pages = markdown() + README;
     let named = quoted(&pages).filter(|name| groups.iter().any(|group| name.starts_with(group)));
     let named: BTreeSet<&str> = named.filter(|name| !name.ends_with('*')).collect();
     assert!(named.len() > 10, "{named:?}");
@@ -103,7 +109,7 @@ fn every_option_in_a_command_exists() {
     };
     let help = [&["--help"][..], &["stats", "--help"], &["ping", "--help"]].map(kcptun);
     let known = options(&help.concat());
-    let pages = Topic::ALL.map(|topic| topic.page().markdown()).concat();
+    let pages = markdown();
     let mut commands = 0;
     for line in README.lines().chain(pages.lines()).map(str::trim) {
         let words: Vec<&str> = line.split(' ').collect();
@@ -148,7 +154,7 @@ fn every_file_that_is_named_is_there() {
             .any(|dir| name.starts_with(dir))
             || ["LICENSE", "server.json", "peer.json"].contains(name)
     };
-    let pages = Topic::ALL.map(|topic| topic.page().markdown()).concat() + README;
+    let pages = markdown() + README;
     let files: Vec<&str> = quoted(&pages).filter(ours).collect();
     assert!(files.len() > 15, "{files:?}");
     for file in files {
