@@ -131,7 +131,7 @@ impl Parser {
 /// A session-0 message that this version understands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Control {
-    /// Any value, returned in the pong: the sender's clock in ms, or what proves an address.
+    /// Any value, returned in the pong: the sender's clock in ms, or a challenge.
     Ping(u32),
     /// The ping's value.
     Pong(u32),

@@ -1,12 +1,12 @@
 //! Finds the largest packet that a path carries, in band as in RFC 8899 (DPLPMTUD): by pings that are padded to several
-//! sizes. An answer proves a size. The lack of one proves nothing, since a ping may get lost. A size is refuted when several
+//! sizes. An answer confirms a size. The lack of one says nothing, since a ping may get lost. A size is refuted when several
 //! rounds of pings were answered in their smallest size, and never in this one.
 //!
 //! Which path is worth the pings, and how they look, is decided in `tunnel::size`. Sizes here are bytes of whole IP packets.
 
 use crate::time::{MS, SEC, Time};
 
-/// The packet size that a path is assumed to carry before any is proven, bytes: that of any path with IPv6.
+/// The packet size that a path is assumed to carry before any is confirmed, bytes: that of any path with IPv6.
 pub const BASE: usize = 1280;
 /// The smallest packet size that is tried, bytes: every path carries it.
 pub const LEAST: usize = 576;
@@ -61,9 +61,9 @@ pub struct Search {
     most: usize,
     size: usize,
     /// `size` is not only assumed.
-    proven: bool,
+    confirmed: bool,
     phase: Phase,
-    /// The largest size that was proven since the search began; 0: none.
+    /// The largest size that was confirmed since the search began; 0: none.
     low: usize,
     /// The smallest size that is too large.
     high: usize,
@@ -75,7 +75,7 @@ pub struct Search {
     /// Any of these was answered.
     heard: bool,
     next: Time,
-    /// When the size that packets have was last proven, or found to need no proof.
+    /// When the size that packets have was last confirmed, or found to need no confirmation.
     checked_at: Time,
     /// When a larger one is looked for again.
     raise_at: Time,
@@ -89,7 +89,7 @@ impl Search {
         Search {
             most,
             size: most.min(BASE),
-            proven: false,
+            confirmed: false,
             phase: Phase::New,
             low: 0,
             high: most + 1,
@@ -121,7 +121,7 @@ impl Search {
 
     /// Whether the last search is over and has found `size`.
     pub fn has_found(&self) -> bool {
-        self.proven && self.is_at_rest()
+        self.confirmed && self.is_at_rest()
     }
 
     /// Whether pings were sent that are still to be answered.
@@ -142,7 +142,7 @@ impl Search {
         let free = match self.phase {
             Phase::New | Phase::Check => false,
             // the first search looks at smaller ones as well
-            Phase::Rise => self.proven,
+            Phase::Rise => self.confirmed,
             Phase::Rest => true,
         };
         let free = free && now.since(self.checked_at) >= CHECK_PAUSE;
@@ -153,7 +153,7 @@ impl Search {
     }
 
     /// Nothing of the present size was sent for a while, and the path may have become smaller since: returns to the size that
-    /// most paths carry until an answer proves the larger one again.
+    /// most paths carry until an answer confirms the larger one again.
     pub fn resume(&mut self, now: Time) {
         if self.is_at_rest() && self.size > BASE {
             (self.low, self.high) = (0, self.size + 1);
@@ -162,7 +162,7 @@ impl Search {
         }
     }
 
-    /// When the size was last proven.
+    /// When the size was last confirmed.
     pub fn checked_at(&self) -> Time {
         self.checked_at
     }
@@ -174,7 +174,7 @@ impl Search {
         }
         match self.phase {
             Phase::New => self.search_all(now),
-            Phase::Rest if self.proven => self.search_above(now),
+            Phase::Rest if self.confirmed => self.search_above(now),
             Phase::Rest => self.search_all(now),
             Phase::Check if self.rounds.len() == 1 => {
                 // the smallest is not meant to be the answer
@@ -221,11 +221,11 @@ impl Search {
             self.size = self.size.max(size);
             self.heard = true;
             if size == self.size {
-                (self.proven, self.checked_at) = (true, now);
+                (self.confirmed, self.checked_at) = (true, now);
             }
             let over = match self.phase {
                 Phase::Check => size == self.size,
-                Phase::Rise => self.proven && self.low + PRECISION >= self.high,
+                Phase::Rise => self.confirmed && self.low + PRECISION >= self.high,
                 Phase::New | Phase::Rest => false,
             };
             if over {
@@ -252,7 +252,7 @@ impl Search {
         self.question(Phase::Rise, sizes, LEAST, now);
     }
 
-    /// Searches for a size larger than the one that is proven.
+    /// Searches for a size larger than the one that is confirmed.
     fn search_above(&mut self, now: Time) {
         (self.low, self.high) = (self.size, self.most + 1);
         let sizes = [self.most].into_iter().chain(self.between()).collect();
@@ -265,7 +265,7 @@ impl Search {
         let refuted = self.sizes.iter().map(|probe| probe.size);
         let refuted = refuted.filter(|size| *size > self.low).min();
         self.high = refuted.unwrap_or(self.high);
-        (self.size, self.proven, self.checked_at) = (self.low, true, now);
+        (self.size, self.confirmed, self.checked_at) = (self.low, true, now);
         match self.low + PRECISION < self.high {
             true => {
                 let sizes = self.between().collect();
@@ -309,7 +309,7 @@ impl Search {
         answered >= REFUTING_ROUNDS && loss.powi(rounds as i32) < REFUTING_CHANCE_MAX
     }
 
-    /// Neither proven nor refuted: the path is silent, or loses too much.
+    /// Neither confirmed nor refuted: the path is silent, or loses too much.
     fn give_up(&mut self, now: Time) {
         let again = RETRY_PAUSE << self.fruitless.min(7);
         let fruitless = self.fruitless + 1;
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_pause_the_size_is_proven_again() {
+    fn after_a_pause_the_size_is_confirmed_again() {
         let mut world = World::new(1500, 1500);
         world.run(15_000);
         world.sent = 0;

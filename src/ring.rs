@@ -86,7 +86,7 @@ impl Ring {
     }
 
     /// Gives the buffer back that `room` made if nothing or little came of it.
-    pub fn settle(&mut self, pool: &mut BufferPool) {
+    pub fn shrink(&mut self, pool: &mut BufferPool) {
         if self.len > SMALL || self.buf.len() <= SMALL {
             return;
         }
@@ -179,13 +179,13 @@ mod tests {
         ring.room(4, 1000, &mut pool)[..30].fill(3);
         ring.commit(&[9; 4], 30, &mut pool);
         assert_eq!(ring.memory(), CAPACITY);
-        ring.settle(&mut pool);
+        ring.shrink(&mut pool);
         assert_eq!((ring.memory(), ring.len()), (SMALL, 244));
         let right = [&[1; 10][..], &[2; 200], &[9; 4], &[3; 30]].concat();
         assert_eq!(ring.front(), right);
         ring.push(&[4; 1000], &mut pool);
         assert_eq!((ring.memory(), ring.front().len()), (CAPACITY, 1244));
-        ring.settle(&mut pool);
+        ring.shrink(&mut pool);
         assert_eq!(ring.memory(), CAPACITY, "much stays where it is");
     }
 
@@ -198,7 +198,7 @@ mod tests {
         ring.consume(CAPACITY, &mut pool);
         assert!(ring.buf.is_empty());
         ring.room(4, 10, &mut pool);
-        ring.settle(&mut pool);
+        ring.shrink(&mut pool);
         assert!(ring.buf.is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! KCP's 24-byte segment header, as it stands on the wire (every integer big-endian) and as the `kcp` crate
-//! wants it (little-endian), and the walk over the segments of a packet. No state lives here.
+//! KCP's 24-byte segment header, as it stands on the wire (every integer big-endian) and as the `kcp` crate wants it
+//! (little-endian), and the segments of a packet, which are parsed and checked once. What they bring about is not here.
 
 /// The window that KCP assumes before it has heard of the receiver's, and the narrowest that it receives with, segments.
 pub const DEFAULT_WINDOW: u16 = 128;
@@ -42,43 +42,76 @@ pub struct Header {
 impl Header {
     /// Reads the big-endian header at the start of `bytes`; None if it is shorter than a header.
     pub fn read(bytes: &[u8]) -> Option<Header> {
-        let h: &[u8; HEADER] = bytes.first_chunk()?;
-        let u32_at = |at: usize| u32::from_be_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
-        Some(Header {
-            conv: u32_at(0),
-            cmd: h[4],
-            frg: h[5],
-            wnd: u16::from_be_bytes([h[6], h[7]]),
-            ts: u32_at(8),
-            sn: u32_at(12),
-            una: u32_at(16),
-            len: u32_at(20),
-        })
+        let header = bytes.first_chunk()?;
+        Some(Header::parse(
+            header,
+            u32::from_be_bytes,
+            u16::from_be_bytes,
+        ))
     }
 
     /// The header as it stands on the wire.
     pub fn to_wire(self) -> [u8; HEADER] {
+        self.write(u32::to_be_bytes, u16::to_be_bytes)
+    }
+
+    /// Reads a header that the `kcp` crate has written.
+    pub(crate) fn from_kcp(header: &[u8; HEADER]) -> Header {
+        Header::parse(header, u32::from_le_bytes, u16::from_le_bytes)
+    }
+
+    /// The header as the `kcp` crate reads it.
+    pub(crate) fn to_kcp(self) -> [u8; HEADER] {
+        self.write(u32::to_le_bytes, u16::to_le_bytes)
+    }
+
+    #[inline(always)]
+    fn parse(h: &[u8; HEADER], long: fn([u8; 4]) -> u32, short: fn([u8; 2]) -> u16) -> Header {
+        let long_at = |at: usize| long([h[at], h[at + 1], h[at + 2], h[at + 3]]);
+        Header {
+            conv: long_at(0),
+            cmd: h[4],
+            frg: h[5],
+            wnd: short([h[6], h[7]]),
+            ts: long_at(8),
+            sn: long_at(12),
+            una: long_at(16),
+            len: long_at(20),
+        }
+    }
+
+    #[inline(always)]
+    fn write(self, long: fn(u32) -> [u8; 4], short: fn(u16) -> [u8; 2]) -> [u8; HEADER] {
         let mut h = [0; HEADER];
-        h[0..4].copy_from_slice(&self.conv.to_be_bytes());
+        h[0..4].copy_from_slice(&long(self.conv));
         h[4] = self.cmd;
         h[5] = self.frg;
-        h[6..8].copy_from_slice(&self.wnd.to_be_bytes());
-        h[8..12].copy_from_slice(&self.ts.to_be_bytes());
-        h[12..16].copy_from_slice(&self.sn.to_be_bytes());
-        h[16..20].copy_from_slice(&self.una.to_be_bytes());
-        h[20..24].copy_from_slice(&self.len.to_be_bytes());
+        h[6..8].copy_from_slice(&short(self.wnd));
+        h[8..12].copy_from_slice(&long(self.ts));
+        h[12..16].copy_from_slice(&long(self.sn));
+        h[16..20].copy_from_slice(&long(self.una));
+        h[20..24].copy_from_slice(&long(self.len));
         h
     }
-}
 
-/// Turns one header from big- to little-endian or back: the swap is its own inverse.
-pub fn swap_header(header: &mut [u8; HEADER]) {
-    header[0..4].reverse();
-    header[6..8].reverse();
-    header[8..12].reverse();
-    header[12..16].reverse();
-    header[16..20].reverse();
-    header[20..24].reverse();
+    /// Bytes of a segment that has this header.
+    fn size(&self) -> usize {
+        HEADER + self.len as usize
+    }
+
+    /// Whether a segment of the conversation may have this header.
+    fn check(&self, conv: u32) -> Result<(), Malformed> {
+        if self.conv != conv {
+            return Err(Malformed::Mixed);
+        }
+        match self.cmd {
+            cmd::PUSH if self.frg != 0 => Err(Malformed::Fragment),
+            cmd::PUSH => Ok(()),
+            cmd::ACK | cmd::WASK | cmd::WINS if self.len != 0 => Err(Malformed::Data),
+            cmd::ACK | cmd::WASK | cmd::WINS => Ok(()),
+            _ => Err(Malformed::Command),
+        }
+    }
 }
 
 /// What is wrong with a packet that was opened but is not KCP of the conversation it names.
@@ -98,78 +131,84 @@ pub enum Malformed {
     Data,
 }
 
-/// The segments of a packet, front to back, each with its data. What follows the last whole segment and is
-/// shorter than a header is padding and ends the walk. An error ends it, too.
+/// Takes the headers of a packet, and is used again for the next one: none costs an allocation.
+#[derive(Default)]
+pub struct Headers(Vec<Header>);
+
+/// The segments of a packet that is well-formed as far as can be told without its conversation: all of one conversation, each
+/// whole and of a known kind.
 pub struct Segments<'a> {
-    rest: &'a [u8],
+    headers: &'a [Header],
+    /// The packet as it came, without padding.
+    bytes: &'a mut [u8],
 }
 
 impl<'a> Segments<'a> {
-    /// The segments of a packet, in order.
-    pub fn new(packet: &'a [u8]) -> Segments<'a> {
-        Segments { rest: packet }
-    }
-
-    /// The bytes that were not walked over yet; after the last segment, the padding.
-    pub fn rest(&self) -> &'a [u8] {
-        self.rest
-    }
-}
-
-impl<'a> Iterator for Segments<'a> {
-    type Item = Result<(Header, &'a [u8]), Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let header = Header::read(self.rest)?;
-        let body = &self.rest[HEADER..];
-        if header.len as usize > body.len() {
-            self.rest = &[];
-            return Some(Err(Malformed::Length));
+    /// Parses and checks a packet, front to back. What follows the last whole segment and is shorter than a header is padding.
+    pub fn parse(
+        packet: &'a mut [u8],
+        headers: &'a mut Headers,
+    ) -> Result<Segments<'a>, Malformed> {
+        let headers = &mut headers.0;
+        headers.clear();
+        let mut len = 0;
+        while let Some(header) = Header::read(&packet[len..]) {
+            let body = packet.len() - len - HEADER;
+            if header.len as usize > body {
+                return Err(Malformed::Length);
+            }
+            header.check(headers.first().unwrap_or(&header).conv)?;
+            len += HEADER + header.len as usize;
+            headers.push(header);
         }
-        let (data, rest) = body.split_at(header.len as usize);
-        self.rest = rest;
-        Some(Ok((header, data)))
-    }
-}
-
-/// Checks everything about a packet that can be checked without its conversation.
-/// Returns the bytes that its segments take (what follows is padding).
-pub fn check(packet: &[u8]) -> Result<usize, Malformed> {
-    let conv = Header::read(packet).ok_or(Malformed::Short)?.conv;
-    let mut segments = Segments::new(packet);
-    for segment in segments.by_ref() {
-        let (header, _) = segment?;
-        if header.conv != conv {
-            return Err(Malformed::Mixed);
+        if headers.is_empty() {
+            return Err(Malformed::Short);
         }
-        match header.cmd {
-            cmd::PUSH if header.frg != 0 => return Err(Malformed::Fragment),
-            cmd::PUSH => {}
-            cmd::ACK | cmd::WASK | cmd::WINS if header.len != 0 => return Err(Malformed::Data),
-            cmd::ACK | cmd::WASK | cmd::WINS => {}
-            _ => return Err(Malformed::Command),
-        }
+        let bytes = &mut packet[..len];
+        Ok(Segments { headers, bytes })
     }
-    Ok(packet.len() - segments.rest().len())
-}
 
-/// Turns a packet that `check` accepted (cut to the length it told) into the `kcp` crate's byte order.
-pub fn to_kcp(packet: &mut [u8]) {
-    swap_headers(packet, u32::from_be_bytes);
-}
+    /// The headers of the segments, of which there is at least one.
+    pub fn headers(&self) -> &[Header] {
+        self.headers
+    }
 
-/// Turns what the `kcp` crate put out into the wire's byte order.
-pub fn to_wire(packet: &mut [u8]) {
-    swap_headers(packet, u32::from_le_bytes);
-}
+    /// The headers of the segments that bring data.
+    pub fn pushes(&self) -> impl DoubleEndedIterator<Item = &Header> {
+        self.headers.iter().filter(|h| h.cmd == cmd::PUSH)
+    }
 
-/// `length` reads a header's length as it stands before the swap.
-fn swap_headers(packet: &mut [u8], length: fn([u8; 4]) -> u32) {
-    let mut rest = packet;
-    while let Some((header, body)) = rest.split_first_chunk_mut::<HEADER>() {
-        let len = length([header[20], header[21], header[22], header[23]]) as usize;
-        swap_header(header);
-        rest = body.get_mut(len..).unwrap_or_default();
+    /// All bytes of the segments, as they came.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
+    /// The segments, each with its header and its data.
+    pub fn iter(&self) -> impl Iterator<Item = (&Header, &[u8])> {
+        let mut rest = &*self.bytes;
+        self.headers.iter().map(move |header| {
+            let (segment, more) = rest.split_at(header.size());
+            rest = more;
+            (header, &segment[HEADER..])
+        })
+    }
+
+    /// The segments, each with its header and all its bytes.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&Header, &mut [u8])> {
+        let mut rest = &mut *self.bytes;
+        self.headers.iter().map(move |header| {
+            let (segment, more) = std::mem::take(&mut rest).split_at_mut(header.size());
+            rest = more;
+            (header, segment)
+        })
+    }
+
+    /// The packet as the `kcp` crate reads it.
+    pub(crate) fn into_kcp(mut self) -> &'a mut [u8] {
+        for (header, segment) in self.iter_mut() {
+            segment[..HEADER].copy_from_slice(&header.to_kcp());
+        }
+        self.bytes
     }
 }
 
@@ -211,14 +250,22 @@ mod tests {
         assert_eq!(Header::read(&h.to_wire()[1..]), None);
     }
 
+    /// The bytes that a packet's segments take.
+    fn check(packet: &[u8]) -> Result<usize, Malformed> {
+        let (mut packet, mut headers) = (packet.to_vec(), Headers::default());
+        Segments::parse(&mut packet, &mut headers).map(|segments| segments.bytes().len())
+    }
+
     #[test]
-    fn the_walk_stops_at_padding_and_tells_its_length() {
+    fn segments_stop_at_padding() {
         let mut packet = [push(9, 0, b"hello"), push(9, 1, b"")].concat();
         let whole = packet.len();
         packet.extend([15; 15]);
         assert_eq!(check(&packet), Ok(whole));
-        let seen: Vec<_> = Segments::new(&packet).map(|s| s.unwrap().1.len()).collect();
-        assert_eq!(seen, [5, 0]);
+        let mut headers = Headers::default();
+        let segments = Segments::parse(&mut packet, &mut headers).expect("segments");
+        let seen: Vec<_> = segments.iter().map(|(h, data)| (h.sn, data)).collect();
+        assert_eq!(seen, [(0, &b"hello"[..]), (1, b"")]);
     }
 
     #[test]
@@ -244,14 +291,18 @@ mod tests {
     }
 
     #[test]
-    fn the_byte_order_turns_and_turns_back() {
-        let packet = [push(0x0a0b_0c0d, 0, b"hello"), push(0x0a0b_0c0d, 1, b"x")].concat();
-        let mut turned = packet.clone();
-        to_kcp(&mut turned);
+    fn the_crate_gets_its_byte_order() {
+        let mut packet = [push(0x0a0b_0c0d, 0, b"hello"), push(0x0a0b_0c0d, 1, b"x")].concat();
+        let mut headers = Headers::default();
+        let segments = Segments::parse(&mut packet, &mut headers).expect("segments");
+        let parsed = segments.headers().to_vec();
+        let turned = segments.into_kcp();
         assert_eq!(&turned[..4], [0x0d, 0x0c, 0x0b, 0x0a]);
         assert_eq!(&turned[24..29], b"hello");
-        to_wire(&mut turned);
-        assert_eq!(turned, packet);
+        for (at, header) in [0, 29].into_iter().zip(parsed) {
+            let turned = turned[at..].first_chunk().expect("a header");
+            assert_eq!(Header::from_kcp(turned), header);
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(crate) const SEGMENT_MAX: usize = 1500;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
     /// Opened by the other end, whose dial has not arrived yet.
-    Halfway,
+    HalfOpen,
     /// The service is being dialled.
     Dialling,
     /// TCP is connected.
@@ -49,7 +49,7 @@ impl State {
     /// When something happened to the session, in words for the log.
     pub(crate) fn when(self) -> &'static str {
         match self {
-            State::Halfway => "before its dial",
+            State::HalfOpen => "before its dial",
             State::Dialling => "while its service was dialled",
             State::Connected => "while connected",
             State::Lingering => "before its last data was acknowledged",
@@ -60,7 +60,7 @@ impl State {
     /// Its name in statistics.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            State::Halfway => "halfway",
+            State::HalfOpen => "halfway",
             State::Dialling => "dialling",
             State::Connected => "connected",
             State::Lingering => "lingering",
@@ -160,38 +160,56 @@ pub(crate) struct Session {
     pub opener: bool,
     /// When it was opened.
     pub opened_at: Time,
-    /// When a packet of it last arrived.
-    pub heard_at: Time,
-    asked_at: Time,
-    /// When TCP's reader last took something after having been waited for.
-    read_at: Time,
     /// When lingering ends.
     pub until: Time,
-    /// `Event::Readable` stands in the queue; one is enough.
-    pub deliver_said: bool,
-    /// Framed messages on their way from TCP to KCP.
-    stream: Ring,
-    /// Data on its way from KCP to TCP.
-    output: Ring,
-    parser: Parser,
-    dialled: bool,
-    /// TCP's end of stream was read and its eof queued.
-    finished: bool,
-    /// The other end's eof has arrived, and `output_ended` was told.
-    remote_finished: bool,
-    end_told: bool,
-    /// When what has arrived may be read, by the operator's limit.
-    held_until: Time,
-    /// Since when the other end is known to have forgotten it, while what has arrived is still being read.
-    forgotten_at: Option<Time>,
-    /// `input` had no room: the caller is told when it has.
-    starved: bool,
-    /// Bytes of data received from the other end.
-    pub bytes_in: u64,
-    /// Bytes of data sent to the other end.
-    pub bytes_out: u64,
     /// Where its TCP connection came from, if it was accepted here.
     pub client: Option<SocketAddr>,
+    outbound: Outbound,
+    inbound: Inbound,
+    activity: Activity,
+}
+
+/// From TCP to KCP.
+#[derive(Default)]
+struct Outbound {
+    /// Framed messages.
+    stream: Ring,
+    /// TCP's end of stream was read and its eof queued.
+    finished: bool,
+    /// `input` had no room: the caller is told when it has.
+    starved: bool,
+    /// Bytes of data.
+    bytes: u64,
+}
+
+/// From KCP to TCP.
+struct Inbound {
+    parser: Parser,
+    /// Data for TCP.
+    output: Ring,
+    dialled: bool,
+    /// The other end's eof has arrived.
+    finished: bool,
+    /// `take_end` has said so.
+    end_told: bool,
+    /// `Event::Readable` stands in the queue; one is enough.
+    announced: bool,
+    /// When what has arrived may be read, by the operator's limit.
+    held_until: Time,
+    /// Bytes of data.
+    bytes: u64,
+}
+
+/// When something of a session last happened.
+struct Activity {
+    /// A packet of it arrived.
+    heard_at: Time,
+    /// The other end was asked whether it still knows it.
+    asked_at: Time,
+    /// TCP's reader took something after having been waited for.
+    read_at: Time,
+    /// Since when the other end is known to have forgotten it, while what has arrived is still being read.
+    forgotten_at: Option<Time>,
 }
 
 impl Session {
@@ -209,8 +227,8 @@ impl Session {
             level,
             "{:08x} from {from} ended after {seconds:.1} s, {} bytes in, {} bytes out, {how}",
             self.conv(),
-            self.bytes_in,
-            self.bytes_out
+            self.inbound.bytes,
+            self.outbound.bytes
         );
     }
 
@@ -228,33 +246,59 @@ impl Session {
             state: if opener {
                 State::Connected
             } else {
-                State::Halfway
+                State::HalfOpen
             },
             opener,
             opened_at: now,
-            heard_at: now,
-            asked_at: now,
-            read_at: now,
             until: Time::NEVER,
-            deliver_said: false,
-            stream: Ring::default(),
-            output: Ring::default(),
-            parser: Parser::default(),
-            dialled: opener,
-            finished: false,
-            remote_finished: false,
-            end_told: false,
-            held_until: Time::NEVER,
-            forgotten_at: None,
-            starved: false,
-            bytes_in: 0,
-            bytes_out: 0,
             client: None,
+            outbound: Outbound::default(),
+            inbound: Inbound {
+                parser: Parser::default(),
+                output: Ring::default(),
+                dialled: opener,
+                finished: false,
+                end_told: false,
+                announced: false,
+                held_until: Time::NEVER,
+                bytes: 0,
+            },
+            activity: Activity {
+                heard_at: now,
+                asked_at: now,
+                read_at: now,
+                forgotten_at: None,
+            },
         };
         if opener {
             session.say(Kind::Dial, pool);
         }
         session
+    }
+
+    /// Bytes of data received from the other end.
+    pub(crate) fn bytes_in(&self) -> u64 {
+        self.inbound.bytes
+    }
+
+    /// Bytes of data sent to the other end.
+    pub(crate) fn bytes_out(&self) -> u64 {
+        self.outbound.bytes
+    }
+
+    /// When a packet of it last arrived.
+    pub(crate) fn heard_at(&self) -> Time {
+        self.activity.heard_at
+    }
+
+    /// A packet of it has arrived.
+    pub(crate) fn hear(&mut self, now: Time) {
+        self.activity.heard_at = now;
+    }
+
+    /// The caller takes `Event::Readable` from the queue.
+    pub(crate) fn on_announced(&mut self) {
+        self.inbound.announced = false;
     }
 
     /// Its number.
@@ -264,7 +308,7 @@ impl Session {
 
     /// Plain KCP: lets it have what waits.
     pub(crate) fn feed(&mut self, pool: &mut BufferPool, now: Now) {
-        self.conversation.feed(&mut self.stream, pool, now);
+        self.conversation.feed(&mut self.outbound.stream, pool, now);
     }
 
     /// Writes the next packet of this priority; its length, or 0.
@@ -277,46 +321,52 @@ impl Session {
         out: &mut [u8],
     ) -> usize {
         let source = Source {
-            stream: &mut self.stream,
+            stream: &mut self.outbound.stream,
             pool,
-            more: self.starved,
+            more: self.outbound.starved,
         };
         self.conversation.build(priority, source, path, now, out)
     }
 
     /// The priority of what it has to send now. None: nothing.
     pub(crate) fn wants(&self, path: &Path, now: Time) -> Option<Priority> {
-        self.conversation.wants(self.stream.len(), path, now)
+        self.conversation
+            .wants(self.outbound.stream.len(), path, now)
     }
 
     /// Whether all that is urgent now fits into a packet of `room` bytes.
     pub(crate) fn urgent_fits(&self, room: usize, path: &Path, now: Time) -> bool {
         self.conversation
-            .urgent_fits(room, self.stream.len(), path, now)
+            .urgent_fits(room, self.outbound.stream.len(), path, now)
     }
 
     /// When this session has to be looked at again.
     pub(crate) fn deadline(&self, path: &Path, settings: &Settings, now: Now) -> Time {
-        let conversation = self.conversation.deadline(self.stream.len(), path, now);
+        let conversation = self
+            .conversation
+            .deadline(self.outbound.stream.len(), path, now);
         let silence = self.silent_at(settings);
         let ask = match self.state {
-            State::Halfway => Time::NEVER,
+            State::HalfOpen => Time::NEVER,
             State::Lingering => self.until,
             _ => self.ask_at(settings),
         };
-        conversation.min(silence).min(ask).min(self.held_until)
+        conversation
+            .min(silence)
+            .min(ask)
+            .min(self.inbound.held_until)
     }
 
     /// Nothing is wanted of the other end for now: all of ours has arrived there, and what came from there waits for
     /// TCP's reader or the operator's limit. Its end of stream may be part of that, and then it has forgotten the session
     /// with good reason.
     pub(crate) fn waits_for_reader(&self) -> bool {
-        self.finished && self.is_delivered() && self.has_rest()
+        self.outbound.finished && self.is_delivered() && self.has_rest()
     }
 
     /// Whether something has arrived that TCP has not taken.
     fn has_rest(&self) -> bool {
-        !self.output.is_empty() || self.conversation.peek().is_some()
+        !self.inbound.output.is_empty() || self.conversation.peek().is_some()
     }
 
     /// The other end says that it knows nothing of the session. True if that is no reason to end it: first the rest is read,
@@ -324,25 +374,28 @@ impl Session {
     pub(crate) fn outlives_reset(&mut self, now: Time) -> bool {
         let waits = self.waits_for_reader();
         if waits {
-            self.forgotten_at.get_or_insert(now);
+            self.activity.forgotten_at.get_or_insert(now);
         }
         waits
     }
 
     /// The other end has forgotten it, and its stream stops before its end.
     pub(crate) fn is_cut_off(&self) -> bool {
-        self.forgotten_at.is_some() && !self.has_rest() && !self.remote_finished
+        self.activity.forgotten_at.is_some() && !self.has_rest() && !self.inbound.finished
     }
 
     /// When the other end has been silent for too long, or nobody reads what one has left that is gone.
     pub(crate) fn silent_at(&self, settings: &Settings) -> Time {
-        if let Some(at) = self.forgotten_at {
-            return at.max(self.read_at).after(settings.timeout);
+        if let Some(at) = self.activity.forgotten_at {
+            return at.max(self.activity.read_at).after(settings.timeout);
         }
         if self.waits_for_reader() {
             return Time::NEVER;
         }
-        self.heard_at.max(self.read_at).after(settings.timeout)
+        self.activity
+            .heard_at
+            .max(self.activity.read_at)
+            .after(settings.timeout)
     }
 
     /// When the other end is asked whether it still knows the session: several times before `timeout` has passed.
@@ -351,9 +404,10 @@ impl Session {
             return Time::NEVER;
         }
         let parts = if self.opener { 4 } else { 2 };
-        self.heard_at
-            .max(self.asked_at)
-            .max(self.read_at)
+        self.activity
+            .heard_at
+            .max(self.activity.asked_at)
+            .max(self.activity.read_at)
             .after(settings.timeout / parts)
     }
 
@@ -361,14 +415,14 @@ impl Session {
     pub(crate) fn keep_alive(&mut self, settings: &Settings, pool: &mut BufferPool, now: Time) {
         if self.ask_at(settings) <= now && matches!(self.state, State::Dialling | State::Connected)
         {
-            self.asked_at = now;
+            self.activity.asked_at = now;
             self.keepalive(pool);
         }
     }
 
     /// Whether TCP's bytes are welcome.
     fn reads_tcp(&self) -> bool {
-        self.state == State::Connected && !self.finished
+        self.state == State::Connected && !self.outbound.finished
     }
 
     /// Room for TCP's bytes; empty if none are welcome now. `filled` has to follow.
@@ -376,30 +430,33 @@ impl Session {
         if !self.reads_tcp() {
             return &mut [];
         }
-        if self.stream.free() < WORTH_READING {
-            self.starved = true;
+        if self.outbound.stream.free() < WORTH_READING {
+            self.outbound.starved = true;
             return &mut [];
         }
-        let most =
-            (MESSAGE_MAX - MESSAGE_HEADER).min(self.stream.free() - MESSAGE_HEADER - RESERVED);
-        self.stream.room(MESSAGE_HEADER, most, pool)
+        let most = (MESSAGE_MAX - MESSAGE_HEADER)
+            .min(self.outbound.stream.free() - MESSAGE_HEADER - RESERVED);
+        self.outbound.stream.room(MESSAGE_HEADER, most, pool)
     }
 
     /// The first `n` bytes of `input` hold data.
     pub(crate) fn filled(&mut self, n: usize, pool: &mut BufferPool) {
         if n > 0 && self.reads_tcp() {
-            self.stream.commit(&message::header(Kind::Push, n), n, pool);
-            self.bytes_out += n as u64;
+            self.outbound
+                .stream
+                .commit(&message::header(Kind::Push, n), n, pool);
+            self.outbound.bytes += n as u64;
         }
-        self.stream.settle(pool);
+        self.outbound.stream.shrink(pool);
     }
 
     /// Whether room has come up that `input` did not have.
     pub(crate) fn fed(&mut self) -> bool {
-        let roomy = self.stream.free() >= WORTH_READING * 2 || self.stream.is_empty();
-        let tell = self.starved && roomy && self.reads_tcp();
+        let roomy =
+            self.outbound.stream.free() >= WORTH_READING * 2 || self.outbound.stream.is_empty();
+        let tell = self.outbound.starved && roomy && self.reads_tcp();
         if tell {
-            self.starved = false;
+            self.outbound.starved = false;
         }
         tell
     }
@@ -407,93 +464,94 @@ impl Session {
     /// TCP's end of stream was read.
     pub(crate) fn finish(&mut self, pool: &mut BufferPool) {
         if self.reads_tcp() {
-            self.finished = true;
+            self.outbound.finished = true;
             self.say(Kind::Eof, pool);
             // the end was found by reading into a large one
-            self.stream.settle(pool);
+            self.outbound.stream.shrink(pool);
         }
     }
 
     fn keepalive(&mut self, pool: &mut BufferPool) {
         // something that waits is as good as a keepalive
-        if self.stream.is_empty() && self.conversation.is_settled() {
+        if self.outbound.stream.is_empty() && self.conversation.is_settled() {
             self.say(Kind::Keepalive, pool);
         }
     }
 
     fn say(&mut self, kind: Kind, pool: &mut BufferPool) {
-        self.stream.push(&message::header(kind, 0), pool);
+        self.outbound.stream.push(&message::header(kind, 0), pool);
     }
 
     /// Data for TCP, as much of it as lies together.
     pub(crate) fn output(&self) -> &[u8] {
-        self.output.front()
+        self.inbound.output.front()
     }
 
     /// The first `n` bytes of `output` were written.
     pub(crate) fn consumed(&mut self, n: usize, pool: &mut BufferPool, now: Time) {
         if self.waits_for_reader() {
-            self.read_at = now;
+            self.activity.read_at = now;
         }
-        self.output.consume(n, pool);
+        self.inbound.output.consume(n, pool);
     }
 
     /// Whether the caller has to be told that there is output.
     pub(crate) fn must_deliver(&mut self) -> bool {
-        let ended = self.remote_finished && !self.end_told;
+        let ended = self.inbound.finished && !self.inbound.end_told;
         let must = self.state == State::Connected
-            && !self.deliver_said
-            && (!self.output.is_empty() || ended);
-        self.deliver_said |= must;
+            && !self.inbound.announced
+            && (!self.inbound.output.is_empty() || ended);
+        self.inbound.announced |= must;
         must
     }
 
     /// True once: the other end's stream is complete and written to TCP.
     pub(crate) fn take_end(&mut self) -> bool {
-        let ended = self.remote_finished && self.output.is_empty() && !self.end_told;
-        self.end_told |= ended;
+        let ended =
+            self.inbound.finished && self.inbound.output.is_empty() && !self.inbound.end_told;
+        self.inbound.end_told |= ended;
         ended
     }
 
     /// Both directions of TCP are done: what is left is the conversation's own business.
     pub(crate) fn tcp_is_done(&self) -> bool {
-        self.state == State::Connected && self.finished && self.end_told
+        self.state == State::Connected && self.outbound.finished && self.inbound.end_told
     }
 
     /// All that both ends have said has arrived, as far as this end can know.
     pub(crate) fn is_delivered(&self) -> bool {
-        self.stream.is_empty() && self.conversation.is_settled()
+        self.outbound.stream.is_empty() && self.conversation.is_settled()
     }
 
     /// Bytes from TCP that the other end has not acknowledged yet.
     pub(crate) fn unsent(&self) -> usize {
-        self.stream.len() + self.conversation.unacked_bytes()
+        self.outbound.stream.len() + self.conversation.unacked_bytes()
     }
 
     /// Bytes that TCP has not taken yet.
     pub(crate) fn unread(&self) -> usize {
-        self.output.len()
+        self.inbound.output.len()
     }
 
     /// What data from TCP has to wait for.
     pub(crate) fn waits_for(&self) -> Option<Blocked> {
-        self.conversation.waits_for(self.stream.len())
+        self.conversation.waits_for(self.outbound.stream.len())
     }
 
     /// Whether what has arrived waits for the operator's limit.
     pub(crate) fn is_held(&self) -> bool {
-        self.held_until != Time::NEVER
+        self.inbound.held_until != Time::NEVER
     }
 
     /// Bytes of memory that its two queues take.
     pub(crate) fn memory(&self) -> usize {
-        self.stream.memory() + self.output.memory()
+        self.outbound.stream.memory() + self.inbound.output.memory()
     }
 
     /// Drops what is buffered.
     pub(crate) fn discard(&mut self, pool: &mut BufferPool) {
-        self.stream.consume(CAPACITY, pool);
-        self.output.consume(CAPACITY, pool);
+        self.outbound.stream.consume(CAPACITY, pool);
+        self.inbound.output.consume(CAPACITY, pool);
     }
 
     /// Moves what has arrived from KCP to `output`, as far as there is room.
@@ -505,19 +563,19 @@ impl Session {
         now: Now,
     ) -> Result<Read, Cause> {
         let mut read = Read::default();
-        self.held_until = Time::NEVER;
+        self.inbound.held_until = Time::NEVER;
         let mut any = false;
         while let Some(n) = self.conversation.peek() {
             if self.state == State::Lingering {
                 // all was read up to eof; KCP may still hold what must not follow it
                 return Ok(read);
             }
-            if self.output.free() < n {
+            if self.inbound.output.free() < n {
                 break;
             }
             if !path.may_read(n, now.time) {
                 // what is not read closes the other end's window
-                self.held_until = path.reads_at();
+                self.inbound.held_until = path.reads_at();
                 break;
             }
             any = true;
@@ -535,10 +593,10 @@ impl Session {
             self.take(&scratch[..n], &mut read, pool)?;
         }
         // who has said more since does not wait for the answer, and may have forgotten the session by now
-        if read.asked && !self.remote_finished && self.conversation.peek().is_none() {
+        if read.asked && !self.inbound.finished && self.conversation.peek().is_none() {
             self.keepalive(pool);
         }
-        if any && self.forgotten_at.is_none() {
+        if any && self.activity.forgotten_at.is_none() {
             self.conversation.after_reading(now.time);
         }
         Ok(read)
@@ -547,16 +605,19 @@ impl Session {
     /// Most pieces of a bulk transfer are nothing but data: KCP writes such a piece of `n` bytes to where TCP takes it from.
     /// False, and nothing has happened, if it is not one.
     fn read_in_place(&mut self, n: usize, path: &Path, pool: &mut BufferPool, now: Now) -> bool {
-        let data = self.dialled && !self.remote_finished && n > 0 && self.parser.passes(n);
+        let data = self.inbound.dialled
+            && !self.inbound.finished
+            && n > 0
+            && self.inbound.parser.passes(n);
         if !data {
             return false;
         }
-        let room = self.output.room(0, n, pool);
+        let room = self.inbound.output.room(0, n, pool);
         let fits = room.len() == n && self.conversation.recv(room, path, pool, now.time) == Some(n);
         if fits {
-            self.output.commit(&[], n, pool);
-            self.parser.passed(n);
-            self.bytes_in += n as u64;
+            self.inbound.output.commit(&[], n, pool);
+            self.inbound.parser.passed(n);
+            self.inbound.bytes += n as u64;
         }
         fits
     }
@@ -568,27 +629,28 @@ impl Session {
         pool: &mut BufferPool,
     ) -> Result<(), Cause> {
         while let Some(item) = self
+            .inbound
             .parser
             .next(&mut bytes)
             .map_err(|bad| self.complain(bad))?
         {
             match item {
-                Item::Dial if self.dialled => return Err(self.unexpected("a second dial")),
+                Item::Dial if self.inbound.dialled => return Err(self.unexpected("a second dial")),
                 Item::Dial => {
-                    self.dialled = true;
+                    self.inbound.dialled = true;
                     read.dial = true;
                 }
-                _ if !self.dialled => return Err(self.unexpected("data before the dial")),
-                Item::Data(_) if self.remote_finished => {
+                _ if !self.inbound.dialled => return Err(self.unexpected("data before the dial")),
+                Item::Data(_) if self.inbound.finished => {
                     return Err(self.unexpected("data after the end"));
                 }
                 Item::Data(data) => {
-                    self.output.push(data, pool);
-                    self.bytes_in += data.len() as u64;
+                    self.inbound.output.push(data, pool);
+                    self.inbound.bytes += data.len() as u64;
                     read.deliver = true;
                 }
                 Item::Eof => {
-                    self.remote_finished = true;
+                    self.inbound.finished = true;
                     read.deliver = true;
                 }
                 Item::Keepalive => read.asked = !self.opener,

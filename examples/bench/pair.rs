@@ -5,7 +5,7 @@ use crate::{MTU, PATIENCE, cpu};
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::settings::Settings;
 use kcptun::time::Time;
-use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Train, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
 use std::net::SocketAddr;
 
 /// What a run took.
@@ -58,7 +58,7 @@ impl Pair {
         self.settle(0);
         for step in 1_u64.. {
             let dues = self.lines.iter().filter_map(Line::due);
-            let deadlines = self.ends.iter().filter_map(Tunnel::deadline);
+            let deadlines = self.ends.iter().filter_map(Tunnel::poll_timeout);
             self.now = dues.chain(deadlines).min().expect("a timer").max(self.now);
             (0..2).for_each(|i| self.step(i));
             if step.is_multiple_of(256) {
@@ -85,8 +85,8 @@ impl Pair {
             self.lines[1 - i].spare.push(datagram);
             busy = true;
         }
-        if self.ends[i].deadline().is_some_and(|at| at <= self.now) {
-            self.ends[i].advance(self.now);
+        if self.ends[i].poll_timeout().is_some_and(|at| at <= self.now) {
+            self.ends[i].handle_timeout(self.now);
             busy = true;
         }
         if busy {
@@ -96,7 +96,7 @@ impl Pair {
 
     /// The only place that takes from a tunnel.
     fn settle(&mut self, i: usize) {
-        while let Some(event) = self.ends[i].event() {
+        while let Some(event) = self.ends[i].poll() {
             match event {
                 Event::Dial(id) => self.ends[i].dialled(self.now, id),
                 Event::Readable(id) => self.drain(i, id),
@@ -105,7 +105,7 @@ impl Pair {
                 Event::Close { .. } => panic!("the session ended"),
             }
         }
-        while let Some(Train { len, .. }) = self.ends[i].transmit(self.now, &mut self.out) {
+        while let Some(Transmit { len, .. }) = self.ends[i].poll_transmit(self.now, &mut self.out) {
             self.lines[i].offer(self.now, &self.out[..len]);
         }
     }

@@ -10,8 +10,8 @@ const HOST_LIMITED_RTT: u64 = 10 * MS;
 /// In flight at first, bytes. On a veth pair anything from 0.3 to 1.2 MB carries as much and loses nothing; with 4 MB
 /// what is read has left the cache, and a sixth of it was lost before.
 const FIRST_LIMIT: f64 = 1024.0 * 1024.0;
-/// What may always be in flight beyond twice what the path holds, bytes: a train.
-const TRAIN_ALLOWANCE: f64 = 48.0 * PACKET;
+/// What may always be in flight beyond twice what the path holds, bytes: a GSO batch.
+const GSO_ALLOWANCE: f64 = 48.0 * PACKET;
 /// A round that loses a greater share than this had too much in flight.
 const EXCESSIVE_LOSS: f64 = 0.01;
 /// The factor of the limit after such a round (as in CUBIC, RFC 9438).
@@ -58,7 +58,7 @@ impl HostLimit {
         } else if full && self.limit < FIRST_LIMIT.max(2.0 * held) {
             self.limit *= INCREASE;
         }
-        self.limit = self.limit.max(held + TRAIN_ALLOWANCE);
+        self.limit = self.limit.max(held + GSO_ALLOWANCE);
     }
 }
 

@@ -2,6 +2,8 @@
 //! is sent; then that share is excused, and the window makes up for it. A queue that is too short to be seen, or a policer,
 //! drops nothing while less is sent than it passed before.
 
+use crate::time::Time;
+
 /// How many losses have to be expected, if loss is by chance, before it is judged.
 const EXPECTED_LOSSES_MIN: f64 = 14.0;
 /// What is sent during a probe, as a share of what was delivered: a policer drops nothing of that.
@@ -51,6 +53,10 @@ pub(super) struct LossProbe {
     proven: f64,
     packets: f64,
     probe: Option<Probe>,
+    /// When the next probe may begin.
+    pub(super) next_at: Time,
+    /// The window with which the probe has interrupted Startup, bytes.
+    pub(super) interrupted: Option<f64>,
 }
 
 impl LossProbe {

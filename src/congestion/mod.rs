@@ -149,22 +149,24 @@ pub struct Controller {
     headroom: Headroom,
     loss: Loss,
     loss_probe: LossProbe,
-    /// When loss may be probed for again.
-    probe_at: Time,
-    /// The window with which a probe for loss has interrupted Startup, bytes.
-    interrupted: Option<f64>,
     overload: Overload,
     host: HostLimit,
     traffic: Traffic,
     round: Round,
     recent: Recent,
-    /// The smoothed round trip, microseconds.
+    rtt: Rtt,
+}
+
+/// The round trip and how it varies, microseconds.
+#[derive(Debug)]
+struct Rtt {
+    /// The smoothed round trip.
     srtt: u64,
-    /// Its deviation, microseconds.
+    /// Its deviation.
     rttvar: u64,
-    /// How much longer than the least the round trips of a round are on average, microseconds.
+    /// How much longer than the least the round trips of a round are on average.
     scatter: u64,
-    /// How far packets are assumed to overtake each other, microseconds; it grows when something was given up too early.
+    /// How far packets are assumed to overtake each other; it grows when something was given up too early.
     overtaken: u64,
 }
 
@@ -196,17 +198,17 @@ impl Controller {
             headroom: Headroom::new(now),
             loss: Loss::default(),
             loss_probe: LossProbe::default(),
-            probe_at: now,
-            interrupted: None,
             overload: Overload::default(),
             host: HostLimit::default(),
             traffic: Traffic::default(),
             round: Round::first(now),
             recent: Recent::default(),
-            srtt: base_rtt::ASSUMED,
-            rttvar: base_rtt::ASSUMED / 2,
-            scatter: 0,
-            overtaken: REORDERING_MIN,
+            rtt: Rtt {
+                srtt: base_rtt::ASSUMED,
+                rttvar: base_rtt::ASSUMED / 2,
+                scatter: 0,
+                overtaken: REORDERING_MIN,
+            },
         }
     }
 
@@ -260,12 +262,12 @@ impl Controller {
     }
 
     /// When bulk may leave next: `NEVER` while too much is in flight (an acknowledgement has to come first).
-    pub fn release(&mut self) -> Time {
+    pub fn release_time(&mut self) -> Time {
         if self.traffic.in_flight >= self.in_flight_limit() {
             (self.traffic.full, self.round.full) = (true, true);
             return Time::NEVER;
         }
-        self.pacer.release()
+        self.pacer.release_time()
     }
 
     /// Whether a small message may go ahead of the bulk: while what went ahead is below 10 ms of the rate.
@@ -280,7 +282,7 @@ impl Controller {
 
     /// Smoothed round trip, microseconds.
     pub fn srtt(&self) -> u64 {
-        self.srtt
+        self.rtt.srtt
     }
 
     /// The path's round trip without a queue, microseconds; None before the first sample.
@@ -312,23 +314,23 @@ impl Controller {
 
     /// Whether the queue is so long that nothing should be sent that can be done without.
     pub fn is_congested(&self) -> bool {
-        self.srtt > self.base.get() + (self.base.get() / 4).max(CONGESTED_QUEUE)
+        self.rtt.srtt > self.base.get() + (self.base.get() / 4).max(CONGESTED_QUEUE)
     }
 
     /// How long to wait for an acknowledgement before asking again (RFC 6298's and RFC 9002's shape), microseconds.
     pub fn timeout(&self) -> u64 {
-        self.srtt + (4 * self.rttvar).max(10 * MS) + 10 * MS
+        self.rtt.srtt + (4 * self.rtt.rttvar).max(10 * MS) + 10 * MS
     }
 
     /// How far a later packet may overtake an earlier one before that counts as lost, microseconds (RACK, RFC 8985, has a
     /// quarter of the round trip): long enough for a lost datagram of acks to be repeated. A `hole` is too small for a lost
     /// datagram of many acks; it only waits for the reordering that the path has shown.
     pub fn reordering(&self, hole: bool) -> u64 {
-        let repeated = (self.srtt / 8).clamp(4 * MS, 2 * ACK_DELAY_MOST + 2 * MS);
+        let repeated = (self.rtt.srtt / 8).clamp(4 * MS, 2 * ACK_DELAY_MOST + 2 * MS);
         if hole && self.rate > MANY_ACKS {
-            self.overtaken
+            self.rtt.overtaken
         } else {
-            repeated.max(self.overtaken)
+            repeated.max(self.rtt.overtaken)
         }
     }
 
@@ -349,7 +351,7 @@ impl Controller {
 
     /// A segment leaves in `bytes` of datagram.
     pub fn on_sent(&mut self, bytes: usize, now: Time) -> Stamp {
-        let pause = now.since(self.pacer.release());
+        let pause = now.since(self.pacer.release_time());
         // what is urgent leaves though the window is full, and says nothing of what waits
         let waited = self.traffic.full;
         self.traffic.full = waited && self.traffic.in_flight >= self.in_flight_limit();
@@ -373,10 +375,10 @@ impl Controller {
     /// A round trip was measured, microseconds.
     pub fn on_rtt(&mut self, rtt: u64, now: Time) {
         if self.base.measured().is_none() {
-            (self.srtt, self.rttvar) = (rtt, rtt / 2);
+            (self.rtt.srtt, self.rtt.rttvar) = (rtt, rtt / 2);
         } else {
-            self.rttvar = (3 * self.rttvar + self.srtt.abs_diff(rtt)) / 4;
-            self.srtt = (7 * self.srtt + rtt) / 8;
+            self.rtt.rttvar = (3 * self.rtt.rttvar + self.rtt.srtt.abs_diff(rtt)) / 4;
+            self.rtt.srtt = (7 * self.rtt.srtt + rtt) / 8;
         }
         self.base.record(rtt, now);
         self.recent.record(rtt, self.base.get() / 8, now);
@@ -452,14 +454,14 @@ impl Controller {
             // a thin flow's acks are all held back, and it fills no queue
             ACK_DELAY_MOST
         } else {
-            self.scatter + self.headroom.span() / 2
+            self.rtt.scatter + self.headroom.span() / 2
         };
         let least = self.base.get() + self.noise();
         if rtt <= least + slack {
             self.loss.record(lost);
         }
         // a queue that stands although less is sent is full of others' packets, and what it drops proves nothing
-        if stamp.eased && rtt <= least + 2 * self.scatter {
+        if stamp.eased && rtt <= least + 2 * self.rtt.scatter {
             self.loss_probe.record(lost);
         }
     }
@@ -468,8 +470,8 @@ impl Controller {
     pub fn on_late(&mut self) {
         self.loss.retract();
         self.round.packets_lost = self.round.packets_lost.saturating_sub(1);
-        let further = self.overtaken + self.overtaken / 8 + MS / 4;
-        self.overtaken = further.min(self.srtt.max(REORDERING_MIN));
+        let further = self.rtt.overtaken + self.rtt.overtaken / 8 + MS / 4;
+        self.rtt.overtaken = further.min(self.rtt.srtt.max(REORDERING_MIN));
     }
 
     /// A transmission of `bytes` will never be acknowledged: its session is gone.
@@ -527,7 +529,7 @@ impl Controller {
 
     /// By how much the least of some round trips may be above the path's without a queue, microseconds.
     fn wanders(&self) -> u64 {
-        (self.base.get() / 8).max(self.noise()) + 2 * self.scatter
+        (self.base.get() / 8).max(self.noise()) + 2 * self.rtt.scatter
     }
 
     fn end_round(&mut self, now: Time) {
@@ -538,7 +540,7 @@ impl Controller {
             .end_round(base, span, round.arrived, round.lost, round.full);
         let limited = round.is_limited(span);
         let (queue, mean) = round.delays(base);
-        self.scatter = (7 * self.scatter + mean.saturating_sub(queue)) / 8;
+        self.rtt.scatter = (7 * self.rtt.scatter + mean.saturating_sub(queue)) / 8;
         let told = self.overload.end_round(
             u64::from(round.packets),
             round.packets_lost,
@@ -556,7 +558,7 @@ impl Controller {
                 queue,
                 mean,
                 noise: self.noise() / 2 + MS / 2,
-                scatter: self.scatter,
+                scatter: self.rtt.scatter,
             };
             self.cruise(seen, told, limited, now);
         } else {
@@ -596,7 +598,7 @@ impl Controller {
                 self.judge_loss(false, DRAIN_ROUNDS * self.base.get(), now);
             }
             Next::Overflows => {
-                self.interrupted = Some(startup.window());
+                self.loss_probe.interrupted = Some(startup.window());
                 self.mode = Mode::Cruise;
                 self.probe_for_loss(told.share, now);
             }
@@ -616,18 +618,18 @@ impl Controller {
     /// It is known whether loss depends on the rate. The next probe comes after `pause` at the earliest, microseconds.
     fn judge_loss(&mut self, stays: bool, pause: u64, now: Time) {
         self.overload.reset();
-        self.probe_at = now.after(pause);
+        self.loss_probe.next_at = now.after(pause);
         self.end_loss_probe(stays, now);
     }
 
     /// A probe for loss is over. If the loss `stays`, it was no reason to give headroom back, nor to interrupt Startup.
     fn end_loss_probe(&mut self, stays: bool, now: Time) {
-        let interrupted = self.interrupted.take();
+        let interrupted = self.loss_probe.interrupted.take();
         match (stays, interrupted) {
             (true, Some(window)) => self.mode = Mode::Startup(Startup::new(window)),
             (true, None) => self.headroom.restore(),
             (false, _) => {
-                let mean = self.srtt.saturating_sub(self.base.get());
+                let mean = self.rtt.srtt.saturating_sub(self.base.get());
                 self.headroom.on_overload(mean, now);
             }
         }
@@ -645,7 +647,7 @@ impl Controller {
             let window = self.in_flight_limit() as f64;
             self.mode = Mode::Startup(Startup::new(window));
         }
-        if now < self.probe_at {
+        if now < self.loss_probe.next_at {
             return;
         }
         if self.overload.rounds() >= PROBE_OVERLOADED_ROUNDS {

@@ -24,7 +24,7 @@ impl Pacer {
     }
 
     /// When the next datagram may leave; at or before `now`: at once.
-    pub(crate) fn release(&self) -> Time {
+    pub(crate) fn release_time(&self) -> Time {
         self.free_at
     }
 
@@ -56,7 +56,7 @@ mod tests {
         for ms in 0..1000u64 {
             // the loop wakes up once a millisecond, up to 0.9 ms late
             let now = Time::from_micros(ms * 1000 + ms * 7919 % 900);
-            while pacer.release() <= now {
+            while pacer.release_time() <= now {
                 pacer.charge(1000, 1e6, now);
                 sent += 1000;
             }
@@ -69,7 +69,7 @@ mod tests {
         let mut pacer = Pacer::new(20_000, Time::ZERO);
         let now = Time::from_millis(5000);
         let mut burst = 0;
-        while pacer.release() <= now {
+        while pacer.release_time() <= now {
             pacer.charge(100, 1e6, now);
             burst += 100;
         }
@@ -80,7 +80,7 @@ mod tests {
     fn what_does_not_wait_owes_no_more_than_the_most() {
         let mut pacer = Pacer::new(20_000, Time::ZERO);
         (0..1000).for_each(|_| pacer.charge(1000, 1e6, Time::ZERO));
-        assert!(pacer.release() <= Time::from_millis(22));
+        assert!(pacer.release_time() <= Time::from_millis(22));
         assert!(
             pacer.owes_less_than(30_000, Time::ZERO) && !pacer.owes_less_than(10_000, Time::ZERO)
         );

@@ -28,6 +28,7 @@ mod size;
 use crate::path::Path;
 use crate::pool::BufferPool;
 use crate::ring::Ring;
+use crate::segment::Segments;
 use crate::settings::KcpSettings;
 use crate::time::{Now, Time};
 use paced::Paced;
@@ -128,8 +129,8 @@ impl Conversation {
         ask!(self, engine => engine.longest())
     }
 
-    /// Takes a packet of this conversation that `segment::check` has accepted, cut to the length that it told.
-    pub fn input(&mut self, packet: &mut [u8], path: &mut Path, pool: &mut BufferPool, now: Now) {
+    /// Takes a packet of this conversation.
+    pub fn input(&mut self, packet: Segments, path: &mut Path, pool: &mut BufferPool, now: Now) {
         ask!(mut self, engine => engine.input(packet, path, pool, now))
     }
 
@@ -288,9 +289,9 @@ impl Conversation {
     }
 
     /// Anybody may have begun it in another's name: until something of ours has arrived, it is repeated ever more rarely.
-    pub fn be_wary(&mut self) {
+    pub fn back_off(&mut self) {
         if let Engine::Paced(paced) = &mut self.engine {
-            paced.be_wary();
+            paced.back_off();
         }
     }
 
@@ -303,9 +304,9 @@ impl Conversation {
 
     /// Has the next packet tell the window, though nobody has asked: the other end learns from it where this one is, and
     /// what has arrived.
-    pub fn nudge(&mut self) {
+    pub fn send_window_update(&mut self) {
         if let Engine::Paced(paced) = &mut self.engine {
-            paced.nudge();
+            paced.send_window_update();
         }
     }
 

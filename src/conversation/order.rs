@@ -40,13 +40,13 @@ impl Order {
 /// What the other end says that it has. Who acknowledges the last segment that was missing has all before it, and says so in
 /// the same packet; if not, those were acknowledged by another process, which is gone with them.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct PeerWindow {
     /// The furthest that everything was said to have arrived before, and the narrowest window that was told with it.
     una: u32,
     wnd: Option<u16>,
 }
 
-impl Heard {
+impl PeerWindow {
     /// Takes note of a header, the last of its packet or each. `next`: one more than the highest number that was sent.
     pub(super) fn note(&mut self, header: &Header, next: u32) {
         // who claims to have more than was sent has that, as `flight` takes it
@@ -78,8 +78,8 @@ impl Heard {
 mod tests {
     use super::*;
 
-    fn told(all: &[(u32, u16)]) -> Heard {
-        let mut heard = Heard::default();
+    fn told(all: &[(u32, u16)]) -> PeerWindow {
+        let mut heard = PeerWindow::default();
         for (una, wnd) in all.iter().copied() {
             let header = Header {
                 una,

@@ -5,7 +5,7 @@
 mod wrapper;
 
 use super::Blocked;
-use super::order::{Heard, Order};
+use super::order::{Order, PeerWindow};
 use super::size::PacketSize;
 use crate::path::Path;
 use crate::pool::BufferPool;
@@ -36,7 +36,7 @@ pub(super) struct Plain {
     /// Segments that KCP is given at most, beside those that were acknowledged: it grows as these do.
     opened: usize,
     order: Order,
-    heard: Heard,
+    peer_window: PeerWindow,
 }
 
 impl Plain {
@@ -53,7 +53,7 @@ impl Plain {
             interval: u64::from(settings.interval.max(SHORTEST_INTERVAL)) * MS,
             opened: INITIAL_SEGMENTS,
             order: Order::default(),
-            heard: Heard::default(),
+            peer_window: PeerWindow::default(),
         }
     }
 
@@ -74,22 +74,22 @@ impl Plain {
     }
 
     pub(super) fn first(&self) -> u32 {
-        self.heard.una()
+        self.peer_window.una()
     }
 
     pub(super) fn input(
         &mut self,
-        packet: &mut [u8],
+        packet: Segments,
         path: &mut Path,
         pool: &mut BufferPool,
         now: Now,
     ) {
         let mut owes = false;
-        let before = self.heard.una();
-        for (header, _) in Segments::new(packet).flatten() {
+        let before = self.peer_window.una();
+        for header in packet.headers() {
             owes |= matches!(header.cmd, cmd::PUSH | cmd::WASK);
             // what KCP has sent, it knows best
-            self.heard.note(&header, header.una);
+            self.peer_window.note(header, header.una);
             if header.cmd == cmd::PUSH {
                 path.counts.on_received(header.len, false);
                 self.order.note(header.sn, path);
@@ -98,7 +98,7 @@ impl Plain {
         // or it would measure the round trip by an old clock
         self.kcp.tick(now.clock, pool);
         self.kcp.input(packet);
-        let arrived = self.heard.una().wrapping_sub(before) as usize;
+        let arrived = self.peer_window.una().wrapping_sub(before) as usize;
         let most = usize::from(self.send_window);
         self.opened = self.opened.saturating_add(arrived).min(most);
         if owes && self.flush == Flush::AcksToo {
@@ -189,7 +189,7 @@ impl Plain {
     }
 
     pub(super) fn is_contradicted(&self) -> bool {
-        self.is_settled() && self.heard.lacks(self.kcp.sent())
+        self.is_settled() && self.peer_window.lacks(self.kcp.sent())
     }
 
     pub(super) fn is_quiet(&self) -> bool {

@@ -1,5 +1,5 @@
-//! A UDP socket that sends and receives datagrams in batches: trains of equal ones in one call (UDP_SEGMENT and UDP_GRO of
-//! Linux), several trains at once on the way in (recvmmsg), and each with the address of this machine that it came to or
+//! A UDP socket that sends and receives datagrams in batches: GSO batches of equal ones in one call (UDP_SEGMENT and UDP_GRO of
+//! Linux), several of these at once on the way in (recvmmsg), and each with the address of this machine that it came to or
 //! leaves from. Also what is done where the system or a path refuses: nothing is lost by that.
 //!
 //! What is sent when, and what becomes of what has arrived, is decided in `udp`.
@@ -7,21 +7,21 @@
 use super::socket::canonical;
 use super::sockopt::{self, Fragments};
 use crate::time::{SEC, Time};
-use crate::tunnel::{Fit, Train};
+use crate::tunnel::{Fit, Transmit};
 use mio::net::UdpSocket;
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn_udp::{RecvMeta, UdpSocketState};
 use socket2::{SockRef, Socket};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 
-/// The largest datagram of UDP, bytes, and the largest train that the system makes of what arrives: none is ever cut.
-const TRAIN_MAX: usize = 65_536;
-/// The most trains received in one call. Their memory is not used before that many arrive.
-const TRAINS_PER_CALL: usize = 16;
-/// How long an address that refused a train is sent single datagrams, microseconds: routes and devices change.
+/// The largest datagram of UDP, bytes, and the largest batch that the system makes of what arrives: none is ever cut.
+const TRANSMIT_MAX: usize = 65_536;
+/// The most batches received in one call. Their memory is not used before that many arrive.
+const BATCHES_PER_CALL: usize = 16;
+/// How long an address that refused a GSO batch is sent single datagrams, microseconds: routes and devices change.
 const REFUSAL_LIFETIME: u64 = 600 * SEC;
-/// The most addresses that are remembered to refuse trains.
+/// The most addresses that are remembered to refuse GSO batches.
 const REFUSALS_MAX: usize = 1024;
 
 /// A socket that does not block, in its batches.
@@ -30,20 +30,20 @@ pub(super) struct Batch {
     pub socket: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
-    /// The system can send trains.
-    offers_trains: bool,
+    /// The system can send GSO batches.
+    offers_gso: bool,
     /// The system reports what becomes of datagrams on their way.
     hears: bool,
     /// There are reports that were not taken yet.
     told: bool,
     /// One of them is that nothing receives at a port.
     refusal: bool,
-    /// Addresses that trains could not be sent to, and until when that is believed.
+    /// Addresses that GSO batches could not be sent to, and until when that is believed.
     refused: HashMap<IpAddr, Time>,
     buffers: Box<[u8]>,
 }
 
-/// What became of a train.
+/// What became of a GSO batch.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     /// Bytes of it that are dealt with: sent, or lost by an error.
@@ -64,14 +64,14 @@ impl Batch {
         let socket = UdpSocket::from_std(socket.into());
         Ok(Batch {
             local: socket.local_addr()?,
-            offers_trains: state.max_gso_segments() > 1,
+            offers_gso: state.max_gso_segments() > 1,
             hears: false,
             told: false,
             refusal: false,
             socket,
             state,
             refused: HashMap::new(),
-            buffers: vec![0; TRAINS_PER_CALL * TRAIN_MAX].into(),
+            buffers: vec![0; BATCHES_PER_CALL * TRANSMIT_MAX].into(),
         })
     }
 
@@ -116,19 +116,19 @@ impl Batch {
         &mut self,
         mut each: impl FnMut(SocketAddr, Option<IpAddr>, &mut [u8]),
     ) -> io::Result<(usize, bool)> {
-        let mut metas = [RecvMeta::default(); TRAINS_PER_CALL];
-        let mut buffers = self.buffers.chunks_exact_mut(TRAIN_MAX);
-        let mut slices: [_; TRAINS_PER_CALL] =
+        let mut metas = [RecvMeta::default(); BATCHES_PER_CALL];
+        let mut buffers = self.buffers.chunks_exact_mut(TRANSMIT_MAX);
+        let mut slices: [_; BATCHES_PER_CALL] =
             std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
-        let trains = self.socket.try_io(|| {
+        let transmits = self.socket.try_io(|| {
             let socket = (&self.socket).into();
             self.state.recv(socket, &mut slices, &mut metas)
         })?;
         let mut count = 0;
-        for (meta, buffer) in metas.iter().zip(&mut slices).take(trains) {
+        for (meta, buffer) in metas.iter().zip(&mut slices).take(transmits) {
             let local = meta.dst_ip.map(|ip| ip.to_canonical());
             let from = canonical(meta.addr);
-            let bytes = &mut buffer[..meta.len.min(TRAIN_MAX)];
+            let bytes = &mut buffer[..meta.len.min(TRANSMIT_MAX)];
             for datagram in bytes.chunks_mut(meta.stride.max(1)) {
                 each(from, local, datagram);
                 count += 1;
@@ -136,18 +136,18 @@ impl Batch {
         }
         // elsewhere a call may receive one only, however many there are
         let drained =
-            cfg!(any(target_os = "linux", target_os = "android")) && trains < TRAINS_PER_CALL;
+            cfg!(any(target_os = "linux", target_os = "android")) && transmits < BATCHES_PER_CALL;
         Ok((count, !drained))
     }
 
-    /// Sends `bytes`, which are the last ones of the train.
-    pub(super) fn send(&mut self, now: Time, train: &Train, bytes: &[u8]) -> Sent {
-        if train.fit != Fit::Long {
-            return self.send_whole(now, train, bytes);
+    /// Sends `bytes`, which are the last ones of the batch.
+    pub(super) fn send(&mut self, now: Time, transmit: &Transmit, bytes: &[u8]) -> Sent {
+        if transmit.fit != Fit::Long {
+            return self.send_whole(now, transmit, bytes);
         }
         // an option of the socket, and rarely needed; where it cannot be set they leave whole, and may be refused
         let _ = self.set_fragments(Fragments::Allowed);
-        let sent = self.send_whole(now, train, bytes);
+        let sent = self.send_whole(now, transmit, bytes);
         let _ = self.set_fragments(Fragments::Forbidden);
         sent
     }
@@ -160,20 +160,20 @@ impl Batch {
         )
     }
 
-    fn send_whole(&mut self, now: Time, train: &Train, bytes: &[u8]) -> Sent {
+    fn send_whole(&mut self, now: Time, transmit: &Transmit, bytes: &[u8]) -> Sent {
         let mut refused = false;
-        if bytes.len() > train.segment && self.takes_trains(train.addr, now) {
-            match self.call(train, bytes) {
+        if bytes.len() > transmit.segment && self.takes_gso(transmit.addr, now) {
+            match self.call(transmit, bytes) {
                 Ok(()) => return Sent::all(bytes),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Sent::blocked(),
                 // that of a datagram is told below
-                Err(e) => refused = is_of_the_train(&e),
+                Err(e) => refused = is_of_the_batch(&e),
             }
         }
         let mut sent = Sent::default();
-        for datagram in bytes.chunks(train.segment.max(1)) {
-            match self.call(train, datagram) {
-                Ok(()) if std::mem::take(&mut refused) => self.remember(train.addr, now),
+        for datagram in bytes.chunks(transmit.segment.max(1)) {
+            match self.call(transmit, datagram) {
+                Ok(()) if std::mem::take(&mut refused) => self.remember(transmit.addr, now),
                 Ok(()) => (),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     sent.blocked = true;
@@ -186,43 +186,45 @@ impl Batch {
         sent
     }
 
-    fn takes_trains(&self, to: SocketAddr, now: Time) -> bool {
+    fn takes_gso(&self, to: SocketAddr, now: Time) -> bool {
         let refused = self.refused.get(&to.ip());
-        self.offers_trains && refused.is_none_or(|until| *until <= now)
+        self.offers_gso && refused.is_none_or(|until| *until <= now)
     }
 
-    /// A train was refused where a datagram is not: the device or the route cannot take it, or the path takes only smaller
+    /// A GSO batch was refused where a datagram is not: the device or the route cannot take it, or the path takes only smaller
     /// datagrams and the system fragments these.
     fn remember(&mut self, to: SocketAddr, now: Time) {
         if self.refused.len() >= REFUSALS_MAX {
             self.refused.clear();
         }
         self.refused.insert(to.ip(), now.after(REFUSAL_LIFETIME));
-        log::debug!("udp: datagrams for {to} are sent one by one: trains of them are refused");
+        log::debug!("udp: datagrams for {to} are sent one by one: batches of them are refused");
     }
 
     /// Makes one call to the system, or a second one if this machine no longer has the address that was to be sent from.
-    fn call(&mut self, train: &Train, bytes: &[u8]) -> io::Result<()> {
+    fn call(&mut self, transmit: &Transmit, bytes: &[u8]) -> io::Result<()> {
         // where one address is bound there is no other
         let anywhere = self.local.ip().is_unspecified();
-        let source = train.local.filter(|_| anywhere);
-        let transmit = Transmit {
-            destination: self.as_sent_from_here(train.addr),
+        let source = transmit.local.filter(|_| anywhere);
+        let transmit = quinn_udp::Transmit {
+            destination: self.as_sent_from_here(transmit.addr),
             ecn: None,
             contents: bytes,
-            segment_size: Some(train.segment),
+            segment_size: Some(transmit.segment),
             src_ip: source.map(|ip| self.as_sent_from_here(SocketAddr::new(ip, 0)).ip()),
         };
         match self.transmit(&transmit) {
-            Err(e) if source.is_some() && is_of_the_source(&e) => self.transmit(&Transmit {
-                src_ip: None,
-                ..transmit
-            }),
+            Err(e) if source.is_some() && is_of_the_source(&e) => {
+                self.transmit(&quinn_udp::Transmit {
+                    src_ip: None,
+                    ..transmit
+                })
+            }
             result => result,
         }
     }
 
-    fn transmit(&mut self, transmit: &Transmit) -> io::Result<()> {
+    fn transmit(&mut self, transmit: &quinn_udp::Transmit) -> io::Result<()> {
         match self.transmit_once(transmit) {
             // this one has not left
             Err(e) if self.tells(&e) => self.transmit_once(transmit),
@@ -230,7 +232,7 @@ impl Batch {
         }
     }
 
-    fn transmit_once(&self, transmit: &Transmit) -> io::Result<()> {
+    fn transmit_once(&self, transmit: &quinn_udp::Transmit) -> io::Result<()> {
         let socket = (&self.socket).into();
         self.socket.try_io(|| self.state.try_send(socket, transmit))
     }
@@ -270,9 +272,9 @@ fn is_of_the_source(error: &io::Error) -> bool {
     )
 }
 
-/// Whether an error may be that of a device or a route that takes no trains. What the system tells of an earlier datagram is
+/// Whether an error may be that of a device or a route that takes no GSO batches. What the system tells of an earlier datagram is
 /// none, whatever a stranger's ICMP message says.
-fn is_of_the_train(error: &io::Error) -> bool {
+fn is_of_the_batch(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)
@@ -357,8 +359,8 @@ mod tests {
         each.flat_map(|(n, len)| vec![n as u8; *len]).collect()
     }
 
-    fn train(addr: SocketAddr, segment: usize, len: usize) -> Train {
-        Train {
+    fn transmit(addr: SocketAddr, segment: usize, len: usize) -> Transmit {
+        Transmit {
             addr,
             local: None,
             len,
@@ -393,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_train_arrives_as_its_datagrams() {
+    fn a_batch_arrives_as_its_datagrams() {
         for lengths in [
             vec![1500; 40],
             vec![1400, 1400, 1],
@@ -404,7 +406,7 @@ mod tests {
             let mut here = bound("127.0.0.1:0").expect("bind");
             let (there, to) = other("127.0.0.1:0");
             let bytes = datagrams(&lengths);
-            let sent = here.send(Time::ZERO, &train(to, lengths[0], bytes.len()), &bytes);
+            let sent = here.send(Time::ZERO, &transmit(to, lengths[0], bytes.len()), &bytes);
             assert!(!sent.blocked && sent.error.is_none());
             assert_eq!(sent.done, bytes.len());
             assert!(here.refused.is_empty());
@@ -421,7 +423,7 @@ mod tests {
         let (to, mut rest) = (here.local(), &bytes[..]);
         for (segment, len) in [(1500, 15_000), (1200, 4_300), (1, 1)] {
             let (first, others) = rest.split_at(len);
-            let sent = there.send(Time::ZERO, &train(to, segment, len), first);
+            let sent = there.send(Time::ZERO, &transmit(to, segment, len), first);
             assert_eq!(sent.done, len);
             rest = others;
         }
@@ -438,46 +440,46 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_as_a_train_goes_one_by_one() {
+    fn what_is_refused_as_a_batch_goes_one_by_one() {
         let mut here = bound("127.0.0.1:0").expect("bind");
         let (there, to) = other("127.0.0.1:0");
         // more segments than any system takes in one call
         let lengths = [vec![10; 1000], vec![9]].concat();
         let bytes = datagrams(&lengths);
-        let train = train(to, 10, bytes.len());
-        if here.call(&train, &bytes).is_ok() {
-            panic!("a train of {} was taken", lengths.len());
+        let transmit = transmit(to, 10, bytes.len());
+        if here.call(&transmit, &bytes).is_ok() {
+            panic!("a batch of {} was taken", lengths.len());
         }
-        let sent = here.send(Time::ZERO, &train, &bytes);
+        let sent = here.send(Time::ZERO, &transmit, &bytes);
         assert!(sent.error.is_none() && !sent.blocked, "{sent:?}");
         assert_eq!(sent.done, bytes.len());
         // the receiver's buffer may be small: what it holds is in order, and nothing came twice
         expect(&there, &lengths[..100]);
-        if here.offers_trains {
-            assert!(!here.takes_trains(to, Time::ZERO));
-            assert!(here.takes_trains(to, Time::from_micros(REFUSAL_LIFETIME)));
-            assert!(here.takes_trains(at("192.0.2.1:9"), Time::ZERO));
+        if here.offers_gso {
+            assert!(!here.takes_gso(to, Time::ZERO));
+            assert!(here.takes_gso(to, Time::from_micros(REFUSAL_LIFETIME)));
+            assert!(here.takes_gso(at("192.0.2.1:9"), Time::ZERO));
         }
     }
 
     #[test]
-    fn a_system_without_trains_gets_datagrams() {
+    fn a_system_without_gso_gets_datagrams() {
         let mut here = bound("127.0.0.1:0").expect("bind");
-        here.offers_trains = false;
+        here.offers_gso = false;
         let (there, to) = other("127.0.0.1:0");
         let lengths = [1500, 1500, 1500, 20];
         let bytes = datagrams(&lengths);
-        let sent = here.send(Time::ZERO, &train(to, 1500, bytes.len()), &bytes);
+        let sent = here.send(Time::ZERO, &transmit(to, 1500, bytes.len()), &bytes);
         assert!(sent.done == bytes.len() && sent.error.is_none());
         expect(&there, &lengths);
         assert!(here.refused.is_empty());
     }
 
     #[test]
-    fn an_error_is_told_and_no_train_is_blamed_for_it() {
+    fn an_error_is_told_and_no_batch_is_blamed_for_it() {
         let mut here = bound("127.0.0.1:0").expect("bind");
         let bytes = datagrams(&[10, 10]);
-        let sent = here.send(Time::ZERO, &train(at("[::1]:9"), 10, 20), &bytes);
+        let sent = here.send(Time::ZERO, &transmit(at("[::1]:9"), 10, 20), &bytes);
         assert!(sent.error.is_some() && !sent.blocked);
         assert_eq!(sent.done, 20);
         assert!(here.refused.is_empty());
@@ -507,9 +509,9 @@ mod tests {
             let (from, local, _) = take(&mut here, 1).remove(0);
             assert_eq!(local, Some(asked));
             assert_eq!(from, there.local_addr().expect("address"));
-            let answer = Train {
+            let answer = Transmit {
                 local,
-                ..train(from, 1, 2)
+                ..transmit(from, 1, 2)
             };
             let sent = here.send(Time::ZERO, &answer, b"ab");
             assert!(sent.error.is_none(), "{sent:?}");
@@ -527,11 +529,11 @@ mod tests {
                 continue;
             };
             let (there, to) = other("127.0.0.1:0");
-            let train = Train {
+            let transmit = Transmit {
                 local: gone.parse().ok(),
-                ..train(to, 50, 120)
+                ..transmit(to, 50, 120)
             };
-            let sent = here.send(Time::ZERO, &train, &datagrams(&[50, 50, 20]));
+            let sent = here.send(Time::ZERO, &transmit, &datagrams(&[50, 50, 20]));
             assert!(sent.error.is_none(), "{sent:?}");
             expect(&there, &[50, 50, 20]);
             assert!(here.refused.is_empty());
@@ -550,10 +552,14 @@ mod tests {
             drop(gone);
             let (there, to) = other("127.0.0.1:0");
             for _ in 0..3 {
-                let sent = here.send(Time::ZERO, &train(nobody, 2, 2), b"ab");
+                let sent = here.send(Time::ZERO, &transmit(nobody, 2, 2), b"ab");
                 assert!(sent.error.is_none(), "{sent:?}");
                 // what the system was told by then is no error of the next
-                let sent = here.send(Time::ZERO, &train(to, 50, 120), &datagrams(&[50, 50, 20]));
+                let sent = here.send(
+                    Time::ZERO,
+                    &transmit(to, 50, 120),
+                    &datagrams(&[50, 50, 20]),
+                );
                 assert!(sent.error.is_none(), "{sent:?}");
                 expect(&there, &[50, 50, 20]);
                 assert_eq!(here.refusals(), [nobody]);
@@ -572,7 +578,11 @@ mod tests {
         let (there, _) = other("127.0.0.1:0");
         let too_long = vec![0; 65_530];
         for _ in 0..2_000 {
-            let sent = here.send(Time::ZERO, &train(here.local(), 65_530, 65_530), &too_long);
+            let sent = here.send(
+                Time::ZERO,
+                &transmit(here.local(), 65_530, 65_530),
+                &too_long,
+            );
             let error = sent.error.and_then(|e| e.raw_os_error());
             assert_eq!(error, Some(libc::EMSGSIZE));
             assert_eq!(here.refusals(), []);

@@ -200,30 +200,68 @@ struct Loop {
     epoch: Clock,
     signals: Signals,
     resolver: Resolver,
-    /// Resolves the name in `target`; apart, so that the service's name does not wait for it.
-    names: Resolver,
-    target: Option<Target>,
-    /// The rendezvous server's address.
-    rendezvous: Option<SocketAddr>,
-    network: Network,
+    discovery: Discovery,
     reread: Option<Reread>,
-    /// What a new UDP socket is made by, and whether packets are sealed.
-    udp_bind: Option<Address>,
-    udp_options: UdpOptions,
-    sealed: bool,
-    listeners: Vec<Listener>,
-    connections: Connections,
-    early: Early<(TcpStream, SocketAddr)>,
-    dialler: Dialler,
+    rebinding: Rebinding,
+    tcp: Tcp,
     udp: Udp,
     tunnel: Tunnel,
     http: Option<Http>,
     /// Something is left to do that no event will announce.
     unfinished: bool,
-    refused: Throttle,
     notify: Notify,
     /// The most sessions since memory was last given back.
     crowd: usize,
+}
+
+/// How the other end is found.
+struct Discovery {
+    /// Resolves the name in `target`; apart from the loop's, so that the service's name does not wait for it.
+    names: Resolver,
+    target: Option<Target>,
+    /// The rendezvous server's address.
+    rendezvous: Option<SocketAddr>,
+    network: Network,
+}
+
+impl Discovery {
+    fn new(names: Resolver, target: Option<Target>) -> Discovery {
+        Discovery {
+            names,
+            target,
+            rendezvous: None,
+            network: Network::default(),
+        }
+    }
+}
+
+/// What a new UDP socket is made by, and whether packets are sealed.
+struct Rebinding {
+    bind: Option<Address>,
+    options: UdpOptions,
+    sealed: bool,
+}
+
+/// The TCP sockets.
+struct Tcp {
+    listeners: Vec<Listener>,
+    connections: Connections,
+    early: Early<(TcpStream, SocketAddr)>,
+    dialler: Dialler,
+    /// Lines of the log on connections that were refused.
+    refused: Throttle,
+}
+
+impl Tcp {
+    fn new(listeners: Vec<Listener>, dialler: Dialler) -> Tcp {
+        Tcp {
+            listeners,
+            connections: Connections::default(),
+            early: Early::default(),
+            dialler,
+            refused: Throttle::default(),
+        }
+    }
 }
 
 impl Loop {
@@ -260,23 +298,18 @@ impl Loop {
             epoch: Clock::start(),
             signals,
             resolver,
-            names,
-            target,
-            rendezvous: None,
-            network: Network::default(),
+            discovery: Discovery::new(names, target),
             reread: options.reread,
-            udp_bind: options.udp_bind,
-            udp_options: options.udp,
-            sealed: options.settings.sealing.is_some(),
-            listeners,
-            connections: Connections::default(),
-            early: Early::default(),
-            dialler: Dialler::new(options.connect, known, options.tcp),
+            rebinding: Rebinding {
+                bind: options.udp_bind,
+                options: options.udp,
+                sealed: options.settings.sealing.is_some(),
+            },
+            tcp: Tcp::new(listeners, Dialler::new(options.connect, known, options.tcp)),
             udp,
             tunnel: Tunnel::new(options.settings, Time::ZERO),
             http,
             unfinished: true,
-            refused: Throttle::default(),
             notify: Notify::from_environment(),
             crowd: 0,
             poll,
@@ -317,8 +350,8 @@ impl Loop {
         self.follow(now);
         // UDP socket → packet → session table → KCP → session
         self.udp.receive(&mut self.tunnel, now);
-        if self.tunnel.deadline().is_some_and(|due| due <= now) {
-            self.tunnel.advance(now);
+        if self.tunnel.poll_timeout().is_some_and(|due| due <= now) {
+            self.tunnel.handle_timeout(now);
         }
         // session ↔ TCP socket
         self.dial(now);
@@ -328,9 +361,9 @@ impl Loop {
         let now = self.now();
         let more = self.udp.send(&mut self.tunnel, now, self.poll.registry());
 
-        self.settle(now);
+        self.handle_events(now);
         self.shrink_after_crowd();
-        self.unfinished = more || self.udp.is_readable() || self.connections.has_work();
+        self.unfinished = more || self.udp.is_readable() || self.tcp.connections.has_work();
         self.show(began, now);
         Ok(true)
     }
@@ -355,17 +388,17 @@ impl Loop {
     }
 
     /// Does what the tunnel asks for, until it asks for nothing more.
-    fn settle(&mut self, now: Time) {
-        while let Some(event) = self.tunnel.event() {
+    fn handle_events(&mut self, now: Time) {
+        while let Some(event) = self.tunnel.poll() {
             match event {
                 Event::Dial(id) => {
                     let (dialler, mut around) = self.dialling(now);
                     dialler.start(&mut around, id);
                 }
-                Event::Readable(id) | Event::Writable(id) => self.connections.mark(id),
+                Event::Readable(id) | Event::Writable(id) => self.tcp.connections.mark(id),
                 Event::Close { id, abort } => {
-                    if !self.connections.close(id, abort) {
-                        self.dialler.cancel(id);
+                    if !self.tcp.connections.close(id, abort) {
+                        self.tcp.dialler.cancel(id);
                     }
                 }
             }
@@ -375,7 +408,7 @@ impl Loop {
     /// Goes on with the connections to the service that are not established yet.
     fn dial(&mut self, now: Time) {
         // What the tunnel has given up is not gone on with.
-        self.settle(now);
+        self.handle_events(now);
         let (dialler, mut around) = self.dialling(now);
         while let Some(answer) = around.resolver.answer() {
             dialler.answer(&mut around, answer);
@@ -384,9 +417,9 @@ impl Loop {
     }
 
     fn accept(&mut self, now: Time) {
-        for number in 0..self.listeners.len() {
+        for number in 0..self.tcp.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
-                match self.listeners[number].accept(now) {
+                match self.tcp.listeners[number].accept(now) {
                     Some((stream, from)) => self.open(now, stream, from),
                     None => break,
                 }
@@ -399,17 +432,17 @@ impl Loop {
     /// long.
     fn open_early(&mut self, now: Time) {
         while self.tunnel.peer().is_some()
-            && let Some((stream, from)) = self.early.take()
+            && let Some((stream, from)) = self.tcp.early.take()
         {
             self.open(now, stream, from);
         }
-        while let Some((stream, from)) = self.early.expire(now) {
+        while let Some((stream, from)) = self.tcp.early.expire(now) {
             self.refuse(now, stream, from, "the other end's address is not known");
         }
     }
 
     fn refuse(&mut self, now: Time, stream: TcpStream, from: SocketAddr, why: &str) {
-        self.refused.warn(
+        self.tcp.refused.warn(
             now,
             format_args!("a connection from {} was refused: {why}", canonical(from)),
         );
@@ -419,15 +452,15 @@ impl Loop {
     /// Opens a session for an accepted connection, or has it wait for the peer's address, or resets it.
     fn open(&mut self, now: Time, mut stream: TcpStream, from: SocketAddr) {
         // Its id may be one that was closed: that connection has to go first.
-        self.settle(now);
+        self.handle_events(now);
         match self.tunnel.open(now) {
             Ok(id) => {
-                self.network.watch(now);
+                self.discovery.network.watch(now);
                 let conv = self.tunnel.conv(id).unwrap_or(0);
                 self.tunnel.set_client(id, canonical(from));
                 debug!("{conv:08x} accepted from {}", canonical(from));
                 if let Err(e) = register(self.poll.registry(), &mut stream, id) {
-                    self.refused.warn(
+                    self.tcp.refused.warn(
                         now,
                         format_args!("{conv:08x} cannot be polled: {}", reason(&e)),
                     );
@@ -435,13 +468,13 @@ impl Loop {
                     self.tunnel.broken(now, id);
                     return;
                 }
-                self.connections.insert(id, conv, stream);
+                self.tcp.connections.insert(id, conv, stream);
             }
             Err(Refused::Full) => self.refuse(now, stream, from, "there are too many already"),
             Err(Refused::NoPeer) => {
-                self.hurry();
+                self.resolve_now();
                 self.tunnel.seek_peer(now);
-                if let Err((stream, from)) = self.early.put(now, (stream, from)) {
+                if let Err((stream, from)) = self.tcp.early.put(now, (stream, from)) {
                     let why = "the other end's address is not known, and too many wait for it";
                     self.refuse(now, stream, from, why);
                 }
@@ -452,23 +485,25 @@ impl Loop {
     /// Moves bytes between TCP and the tunnel, until there is nothing to move or the turn's budget is spent.
     fn carry(&mut self, now: Time) {
         let mut budget = TCP_BYTES_PER_TURN;
-        self.settle(now);
-        while budget > 0 && self.connections.has_work() {
-            self.connections.work(&mut self.tunnel, now, &mut budget);
-            self.settle(now);
+        self.handle_events(now);
+        while budget > 0 && self.tcp.connections.has_work() {
+            self.tcp
+                .connections
+                .work(&mut self.tunnel, now, &mut budget);
+            self.handle_events(now);
         }
     }
 
     fn dialling(&mut self, now: Time) -> (&mut Dialler, Around<'_>) {
         let around = Around {
             tunnel: &mut self.tunnel,
-            connections: &mut self.connections,
+            connections: &mut self.tcp.connections,
             resolver: &mut self.resolver,
             registry: self.poll.registry(),
             udp: self.udp.local(),
             now,
         };
-        (&mut self.dialler, around)
+        (&mut self.tcp.dialler, around)
     }
 
     /// Tells the other ends that this one stops, and gives the last datagrams a moment to leave.
@@ -477,13 +512,13 @@ impl Loop {
         let end = now.after(FAREWELL_TIMEOUT);
         info!("stopping, {} sessions are ended", self.tunnel.sessions());
         self.notify.stopping();
-        self.listeners.clear();
+        self.tcp.listeners.clear();
         self.tunnel.shutdown(now);
-        self.settle(now);
+        self.handle_events(now);
         while now < end {
             let more = self.udp.send(&mut self.tunnel, now, self.poll.registry());
-            self.settle(now);
-            let until = match self.tunnel.deadline() {
+            self.handle_events(now);
+            let until = match self.tunnel.poll_timeout() {
                 _ if more => now,
                 _ if self.udp.is_blocked() => end,
                 Some(due) if due < end && !self.tunnel.is_quiet() => due,
@@ -495,7 +530,7 @@ impl Loop {
                 break;
             }
             now = self.now();
-            self.tunnel.advance(now);
+            self.tunnel.handle_timeout(now);
         }
         Ok(())
     }
@@ -519,14 +554,14 @@ impl Loop {
                 UDP => self.udp.note(event, self.poll.registry()),
                 _ if self.http.as_mut().is_some_and(|http| http.note(event)) => (),
                 Token(number) if number < FIRST_SESSION => {
-                    if let Some(listener) = self.listeners.get_mut(number - FIRST_LISTENER) {
+                    if let Some(listener) = self.tcp.listeners.get_mut(number - FIRST_LISTENER) {
                         listener.note();
                     }
                 }
                 Token(number) => {
                     let id = SessionId((number - FIRST_SESSION) as u32);
-                    if !self.connections.note(id, event) {
-                        self.dialler.note(id);
+                    if !self.tcp.connections.note(id, event) {
+                        self.tcp.dialler.note(id);
                     }
                 }
             }
@@ -539,10 +574,14 @@ impl Loop {
         if self.unfinished {
             return Some(Duration::ZERO);
         }
-        let listeners = self.listeners.iter().filter_map(Listener::due);
-        let others = self.tunnel.deadline().into_iter().chain(self.dialler.due());
+        let listeners = self.tcp.listeners.iter().filter_map(Listener::due);
+        let others = self
+            .tunnel
+            .poll_timeout()
+            .into_iter()
+            .chain(self.tcp.dialler.due());
         let others = others.chain(self.http.as_ref().map(Http::due));
-        let others = others.chain(self.follow_at()).chain(self.early.due());
+        let others = others.chain(self.follow_at()).chain(self.tcp.early.due());
         let others = others.chain(self.notify.due());
         let span = listeners.chain(others).min()?.since(self.now());
         let least = if self.udp.is_blocked() {

@@ -70,7 +70,7 @@ pub(super) struct Network {
 
 impl Network {
     /// Has the address looked at soon.
-    fn hurry(&mut self, now: Time) {
+    fn look_soon(&mut self, now: Time) {
         self.next = self.next.min(now.after(LOOK_DELAY_AFTER_ERROR));
     }
 
@@ -156,25 +156,25 @@ impl Loop {
         let slept = self.epoch.slept();
         if slept >= SLEEP_MIN {
             info!("the machine slept for {} s", slept.as_secs());
-            self.network.forget();
+            self.discovery.network.forget();
             // before what waits in the socket is taken for a sign of life
-            self.tunnel.advance(now);
+            self.tunnel.handle_timeout(now);
         }
         self.follow_name(now);
         let Some(goal) = self.goal() else {
             return self.look_around(now);
         };
         if self.udp.take_trouble() {
-            self.network.hurry(now);
+            self.discovery.network.look_soon(now);
         }
         let mut toward = goal;
-        let changed = self.network.next <= now && {
+        let changed = self.discovery.network.next <= now && {
             let own;
             (toward, own) = self.way(goal);
-            let changed = self.network.look(own);
+            let changed = self.discovery.network.look(own);
             let sessions = self.tunnel.sessions();
             let received = self.tunnel.counters().received;
-            if self.network.plan(now, received, sessions) && !changed {
+            if self.discovery.network.plan(now, received, sessions) && !changed {
                 self.tunnel.ask_peer(now);
             }
             changed
@@ -183,14 +183,14 @@ impl Loop {
         let silent = by_now(self.tunnel.peer_silent_at());
         let deaf = by_now(self.tunnel.peer_deaf_at());
         if changed {
-            self.hurry();
-            if let Some(own) = self.network.own {
+            self.resolve_now();
+            if let Some(own) = self.discovery.network.own {
                 info!("{toward} is now reached from {own}");
             }
             self.renew(now);
-        } else if self.sealed
-            && self.udp_bind.is_none()
-            && self.network.wants_port(now, silent, deaf)
+        } else if self.rebinding.sealed
+            && self.rebinding.bind.is_none()
+            && self.discovery.network.wants_port(now, silent, deaf)
         {
             // without a key the other end would not know its sessions again
             match deaf {
@@ -210,7 +210,7 @@ impl Loop {
     /// address of the same name that has one. It may be of the other family.
     fn way(&self, goal: SocketAddr) -> (SocketAddr, Option<IpAddr>) {
         let way = |to: SocketAddr| Some((to, Some(own_address(self.udp.local(), to)?)));
-        let known = self.target.iter().flat_map(Target::known);
+        let known = self.discovery.target.iter().flat_map(Target::known);
         let others = known.map(|to| canonical(*to));
         let mut others = others.filter(|to| self.udp.reaches(*to));
         way(goal)
@@ -220,7 +220,7 @@ impl Loop {
 
     /// Goes to another address of the name from now on.
     fn turn_to(&mut self, now: Time, address: SocketAddr) {
-        match self.target.as_ref().map(Target::key) {
+        match self.discovery.target.as_ref().map(Target::key) {
             Some(RENDEZVOUS) => self.meet_through(now, address),
             _ => self.tunnel.set_peer(now, address),
         }
@@ -228,45 +228,45 @@ impl Loop {
 
     /// The name is not known: another network may know it.
     fn look_around(&mut self, now: Time) {
-        if self.target.is_none() || self.network.next > now {
+        if self.discovery.target.is_none() || self.discovery.network.next > now {
             return;
         }
         let local = self.udp.local();
         let around = ANYWHERE.map(|there| own_address(local, SocketAddr::new(there, 9)));
-        if self.network.look_around(around, now) {
-            self.hurry();
+        if self.discovery.network.look_around(around, now) {
+            self.resolve_now();
         }
     }
 
     /// Has the name asked for at once, if it is asked for at all.
-    pub(super) fn hurry(&mut self) {
-        if let Some(target) = &mut self.target {
-            target.hurry();
+    pub(super) fn resolve_now(&mut self) {
+        if let Some(target) = &mut self.discovery.target {
+            target.resolve_now();
         }
     }
 
     /// Where this end sends without being asked.
     fn goal(&self) -> Option<SocketAddr> {
-        self.rendezvous.or(self.tunnel.peer())
+        self.discovery.rendezvous.or(self.tunnel.peer())
     }
 
     /// Goes on with a new socket, if the port is free to change.
     fn renew(&mut self, now: Time) {
-        if self.udp_bind.is_none() {
+        if self.rebinding.bind.is_none() {
             match self.new_socket() {
                 Ok(udp) => self.udp = udp,
                 Err(e) => warn!("udp: cannot make a new socket: {}", reason(&e)),
             }
         }
         self.tunnel.network_changed(now);
-        if let Some(server) = self.rendezvous {
+        if let Some(server) = self.discovery.rendezvous {
             self.meet_through(now, server);
         }
     }
 
     fn new_socket(&self) -> io::Result<Udp> {
         let any = SocketAddr::new(self.udp.local().ip(), 0);
-        let mut udp = Udp::bind(any, &self.udp_options)?;
+        let mut udp = Udp::bind(any, &self.rebinding.options)?;
         udp.hear_refusals();
         udp.register(self.poll.registry(), UDP)?;
         debug!("UDP bound to {}", udp.local());
@@ -275,7 +275,7 @@ impl Loop {
 
     /// Goes through this rendezvous server from now on.
     pub(super) fn meet_through(&mut self, now: Time, server: SocketAddr) {
-        self.rendezvous = Some(server);
+        self.discovery.rendezvous = Some(server);
         let local = canonical(self.udp.local());
         let ip = own_address(local, server).unwrap_or(local.ip());
         let own = SocketAddr::new(ip, local.port());
@@ -287,19 +287,19 @@ impl Loop {
         let silent = self.silent_at().is_some_and(|at| at <= now);
         let answers = self.tunnel.peer_answers();
         let present = self.goal();
-        let Some(target) = &mut self.target else {
+        let Some(target) = &mut self.discovery.target else {
             return;
         };
         if answers && !silent {
             target.answers();
         }
         if silent {
-            target.ask(now, &mut self.names);
+            target.ask(now, &mut self.discovery.names);
         } else {
             target.heard();
         }
         let (key, mut found) = (target.key(), Vec::new());
-        while let Some(answer) = self.names.answer() {
+        while let Some(answer) = self.discovery.names.answer() {
             found = target.answer(now, answer);
         }
         let found = found.into_iter().map(canonical);
@@ -322,12 +322,12 @@ impl Loop {
         };
         log!(level, "{key}: the name now stands for {address}");
         self.turn_to(now, address);
-        self.network.next = Time::ZERO;
+        self.discovery.network.next = Time::ZERO;
     }
 
     /// Since when the one that is named does not answer.
     fn silent_at(&self) -> Option<Time> {
-        match (&self.target, self.goal()) {
+        match (&self.discovery.target, self.goal()) {
             (_, None) => Some(Time::ZERO),
             (Some(target), _) if target.key() == RENDEZVOUS => {
                 self.tunnel.rendezvous_is_silent().then_some(Time::ZERO)
@@ -338,10 +338,10 @@ impl Loop {
 
     /// When `follow` has something to do. None: not before an event.
     pub(super) fn follow_at(&self) -> Option<Time> {
-        let target = self.target.as_ref();
+        let target = self.discovery.target.as_ref();
         let name = target.and_then(|target| Some(self.silent_at()?.max(target.due())));
-        let looks = self.goal().is_some() || self.target.is_some();
-        let look = looks.then_some(self.network.next);
+        let looks = self.goal().is_some() || self.discovery.target.is_some();
+        let look = looks.then_some(self.discovery.network.next);
         look.into_iter().chain(name).min()
     }
 }
@@ -462,7 +462,7 @@ mod tests {
         let now = Time::from_micros(9 * SEC);
         network.watch(now);
         assert_eq!(network.next.since(now), LOOK_INTERVAL_BUSY);
-        network.hurry(now);
+        network.look_soon(now);
         assert_eq!(network.next.since(now), LOOK_DELAY_AFTER_ERROR);
     }
 

@@ -51,9 +51,10 @@ impl Loop {
 
     fn take_over(&mut self, now: Time, config: &Config) {
         self.tunnel.reload(now, config.settings());
-        self.dialler
+        self.tcp
+            .dialler
             .reload(config.connect.clone(), config.tcp.clone());
-        for listener in &self.listeners {
+        for listener in &self.tcp.listeners {
             listener.reload(&config.tcp);
         }
         if let (Some(http), Some(listen)) = (&mut self.http, &config.http_listen) {

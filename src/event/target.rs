@@ -102,7 +102,7 @@ impl Target {
     }
 
     /// Asks as soon as possible: somebody waits for the answer, or another network may know it.
-    pub(super) fn hurry(&mut self) {
+    pub(super) fn resolve_now(&mut self) {
         self.hurried = true;
         self.pause = RETRY_PAUSE;
         let earliest = self.asked_at.map_or(Time::ZERO, |at| at.after(RETRY_PAUSE));
@@ -198,7 +198,7 @@ mod tests {
             let mut times = Vec::new();
             for now in (from..to).step_by(100) {
                 if hurries {
-                    target.hurry();
+                    target.resolve_now();
                 }
                 let before = target.asked_at;
                 target.ask(ms(now), &mut resolver);

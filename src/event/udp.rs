@@ -9,7 +9,7 @@ use super::report::{Throttle, reason};
 use super::socket::{self, Buffers, canonical};
 use crate::config::UdpOptions;
 use crate::time::Time;
-use crate::tunnel::{Fit, Train, Tunnel};
+use crate::tunnel::{Fit, Transmit, Tunnel};
 use log::{debug, warn};
 use mio::{Interest, Registry, Token, event::Event};
 use socket2::{Protocol, Type};
@@ -18,8 +18,8 @@ use std::net::{IpAddr, SocketAddr};
 
 /// The most datagrams received, and sent, before others have their turn.
 const DATAGRAMS_PER_TURN: usize = 256;
-/// Room for a train, bytes; how long one may be is decided in `tunnel`.
-const TRAIN_MAX: usize = 65_536;
+/// Room for a GSO batch, bytes; how long one may be is decided in `tunnel`.
+const TRANSMIT_MAX: usize = 65_536;
 /// The most errors in one turn before the socket is left alone until something new happens to it.
 const ERRORS_PER_TURN: usize = 16;
 
@@ -28,8 +28,8 @@ pub(super) struct Udp {
     batch: Batch,
     token: Token,
     readable: bool,
-    /// A train in `out` that the socket had no room for, and how many bytes of it were sent nevertheless.
-    unsent: Option<(Train, usize)>,
+    /// A batch in `out` that the socket had no room for, and how many bytes of it were sent nevertheless.
+    unsent: Option<(Transmit, usize)>,
     /// It has no room still.
     blocked: bool,
     /// Datagrams for this address were longer than the system sends.
@@ -64,7 +64,7 @@ impl Udp {
             blocked: false,
             too_long: None,
             trouble: false,
-            out: vec![0; TRAIN_MAX].into(),
+            out: vec![0; TRANSMIT_MAX].into(),
             receive_failed: Throttle::default(),
             send_failed: Throttle::default(),
         })
@@ -155,12 +155,12 @@ impl Udp {
                 return true;
             }
             let next = self.unsent.take();
-            let next = next.or_else(|| Some((tunnel.transmit(now, &mut self.out)?, 0)));
-            let Some((train, before)) = next else {
+            let next = next.or_else(|| Some((tunnel.poll_transmit(now, &mut self.out)?, 0)));
+            let Some((transmit, before)) = next else {
                 return false;
             };
-            count += train.len.div_ceil(train.segment.max(1)).max(1);
-            self.send_train(now, train, before);
+            count += transmit.len.div_ceil(transmit.segment.max(1)).max(1);
+            self.send_transmit(now, transmit, before);
             if let Some(addr) = self.too_long.take() {
                 tunnel.on_too_long(addr, now);
             }
@@ -172,24 +172,24 @@ impl Udp {
         false
     }
 
-    /// Sends a train except the bytes that were sent `before`. What fails is lost, as on the path; what there is no room for
+    /// Sends a GSO batch except the bytes that were sent `before`. What fails is lost, as on the path; what there is no room for
     /// is kept.
-    fn send_train(&mut self, now: Time, train: Train, before: usize) {
-        let bytes = &self.out[before..train.len];
-        let sent = self.batch.send(now, &train, bytes);
+    fn send_transmit(&mut self, now: Time, transmit: Transmit, before: usize) {
+        let bytes = &self.out[before..transmit.len];
+        let sent = self.batch.send(now, &transmit, bytes);
         let too_long = |e: &io::Error| e.raw_os_error() == Some(libc::EMSGSIZE);
-        if sent.error.as_ref().is_some_and(too_long) && train.fit != Fit::Long {
+        if sent.error.as_ref().is_some_and(too_long) && transmit.fit != Fit::Long {
             // smaller ones follow, and the log tells when it is known how small
-            self.too_long = Some(train.addr).filter(|_| train.fit == Fit::Fits);
+            self.too_long = Some(transmit.addr).filter(|_| transmit.fit == Fit::Fits);
         } else if let Some(e) = sent.error {
             self.trouble |= tells_of_the_network(&e);
-            let to = train.addr;
+            let to = transmit.addr;
             let why = reason(&e);
             self.send_failed
                 .warn(now, format_args!("udp: cannot send to {to}: {why}"));
         }
         if sent.blocked {
-            self.unsent = Some((train, before + sent.done));
+            self.unsent = Some((transmit, before + sent.done));
             self.blocked = true;
         }
     }
@@ -255,7 +255,7 @@ mod tests {
     fn what_there_is_no_room_for_is_kept() {
         let mut udp = Udp::bind(at("127.0.0.1:0"), &UdpOptions::default()).expect("bind");
         let there = StdUdpSocket::bind("127.0.0.1:0").expect("bind");
-        let train = Train {
+        let transmit = Transmit {
             addr: there.local_addr().expect("address"),
             local: None,
             len: 300,
@@ -268,7 +268,7 @@ mod tests {
             udp.out[n * 100..][..100].fill(n as u8);
         }
         // the first of the three has left already
-        udp.unsent = Some((train, 100));
+        udp.unsent = Some((transmit, 100));
         let mut tunnel = Tunnel::new(Settings::default(), Time::ZERO);
         assert!(!udp.send(&mut tunnel, Time::ZERO, poll.registry()));
         assert!(udp.unsent.is_none());
@@ -287,14 +287,14 @@ mod tests {
         let mut udp = Udp::bind(at("127.0.0.1:0"), &UdpOptions::default()).expect("bind");
         // The family that this socket cannot reach; then nobody is there, and the refusal must not be fatal, either.
         for to in ["[::1]:9", "127.0.0.1:9", "127.0.0.1:9"] {
-            let train = Train {
+            let transmit = Transmit {
                 addr: at(to),
                 local: None,
                 len: 30,
                 segment: 10,
                 fit: Fit::Fits,
             };
-            udp.send_train(Time::ZERO, train, 0);
+            udp.send_transmit(Time::ZERO, transmit, 0);
             assert!(!udp.is_blocked() && udp.unsent.is_none());
         }
     }

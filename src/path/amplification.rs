@@ -18,17 +18,17 @@ const ASK_PAUSE: [u64; 2] = [100 * MS, SEC];
 const OFTEN: u32 = 20;
 const DOUBLINGS: u32 = 6;
 
-/// Bytes that were sent since the last proof, and what it is good for.
+/// Bytes that were sent since the last validation, and what it is good for.
 #[derive(Debug, Default)]
 pub(crate) struct AmplificationLimit {
     sent: u64,
-    /// What had been sent when the last proof came, since the one before it.
+    /// What had been sent when the last validation came, since the one before it.
     carried: u64,
-    /// The last proof that came for a transfer is good until then.
+    /// The last validation that came for a transfer is good until then.
     earned_until: Time,
-    proven_at: Time,
+    validated_at: Time,
     asked_at: Time,
-    /// Questions since the last proof, and what had been sent at the latest.
+    /// Questions since the last validation, and what had been sent at the latest.
     asked: u32,
     asked_sent: u64,
 }
@@ -38,19 +38,19 @@ impl AmplificationLimit {
         self.sent += bytes as u64;
     }
 
-    /// Nothing more may be sent before the next proof.
+    /// Nothing more may be sent before the next validation.
     pub(crate) fn is_spent(&self) -> bool {
         self.sent >= LEAST.max(GROWTH * self.carried)
     }
 
-    /// Whether a proof has come lately for as much as is worth a question: a transfer's, and not that of a few packets.
+    /// Whether a validation has come lately for as much as is worth a question: a transfer's, and not that of a few packets.
     pub(crate) fn is_earned(&self, now: Time) -> bool {
         self.earned_until > now
     }
 
-    /// Whether a proof is to be asked for; then it counts as asked for. `rtt`: of the path, microseconds.
+    /// Whether a challenge is to be sent; then it counts as asked for. `rtt`: of the path, microseconds.
     pub(crate) fn asks(&mut self, rtt: u64, now: Time) -> bool {
-        let stale = now.since(self.proven_at) >= PAUSE;
+        let stale = now.since(self.validated_at) >= PAUSE;
         if stale {
             self.carried = 0;
         }
@@ -74,7 +74,7 @@ impl AmplificationLimit {
         self.asked_at.after(rtt.clamp(least, most) << doublings)
     }
 
-    /// The address was proven. True if something may have waited for that.
+    /// The address was validated. True if something may have waited for that.
     pub(crate) fn renew(&mut self, now: Time) -> bool {
         let spent = self.is_spent();
         let earns = self.sent >= ASK_FROM;
@@ -85,7 +85,7 @@ impl AmplificationLimit {
                 self.earned_until
             },
             carried: self.sent,
-            proven_at: now,
+            validated_at: now,
             ..AmplificationLimit::default()
         };
         spent

@@ -95,6 +95,28 @@ impl Counts {
     }
 }
 
+/// What may be sent or read beside the bulk that the rate is for.
+struct Budgets {
+    /// For copies of small messages.
+    copies: Pacer,
+    /// For segments that ride along in another's datagram.
+    rides: Pacer,
+    /// For what is read: the operator's limit, bytes per second.
+    reads: Pacer,
+    down: Option<f64>,
+}
+
+impl Budgets {
+    fn new(down: Option<f64>, now: Time) -> Budgets {
+        Budgets {
+            copies: Pacer::new(SEC, now),
+            rides: Pacer::new(SEC, now),
+            reads: Pacer::new(SEC, now),
+            down,
+        }
+    }
+}
+
 /// The way to one address, and who is there.
 pub struct Path {
     /// Where it leads to; for one without an address, where it did last.
@@ -103,12 +125,7 @@ pub struct Path {
     pub congestion: Controller,
     /// What gets lost on the way here, seen from gaps in the segments' numbers.
     inbound: Loss,
-    /// Spends the share of the rate that is there for copies.
-    copies: Pacer,
-    rides: Pacer,
-    /// The operator's limit of what is received, bytes per second, and what it has been used for.
-    down: Option<f64>,
-    reads: Pacer,
+    budgets: Budgets,
     /// Bytes around a KCP packet: IP, UDP and seal.
     pub overhead: usize,
     /// When anything was last sent there.
@@ -134,10 +151,7 @@ impl Path {
             addr,
             congestion: Controller::new(limits, now),
             inbound: Loss::default(),
-            copies: Pacer::new(SEC, now),
-            rides: Pacer::new(SEC, now),
-            down: limits.down,
-            reads: Pacer::new(SEC, now),
+            budgets: Budgets::new(limits.down, now),
             overhead: headers(&addr) + seal,
             sent_at: now,
             counts: Counts::default(),
@@ -192,7 +206,7 @@ impl Path {
     /// The operator's limits are others from now on.
     pub fn set_limits(&mut self, limits: Limits) {
         self.congestion.set_limits(limits);
-        self.down = limits.down;
+        self.budgets.down = limits.down;
     }
 
     /// Chance that a packet is lost: the worse of the two directions, since the acks of the one are at the mercy of the other.
@@ -239,9 +253,10 @@ impl Path {
 
     /// Whether a copy may be sent ahead of need; `bytes` of datagram are charged if so.
     pub fn may_copy(&mut self, bytes: usize, now: Time) -> bool {
-        let may = self.copies.owes_less_than(500 * MS, now);
+        let may = self.budgets.copies.owes_less_than(500 * MS, now);
         if may {
-            self.copies
+            self.budgets
+                .copies
                 .charge(bytes, self.congestion.capacity() * COPIES, now);
         }
         may
@@ -249,9 +264,11 @@ impl Path {
 
     /// Whether a copy may ride along in a datagram; `bytes` are charged if so.
     pub fn may_ride(&mut self, bytes: usize, now: Time) -> bool {
-        let may = !self.congestion.is_congested() && self.rides.owes_less_than(100 * MS, now);
+        let may =
+            !self.congestion.is_congested() && self.budgets.rides.owes_less_than(100 * MS, now);
         if may {
-            self.rides
+            self.budgets
+                .rides
                 .charge(bytes, self.congestion.capacity() * RIDES, now);
         }
         may
@@ -260,17 +277,19 @@ impl Path {
     /// Whether `bytes` that have arrived may be handed on now, by the operator's limit; they are charged if so. Small pieces
     /// go ahead: they are what somebody waits for.
     pub fn may_read(&mut self, bytes: usize, now: Time) -> bool {
-        let Some(down) = self.down else { return true };
-        let small = bytes < SMALL && self.reads.owes_less_than(AHEAD, now);
-        let may = small || self.reads.release() <= now;
+        let Some(down) = self.budgets.down else {
+            return true;
+        };
+        let small = bytes < SMALL && self.budgets.reads.owes_less_than(AHEAD, now);
+        let may = small || self.budgets.reads.release_time() <= now;
         if may {
-            self.reads.charge(bytes, down, now);
+            self.budgets.reads.charge(bytes, down, now);
         }
         may
     }
 
     /// When the next may be handed on.
     pub fn reads_at(&self) -> Time {
-        self.reads.release()
+        self.budgets.reads.release_time()
     }
 }

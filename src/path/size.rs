@@ -4,7 +4,7 @@
 use crate::pmtu::{BASE, Probe, Search};
 use crate::time::{MS, Time};
 
-/// The size of a path that has carried no large packet for so long, microseconds, is proven again before one is sent.
+/// The size of a path that has carried no large packet for so long, microseconds, is confirmed again before one is sent.
 const UNUSED: u64 = 10_000 * MS;
 
 /// Sizes are bytes of whole IP packets.

@@ -63,7 +63,7 @@ impl Validation {
     }
 
     /// It has, by the datagram of this number.
-    pub(crate) fn prove(&mut self, number: Option<u128>) {
+    pub(crate) fn validate(&mut self, number: Option<u128>) {
         (self.validated, self.proof) = (true, number);
     }
 

@@ -98,104 +98,135 @@ pub(crate) struct Ping {
     /// The first is the configured one.
     ways: Vec<Way>,
     began: Time,
-    next_at: Time,
     stopped: Option<Time>,
-    sent: u64,
-    missed: u64,
-    waiting: VecDeque<Waiting>,
+    pings: Pings,
     /// Indices into `ways`, to be sent now.
     queue: VecDeque<usize>,
     tried: usize,
     asked_host: bool,
     signs: Signs,
     trips: Trips,
-    /// When the first came.
+    size: PacketSize,
+    own: VecDeque<Vec<u8>>,
+    report: Report,
+    rng: SmallRng,
+}
+
+/// The pings that were sent, and when the next is.
+struct Pings {
+    next_at: Time,
+    sent: u64,
+    missed: u64,
+    waiting: VecDeque<Waiting>,
+}
+
+/// How large packets may be on the way there, which is looked for once there was an answer.
+struct PacketSize {
+    /// When the first answer came.
     answered_at: Time,
-    /// How large packets may be on the way there, which is looked for once there was an answer.
     search: Search,
     probes: VecDeque<Probe>,
     tokens: u32,
-    own: VecDeque<Vec<u8>>,
+}
+
+/// What is printed.
+struct Report {
     lines: VecDeque<String>,
     /// Something odd was reported since the last ping left.
     odd_told: bool,
     judged: bool,
-    rng: SmallRng,
+}
+
+/// The ways to seal: the configured one first.
+fn ways(settings: &Settings) -> Vec<Way> {
+    let mut ways = vec![Way {
+        method: settings.seal.as_ref().map(|(method, _)| *method),
+        sealing: settings
+            .seal
+            .as_ref()
+            .map(|(method, key)| Sealing::new(*method, key)),
+    }];
+    if let Some((ours, key)) = &settings.seal {
+        let others = Method::ALL.into_iter().filter(|method| method != ours);
+        ways.extend(others.map(|method| Way {
+            method: Some(method),
+            sealing: Some(Sealing::new(method, key)),
+        }));
+        ways.push(Way {
+            method: None,
+            sealing: None,
+        });
+    }
+    ways
+}
+
+/// The first line.
+fn heading(settings: &Settings) -> String {
+    let seal = match &settings.seal {
+        Some((method, _)) => format!("sealed with {method}"),
+        None => "not sealed".into(),
+    };
+    let place = settings.at.to_string();
+    let place = match settings.name == place {
+        true => place,
+        false => format!("{} ({place})", settings.name),
+    };
+    match settings.meets {
+        false => format!("pings to {place}, {seal}"),
+        true => format!(
+            "pings to the rendezvous server {place}, {seal}; they do not tell whether the other end is registered there"
+        ),
+    }
 }
 
 impl Ping {
     /// Nothing is sent yet.
     pub(crate) fn new(settings: Settings, now: Time) -> Ping {
-        let mut ways = vec![Way {
-            method: settings.seal.as_ref().map(|(method, _)| *method),
-            sealing: settings
-                .seal
-                .as_ref()
-                .map(|(method, key)| Sealing::new(*method, key)),
-        }];
-        if let Some((ours, key)) = &settings.seal {
-            let others = Method::ALL.into_iter().filter(|method| method != ours);
-            ways.extend(others.map(|method| Way {
-                method: Some(method),
-                sealing: Some(Sealing::new(method, key)),
-            }));
-            ways.push(Way {
-                method: None,
-                sealing: None,
-            });
-        }
-        let seal = match &settings.seal {
-            Some((method, _)) => format!("sealed with {method}"),
-            None => "not sealed".into(),
-        };
-        let place = settings.at.to_string();
-        let place = match settings.name == place {
-            true => place,
-            false => format!("{} ({place})", settings.name),
-        };
+        let heading = heading(&settings);
         Ping {
             rng: SmallRng::seed_from_u64(settings.seed),
-            lines: VecDeque::from([match settings.meets {
-                false => format!("pings to {place}, {seal}"),
-                true => format!(
-                    "pings to the rendezvous server {place}, {seal}; they do not tell whether the other end is registered there"
-                ),
-            }]),
-            answered_at: now,
-            search: Search::new(settings.mtu),
-            probes: VecDeque::new(),
-            // far from the timestamps of pings
-            tokens: settings.first.wrapping_add(1 << 31),
+            report: Report {
+                lines: VecDeque::from([heading]),
+                odd_told: false,
+                judged: false,
+            },
+            size: PacketSize {
+                answered_at: now,
+                search: Search::new(settings.mtu),
+                probes: VecDeque::new(),
+                // far from the timestamps of pings
+                tokens: settings.first.wrapping_add(1 << 31),
+            },
+            ways: ways(&settings),
             settings,
-            ways,
             began: now,
-            next_at: now,
             stopped: None,
-            sent: 0,
-            missed: 0,
-            waiting: VecDeque::new(),
+            pings: Pings {
+                next_at: now,
+                sent: 0,
+                missed: 0,
+                waiting: VecDeque::new(),
+            },
             queue: VecDeque::new(),
             tried: 0,
             asked_host: false,
             signs: Signs::default(),
             trips: Trips::default(),
             own: VecDeque::new(),
-            odd_told: false,
-            judged: false,
         }
     }
 
     /// Writes the next datagram to send now into `buf`, which has room for `DATAGRAM` bytes; returns its length.
     pub(crate) fn transmit(&mut self, now: Time, buf: &mut [u8]) -> Option<usize> {
-        if self.has_more() && now >= self.next_at {
-            self.next_at = now.after(self.settings.interval);
-            self.waiting.push_back(Waiting {
-                number: self.sent,
+        if self.has_more() && now >= self.pings.next_at {
+            self.pings.next_at = now.after(self.settings.interval);
+            self.pings.waiting.push_back(Waiting {
+                number: self.pings.sent,
                 sent_at: now,
                 missed: false,
             });
-            self.sent += 1;
-            self.odd_told = false;
+            self.pings.sent += 1;
+            self.report.odd_told = false;
             self.queue.push_back(0);
         }
         if self.other_ways_at().is_some_and(|at| at <= now) {
@@ -205,23 +236,23 @@ impl Ping {
         if let Some(way) = self.queue.pop_front() {
             return Some(self.close(way, buf));
         }
-        if self.probes.is_empty() && self.size_at().is_some_and(|at| at <= now) {
+        if self.size.probes.is_empty() && self.size_at().is_some_and(|at| at <= now) {
             let mean = self.trips.sum as u64 / self.trips.count.max(1);
-            let tokens = &mut self.tokens;
-            let probes = self.search.ask(mean, now, || {
+            let tokens = &mut self.size.tokens;
+            let probes = self.size.search.ask(mean, now, || {
                 *tokens = tokens.wrapping_add(1);
                 *tokens
             });
-            self.probes.extend(probes);
+            self.size.probes.extend(probes);
         }
-        let probe = self.probes.pop_front()?;
+        let probe = self.size.probes.pop_front()?;
         Some(self.close_probe(probe, buf))
     }
 
     /// When the size of packets is to be asked for.
     fn size_at(&self) -> Option<Time> {
-        let asks = self.trips.count > 0 && self.stopped.is_none() && !self.search.is_at_rest();
-        asks.then(|| self.search.due())
+        let asks = self.trips.count > 0 && self.stopped.is_none() && !self.size.search.is_at_rest();
+        asks.then(|| self.size.search.due())
             .filter(|at| *at < Time::NEVER)
     }
 
@@ -256,7 +287,7 @@ impl Ping {
             };
             let sealed = self.ways[way].sealing.is_some();
             match Control::read(packet) {
-                Some(Control::Pong(ts)) if way == 0 && self.search.on_answer(ts, now) => {
+                Some(Control::Pong(ts)) if way == 0 && self.size.search.on_answer(ts, now) => {
                     return self.signs.fault = None;
                 }
                 Some(Control::Pong(ts)) if self.is_ours(ts) => return self.on_pong(now, way, ts),
@@ -275,10 +306,14 @@ impl Ping {
 
     /// The system reports that the last datagram, or one before it, did not arrive.
     pub(crate) fn on_fault(&mut self, now: Time, fault: Fault) {
-        let told = format!("seq={} {}", self.sent, fault.text(self.settings.at.port()));
-        if let Some(last) = self.waiting.pop_back() {
-            self.missed += u64::from(!last.missed);
-            self.lines.push_back(told);
+        let told = format!(
+            "seq={} {}",
+            self.pings.sent,
+            fault.text(self.settings.at.port())
+        );
+        if let Some(last) = self.pings.waiting.pop_back() {
+            self.pings.missed += u64::from(!last.missed);
+            self.report.lines.push_back(told);
         }
         self.signs.fault = Some(fault);
         self.look(now);
@@ -286,39 +321,39 @@ impl Ping {
 
     /// Does what the clock has made due.
     pub(crate) fn look(&mut self, now: Time) {
-        for waiting in &mut self.waiting {
+        for waiting in &mut self.pings.waiting {
             if !waiting.missed && now.since(waiting.sent_at) >= ANSWER_TIMEOUT {
                 waiting.missed = true;
-                self.missed += 1;
-                let loss = share(self.missed, self.trips.count);
+                self.pings.missed += 1;
+                let loss = share(self.pings.missed, self.trips.count);
                 let seq = waiting.number + 1;
                 let line = format!(
                     "seq={seq} no answer within {} s, loss={loss} %",
                     ANSWER_TIMEOUT / SEC
                 );
-                self.lines.push_back(line);
+                self.report.lines.push_back(line);
             }
         }
         let old = |w: &Waiting| now.since(w.sent_at) >= ANSWER_MEMORY;
-        while self.waiting.front().is_some_and(old) {
-            self.waiting.pop_front();
+        while self.pings.waiting.front().is_some_and(old) {
+            self.pings.waiting.pop_front();
         }
         // An endless ping must not have to be ended to hear the verdict.
-        if !self.judged && !self.is_over(now) && self.can_be_judged(now) {
-            self.judged = true;
+        if !self.report.judged && !self.is_over(now) && self.can_be_judged(now) {
+            self.report.judged = true;
             let verdict = self.verdict(now);
-            self.lines.extend(verdict.lines(&self.settings));
+            self.report.lines.extend(verdict.lines(&self.settings));
         }
     }
 
     /// When to call again `transmit` or `look`.
     pub(crate) fn deadline(&self) -> Time {
-        let next = self.has_more().then_some(self.next_at);
-        let first = self.waiting.iter().find(|waiting| !waiting.missed);
+        let next = self.has_more().then_some(self.pings.next_at);
+        let first = self.pings.waiting.iter().find(|waiting| !waiting.missed);
         let missed = first.map(|waiting| waiting.sent_at.after(ANSWER_TIMEOUT));
         let asks = (!self.asked_host && self.is_silent()).then(|| self.began.after(ANSWER_TIMEOUT));
         let judged =
-            (!self.judged && self.trips.count == 0).then(|| self.began.after(VERDICT_AFTER));
+            (!self.report.judged && self.trips.count == 0).then(|| self.began.after(VERDICT_AFTER));
         let all = [
             next,
             missed,
@@ -343,7 +378,7 @@ impl Ping {
 
     /// The next line to print.
     pub(crate) fn line(&mut self) -> Option<String> {
-        self.lines.pop_front()
+        self.report.lines.pop_front()
     }
 
     /// Whether there was an answer.
@@ -353,9 +388,9 @@ impl Ping {
 
     /// The lines at the end.
     pub(crate) fn summary(&self, now: Time) -> Vec<String> {
-        let (sent, answered) = (self.sent, self.trips.count);
+        let (sent, answered) = (self.pings.sent, self.trips.count);
         // those that left a moment before the end are neither lost nor answered
-        let pending = self.waiting.iter().filter(|w| !w.missed).count();
+        let pending = self.pings.waiting.iter().filter(|w| !w.missed).count();
         let seconds = now.since(self.began) as f64 / SEC as f64;
         let pending = match pending {
             0 => String::new(),
@@ -364,7 +399,7 @@ impl Ping {
         let mut lines = vec![format!(
             "--- {}: {sent} sent, {answered} answered, {pending}{} % lost, {seconds:.1} s",
             self.settings.name,
-            share(self.missed, answered),
+            share(self.pings.missed, answered),
         )];
         if answered > 0 {
             lines.push(self.trips.line());
@@ -396,7 +431,11 @@ impl Ping {
     }
 
     fn has_more(&self) -> bool {
-        self.stopped.is_none() && self.settings.count.is_none_or(|count| self.sent < count)
+        self.stopped.is_none()
+            && self
+                .settings
+                .count
+                .is_none_or(|count| self.pings.sent < count)
     }
 
     /// Nothing that says more has come back, not even an error.
@@ -410,7 +449,7 @@ impl Ping {
     fn can_be_judged(&self, now: Time) -> bool {
         let signs = self.signs.other_way.is_some() || self.signs.echo;
         let silent = now.since(self.began) >= VERDICT_AFTER;
-        let errors = self.signs.fault.is_some() && self.missed > 2;
+        let errors = self.signs.fault.is_some() && self.pings.missed > 2;
         self.trips.count == 0 && (signs || silent || errors)
     }
 
@@ -425,10 +464,10 @@ impl Ping {
         if self.has_more() {
             return None;
         }
-        let size = self
-            .size_at()
-            .map_or(Time::ZERO, |_| self.answered_at.after(SIZE_SEARCH_TIMEOUT));
-        let Some(last) = self.waiting.back() else {
+        let size = self.size_at().map_or(Time::ZERO, |_| {
+            self.size.answered_at.after(SIZE_SEARCH_TIMEOUT)
+        });
+        let Some(last) = self.pings.waiting.back() else {
             return Some(size);
         };
         let wait = FINAL_WAIT.max(2 * self.trips.most);
@@ -441,7 +480,7 @@ impl Ping {
 
     /// Whether a timestamp is one that was sent.
     fn is_ours(&self, ts: u32) -> bool {
-        u64::from(ts.wrapping_sub(self.settings.first)) < self.sent
+        u64::from(ts.wrapping_sub(self.settings.first)) < self.pings.sent
     }
 
     fn on_pong(&mut self, now: Time, way: usize, ts: u32) {
@@ -455,22 +494,22 @@ impl Ping {
         }
         // The number of a ping is a u64, its timestamp what is left of that.
         let stamp = |w: &Waiting| self.settings.first.wrapping_add(w.number as u32);
-        let Some(place) = self.waiting.iter().position(|w| stamp(w) == ts) else {
+        let Some(place) = self.pings.waiting.iter().position(|w| stamp(w) == ts) else {
             return;
         };
-        let Some(waiting) = self.waiting.remove(place) else {
+        let Some(waiting) = self.pings.waiting.remove(place) else {
             return;
         };
-        self.missed -= u64::from(waiting.missed);
+        self.pings.missed -= u64::from(waiting.missed);
         if self.trips.count == 0 {
-            self.answered_at = now;
+            self.size.answered_at = now;
         }
         let trip = now.since(waiting.sent_at);
         self.signs.fault = None;
         self.trips.record(trip);
-        let loss = share(self.missed, self.trips.count);
+        let loss = share(self.pings.missed, self.trips.count);
         let seq = waiting.number + 1;
-        self.lines.push_back(format!(
+        self.report.lines.push_back(format!(
             "seq={seq} time={} loss={loss} %",
             millis(trip as f64)
         ));
@@ -478,12 +517,12 @@ impl Ping {
 
     /// What is known of the size of packets.
     fn size_line(&self) -> Option<String> {
-        let (size, most) = (self.search.size(), self.settings.mtu);
+        let (size, most) = (self.size.search.size(), self.settings.mtu);
         let told = match size < most {
             true => format!("packets: up to {size} bytes arrive there; kcp.mtu allows {most}"),
             false => format!("packets: up to {size} bytes arrive there"),
         };
-        self.search.has_found().then_some(told)
+        self.size.search.has_found().then_some(told)
     }
 
     fn close_probe(&mut self, probe: Probe, buf: &mut [u8]) -> usize {
@@ -500,7 +539,7 @@ impl Ping {
     }
 
     fn close(&mut self, way: usize, buf: &mut [u8]) -> usize {
-        let last = self.sent.saturating_sub(1) as u32;
+        let last = self.pings.sent.saturating_sub(1) as u32;
         let ping = Control::Ping(self.settings.first.wrapping_add(last));
         buf[..CONTROL_LEN].copy_from_slice(&ping.to_wire());
         let len = match &mut self.ways[way].sealing {
@@ -520,8 +559,10 @@ impl Ping {
 
     /// Reports something odd, at most once a ping.
     fn tell_odd(&mut self, what: String) {
-        if !std::mem::replace(&mut self.odd_told, true) {
-            self.lines.push_back(format!("seq={} {what}", self.sent));
+        if !std::mem::replace(&mut self.report.odd_told, true) {
+            self.report
+                .lines
+                .push_back(format!("seq={} {what}", self.pings.sent));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How sessions end: in order, or before their time with the other end being told; and what is remembered of them.
+//! How sessions end: in order, or before their time with the other end being told; and when they leave the table.
+//! What is remembered of them then is in `time_wait`; the timers that end one are in `mod`.
 
 use super::scheduler::{Outgoing, Timer};
 use super::{Event, SessionId, Tunnel};
@@ -72,16 +73,16 @@ impl Tunnel {
             return;
         }
         let session = &entry.session;
-        let bytes = (session.bytes_in, session.bytes_out);
+        let bytes = (session.bytes_in(), session.bytes_out());
         let level = self.reports.on_end(Some(cause), bytes, now);
         self.counters.ended[cause as usize] += 1;
         let how = format_args!("{}: {}", session.state.when(), cause.text());
         session.log_end(level, entry.addr(), how, now);
-        if session.state == State::Halfway {
+        if session.state == State::HalfOpen {
             self.sessions.leave_half_open(id);
         }
         let session = &mut self.sessions[id].session;
-        session.discard(&mut self.pool);
+        session.discard(&mut self.buffers.pool);
         session.conversation.forget(&mut self.paths[session.path]);
         session.state = State::Reset { told: 0 };
         let path_id = session.path;
@@ -93,7 +94,7 @@ impl Tunnel {
         self.tell_reset(id, now);
     }
 
-    /// Ends every session, and tells the other ends that this one stops (the datagrams come from `transmit`).
+    /// Ends every session, and tells the other ends that this one stops (the datagrams come from `poll_transmit`).
     pub fn shutdown(&mut self, now: Time) {
         for id in self.sessions.ids_of(|_| true) {
             self.abort(id, Cause::Shutdown, now);
@@ -144,12 +145,12 @@ impl Tunnel {
     }
 
     /// Whether a session is worth so many resets. Where there is no key, anybody can begin a session in the name of a source that
-    /// is proven, and what is sent there for it must not be more than came: every session is worth one reset, and further
+    /// is validated, and what is sent there for it must not be more than came: every session is worth one reset, and further
     /// ones if as many bytes of data have come for these and an ack that was said twice.
     fn is_worth(&self, id: u32, resets: usize) -> bool {
         let session = &self.sessions[id].session;
         let cost = HEADER + CONTROL_LEN * resets;
-        session.opener || self.packets.sealed() || cost as u64 <= session.bytes_in
+        session.opener || self.packets.sealed() || cost as u64 <= session.bytes_in()
     }
 
     pub(super) fn retire_cleanly(&mut self, id: u32, now: Time) {
@@ -157,7 +158,7 @@ impl Tunnel {
         let session = &entry.session;
         let how = format_args!("in order");
         session.log_end(log::Level::Debug, entry.addr(), how, now);
-        let bytes = (session.bytes_in, session.bytes_out);
+        let bytes = (session.bytes_in(), session.bytes_out());
         self.reports.on_end(None, bytes, now);
         self.counters.ended_in_order += 1;
         let ending = Ending::Clean {
@@ -170,23 +171,23 @@ impl Tunnel {
     pub(super) fn retire(&mut self, id: u32, ending: Ending, now: Time) {
         let entry = &mut self.sessions[id];
         let (conv, addr, path_id) = (entry.session.conv(), entry.addr(), entry.session.path);
-        entry.session.discard(&mut self.pool);
+        entry.session.discard(&mut self.buffers.pool);
         entry.session.conversation.forget(&mut self.paths[path_id]);
         self.sessions.unlink(id);
         self.scheduler.clear(Timer::Session(id));
         self.time_wait
             .insert(addr, conv, ending, now.after(self.settings.time_wait));
         self.paths[path_id].sessions -= 1;
-        self.rest_path(path_id);
+        self.idle_path(path_id);
         // what it had in flight may have been what the others waited for
         self.scheduler.activate(path_id);
-        self.release(id);
+        self.free_place(id);
     }
 
     /// Frees a session's place once the caller has let go of it and no queue holds it.
-    pub(super) fn release(&mut self, id: u32) {
+    pub(super) fn free_place(&mut self, id: u32) {
         if !self.scheduler.holds_session(id) {
-            self.sessions.remove_if_free(id);
+            self.sessions.remove_if_unused(id);
         }
     }
 }

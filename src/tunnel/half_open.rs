@@ -1,7 +1,7 @@
 //! What is known of a session that another end has begun and that has not dialled yet: whether its beginning may still
 //! come. How many such there may be is said in `sources`, and what becomes of one that has waited in vain in `tunnel`.
 
-use crate::segment::{Segments, ahead, cmd};
+use crate::segment::{Segments, ahead};
 use crate::session::DIAL_WITHIN;
 use crate::time::{MS, Time};
 
@@ -45,13 +45,19 @@ impl HalfOpen {
     }
 
     /// Whether a packet brings the first segment, for the first time.
-    pub(super) fn is_begun_by(&self, packet: &[u8]) -> bool {
+    pub(super) fn is_begun_by(&self, packet: &Segments) -> bool {
         !self.first_came && has_first(packet)
     }
 
     /// Notes a packet that came `silence` microseconds after the one before it; the beginning may take `patience`. True if it
     /// should have come by now.
-    pub(super) fn note(&mut self, packet: &[u8], silence: u64, patience: u64, now: Time) -> bool {
+    pub(super) fn note(
+        &mut self,
+        packet: &Segments,
+        silence: u64,
+        patience: u64,
+        now: Time,
+    ) -> bool {
         if silence >= patience {
             // the path was silent, and its other end begins again with the first
             (self.early, self.early_since) = (0, now);
@@ -63,11 +69,10 @@ impl HalfOpen {
     }
 
     /// Whether a packet brings data beyond all that came before.
-    fn goes_on(&mut self, packet: &[u8]) -> bool {
-        let pushes = Segments::new(packet).flatten();
-        let last = pushes.filter(|(h, _)| h.cmd == cmd::PUSH).last();
-        let news = last.is_some_and(|(h, _)| ahead(h.sn, self.furthest) > 0);
-        if let Some((header, _)) = last.filter(|_| news) {
+    fn goes_on(&mut self, packet: &Segments) -> bool {
+        let last = packet.pushes().next_back();
+        let news = last.is_some_and(|h| ahead(h.sn, self.furthest) > 0);
+        if let Some(header) = last.filter(|_| news) {
             self.furthest = header.sn;
         }
         news
@@ -96,7 +101,6 @@ impl HalfOpen {
 }
 
 /// Whether a packet holds the first segment of a session.
-fn has_first(packet: &[u8]) -> bool {
-    let mut segments = Segments::new(packet).flatten();
-    segments.any(|(h, _)| h.cmd == cmd::PUSH && h.sn == 0)
+fn has_first(packet: &Segments) -> bool {
+    packet.pushes().any(|h| h.sn == 0)
 }

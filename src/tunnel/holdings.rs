@@ -47,14 +47,14 @@ pub struct Holdings {
     /// Places in the table, those of sessions that are being reset or let go included.
     pub sessions: usize,
     /// Begun by other ends, not dialled yet.
-    pub halfway: usize,
+    pub half_open: usize,
     /// Bytes of packets that were kept for these.
-    pub halfway_bytes: usize,
+    pub half_open_bytes: usize,
     /// Numbers of ended sessions that are remembered.
     pub ended: usize,
     /// Timers that are set.
     pub timers: usize,
-    /// Packets of addresses that have not proven yet that they receive.
+    /// Packets of addresses that are not validated yet.
     pub waiting: usize,
     /// Packets that wait to leave.
     pub packets: usize,
@@ -83,11 +83,11 @@ impl Tunnel {
     /// How much of everything is held.
     pub fn holdings(&self) -> Holdings {
         let in_flight = |(_, path): (u32, &Path)| path.congestion.in_flight();
-        let (halfway, halfway_bytes) = self.sessions.half_open();
+        let (half_open, half_open_bytes) = self.sessions.half_open();
         Holdings {
             sessions: self.sessions.len(),
-            halfway,
-            halfway_bytes,
+            half_open,
+            half_open_bytes,
             ended: self.time_wait.len(),
             timers: self.scheduler.timers(),
             waiting: self.newcomers.waiting(),

@@ -1,15 +1,27 @@
 //! What follows from a datagram that has arrived: to whom it belongs, and who is told what when it belongs to nobody.
+//!
+//! One from an unknown address goes through these steps, in this order, and ends at the first that does not let it pass:
+//!
+//! 1. `receive`: it is too long; without a key it comes from another than the peer of an end that accepts nothing; or so many
+//!    of unknown addresses did not open lately that these are not tried (`limits`).
+//! 2. It is opened: it does not open, or its nonce was seen before (`crypto`).
+//! 3. Number 0: `on_control`. A ping is answered by a pong, and by a challenge of ours (`validation`).
+//! 4. Another number, parsed and checked: `on_stranger`. A session in TIME_WAIT is answered for; one that is at another address
+//!    may have moved here, and its packet waits until the address is validated (`migration`).
+//! 5. It begins a session: `on_beginning`. Its address is challenged first, and its packet waits (`waiting`); then its source must
+//!    have room among the half-open ones (`sources`) and in the table (`refusal`).
+//! 6. Anything else is answered by a reset, so many a second at most (`limits`).
 
 use super::half_open::begins_within;
 use super::migration::Owner;
 use super::scheduler::Outgoing;
 use super::sources::source;
-use super::trace::Glance;
+use super::trace::HeaderSummary;
 use super::waiting::Packet;
 use super::{DATAGRAM_MAX, Tunnel, clock, since_ping};
 use crate::crypto::Rejected;
 use crate::message::{self, CONTROL_LEN, Control};
-use crate::segment::{self, DEFAULT_WINDOW, Header, Segments, ahead, cmd};
+use crate::segment::{DEFAULT_WINDOW, Header, Malformed, Segments, ahead, cmd};
 use crate::session::{Cause, State};
 use crate::time::{MS, Time};
 use crate::time_wait::Ending;
@@ -41,45 +53,18 @@ impl Tunnel {
     ) {
         self.counters.received += 1;
         self.counters.received_bytes += datagram.len() as u64;
-        if datagram.len() > DATAGRAM_MAX {
-            self.counters.malformed += 1;
-            return self.reports.complain(now, from, "it is too long");
-        }
-        let expected =
-            self.peer.addr().is_none_or(|peer| peer == from) || self.meeting.expects(from);
-        if !self.packets.sealed() && !self.settings.accepts && !expected {
-            self.counters.unknown += 1;
-            return self
-                .reports
-                .complain(now, from, "it is not from the other end");
-        }
-        if self.limits.is_flooded(now) && !self.is_known(from) {
-            self.counters.bad_seal += 1;
-            let what = "too many of unknown addresses do not open with this key and method";
+        if let Some(what) = self.refuses(from, datagram.len(), now) {
             return self.reports.complain(now, from, what);
         }
-        let len = datagram.len();
         let arrival = Arrival {
             from,
             local,
             number: self.packets.number(datagram),
         };
+        let len = datagram.len();
         let packet = match self.packets.open(now, from, datagram) {
             Ok(packet) => packet,
-            Err(Rejected::Replay) => {
-                self.counters.replayed += 1;
-                return self
-                    .reports
-                    .complain(now, from, "its nonce was seen before");
-            }
-            Err(_) => {
-                self.counters.bad_seal += 1;
-                if !self.is_known(from) {
-                    self.limits.note_flood(len, now);
-                }
-                let what = "it does not open with this key and method";
-                return self.reports.complain(now, from, what);
-            }
+            Err(why) => return self.on_rejected(from, len, why, now),
         };
         self.counters.opened += 1;
         let Some(conv) = packet.first_chunk().map(|b| u32::from_be_bytes(*b)) else {
@@ -89,10 +74,47 @@ impl Tunnel {
         if self.peer.is_at(from) {
             self.meeting.heard(now);
         }
-        if conv == 0 {
-            return self.on_control(arrival, packet, now);
+        match conv {
+            0 => self.on_control(arrival, packet, now),
+            _ => self.on_session(arrival, packet, now),
         }
-        self.on_session(arrival, packet, now);
+    }
+
+    /// Why a datagram is not worth opening, if it is not; then it is counted.
+    fn refuses(&mut self, from: SocketAddr, len: usize, now: Time) -> Option<&'static str> {
+        if len > DATAGRAM_MAX {
+            self.counters.malformed += 1;
+            return Some("it is too long");
+        }
+        let expected =
+            self.peer.addr().is_none_or(|peer| peer == from) || self.meeting.expects(from);
+        if !self.packets.sealed() && !self.settings.accepts && !expected {
+            self.counters.unknown += 1;
+            return Some("it is not from the other end");
+        }
+        if self.limits.is_flooded(now) && !self.is_known(from) {
+            self.counters.bad_seal += 1;
+            return Some("too many of unknown addresses do not open with this key and method");
+        }
+        None
+    }
+
+    /// A datagram of `len` bytes does not open.
+    fn on_rejected(&mut self, from: SocketAddr, len: usize, why: Rejected, now: Time) {
+        let what = match why {
+            Rejected::Replay => {
+                self.counters.replayed += 1;
+                "its nonce was seen before"
+            }
+            _ => {
+                self.counters.bad_seal += 1;
+                if !self.is_known(from) {
+                    self.limits.note_flood(len, now);
+                }
+                "it does not open with this key and method"
+            }
+        };
+        self.reports.complain(now, from, what);
     }
 
     /// Whether it is the address of somebody who has the key, as far as one can tell before a datagram is opened.
@@ -105,10 +127,32 @@ impl Tunnel {
         let Some(conv) = packet.first_chunk().map(|b| u32::from_be_bytes(*b)) else {
             return;
         };
-        if let Some(id) = self.sessions.find(arrival.from, conv) {
-            return self.on_packet(id, arrival.local, packet, now);
+        let known = self.sessions.find(arrival.from, conv);
+        let state = known.map(|id| self.sessions[id].session.state);
+        if let Some(State::Reset { .. }) = state {
+            return;
         }
-        self.on_stranger(arrival, conv, packet, now);
+        // before anything is believed that it says
+        let mut headers = std::mem::take(&mut self.buffers.headers);
+        match Segments::parse(packet, &mut headers) {
+            Ok(packet) => match known {
+                Some(id) => self.on_packet(id, arrival.local, packet, now),
+                None => self.on_stranger(arrival, conv, packet, now),
+            },
+            Err(malformed) => self.on_malformed(arrival.from, known.is_some(), malformed, now),
+        }
+        self.buffers.headers = headers;
+    }
+
+    fn on_malformed(&mut self, from: SocketAddr, known: bool, malformed: Malformed, now: Time) {
+        self.counters.malformed += 1;
+        match known {
+            true => {
+                let what = format!("its segments are malformed ({malformed:?})");
+                self.reports.complain(now, from, &what);
+            }
+            false => self.reports.complain(now, from, "it is no packet of KCP"),
+        }
     }
 
     fn on_control(&mut self, arrival: Arrival, packet: &[u8], now: Time) {
@@ -126,14 +170,14 @@ impl Tunnel {
             Some(Control::Ping(_)) if self.farewell.has_begun() => {}
             Some(Control::Ping(ts)) => {
                 self.answer(from, local, &Control::Pong(ts).to_wire());
-                // whoever pings may dial soon: the proof shall be there by then. Nobody gets more than they sent
+                // whoever pings may dial soon: the address shall be validated by then. Nobody gets more than they sent
                 let paid = self.packets.sealed() || packet.len() >= 2 * CONTROL_LEN;
-                if self.settings.accepts && paid && !self.is_proven_enough(from) {
-                    self.prove(from, local, now);
+                if self.settings.accepts && paid && !self.is_validated_for_now(from) {
+                    self.challenge(from, local, now);
                 }
             }
-            Some(Control::Pong(cookie)) if self.newcomers.is_answer(from, cookie, now) => {
-                self.on_proof(arrival, now);
+            Some(Control::Pong(challenge)) if self.newcomers.is_answer(from, challenge, now) => {
+                self.on_validated(arrival, now);
                 self.on_answer(from, None, now);
             }
             Some(Control::Pong(token)) if self.on_size_answer(from, token, now) => {
@@ -169,7 +213,7 @@ impl Tunnel {
     fn on_reset(&mut self, id: u32, now: Time) {
         let session = &mut self.sessions[id].session;
         if session.outlives_reset(now) {
-            return self.touch(id, now);
+            return self.drive(id, now);
         }
         self.abort(id, Cause::ResetByPeer, now);
     }
@@ -179,38 +223,26 @@ impl Tunnel {
         &mut self,
         id: u32,
         local: Option<IpAddr>,
-        packet: &mut [u8],
+        packet: Segments,
         now: Time,
     ) {
-        let entry = &self.sessions[id];
-        if let State::Reset { .. } = entry.session.state {
-            return;
-        }
-        // before anything is believed that it says
-        let packet = match segment::check(packet) {
-            Ok(whole) => &mut packet[..whole],
-            Err(malformed) => {
-                self.counters.malformed += 1;
-                let what = format!("its segments are malformed ({malformed:?})");
-                return self.reports.complain(now, entry.addr(), &what);
-            }
-        };
-        if entry.session.state == State::Halfway && !self.keeps_early(id, packet, now) {
+        let state = self.sessions[id].session.state;
+        if state == State::HalfOpen && !self.keeps_early(id, &packet, now) {
             return;
         }
         let entry = &mut self.sessions[id];
         let path = &mut self.paths[entry.session.path];
         if self.packets.sealed() {
-            let glance = Glance::of(packet);
-            entry.trace.note(&glance);
-            if let Some(ts) = glance.ts {
+            let summary = HeaderSummary::of(packet.headers());
+            entry.trace.note(&summary);
+            if let Some(ts) = summary.ts {
                 path.clock.note(ts, now);
             }
         }
         let both = clock(&self.settings, now);
         let conversation = &mut entry.session.conversation;
         let (unacked, news) = (conversation.unacked(), path.counts.news);
-        conversation.input(packet, path, &mut self.pool, both);
+        conversation.input(packet, path, &mut self.buffers.pool, both);
         if entry.session.conversation.is_contradicted() {
             log::debug!(
                 "{:08x}: the other end lacks what was acknowledged",
@@ -219,7 +251,7 @@ impl Tunnel {
             self.take_packets(id, now);
             return self.abort(id, Cause::Restarted, now);
         }
-        entry.session.heard_at = now;
+        entry.session.hear(now);
         path.liveness.hear(local, now);
         if path.counts.news > news {
             path.liveness.on_news(now);
@@ -228,7 +260,7 @@ impl Tunnel {
         entry.note_progress(now);
         let (addr, path_id) = (entry.addr(), entry.session.path);
         if !self.packets.sealed() {
-            self.ask_for_credit(path_id, now);
+            self.revalidate(path_id, now);
         }
         if answers {
             self.on_answer(addr, None, now);
@@ -236,9 +268,9 @@ impl Tunnel {
         self.begin_search(path_id, now);
         // before reading, which may end the session
         self.take_packets(id, now);
-        self.doubt_size(id, now);
+        self.detect_black_hole(id, now);
         self.read(id, now);
-        self.touch(id, now);
+        self.drive(id, now);
         let path_id = self.sessions.get(id).map(|e| e.session.path);
         if let Some(path_id) = path_id {
             self.scheduler.activate(path_id);
@@ -246,31 +278,27 @@ impl Tunnel {
     }
 
     /// Whether a packet of a session that has not dialled yet is taken. One whose beginning should have come by now ends.
-    fn keeps_early(&mut self, id: u32, packet: &[u8], now: Time) -> bool {
+    fn keeps_early(&mut self, id: u32, packet: &Segments, now: Time) -> bool {
         let entry = &mut self.sessions[id];
         let patience = begins_within(self.paths[entry.session.path].known_rtt());
-        let silence = now.since(entry.session.heard_at);
+        let silence = now.since(entry.session.heard_at());
         let missed = entry.half_open.note(packet, silence, patience, now);
         let begins = entry.half_open.is_begun_by(packet);
         if missed && !begins {
             self.abort(id, Cause::Restarted, now);
             return false;
         }
-        self.sessions.keep(id, packet.len(), begins)
+        self.sessions.keep(id, packet.bytes().len(), begins)
     }
 
     /// A packet of a session that is not (or no longer) in the table.
-    fn on_stranger(&mut self, arrival: Arrival, conv: u32, packet: &mut [u8], now: Time) {
+    fn on_stranger(&mut self, arrival: Arrival, conv: u32, packet: Segments, now: Time) {
         let Arrival { from, local, .. } = arrival;
-        if segment::check(packet).is_err() {
-            self.counters.malformed += 1;
-            return self.reports.complain(now, from, "it is no packet of KCP");
-        }
         let at = match self.packets.sealed() {
             true => self.time_wait.address(from, conv),
             false => from,
         };
-        if at != from && has_dial(packet) {
+        if at != from && has_dial(&packet) {
             // a late copy, which nobody waits for; or somebody has drawn the same number, and must not be told that it arrived
             self.counters.replayed += 1;
             let what = "it may be of a session that has ended at another address";
@@ -278,7 +306,7 @@ impl Tunnel {
         }
         match self.time_wait.answer(at, conv, RESET_PAUSE, now) {
             Some(Ending::Clean { una }) => {
-                return self.acknowledge_again(from, local, una, packet);
+                return self.acknowledge_again(from, local, una, &packet);
             }
             Some(Ending::Reset) => {
                 return self.answer(from, local, &Control::Reset(conv).to_wire());
@@ -291,7 +319,7 @@ impl Tunnel {
                 // its other end has moved before it was told, and would begin it again
                 return self.reset(from, local, conv, now);
             }
-            match self.owner(from, conv, packet, now) {
+            match self.owner(from, conv, packet.headers(), now) {
                 Owner::Session(id) => return self.on_moved(id, arrival, packet, now),
                 Owner::Doubtful => {
                     // perhaps a first packet that somebody has seen and sends again from elsewhere: its service is dialled already
@@ -307,7 +335,7 @@ impl Tunnel {
                 Owner::Nobody => {}
             }
         }
-        if self.settings.accepts && begins_session(packet) {
+        if self.settings.accepts && begins_session(&packet) {
             return self.on_beginning(arrival, conv, packet, now);
         }
         self.counters.unknown += 1;
@@ -315,8 +343,8 @@ impl Tunnel {
         self.reset(from, local, conv, now);
     }
 
-    /// A packet that another end may begin a session with: it does if its sender has proven their address and has room.
-    fn on_beginning(&mut self, arrival: Arrival, conv: u32, packet: &mut [u8], now: Time) {
+    /// A packet that another end may begin a session with: it does if its sender's address is validated and it has room.
+    fn on_beginning(&mut self, arrival: Arrival, conv: u32, packet: Segments, now: Time) {
         let Arrival { from, local, .. } = arrival;
         if !self.packets.sealed() && self.has_begun_elsewhere(from, conv) {
             // its sender's port is another one now: two of a number would become one stream there
@@ -327,14 +355,14 @@ impl Tunnel {
             let what = "it was sent before its sender has last answered";
             return self.suspect(now, from, None, what);
         }
-        if !self.is_proven(from) {
-            let packet = Packet::new(arrival, packet, now);
+        if !self.is_validated_at(from) {
+            let packet = Packet::new(arrival, packet.bytes(), now);
             if self.newcomers.hold(packet, now) {
-                self.prove(from, local, now);
+                self.challenge(from, local, now);
             }
             return;
         }
-        if !has_dial(packet) && !self.sessions.admits_half_open(source(from)) {
+        if !has_dial(&packet) && !self.sessions.admits_half_open(source(from)) {
             // without a word, which would end it: its dial may still come
             self.counters.unknown += 1;
             let what = "too many sessions wait for their dial";
@@ -387,25 +415,23 @@ impl Tunnel {
         from: SocketAddr,
         local: Option<IpAddr>,
         una: u32,
-        packet: &[u8],
+        packet: &Segments,
     ) {
         let mut acks = Vec::new();
-        for (header, _) in Segments::new(packet).flatten() {
-            if header.cmd == cmd::PUSH {
-                // who acknowledges a keepalive has it
-                let una = match ahead(header.sn, una) {
-                    0.. => header.sn.wrapping_add(1),
-                    _ => una,
-                };
-                let ack = Header {
-                    cmd: cmd::ACK,
-                    una,
-                    len: 0,
-                    wnd: DEFAULT_WINDOW,
-                    ..header
-                };
-                acks.extend(ack.to_wire());
-            }
+        for header in packet.pushes() {
+            // who acknowledges a keepalive has it
+            let una = match ahead(header.sn, una) {
+                0.. => header.sn.wrapping_add(1),
+                _ => una,
+            };
+            let ack = Header {
+                cmd: cmd::ACK,
+                una,
+                len: 0,
+                wnd: DEFAULT_WINDOW,
+                ..*header
+            };
+            acks.extend(ack.to_wire());
         }
         if !acks.is_empty() {
             self.answer(from, local, &acks);
@@ -426,17 +452,15 @@ impl Tunnel {
 /// Whether a packet of an unknown number can be the first of a new session: it pushes, its sender has received nothing
 /// yet, and it stays within the window that KCP assumes before it has heard of the receiver's. Most sessions that were
 /// here before a restart are told by this; they are reset instead of being kept waiting.
-fn begins_session(packet: &[u8]) -> bool {
-    Segments::new(packet)
-        .flatten()
-        .any(|(h, _)| h.cmd == cmd::PUSH && h.una == 0 && h.sn < DEFAULT_WINDOW.into())
+fn begins_session(packet: &Segments) -> bool {
+    let first = |h: &Header| h.una == 0 && h.sn < DEFAULT_WINDOW.into();
+    packet.pushes().any(first)
 }
 
 /// Whether a packet holds the first segment of a session, and it dials.
-fn has_dial(packet: &[u8]) -> bool {
+fn has_dial(packet: &Segments) -> bool {
     let dial = message::header(message::Kind::Dial, 0);
-    let mut pushes = Segments::new(packet).flatten();
     // of several of that number it is the first that counts
-    let first = pushes.find(|(h, _)| h.cmd == cmd::PUSH && h.sn == 0);
+    let first = packet.iter().find(|(h, _)| h.cmd == cmd::PUSH && h.sn == 0);
     first.is_some_and(|(_, data)| data.starts_with(&dial))
 }

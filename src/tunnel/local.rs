@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 impl Tunnel {
     /// A TCP connection was accepted: opens a session to the peer. Its dial leaves with its first data or, if none
-    /// is there by then, with the next `transmit`.
+    /// is there by then, with the next `poll_transmit`.
     pub fn open(&mut self, now: Time) -> Result<SessionId, Refused> {
         let peer = self.peer.addr().ok_or(Refused::NoPeer)?;
         if self.sessions.len() >= self.settings.max_sessions {
@@ -20,7 +20,7 @@ impl Tunnel {
         let id = self.insert(peer, conv, true, now);
         self.sessions[id].hold_tcp();
         log::debug!("{conv:08x}: opened to {peer}");
-        self.touch(id, now);
+        self.drive(id, now);
         Ok(SessionId(id))
     }
 
@@ -51,7 +51,7 @@ impl Tunnel {
     fn held_mut(&mut self, id: SessionId) -> Option<(&mut Session, &mut BufferPool)> {
         let entry = self.sessions.get_mut(id.0);
         let entry = entry.filter(|e| e.holds_tcp())?;
-        Some((&mut entry.session, &mut self.pool))
+        Some((&mut entry.session, &mut self.buffers.pool))
     }
 
     /// The service is connected.
@@ -62,7 +62,7 @@ impl Tunnel {
         if session.state == State::Dialling {
             session.state = State::Connected;
             self.deliver(id.0);
-            self.touch(id.0, now);
+            self.drive(id.0, now);
         }
     }
 
@@ -89,7 +89,7 @@ impl Tunnel {
             session.filled(n, pool);
             if n > 0 {
                 self.counters.taken += n as u64;
-                self.touch(id.0, now);
+                self.drive(id.0, now);
             }
         }
     }
@@ -98,7 +98,7 @@ impl Tunnel {
     pub fn finished(&mut self, now: Time, id: SessionId) {
         if let Some((session, pool)) = self.held_mut(id) {
             session.finish(pool);
-            self.touch(id.0, now);
+            self.drive(id.0, now);
         }
     }
 
@@ -124,7 +124,7 @@ impl Tunnel {
         session.consumed(n, pool, now);
         self.counters.given += n as u64;
         self.read(id.0, now);
-        self.touch(id.0, now);
+        self.drive(id.0, now);
     }
 
     /// True once, when the other end's stream is complete and all of it was consumed: shut down TCP's writing half.
@@ -134,7 +134,7 @@ impl Tunnel {
         };
         let ended = session.state == State::Connected && session.take_end();
         if ended {
-            self.touch(id.0, now);
+            self.drive(id.0, now);
         }
         ended
     }
@@ -144,10 +144,12 @@ impl Tunnel {
         let entry = &mut self.sessions[id];
         let path = &mut self.paths[entry.session.path];
         let both = clock(&self.settings, now);
-        let read = match entry
-            .session
-            .read(path, &mut self.pool, &mut self.scratch, both)
-        {
+        let read = match entry.session.read(
+            path,
+            &mut self.buffers.pool,
+            &mut self.buffers.scratch,
+            both,
+        ) {
             Ok(read) => read,
             Err(cause) => return self.abort(id, cause, now),
         };
@@ -177,19 +179,19 @@ impl Tunnel {
     }
 
     /// What the caller has to do next.
-    pub fn event(&mut self) -> Option<Event> {
+    pub fn poll(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
         match event {
             Event::Readable(id) => {
                 if let Some(entry) = self.sessions.get_mut(id.0) {
-                    entry.session.deliver_said = false;
+                    entry.session.on_announced();
                 }
             }
             Event::Close { id, .. } => {
                 if let Some(entry) = self.sessions.get_mut(id.0) {
                     entry.let_go_of_tcp();
                 }
-                self.release(id.0);
+                self.free_place(id.0);
             }
             Event::Dial(_) | Event::Writable(_) => {}
         }

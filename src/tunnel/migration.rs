@@ -7,10 +7,10 @@ use super::inbound::Arrival;
 use super::scheduler::Timer;
 use super::sessions::Entry;
 use super::sources::source;
-use super::trace::Glance;
+use super::trace::HeaderSummary;
 use super::waiting::Packet;
 use crate::path::{Answered, PINGS_EACH};
-use crate::segment::DEFAULT_WINDOW;
+use crate::segment::{DEFAULT_WINDOW, Header, Segments};
 use crate::session::State;
 use crate::time::{SEC, Time};
 use std::net::{IpAddr, SocketAddr};
@@ -26,8 +26,14 @@ pub(super) enum Owner {
 
 impl Tunnel {
     /// Finds the session that a packet belongs to by its number and by what its headers tell.
-    pub(super) fn owner(&self, from: SocketAddr, conv: u32, packet: &[u8], now: Time) -> Owner {
-        let glance = Glance::of(packet);
+    pub(super) fn owner(
+        &self,
+        from: SocketAddr,
+        conv: u32,
+        headers: &[Header],
+        now: Time,
+    ) -> Owner {
+        let summary = HeaderSummary::of(headers);
         let (mut owner, mut copy) = (Owner::Nobody, false);
         let mut known = false;
         for (id, entry) in self.sessions.numbered(conv) {
@@ -36,10 +42,10 @@ impl Tunnel {
             }
             known = true;
             let clock = &self.paths[entry.session.path].clock;
-            let early = glance.has_first && !entry.trace.is_heard();
+            let early = summary.has_first && !entry.trace.is_heard();
             let in_step = |ts| clock.in_step(ts, now) || (early && clock.may_follow(ts, now));
-            if glance.has_first && entry.trace.has_begun() {
-                let ts = glance.ts.unwrap_or_default();
+            if summary.has_first && entry.trace.has_begun() {
+                let ts = summary.ts.unwrap_or_default();
                 let own = entry.trace.may_have_begun_at(ts, clock, now);
                 copy |= own && !in_step(ts);
                 if !own {
@@ -48,7 +54,7 @@ impl Tunnel {
             }
             let window = i32::from(self.settings.kcp.rcvwnd.max(DEFAULT_WINDOW)) * 2;
             let sent = entry.session.conversation.sent();
-            if !glance.ts.is_none_or(in_step) || !entry.trace.fits(packet, sent, window) {
+            if !summary.ts.is_none_or(in_step) || !entry.trace.fits(headers, sent, window) {
                 continue;
             }
             owner = match owner {
@@ -59,7 +65,7 @@ impl Tunnel {
         log::trace!("{conv:08x}: a packet from {from}, which has no such session");
         match owner {
             // a reset could end the session that there is
-            Owner::Nobody if copy || (known && !glance.has_first) => Owner::Doubtful,
+            Owner::Nobody if copy || (known && !summary.has_first) => Owner::Doubtful,
             owner => owner,
         }
     }
@@ -86,7 +92,7 @@ impl Tunnel {
     }
 
     /// A packet of a session has come from an address that is not its other end's.
-    pub(super) fn on_moved(&mut self, id: u32, arrival: Arrival, packet: &mut [u8], now: Time) {
+    pub(super) fn on_moved(&mut self, id: u32, arrival: Arrival, packet: Segments, now: Time) {
         let Arrival { from, local, .. } = arrival;
         let path_id = self.sessions[id].session.path;
         let path = &self.paths[path_id];
@@ -95,17 +101,17 @@ impl Tunnel {
             return self.on_packet(id, local, packet, now);
         }
         let late = |ts| path.clock.is_late(ts);
-        if Glance::of(packet).ts.is_some_and(late) {
+        if HeaderSummary::of(packet.headers()).ts.is_some_and(late) {
             return;
         }
-        let new = Packet::new(arrival, packet, now);
+        let new = Packet::new(arrival, packet.bytes(), now);
         self.newcomers.hold(new, now);
-        self.probe(path_id, from, PINGS_EACH, now);
-        self.ask_probes(path_id, Some((from, local)), now);
+        self.add_candidate(path_id, from, PINGS_EACH, now);
+        self.ping_candidates(path_id, Some((from, local)), now);
     }
 
     /// Notes an address that the other end may be at, which is worth so many pings.
-    pub(super) fn probe(&mut self, path: u32, addr: SocketAddr, pings: u32, now: Time) {
+    pub(super) fn add_candidate(&mut self, path: u32, addr: SocketAddr, pings: u32, now: Time) {
         if self.paths[path].migration.add_pings(addr, pings) {
             return;
         }
@@ -120,7 +126,7 @@ impl Tunnel {
 
     /// Pings the addresses that a path's other end may be at, as far as it is time. `heard`: only this one, from which a packet
     /// has just come; otherwise all.
-    pub(super) fn ask_probes(
+    pub(super) fn ping_candidates(
         &mut self,
         path: u32,
         heard: Option<(SocketAddr, Option<IpAddr>)>,
@@ -136,17 +142,17 @@ impl Tunnel {
             self.paths.remove_candidate(addr);
         }
         for addr in &due {
-            self.prove(*addr, heard.and_then(|(_, local)| local), now);
+            self.challenge(*addr, heard.and_then(|(_, local)| local), now);
         }
         if !due.is_empty() && !homeless {
             // whoever is still there may say so
-            self.prove(old, None, now);
+            self.challenge(old, None, now);
         }
     }
 
     /// The address that a path's other end may have moved to has answered. False if it has to answer once more: somebody
     /// has spoken from the old one meanwhile, or could not have yet.
-    pub(super) fn arrived(
+    pub(super) fn on_candidate_answer(
         &mut self,
         path_id: u32,
         from: SocketAddr,
@@ -159,7 +165,7 @@ impl Tunnel {
         let answered = path.migration.on_answer(from, heard_at, patience, now);
         match answered {
             Answered::Unknown => self.paths.remove_candidate(from),
-            Answered::TooEarly => self.ask_probes(path_id, Some((from, local)), now),
+            Answered::TooEarly => self.ping_candidates(path_id, Some((from, local)), now),
             Answered::Moved => self.relocate(path_id, from, local, now),
         }
         answered != Answered::TooEarly
@@ -194,7 +200,7 @@ impl Tunnel {
         path.validation.carry_over();
         for id in ids {
             self.sessions.attach(id, to);
-            self.stir(id, now);
+            self.resume_session(id, now);
         }
     }
 
@@ -213,13 +219,13 @@ impl Tunnel {
     }
 
     /// Has a session send what it can on its new path.
-    fn stir(&mut self, id: u32, now: Time) {
+    fn resume_session(&mut self, id: u32, now: Time) {
         let session = &mut self.sessions[id].session;
         if !session.waits_for_reader() {
-            session.conversation.nudge();
+            session.conversation.send_window_update();
         }
         let path_id = session.path;
-        self.touch(id, now);
+        self.drive(id, now);
         self.scheduler.activate(path_id);
     }
 
@@ -252,17 +258,17 @@ impl Tunnel {
             self.scheduler.move_bulk(other, to);
             self.paths[to].sessions += ids.len();
             for id in ids {
-                self.stir(id, now);
+                self.resume_session(id, now);
             }
         }
-        self.rest_path(other);
+        self.idle_path(other);
     }
 
     /// Has the peer show whether it is there, and us to it: what came from it has stopped.
     pub fn ask_peer(&mut self, now: Time) {
         if let Some(peer) = self.peer.addr() {
             self.ping(peer, now);
-            self.show_up(peer, now);
+            self.announce_address(peer, now);
         }
     }
 
@@ -278,17 +284,17 @@ impl Tunnel {
             self.ping(peer, now);
         }
         for id in self.sessions.ids_of(|entry| !entry.session.state.is_over()) {
-            self.stir(id, now);
+            self.resume_session(id, now);
         }
     }
 
     /// Shows the peer, whose NAT may have given us a new address unknown to us, where its sessions are: by a packet of one.
-    pub(super) fn show_up(&mut self, peer: SocketAddr, now: Time) {
+    pub(super) fn announce_address(&mut self, peer: SocketAddr, now: Time) {
         let alive = |e: &Entry| matches!(e.session.state, State::Connected | State::Dialling);
         let there = |(_, e): &(u32, &Entry)| e.addr() == peer && alive(e);
         let first = self.sessions.iter().find(there).map(|(id, _)| id);
         if let Some(id) = first {
-            self.stir(id, now);
+            self.resume_session(id, now);
         }
     }
 }

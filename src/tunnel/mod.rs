@@ -7,11 +7,11 @@
 //!  - a TCP socket failed                     -> `broken`
 //!  - a TCP socket is writable                -> write from `output(id)`, then `consumed`; when `output_ended(id)`
 //!    says so, shut down the socket's writing half
-//!  - the deadline is reached                 -> `advance`
+//!  - the deadline is reached                 -> `handle_timeout`
 //!
-//! and after any of these: `event` until it is None, then `transmit` until it is None, then `deadline`.
+//! and after any of these: `poll` until it is None, then `poll_transmit` until it is None, then `poll_timeout`.
 //!
-//! Here is who holds what, and what follows from a packet or a timer; in `transmit`, which datagram leaves next.
+//! Here is who holds what, and what follows from a packet or a timer; in `transmit.rs`, which datagram leaves next.
 
 mod ending;
 mod flood;
@@ -43,6 +43,7 @@ use crate::conversation::Conversation;
 use crate::path::{ALIVE, Path};
 use crate::pmtu::BASE;
 use crate::pool::BufferPool;
+use crate::segment::Headers;
 use crate::session::{Cause, Session, State};
 use crate::settings::Settings;
 use crate::time::{MS, Now, Time};
@@ -63,7 +64,7 @@ use validation::Newcomers;
 
 pub use holdings::{Counters, Holdings};
 pub use packet::DATAGRAM_MAX;
-pub use transmit::{Fit, Train};
+pub use transmit::{Fit, Transmit};
 
 /// A session that is overdue and in a queue is looked at again after so long, microseconds.
 const QUEUED_AGAIN: u64 = 2 * MS;
@@ -71,7 +72,7 @@ const QUEUED_AGAIN: u64 = 2 * MS;
 const PING_LIVES: u32 = 60_000;
 
 /// A session's place in the table. It is free again after the `Event::Close` of its holder was taken from
-/// `Tunnel::event`; the TCP socket must be closed then, before anything else is called.
+/// `Tunnel::poll`; the TCP socket must be closed then, before anything else is called.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SessionId(pub u32);
 
@@ -108,8 +109,7 @@ pub enum Refused {
 pub struct Tunnel {
     settings: Settings,
     packets: Packets,
-    pool: BufferPool,
-    scratch: Vec<u8>,
+    buffers: Buffers,
     sessions: Sessions,
     paths: Paths,
     newcomers: Newcomers,
@@ -125,6 +125,16 @@ pub struct Tunnel {
     farewell: Farewell,
 }
 
+/// Memory that is used again and again.
+#[derive(Default)]
+struct Buffers {
+    pool: BufferPool,
+    /// A segment on its way from KCP to a session.
+    scratch: Vec<u8>,
+    /// The headers of the packet that is looked at.
+    headers: Headers,
+}
+
 impl Tunnel {
     /// A tunnel without sessions.
     pub fn new(mut settings: Settings, now: Time) -> Tunnel {
@@ -138,8 +148,7 @@ impl Tunnel {
             ),
             settings,
             packets,
-            pool: BufferPool::default(),
-            scratch: Vec::new(),
+            buffers: Buffers::default(),
             sessions: Sessions::default(),
             paths: Paths::default(),
             newcomers: Newcomers::default(),
@@ -166,8 +175,8 @@ impl Tunnel {
             }
             let path = self.path_to(old, now);
             if self.paths[path].sessions > 0 {
-                self.probe(path, peer, u32::MAX, now);
-                return self.ask_probes(path, None, now);
+                self.add_candidate(path, peer, u32::MAX, now);
+                return self.ping_candidates(path, None, now);
             }
         }
         self.peer.set(peer, now);
@@ -220,9 +229,9 @@ impl Tunnel {
         if opener {
             conversation.widen();
         } else if !self.packets.sealed() {
-            conversation.be_wary();
+            conversation.back_off();
         }
-        let session = Session::new(conversation, id, opener, &mut self.pool, now);
+        let session = Session::new(conversation, id, opener, &mut self.buffers.pool, now);
         self.sessions.insert(Entry::new(session, addr, now))
     }
 
@@ -251,7 +260,7 @@ impl Tunnel {
     }
 
     /// Keeps what is known of a path without sessions, among a bounded number of such.
-    fn rest_path(&mut self, id: u32) {
+    fn idle_path(&mut self, id: u32) {
         let path = &self.paths[id];
         if path.sessions > 0 {
             return;
@@ -260,11 +269,11 @@ impl Tunnel {
             // how large its packets may be is of no interest now
             self.scheduler.clear(Timer::Path(id));
         }
-        self.paths.rest(id);
+        self.paths.set_idle(id);
     }
 
     /// Looks at what a session has to do next, after anything that may have changed it.
-    fn touch(&mut self, id: u32, now: Time) {
+    fn drive(&mut self, id: u32, now: Time) {
         let Some(entry) = self.sessions.get_mut(id) else {
             return;
         };
@@ -283,7 +292,7 @@ impl Tunnel {
         let conversation = &mut entry.session.conversation;
         conversation.set_mtu(self.paths[path_id].packet_size());
         let both = clock(&self.settings, now);
-        entry.session.feed(&mut self.pool, both);
+        entry.session.feed(&mut self.buffers.pool, both);
         self.take_packets(id, now);
         let entry = &mut self.sessions[id];
         if entry.session.fed() && entry.holds_tcp() {
@@ -311,7 +320,7 @@ impl Tunnel {
         let path = &self.paths[session.path];
         let both = clock(&self.settings, now);
         let mut deadline = session.deadline(path, &self.settings, both);
-        if session.state == State::Halfway {
+        if session.state == State::HalfOpen {
             deadline = deadline.min(now.after(ALIVE));
         }
         if !path.reaches() {
@@ -324,8 +333,8 @@ impl Tunnel {
         self.scheduler.set_by(Timer::Session(id), deadline);
     }
 
-    /// When `advance` has to be called next. None: nothing is waiting for the clock.
-    pub fn deadline(&self) -> Option<Time> {
+    /// When `handle_timeout` has to be called next. None: nothing is waiting for the clock.
+    pub fn poll_timeout(&self) -> Option<Time> {
         [
             self.scheduler.deadline(),
             self.time_wait.deadline(),
@@ -334,7 +343,7 @@ impl Tunnel {
             self.keys_at(),
             self.paths.next_candidate().map(|(at, _)| at),
             self.farewell.deadline(),
-            self.show_at(),
+            self.announce_at(),
             self.reports.deadline(),
         ]
         .into_iter()
@@ -343,7 +352,7 @@ impl Tunnel {
     }
 
     /// Does what the clock has made due.
-    pub fn advance(&mut self, now: Time) {
+    pub fn handle_timeout(&mut self, now: Time) {
         self.scheduler.expire(now);
         while let Some(timer) = self.scheduler.next_due() {
             match timer {
@@ -355,10 +364,10 @@ impl Tunnel {
         self.advance_keys(now);
         self.newcomers.expire(now);
         while let Some((_, path_id)) = self.paths.next_candidate().filter(|(at, _)| *at <= now) {
-            self.ask_probes(path_id, None, now);
+            self.ping_candidates(path_id, None, now);
         }
         self.ping_if_due(now);
-        self.show_if_due(now);
+        self.announce_if_due(now);
         self.advance_meeting(now);
         self.part_if_due(now);
         self.tell_silence(now);
@@ -374,7 +383,7 @@ impl Tunnel {
         match session.state {
             State::Gone => return,
             State::Reset { .. } => return self.tell_reset(id, now),
-            State::Halfway => {
+            State::HalfOpen => {
                 let liveness = &self.paths[session.path].liveness;
                 let (silent, alive_since) = (liveness.is_silent(now), liveness.alive_since());
                 let lacks = entry.half_open.lacks_dial(silent, alive_since, now);
@@ -402,14 +411,14 @@ impl Tunnel {
         let both = clock(&self.settings, now);
         session
             .conversation
-            .advance(&mut self.paths[session.path], &mut self.pool, both);
-        session.keep_alive(&self.settings, &mut self.pool, now);
+            .advance(&mut self.paths[session.path], &mut self.buffers.pool, both);
+        session.keep_alive(&self.settings, &mut self.buffers.pool, now);
         let path_id = session.path;
         // what KCP has put out is this session's, even if reading ends it
         self.take_packets(id, now);
-        self.doubt_size(id, now);
+        self.detect_black_hole(id, now);
         self.read(id, now);
-        self.touch(id, now);
+        self.drive(id, now);
         self.scheduler.activate(path_id);
     }
 

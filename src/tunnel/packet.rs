@@ -165,7 +165,7 @@ impl Packets {
     }
 
     /// As `close`, with the datagram as long as one of a packet of `most` bytes, if padding can make it so: one more for
-    /// a train.
+    /// a GSO batch.
     pub(super) fn close_to(
         &mut self,
         to: SocketAddr,

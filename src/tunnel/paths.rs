@@ -112,7 +112,7 @@ impl Paths {
     }
 
     /// A path has no session: it waits for one, or to be removed.
-    pub(super) fn rest(&mut self, id: u32) {
+    pub(super) fn set_idle(&mut self, id: u32) {
         let place = &mut self.places[id as usize];
         if !place.idle {
             place.idle = true;

@@ -53,9 +53,6 @@ pub(super) struct Peer {
     met: bool,
     /// Pings that were repeated since the last answer.
     asked: u32,
-    /// How often the log has said that nothing answers, and when it says so again.
-    missed: u32,
-    warn_at: Time,
     /// The first ping since the last answer, the latest ping, and the last answer.
     unanswered: Option<Time>,
     pinged_at: Time,
@@ -68,13 +65,22 @@ pub(super) struct Peer {
     news: u64,
     /// And segments in all.
     received: u64,
-    /// The log has said that it has fallen silent, or stops.
-    silence_told: bool,
     /// It has said that it stops.
     stopped_at: Option<Time>,
-    stops: Throttle,
     /// Its machine, or a firewall in its name, has said since the last answer that nothing receives at its port.
     refused: bool,
+    told: Told,
+}
+
+/// What the log has said of the peer.
+#[derive(Default)]
+struct Told {
+    /// How often that nothing answers, and when it says so again.
+    missed: u32,
+    warn_at: Time,
+    /// That it has fallen silent, or stops.
+    silence: bool,
+    stops: Throttle,
 }
 
 impl Peer {
@@ -93,7 +99,7 @@ impl Peer {
             (self.met, self.stopped_at) = (false, None);
             return self.begin_anew(now);
         }
-        (self.warn_at, self.answered_at, self.since) = (now.after(SILENCE), now, now);
+        (self.told.warn_at, self.answered_at, self.since) = (now.after(SILENCE), now, now);
     }
 
     /// It has moved to this address, where it has answered.
@@ -198,7 +204,7 @@ impl Peer {
     }
 
     /// Whether it is to be shown where the sessions are; then it counts as shown.
-    fn takes_showing(&mut self, now: Time) -> bool {
+    fn takes_announcement(&mut self, now: Time) -> bool {
         let Some((_, pause)) = self.show.filter(|(at, _)| *at <= now) else {
             return false;
         };
@@ -212,7 +218,7 @@ impl Peer {
         (self.unanswered, self.asked) = (None, 0);
         (self.answered_at, self.heard) = (now, true);
         (self.stopped_at, self.refused) = (None, false);
-        if std::mem::take(&mut self.silence_told) {
+        if std::mem::take(&mut self.told.silence) {
             log::info!("{from} answers again");
         }
         let first = !std::mem::replace(&mut self.met, true);
@@ -236,8 +242,8 @@ impl Peer {
         self.stopped_at = Some(now);
         self.unanswered.get_or_insert(now);
         (self.asked, self.pinged_at) = (0, now);
-        if self.stops.admit(now).is_some() {
-            self.silence_told = true;
+        if self.told.stops.admit(now).is_some() {
+            self.told.silence = true;
             log::info!("{from} says that it stops");
         }
     }
@@ -272,17 +278,17 @@ impl Peer {
 
     /// How it is, if the log is to say now that it is silent; then it counts as said.
     fn take_silence(&mut self, life: PeerStats) -> Option<u64> {
-        let span = life.silent_for.filter(|_| life.heard && !self.silence_told);
-        self.silence_told |= span.is_some();
+        let span = life.silent_for.filter(|_| life.heard && !self.told.silence);
+        self.told.silence |= span.is_some();
         span
     }
 
     /// Whether the log is to say now that it has never answered; then it counts as said.
     fn takes_warning(&mut self, now: Time) -> bool {
-        let due = !self.heard && now >= self.warn_at && self.unanswered.is_some();
+        let due = !self.heard && now >= self.told.warn_at && self.unanswered.is_some();
         if due {
-            self.missed += 1;
-            self.warn_at = now.after(SILENCE << self.missed.min(8));
+            self.told.missed += 1;
+            self.told.warn_at = now.after(SILENCE << self.told.missed.min(8));
         }
         due
     }
@@ -348,21 +354,21 @@ impl Tunnel {
         {
             self.peer.asked += 1;
             self.ping(peer, now);
-            self.show_up(peer, now);
+            self.announce_address(peer, now);
         }
     }
 
-    /// When `show_if_due` has something to do.
-    pub(super) fn show_at(&self) -> Option<Time> {
+    /// When `announce_if_due` has something to do.
+    pub(super) fn announce_at(&self) -> Option<Time> {
         self.peer.show.map(|(at, _)| at)
     }
 
     /// Shows the peer where the sessions are, if it is time to.
-    pub(super) fn show_if_due(&mut self, now: Time) {
+    pub(super) fn announce_if_due(&mut self, now: Time) {
         if let Some(peer) = self.peer.addr()
-            && self.peer.takes_showing(now)
+            && self.peer.takes_announcement(now)
         {
-            self.show_up(peer, now);
+            self.announce_address(peer, now);
         }
     }
 

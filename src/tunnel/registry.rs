@@ -10,9 +10,9 @@ use std::net::{IpAddr, SocketAddr};
 const SERVICES_MOST: usize = 4096;
 /// Services of one source, at most: many servers may stand behind one address of a provider's NAT.
 const SERVICES_OF_SOURCE: u32 = 64;
-/// Places for servers that have not proven yet that they receive at the address that they seem to send from. A new one
+/// Places for servers whose address is not validated yet. A new one
 /// takes the place of the oldest. A power of two: a token's low bits name the place.
-const UNPROVEN: usize = 4096;
+const UNCONFIRMED_MAX: usize = 4096;
 /// Punches to one source: one in so many microseconds, and some more at once.
 const PUNCH_EVERY: u64 = 250 * MS;
 const PUNCHES_AHEAD: u64 = 8;
@@ -33,7 +33,7 @@ struct Service {
     expires: Time,
 }
 
-struct Unproven {
+struct Unconfirmed {
     id: Box<[u8]>,
     place: Place,
     token: u32,
@@ -53,7 +53,7 @@ pub(super) enum Registered {
     /// It was known, and still is.
     Refreshed,
     /// It counts once a pong with this value comes from there.
-    Prove(u32),
+    Challenge(u32),
     /// There is no room.
     Full,
 }
@@ -70,7 +70,7 @@ pub(super) struct Registry {
     services: HashMap<Box<[u8]>, Service>,
     sources: HashMap<IpAddr, Source>,
     /// By the low bits of its token.
-    unproven: Vec<Option<Unproven>>,
+    unconfirmed: Vec<Option<Unconfirmed>>,
     serial: usize,
     sweep_at: Time,
     /// How long a registration holds, microseconds.
@@ -82,7 +82,7 @@ impl Registry {
         Registry {
             services: HashMap::new(),
             sources: HashMap::new(),
-            unproven: Vec::new(),
+            unconfirmed: Vec::new(),
             serial: 0,
             sweep_at: Time::NEVER,
             lasts,
@@ -98,7 +98,7 @@ impl Registry {
         self.services.len()
     }
 
-    /// A server says where it is. `random` makes the token that proves it.
+    /// A server says where it is. `random` makes the token that validates its address.
     pub(super) fn register(
         &mut self,
         id: &[u8],
@@ -116,18 +116,18 @@ impl Registry {
         if !self.has_room(id, place) {
             return Registered::Full;
         }
-        let slot = self.serial % UNPROVEN;
+        let slot = self.serial % UNCONFIRMED_MAX;
         self.serial = self.serial.wrapping_add(1);
-        let token = random & !(UNPROVEN as u32 - 1) | slot as u32;
-        if self.unproven.len() <= slot {
-            self.unproven.resize_with(slot + 1, || None);
+        let token = random & !(UNCONFIRMED_MAX as u32 - 1) | slot as u32;
+        if self.unconfirmed.len() <= slot {
+            self.unconfirmed.resize_with(slot + 1, || None);
         }
-        self.unproven[slot] = Some(Unproven {
+        self.unconfirmed[slot] = Some(Unconfirmed {
             id: id.into(),
             place,
             token,
         });
-        Registered::Prove(token)
+        Registered::Challenge(token)
     }
 
     fn has_room(&self, id: &[u8], place: Place) -> bool {
@@ -137,14 +137,14 @@ impl Registry {
             && (self.services.contains_key(id) || self.services.len() < SERVICES_MOST)
     }
 
-    /// A pong came. True if it proves a registration, which takes the place of an earlier one of its service.
-    pub(super) fn prove(&mut self, from: SocketAddr, token: u32, now: Time) -> bool {
-        let slot = token as usize % UNPROVEN;
-        let Some(found) = self.unproven.get_mut(slot) else {
+    /// A pong came. True if it confirms a registration, which takes the place of an earlier one of its service.
+    pub(super) fn confirm(&mut self, from: SocketAddr, token: u32, now: Time) -> bool {
+        let slot = token as usize % UNCONFIRMED_MAX;
+        let Some(found) = self.unconfirmed.get_mut(slot) else {
             return false;
         };
-        let right = |u: &mut Unproven| u.token == token && u.place.seen == from;
-        let Some(Unproven { id, place, .. }) = found.take_if(right) else {
+        let right = |u: &mut Unconfirmed| u.token == token && u.place.seen == from;
+        let Some(Unconfirmed { id, place, .. }) = found.take_if(right) else {
             return false;
         };
         if !self.has_room(&id, place) {
@@ -234,7 +234,7 @@ mod tests {
 
     fn enter(registry: &mut Registry, id: &[u8], place: Place, now: Time) -> bool {
         match registry.register(id, place, 0xABCD_EF01, now) {
-            Registered::Prove(token) => registry.prove(place.seen, token, now),
+            Registered::Challenge(token) => registry.confirm(place.seen, token, now),
             Registered::Refreshed => true,
             Registered::Full => false,
         }
@@ -245,16 +245,16 @@ mod tests {
         let (mut registry, now) = (Registry::new(LASTS), Time::from_millis(5));
         let (one, two) = (place(1, 1), place(2, 2));
         assert!(enter(&mut registry, b"x", one, now));
-        let Registered::Prove(token) = registry.register(b"x", two, 77, now) else {
+        let Registered::Challenge(token) = registry.register(b"x", two, 77, now) else {
             panic!("known already");
         };
         // neither from elsewhere nor with another value
-        assert!(!registry.prove(one.seen, token, now));
-        assert!(!registry.prove(two.seen, token ^ 1 << 20, now));
-        assert!(!registry.prove(two.seen, token ^ 1, now));
+        assert!(!registry.confirm(one.seen, token, now));
+        assert!(!registry.confirm(two.seen, token ^ 1 << 20, now));
+        assert!(!registry.confirm(two.seen, token ^ 1, now));
         assert_eq!(registry.find(b"x", now), Ok(one));
-        assert!(registry.prove(two.seen, token, now));
-        assert!(!registry.prove(two.seen, token, now));
+        assert!(registry.confirm(two.seen, token, now));
+        assert!(!registry.confirm(two.seen, token, now));
         assert_eq!(registry.find(b"x", now), Ok(two));
         assert_eq!(registry.find(b"y", now), Err(NotFound::Unknown));
         registry.expire(now.after(61 * SEC));
@@ -300,7 +300,10 @@ mod tests {
         for i in 0..100_000u32 {
             let _ = registry.register(&i.to_be_bytes(), place(i, 9), i, now);
         }
-        assert_eq!((registry.len(), registry.unproven.len()), (0, UNPROVEN));
+        assert_eq!(
+            (registry.len(), registry.unconfirmed.len()),
+            (0, UNCONFIRMED_MAX)
+        );
         for i in 0..100u32 {
             let right = enter(&mut registry, &i.to_be_bytes(), place(7, 9), now);
             assert_eq!(right, i < SERVICES_OF_SOURCE);

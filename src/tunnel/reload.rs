@@ -1,4 +1,5 @@
-//! What of a running tunnel can be changed: its spans, its limits and its key. Sessions go on.
+//! What of a running tunnel can be changed: its spans, its limits and its key. Sessions go on. Which keys of the
+//! configuration that are is said in `config::keys`, and sockets are not touched here.
 
 use super::Tunnel;
 use crate::message::Control;
@@ -30,7 +31,7 @@ impl Tunnel {
             self.greet(now);
         }
         for id in self.sessions.ids_of(|entry| !entry.session.state.is_over()) {
-            self.touch(id, now);
+            self.drive(id, now);
         }
         for path in self.paths.ids() {
             self.scheduler.activate(path);

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// A server behind NAT registers at least so often: most NATs keep a UDP mapping for 30 s or more.
 const LISTEN_EVERY: u64 = 25 * SEC;
-/// And as at the start again, first after so long, when it had to prove its address.
+/// And as at the start again, first after so long, when its address had to be validated.
 const PROOF_AGAIN: u64 = 2 * SEC;
 /// A client that has no answer asks after 1, 2, 4 s and so on, and at last every so many seconds.
 const CONNECT_EVERY: u64 = 8 * SEC;
@@ -142,7 +142,7 @@ impl Meetings {
     }
 
     /// Has an address pinged a few times, the first time at once.
-    fn probe(&mut self, addr: SocketAddr, now: Time) {
+    fn add_candidate(&mut self, addr: SocketAddr, now: Time) {
         let fresh = Probe {
             addr,
             sent: 0,
@@ -253,7 +253,7 @@ impl Tunnel {
         };
         match registry.register(id, place, random, now) {
             Registered::Refreshed => {}
-            Registered::Prove(token) => {
+            Registered::Challenge(token) => {
                 self.answer(place.seen, place.here, &Control::Ping(token).to_wire());
             }
             Registered::Full => {
@@ -303,7 +303,7 @@ impl Tunnel {
         log::debug!("the other end may be at {} or {}", both[0], both[1]);
         for addr in both {
             if self.meeting.may_ping(addr) {
-                self.meeting.probe(addr, now);
+                self.meeting.add_candidate(addr, now);
             }
         }
         self.ping_probes(now);
@@ -314,8 +314,8 @@ impl Tunnel {
     /// rendezvous server has seen.
     fn on_meeting_ping(&mut self, from: SocketAddr, now: Time) {
         let meeting = &mut self.meeting;
-        let asks_for_proof = meeting.through.is_some_and(|t| t.server == from);
-        if asks_for_proof && matches!(meeting.role, Rendezvous::Service(_)) {
+        let challenges = meeting.through.is_some_and(|t| t.server == from);
+        if challenges && matches!(meeting.role, Rendezvous::Service(_)) {
             meeting.next = meeting.next.min(now.after(PROOF_AGAIN));
             meeting.asked = 1;
             if !std::mem::replace(&mut meeting.answered, true) {
@@ -325,7 +325,7 @@ impl Tunnel {
         let near = meeting.probes.iter().any(|p| p.addr.ip() == from.ip());
         let new = meeting.probes.iter().all(|p| p.addr != from);
         if meeting.is_seeking() && near && new {
-            meeting.probe(from, now);
+            meeting.add_candidate(from, now);
             self.ping_probes(now);
         }
     }
@@ -334,7 +334,7 @@ impl Tunnel {
     fn on_meeting_pong(&mut self, from: SocketAddr, value: u32, now: Time) -> bool {
         let meeting = &mut self.meeting;
         if let Some(registry) = &mut meeting.registry {
-            if registry.prove(from, value, now) {
+            if registry.confirm(from, value, now) {
                 log::debug!("a server can be found at {from}");
             }
             return true;
@@ -533,7 +533,7 @@ mod tests {
     fn addresses_that_are_pinged_are_few() {
         let mut meeting = Meetings::new(Rendezvous::Service(vec![1]), SEC, Time::ZERO);
         for i in 1..1000 {
-            meeting.probe(SocketAddr::from(([10, 0, 0, 1], i)), Time::ZERO);
+            meeting.add_candidate(SocketAddr::from(([10, 0, 0, 1], i)), Time::ZERO);
         }
         assert_eq!(meeting.probes.len(), PROBES_MOST);
     }

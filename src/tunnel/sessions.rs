@@ -221,7 +221,7 @@ impl Sessions {
     }
 
     /// Frees the place of a session that is gone, if the caller has let go of its socket.
-    pub(super) fn remove_if_free(&mut self, id: u32) {
+    pub(super) fn remove_if_unused(&mut self, id: u32) {
         let free = |e: &&Entry| e.session.state == State::Gone && e.tcp == Tcp::None;
         let Some(entry) = self.get(id).filter(free) else {
             return;
@@ -265,13 +265,14 @@ impl Sessions {
     pub(super) fn leave_half_open(&mut self, id: u32) {
         let entry = &mut self.entries[id as usize];
         if let Some(source) = entry.begun_by {
-            self.sources.settle(source, entry.half_open.take_bytes());
+            self.sources
+                .leave_half_open(source, entry.half_open.take_bytes());
         }
     }
 
     /// Sessions that are half-open, and the bytes of the packets that were kept for them.
     pub(super) fn half_open(&self) -> (usize, usize) {
-        (self.sources.halfway(), self.sources.halfway_bytes())
+        (self.sources.half_open(), self.sources.half_open_bytes())
     }
 
     /// Whether no session can be found, and none is counted.

@@ -3,7 +3,7 @@
 //! A session follows its path at once, up and down: new segments are cut to what the path carries now. One that was cut
 //! before and is not acknowledged cannot be cut again, since the other end may have it already. Where the path has become
 //! smaller such a segment goes alone, and may be cut up by IP (`Fit::Long`). That a session begins small, and only what was
-//! proven is used, leaves few of them: those in flight when a path changes.
+//! confirmed is used, leaves few of them: those in flight when a path changes.
 
 use super::scheduler::{Outgoing, Timer};
 use super::sessions::Entry;
@@ -125,7 +125,7 @@ impl Tunnel {
 
     /// Large packets of a session may have stopped to arrive, while the path is there. A session that cannot go on for that
     /// ends.
-    pub(super) fn doubt_size(&mut self, id: u32, now: Time) {
+    pub(super) fn detect_black_hole(&mut self, id: u32, now: Time) {
         let entry = &self.sessions[id];
         let path_id = entry.session.path;
         let path = &self.paths[path_id];

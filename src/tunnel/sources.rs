@@ -1,22 +1,23 @@
 //! Sessions that other ends have begun, by their source: none gets all of what there is. An address is as good as its owner
-//! where there is no key, and even with one an end may have gone mad.
+//! where there is no key, and even with one an end may have gone mad. Only counts are kept here; the sessions
+//! are in `sessions`, and what follows from a refusal in `inbound`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Sessions that have not dialled yet, at most, and the bytes of the packets that they were sent: what comes before a lost
 /// first segment has to be kept.
-struct Halfway {
+struct HalfOpenLimit {
     sessions: usize,
     bytes: usize,
 }
 
 /// For all together, and for one source.
-const ALL: Halfway = Halfway {
+const ALL: HalfOpenLimit = HalfOpenLimit {
     sessions: 1024,
     bytes: 8 << 20,
 };
-const EACH: Halfway = Halfway {
+const EACH: HalfOpenLimit = HalfOpenLimit {
     sessions: 256,
     bytes: 2 << 20,
 };
@@ -32,8 +33,8 @@ pub(super) fn source(address: SocketAddr) -> IpAddr {
 #[derive(Clone, Copy, Default)]
 struct Counts {
     sessions: usize,
-    halfway: usize,
-    halfway_bytes: usize,
+    half_open: usize,
+    half_open_bytes: usize,
 }
 
 #[derive(Default)]
@@ -52,22 +53,23 @@ impl Sources {
         self.of(source).sessions
     }
 
-    pub(super) fn halfway(&self) -> usize {
-        self.all.halfway
+    pub(super) fn half_open(&self) -> usize {
+        self.all.half_open
     }
 
-    pub(super) fn halfway_bytes(&self) -> usize {
-        self.all.halfway_bytes
+    pub(super) fn half_open_bytes(&self) -> usize {
+        self.all.half_open_bytes
     }
 
     /// Whether a source may begin a session without its dial.
     pub(super) fn admits(&self, source: IpAddr) -> bool {
-        self.all.halfway < ALL.sessions && self.of(source).halfway < EACH.sessions
+        self.all.half_open < ALL.sessions && self.of(source).half_open < EACH.sessions
     }
 
     /// Whether so many more bytes may be kept for the sessions of a source that have not dialled.
     pub(super) fn has_room(&self, source: IpAddr, bytes: usize) -> bool {
-        let fits = |counts: Counts, most: Halfway| counts.halfway_bytes + bytes <= most.bytes;
+        let fits =
+            |counts: Counts, most: HalfOpenLimit| counts.half_open_bytes + bytes <= most.bytes;
         fits(self.all, ALL) && fits(self.of(source), EACH)
     }
 
@@ -80,23 +82,23 @@ impl Sources {
         }
     }
 
-    /// A session begins, halfway.
+    /// A session begins, half-open.
     pub(super) fn begin(&mut self, source: IpAddr) {
         self.change(source, |counts| {
             counts.sessions += 1;
-            counts.halfway += 1;
+            counts.half_open += 1;
         });
     }
 
     pub(super) fn keep(&mut self, source: IpAddr, bytes: usize) {
-        self.change(source, |counts| counts.halfway_bytes += bytes);
+        self.change(source, |counts| counts.half_open_bytes += bytes);
     }
 
-    /// A session is not halfway any more, for which so many bytes were kept.
-    pub(super) fn settle(&mut self, source: IpAddr, bytes: usize) {
+    /// A session is not half-open any more, for which so many bytes were kept.
+    pub(super) fn leave_half_open(&mut self, source: IpAddr, bytes: usize) {
         self.change(source, |counts| {
-            counts.halfway -= 1;
-            counts.halfway_bytes -= bytes;
+            counts.half_open -= 1;
+            counts.half_open_bytes -= bytes;
         });
     }
 
@@ -139,9 +141,9 @@ mod tests {
                 sources.begin(at(host));
             }
         }
-        assert_eq!(sources.halfway(), ALL.sessions);
-        sources.settle(at(1), EACH.bytes);
-        assert!(sources.admits(at(1)) && sources.halfway_bytes() == 0);
+        assert_eq!(sources.half_open(), ALL.sessions);
+        sources.leave_half_open(at(1), EACH.bytes);
+        assert!(sources.admits(at(1)) && sources.half_open_bytes() == 0);
         assert_eq!(sources.sessions(at(1)), EACH.sessions);
         for _ in 0..EACH.sessions {
             sources.end(at(1));

@@ -36,7 +36,7 @@ pub struct Snapshot {
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct States {
     /// Begun by the other end, without its dial.
-    pub halfway: usize,
+    pub half_open: usize,
     /// Being connected to the service.
     pub dialling: usize,
     /// Carrying data.
@@ -50,13 +50,13 @@ pub struct States {
 impl States {
     /// Those that are not over.
     pub fn live(&self) -> usize {
-        self.halfway + self.dialling + self.connected + self.lingering
+        self.half_open + self.dialling + self.connected + self.lingering
     }
 
     /// With their names.
     pub fn each(&self) -> [(&'static str, usize); 5] {
         [
-            ("halfway", self.halfway),
+            ("halfway", self.half_open),
             ("dialling", self.dialling),
             ("connected", self.connected),
             ("lingering", self.lingering),
@@ -185,7 +185,7 @@ impl Tunnel {
             .iter()
             .filter(|(_, e)| !e.session.state.is_over());
         let mut chosen: Vec<(u64, u32)> = live
-            .map(|(id, e)| (e.session.bytes_in + e.session.bytes_out, id))
+            .map(|(id, e)| (e.session.bytes_in() + e.session.bytes_out(), id))
             .collect();
         let left_out = chosen.len().saturating_sub(most);
         keep_greatest(&mut chosen, most);
@@ -203,8 +203,8 @@ impl Tunnel {
             addr: entry.addr(),
             begun_here: session.opener,
             age: now.since(session.opened_at),
-            bytes_in: session.bytes_in,
-            bytes_out: session.bytes_out,
+            bytes_in: session.bytes_in(),
+            bytes_out: session.bytes_out(),
             waiting_in: session.unread(),
             waiting_out: session.unsent(),
             srtt: path.congestion.base_rtt().map(|_| path.congestion.srtt()),
@@ -216,7 +216,7 @@ impl Tunnel {
         for (_, entry) in self.sessions.iter() {
             let session = &entry.session;
             let count = match session.state {
-                State::Halfway => &mut states.halfway,
+                State::HalfOpen => &mut states.half_open,
                 State::Dialling => &mut states.dialling,
                 State::Connected => &mut states.connected,
                 State::Lingering => &mut states.lingering,

@@ -1,8 +1,8 @@
-//! What the headers of packets tell of who has sent them: of a session, all its packets so far; of a packet, at a glance.
+//! What the headers of packets tell of who has sent them: of a session, all its packets so far; of a packet, in summary.
 //! By this a session is known again at another address, which is decided in `migration`.
 
 use crate::path::{CLOCK_SLACK, RemoteClock};
-use crate::segment::{HEADER, Header, Segments, ahead, cmd};
+use crate::segment::{Header, ahead, cmd};
 use crate::time::Time;
 
 /// How far behind what was heard last a late packet's numbers may be.
@@ -19,8 +19,8 @@ pub(super) struct Trace {
     next: u32,
 }
 
-/// What the headers of a packet tell, if it is one that `segment::check` has accepted.
-pub(super) struct Glance {
+/// What the headers of a packet tell.
+pub(super) struct HeaderSummary {
     una: u32,
     /// The sender's clock; acks echo ours instead.
     pub(super) ts: Option<u32>,
@@ -29,27 +29,16 @@ pub(super) struct Glance {
     pub(super) has_first: bool,
 }
 
-impl Glance {
-    pub(super) fn of(packet: &[u8]) -> Glance {
-        let mut glance = Glance {
+impl HeaderSummary {
+    pub(super) fn of(headers: &[Header]) -> HeaderSummary {
+        let mut summary = HeaderSummary {
             una: 0,
             ts: None,
             next: None,
             has_first: false,
         };
-        let mut rest = packet;
-        while let Some(head) = rest.first_chunk::<HEADER>() {
-            let len = u32::from_be_bytes([head[20], head[21], head[22], head[23]]) as usize;
-            let more = rest[HEADER..].get(len..).unwrap_or_default();
-            let last = more.len() < HEADER;
-            if (head[4] != cmd::ACK || last)
-                && let Some(header) = Header::read(rest)
-            {
-                glance.take(&header);
-            }
-            rest = more;
-        }
-        glance
+        headers.iter().for_each(|header| summary.take(header));
+        summary
     }
 
     fn take(&mut self, header: &Header) {
@@ -75,18 +64,18 @@ impl Trace {
         self.heard_ts.is_some()
     }
 
-    pub(super) fn note(&mut self, glance: &Glance) {
-        if ahead(glance.una, self.una) > 0 {
-            self.una = glance.una;
+    pub(super) fn note(&mut self, summary: &HeaderSummary) {
+        if ahead(summary.una, self.una) > 0 {
+            self.una = summary.una;
         }
-        if let Some(next) = glance.next
+        if let Some(next) = summary.next
             && ahead(next, self.next) > 0
         {
             self.next = next;
         }
-        if let Some(ts) = glance.ts {
+        if let Some(ts) = summary.ts {
             self.first_ts.get_or_insert(ts);
-            if glance.una > 0 {
+            if summary.una > 0 {
                 self.heard_ts.get_or_insert(ts);
             }
         }
@@ -108,8 +97,8 @@ impl Trace {
 
     /// Whether the numbers of a packet are such as the other end can send next, or has sent a moment ago. `sent`: one more
     /// than the highest number that we have sent; `window`: the widest that we receive.
-    pub(super) fn fits(&self, packet: &[u8], sent: u32, window: i32) -> bool {
-        Segments::new(packet).flatten().all(|(header, _)| {
+    pub(super) fn fits(&self, headers: &[Header], sent: u32, window: i32) -> bool {
+        headers.iter().all(|header| {
             let una = ahead(header.una, self.una) >= -LATE && ahead(header.una, sent) <= 0;
             una && match header.cmd {
                 cmd::PUSH => {

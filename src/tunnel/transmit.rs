@@ -8,17 +8,17 @@ use crate::path::headers;
 use crate::time::{SEC, Time};
 use std::net::{IpAddr, SocketAddr};
 
-/// The most datagrams of a train (Linux, udp(7): UDP_MAX_SEGMENTS was 64 until 6.8), and their bytes: what one datagram of
-/// IP may hold, for the system cuts a train up as late as it can.
-const TRAIN_DATAGRAMS: usize = 64;
-const TRAIN_BYTES: usize = 65_000;
+/// The most datagrams of a GSO batch (Linux, udp(7): UDP_MAX_SEGMENTS was 64 until 6.8), and their bytes: what one datagram of
+/// IP may hold, for the system cuts a GSO batch up as late as it can.
+const GSO_DATAGRAMS_MAX: usize = 64;
+const GSO_BYTES_MAX: usize = 65_000;
 /// Where nothing was heard from the other end of `udp_connect` for so long, microseconds, the system chooses the source
 /// address anew: the way there may be another one by now.
 const LOCAL_HOLDS: u64 = 10 * SEC;
 
 /// Datagrams that leave together: `len` bytes, of which every datagram has `segment`, and the last the rest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Train {
+pub struct Transmit {
     /// Where they go.
     pub addr: SocketAddr,
     /// The address of this machine to send from: the one that the other end has asked. None: the system knows best.
@@ -42,9 +42,9 @@ pub enum Fit {
     Long,
 }
 
-impl Train {
-    fn of_one(addr: SocketAddr, local: Option<IpAddr>, len: usize) -> Train {
-        Train {
+impl Transmit {
+    fn of_one(addr: SocketAddr, local: Option<IpAddr>, len: usize) -> Transmit {
+        Transmit {
             addr,
             local,
             len,
@@ -77,7 +77,7 @@ impl Next {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Nothing follows it in its train.
+    /// Nothing follows it in its batch.
     Alone,
     /// Likewise; it is as long as it is.
     Probe,
@@ -91,33 +91,34 @@ impl Tunnel {
     /// The next datagrams to send, built in `out` one behind the other: as many for the same address as would leave one after
     /// the other now, and as fit into `out` and into one call of the system. `out` has room for `DATAGRAM_MAX` bytes at least;
     /// where it has no more, each leaves alone.
-    pub fn transmit(&mut self, now: Time, out: &mut [u8]) -> Option<Train> {
-        let (mut train, first) = self.transmit_first(now, out)?;
-        if train.fit != Fit::Fits {
-            return Some(train);
+    pub fn poll_transmit(&mut self, now: Time, out: &mut [u8]) -> Option<Transmit> {
+        let (mut transmit, first) = self.first_datagram(now, out)?;
+        if transmit.fit != Fit::Fits {
+            return Some(transmit);
         }
-        let most = out.len().min(TRAIN_BYTES);
-        for _ in 1..TRAIN_DATAGRAMS {
-            if train.len + DATAGRAM_MAX.max(train.segment) > most {
+        let most = out.len().min(GSO_BYTES_MAX);
+        for _ in 1..GSO_DATAGRAMS_MAX {
+            if transmit.len + DATAGRAM_MAX.max(transmit.segment) > most {
                 break;
             }
-            let Some(len) = self.transmit_more(now, &first, train.segment, &mut out[train.len..])
+            let Some(len) =
+                self.further_datagram(now, &first, transmit.segment, &mut out[transmit.len..])
             else {
                 break;
             };
-            train.len += len;
-            if len < train.segment {
+            transmit.len += len;
+            if len < transmit.segment {
                 break;
             }
         }
-        Some(train)
+        Some(transmit)
     }
 
-    fn transmit_first(&mut self, now: Time, out: &mut [u8]) -> Option<(Train, Next)> {
+    fn first_datagram(&mut self, now: Time, out: &mut [u8]) -> Option<(Transmit, Next)> {
         if let Some((addr, len)) = self.show_new_key(now, out) {
             let next = Next::unasked((len, addr), Kind::Alone);
             let local = self.paths.to(addr).and_then(|path| path.liveness.local());
-            return Some((Train::of_one(addr, local, len), next));
+            return Some((Transmit::of_one(addr, local, len), next));
         }
         let next = self.next_packet(now, out)?;
         let (most, local, size) = match self.paths.id_of(next.addr) {
@@ -141,18 +142,18 @@ impl Tunnel {
         };
         let len = self.packets.close(next.addr, out, next.len, most);
         self.count_sent(len);
-        let mut train = Train::of_one(next.addr, local, len);
-        train.fit = match next.kind {
+        let mut transmit = Transmit::of_one(next.addr, local, len);
+        transmit.fit = match next.kind {
             Kind::Probe => Fit::Probe,
             _ if len + headers(&next.addr) > size => Fit::Long,
             _ => Fit::Fits,
         };
-        Some((train, next))
+        Some((transmit, next))
     }
 
-    /// One more datagram for a train that began with `first`: none if the next one is for somebody else, or longer than
+    /// One more datagram for a GSO batch that began with `first`: none if the next one is for somebody else, or longer than
     /// those before it.
-    fn transmit_more(
+    fn further_datagram(
         &mut self,
         now: Time,
         first: &Next,
@@ -210,7 +211,7 @@ impl Tunnel {
         } = self.scheduler.next_ready()?;
         let len = packet.len().min(out.len());
         out[..len].copy_from_slice(&packet[..len]);
-        self.pool.give_packet(packet);
+        self.buffers.pool.give_packet(packet);
         Some(Next {
             addr,
             asked,
@@ -230,7 +231,7 @@ impl Tunnel {
         let entry = self.sessions.get_mut(id)?;
         let (addr, session) = (entry.addr(), &mut entry.session);
         if session.state.is_over() {
-            self.release(id);
+            self.free_place(id);
             return None;
         }
         let path = &mut self.paths[session.path];
@@ -240,7 +241,7 @@ impl Tunnel {
         session.conversation.set_mtu(path.packet_size());
         let len = session.build(
             priority,
-            &mut self.pool,
+            &mut self.buffers.pool,
             path,
             clock(&self.settings, now),
             out,
@@ -253,8 +254,8 @@ impl Tunnel {
             path.note_unanswered(owed, now);
         }
         self.charge(path_id, len, now);
-        self.touch(id, now);
-        self.release(id);
+        self.drive(id, now);
+        self.free_place(id);
         (len > 0).then_some((len, addr))
     }
 
@@ -287,7 +288,7 @@ impl Tunnel {
                 return None;
             }
             let id = self.scheduler.first_bulk(path_id)?;
-            let release = path.congestion.release();
+            let release = path.congestion.release_time();
             if release > now {
                 // too much in flight: an acknowledgement will wake it
                 self.scheduler.set_by(Timer::Path(path_id), release);
@@ -308,7 +309,7 @@ impl Tunnel {
     /// Nothing can be sent to a path's address: its sessions leave the queue until something can.
     fn empty(&mut self, path_id: u32) {
         while let Some(id) = self.scheduler.next_bulk(path_id) {
-            self.release(id);
+            self.free_place(id);
         }
     }
 
@@ -346,7 +347,7 @@ impl Tunnel {
             };
             // KCP repeats what finds no room
             if let Some(packet) = refused {
-                self.pool.give_packet(packet);
+                self.buffers.pool.give_packet(packet);
             }
         }
     }
@@ -372,18 +373,18 @@ mod tests {
     }
 
     #[test]
-    fn nothing_longer_follows_in_a_train() {
+    fn nothing_longer_follows_in_a_batch() {
         let (mut tunnel, peer) = tunnel();
         for len in [20, 20, 10, 10, 30] {
             tunnel.answer(peer, None, &vec![0; len]);
         }
         let mut out = [0; 10_000];
-        let mut trains = || tunnel.transmit(NOW, &mut out);
+        let mut transmits = || tunnel.poll_transmit(NOW, &mut out);
         for expected in [(50, 20), (10, 10), (30, 30)] {
-            let train = trains().expect("a train");
-            assert_eq!((train.len, train.segment), expected);
+            let transmit = transmits().expect("a datagram");
+            assert_eq!((transmit.len, transmit.segment), expected);
         }
-        assert_eq!(trains(), None);
+        assert_eq!(transmits(), None);
     }
 
     #[test]
@@ -396,9 +397,9 @@ mod tests {
         }
         let mut out = [0; 10_000];
         let mut lengths = Vec::new();
-        while let Some(train) = tunnel.transmit(NOW, &mut out) {
-            assert_eq!(train.addr, peer);
-            lengths.push((train.len, train.segment));
+        while let Some(transmit) = tunnel.poll_transmit(NOW, &mut out) {
+            assert_eq!(transmit.addr, peer);
+            lengths.push((transmit.len, transmit.segment));
         }
         // each with a header of KCP, its dial and a header of its message
         let [long, short, longest] = [50, 20, 60].map(|len| HEADER + 8 + len);
@@ -420,9 +421,9 @@ mod tests {
         // when the path's rate allows the next
         let now = Time::from_millis(100);
         let full = std::mem::replace(&mut first.len, 100);
-        assert_eq!(tunnel.transmit_more(now, &first, 100, &mut out), None);
+        assert_eq!(tunnel.further_datagram(now, &first, 100, &mut out), None);
         first.len = full;
-        let next = tunnel.transmit_more(now, &first, full, &mut out);
+        let next = tunnel.further_datagram(now, &first, full, &mut out);
         assert_eq!(next, Some(full));
     }
 }

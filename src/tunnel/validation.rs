@@ -54,24 +54,24 @@ impl Tunnel {
             return;
         }
         path.limit.charge(bytes);
-        self.ask_for_credit(path_id, now);
+        self.revalidate(path_id, now);
     }
 
     /// The clock has something for a path: the rate allows more, or its owner is to be asked again.
     pub(super) fn on_path_timer(&mut self, path_id: u32, now: Time) {
         if self.paths.contains(path_id) {
-            self.ask_for_credit(path_id, now);
+            self.revalidate(path_id, now);
             self.search_size(path_id, now);
             self.scheduler.activate(path_id);
         }
     }
 
-    /// Asks for a new proof, if it is time.
-    pub(super) fn ask_for_credit(&mut self, path_id: u32, now: Time) {
+    /// Challenges the address of a path anew, if it is time to: see `path::amplification`.
+    pub(super) fn revalidate(&mut self, path_id: u32, now: Time) {
         let path = &mut self.paths[path_id];
         let (addr, rtt) = (path.addr, path.congestion.srtt());
         if path.limit.asks(rtt, now) {
-            self.send_cookie(addr, None, now);
+            self.send_challenge(addr, None, now);
         }
         let path = &self.paths[path_id];
         if path.limit.is_spent() && path.sessions > 0 {
@@ -81,33 +81,33 @@ impl Tunnel {
         }
     }
 
-    /// The sessions of a path have waited for a proof.
-    fn go_on(&mut self, path_id: u32, now: Time) {
+    /// The sessions of a path have waited for their address to be validated.
+    fn resume_path(&mut self, path_id: u32, now: Time) {
         for id in self.sessions.ids_of(|entry| entry.is_on(path_id)) {
-            self.touch(id, now);
+            self.drive(id, now);
         }
         self.scheduler.activate(path_id);
     }
 
     /// Sends a ping that only who receives at this address can answer.
-    pub(super) fn prove(&mut self, addr: SocketAddr, local: Option<IpAddr>, now: Time) {
+    pub(super) fn challenge(&mut self, addr: SocketAddr, local: Option<IpAddr>, now: Time) {
         if self.limits.admits_challenge(now) {
-            self.send_cookie(addr, local, now);
+            self.send_challenge(addr, local, now);
         }
     }
 
-    fn send_cookie(&mut self, addr: SocketAddr, local: Option<IpAddr>, now: Time) {
-        let cookie = self.newcomers.challenges.challenge(addr, now);
-        self.answer(addr, local, &Control::Ping(cookie).to_wire());
+    fn send_challenge(&mut self, addr: SocketAddr, local: Option<IpAddr>, now: Time) {
+        let challenge = self.newcomers.challenges.challenge(addr, now);
+        self.answer(addr, local, &Control::Ping(challenge).to_wire());
     }
 
-    pub(super) fn is_proven(&self, addr: SocketAddr) -> bool {
+    pub(super) fn is_validated_at(&self, addr: SocketAddr) -> bool {
         let path = self.paths.to(addr);
         path.is_some_and(|path| path.validation.is_validated())
     }
 
-    /// Whether it is, and sessions there do not wait for another proof.
-    pub(super) fn is_proven_enough(&self, addr: SocketAddr) -> bool {
+    /// Whether it is, and sessions there do not wait for another challenge to be answered.
+    pub(super) fn is_validated_for_now(&self, addr: SocketAddr) -> bool {
         let path = self.paths.to(addr);
         path.is_some_and(|path| path.validation.is_validated() && !path.limit.is_spent())
     }
@@ -118,27 +118,27 @@ impl Tunnel {
         path.is_some_and(|path| path.validation.is_from_before(arrival.number))
     }
 
-    /// A ping of `prove` was answered.
-    pub(super) fn on_proof(&mut self, arrival: Arrival, now: Time) {
+    /// A challenge was answered: the address is validated.
+    pub(super) fn on_validated(&mut self, arrival: Arrival, now: Time) {
         let Arrival {
             from,
             local,
             number,
         } = arrival;
         if let Some(path) = self.paths.candidate(from)
-            && !self.arrived(path, from, local, now)
+            && !self.on_candidate_answer(path, from, local, now)
         {
             return;
         }
         if self.settings.accepts || self.paths.id_of(from).is_some() {
             let id = self.path_to(from, now);
             let path = &mut self.paths[id];
-            path.validation.prove(number);
+            path.validation.validate(number);
             path.liveness.hear(local, now);
             if path.limit.renew(now) {
-                self.go_on(id, now);
+                self.resume_path(id, now);
             }
-            self.rest_path(id);
+            self.idle_path(id);
         }
         let packets = self.newcomers.waiting.take(from);
         if let (Some(first), Some(path)) = (packets.first(), self.paths.to_mut(from)) {

@@ -1,4 +1,4 @@
-//! Packets of addresses that have not proven yet that they receive: they wait a moment for the proof, few and not for long.
+//! Packets of addresses that are not validated yet: they wait a moment for that, few and not for long.
 //! They are opened already, so that a copy of them is a replay.
 
 use super::inbound::Arrival;

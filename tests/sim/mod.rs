@@ -16,7 +16,7 @@ use kcptun::message::Control;
 use kcptun::path::headers;
 use kcptun::settings::Settings;
 use kcptun::time::{MS, Time};
-use kcptun::tunnel::{DATAGRAM_MAX, Event, Fit, SessionId, Train, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, Fit, SessionId, Transmit, Tunnel};
 use link::{Link, Shape};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::collections::HashMap;
@@ -239,7 +239,7 @@ pub fn prove(tunnel: &mut Tunnel, now: Time, addr: SocketAddr, mut sealing: Opti
     };
     say(&mut sealing, tunnel, Control::Ping(1));
     let (mut out, mut asked) = ([0; DATAGRAM_MAX], None);
-    while let Some(Train { len, addr: to, .. }) = tunnel.transmit(now, &mut out) {
+    while let Some(Transmit { len, addr: to, .. }) = tunnel.poll_transmit(now, &mut out) {
         let mut datagram = out[..len].to_vec();
         let packet = match &mut sealing {
             Some(sealing) => sealing.open(&mut datagram).expect("our key"),
@@ -562,7 +562,7 @@ impl World {
     fn next(&self) -> Option<Time> {
         let links = self.links.iter().filter_map(Link::due);
         let awake = self.ends.iter().filter(|e| !e.asleep);
-        let tunnels = awake.filter_map(|e| e.tunnel.deadline());
+        let tunnels = awake.filter_map(|e| e.tunnel.poll_timeout());
         let dials = self.ends.iter().flat_map(|e| e.dials.iter().map(|d| d.0));
         links
             .chain(tunnels)
@@ -602,10 +602,10 @@ impl World {
                 self.ends[to].dirty.push(id);
                 busy = true;
             }
-            let due = self.ends[to].tunnel.deadline();
+            let due = self.ends[to].tunnel.poll_timeout();
             if due.is_some_and(|at| at <= self.now) && !self.ends[to].asleep {
                 self.ends[to].wakeups += 1;
-                self.ends[to].tunnel.advance(self.now);
+                self.ends[to].tunnel.handle_timeout(self.now);
                 busy = true;
             }
             if busy {
@@ -620,7 +620,7 @@ impl World {
             return;
         }
         loop {
-            while let Some(event) = self.ends[i].tunnel.event() {
+            while let Some(event) = self.ends[i].tunnel.poll() {
                 self.on_event(i, event);
             }
             let Some(id) = self.ends[i].dirty.pop() else {
@@ -628,22 +628,22 @@ impl World {
             };
             self.serve(i, id);
         }
-        while let Some(train) = self.ends[i].tunnel.transmit(self.now, &mut self.out) {
+        while let Some(transmit) = self.ends[i].tunnel.poll_transmit(self.now, &mut self.out) {
             let mut sent = 0;
-            while sent < train.len {
-                let end = train.len.min(sent + train.segment);
-                self.send(i, train, sent..end);
+            while sent < transmit.len {
+                let end = transmit.len.min(sent + transmit.segment);
+                self.send(i, transmit, sent..end);
                 sent = end;
             }
         }
     }
 
-    /// Puts a datagram of a train on an end's line.
-    fn send(&mut self, i: usize, train: Train, place: Range<usize>) {
-        let (datagram, to) = (&self.out[place], train.addr);
+    /// Puts a datagram of a batch on an end's line.
+    fn send(&mut self, i: usize, transmit: Transmit, place: Range<usize>) {
+        let (datagram, to) = (&self.out[place], transmit.addr);
         let len = datagram.len();
         assert!(len <= DATAGRAM_MAX);
-        let cut = train.fit == Fit::Long && self.fragments_pass;
+        let cut = transmit.fit == Fit::Long && self.fragments_pass;
         if len + headers(&to) > self.carries[i] && !cut {
             return;
         }

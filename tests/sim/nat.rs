@@ -5,7 +5,7 @@ use super::{Role, Tcp, key, pattern};
 use kcptun::crypto::{Method, Sealing};
 use kcptun::settings::Settings;
 use kcptun::time::{MS, Time};
-use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Train, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -198,7 +198,7 @@ impl Net {
         let mut steps = 0;
         loop {
             let wire = self.wire.peek().map(|Reverse(item)| item.0);
-            let dues = self.nodes.iter().filter_map(|n| n.tunnel.deadline());
+            let dues = self.nodes.iter().filter_map(|n| n.tunnel.poll_timeout());
             let Some(next) = dues.chain(wire).min().filter(|t| *t <= end) else {
                 break;
             };
@@ -232,10 +232,10 @@ impl Net {
         for node in 0..self.nodes.len() {
             if self.nodes[node]
                 .tunnel
-                .deadline()
+                .poll_timeout()
                 .is_some_and(|at| at <= self.now)
             {
-                self.nodes[node].tunnel.advance(self.now);
+                self.nodes[node].tunnel.handle_timeout(self.now);
                 self.settle(node);
             }
         }
@@ -254,7 +254,7 @@ impl Net {
     }
 
     pub fn settle(&mut self, i: usize) {
-        while let Some(event) = self.nodes[i].tunnel.event() {
+        while let Some(event) = self.nodes[i].tunnel.poll() {
             match event {
                 Event::Dial(id) => {
                     let tcp = Tcp::new(Role::Echo, 5, 5);
@@ -269,8 +269,8 @@ impl Net {
             }
         }
         let mut out = [0; DATAGRAM_MAX];
-        while let Some(Train { len, addr: to, .. }) =
-            self.nodes[i].tunnel.transmit(self.now, &mut out)
+        while let Some(Transmit { len, addr: to, .. }) =
+            self.nodes[i].tunnel.poll_transmit(self.now, &mut out)
         {
             let n = &mut self.nodes[i];
             n.sent += 1;

@@ -2,12 +2,13 @@
 
 use crate::sim::link::Shape;
 use crate::sim::{self, Options, Role, World};
+use crate::vectors_conversations::segments;
 use kcptun::crypto::{Method, Sealing};
 use kcptun::message::{self, CONTROL_LEN, Control, Kind, Meeting};
-use kcptun::segment::{HEADER, Header, Segments, cmd};
+use kcptun::segment::{HEADER, Header, cmd};
 use kcptun::settings::{Rendezvous, Settings};
 use kcptun::time::{MS, SEC, Time};
-use kcptun::tunnel::{Counters, DATAGRAM_MAX, Event, SessionId, Train, Tunnel};
+use kcptun::tunnel::{Counters, DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -41,10 +42,10 @@ fn tunnel(method: Option<Method>, paced: bool) -> Tunnel {
 fn hand_in(tunnel: &mut Tunnel, now: Time, from: &str, datagram: &[u8]) -> usize {
     let mut out = [0; DATAGRAM_MAX];
     tunnel.receive(now, from.parse().unwrap(), None, &mut datagram.to_vec());
-    if tunnel.deadline().is_some_and(|at| at <= now) {
-        tunnel.advance(now);
+    if tunnel.poll_timeout().is_some_and(|at| at <= now) {
+        tunnel.handle_timeout(now);
     }
-    while let Some(event) = tunnel.event() {
+    while let Some(event) = tunnel.poll() {
         if let Event::Dial(id) = event {
             tunnel.dialled(now, id);
         }
@@ -56,7 +57,7 @@ fn hand_in(tunnel: &mut Tunnel, now: Time, from: &str, datagram: &[u8]) -> usize
         }
     }
     let mut answers = 0;
-    while tunnel.transmit(now, &mut out).is_some() {
+    while tunnel.poll_transmit(now, &mut out).is_some() {
         answers += 1;
         assert!(answers < 1_000, "answers without end");
     }
@@ -160,11 +161,11 @@ fn odd_packets_with_the_right_seal_neither_stop_it_nor_fill_it() {
         // all of it ends by itself, at the latest with the timeout
         let mut out = [0; DATAGRAM_MAX];
         let end = now.after(1_400 * SEC);
-        while let Some(at) = tunnel.deadline().filter(|at| *at < end) {
+        while let Some(at) = tunnel.poll_timeout().filter(|at| *at < end) {
             now = now.max(at);
-            tunnel.advance(now);
-            while tunnel.event().is_some() {}
-            while tunnel.transmit(now, &mut out).is_some() {}
+            tunnel.handle_timeout(now);
+            while tunnel.poll().is_some() {}
+            while tunnel.poll_transmit(now, &mut out).is_some() {}
         }
         assert!(tunnel.is_quiet(), "{:?}", tunnel.holdings());
         assert_eq!(tunnel.holdings().ended, 0);
@@ -370,7 +371,7 @@ fn without_a_key_no_source_gets_more_than_it_has_sent_whatever_that_is() {
             let now = Time::from_millis(2);
             let listen = Meeting::Listen { own: home, id };
             server.receive(now, home, None, &mut listen.to_wire());
-            while let Some(Train { len, .. }) = server.transmit(now, &mut out) {
+            while let Some(Transmit { len, .. }) = server.poll_transmit(now, &mut out) {
                 if let Some(Control::Ping(token)) = Control::read(&out[..len]) {
                     let mut pong = Control::Pong(token).to_wire();
                     server.receive(now, home, None, &mut pong);
@@ -390,13 +391,13 @@ fn without_a_key_no_source_gets_more_than_it_has_sent_whatever_that_is() {
                     server.receive(now, from, None, &mut packet);
                 }
             }
-            if server.deadline().is_some_and(|at| at <= now) {
-                server.advance(now);
+            if server.poll_timeout().is_some_and(|at| at <= now) {
+                server.handle_timeout(now);
             }
-            while let Some(event) = server.event() {
+            while let Some(event) = server.poll() {
                 assert!(!matches!(event, Event::Dial(_)), "dialled without a proof");
             }
-            while let Some(Train { len, addr: to, .. }) = server.transmit(now, &mut out) {
+            while let Some(Transmit { len, addr: to, .. }) = server.poll_transmit(now, &mut out) {
                 *answered.entry(to).or_insert(0) += len;
             }
         }
@@ -481,7 +482,7 @@ impl Forger {
     fn run(&mut self, end: Time, says: Option<usize>) {
         let (mut said, mut out) = (0, [0; DATAGRAM_MAX]);
         loop {
-            while let Some(event) = self.server.event() {
+            while let Some(event) = self.server.poll() {
                 if let Event::Dial(id) = event {
                     self.services.push(id);
                     if says.is_some() {
@@ -500,18 +501,18 @@ impl Forger {
                     }
                 }
             }
-            while let Some(Train { len, .. }) = self.server.transmit(self.now, &mut out) {
+            while let Some(Transmit { len, .. }) = self.server.poll_transmit(self.now, &mut out) {
                 self.went += len;
-                let pushes = Segments::new(&out[..len]).flatten();
+                let pushes = segments(&out[..len]).into_iter().flatten();
                 let pushes = pushes.filter(|(h, _)| h.cmd == cmd::PUSH);
                 self.highest = pushes.map(|(h, _)| h.sn).fold(self.highest, u32::max);
             }
-            let Some(at) = self.server.deadline().filter(|at| *at <= end) else {
+            let Some(at) = self.server.poll_timeout().filter(|at| *at <= end) else {
                 self.now = end;
                 return;
             };
             self.now = self.now.max(at);
-            self.server.advance(self.now);
+            self.server.handle_timeout(self.now);
         }
     }
 }
@@ -626,7 +627,7 @@ fn a_session_that_cannot_wait_for_its_dial_is_not_reset() {
 }
 
 #[test]
-fn a_source_with_many_halfway_sessions_does_not_keep_others_from_theirs() {
+fn a_source_with_many_half_open_sessions_does_not_keep_others_from_theirs() {
     for method in [None, Some(Method::Chacha20Poly1305Ietf)] {
         let mut sealing = method.map(|m| Sealing::new(m, &sim::key()));
         let mut server = tunnel(method, true);
@@ -658,13 +659,13 @@ fn a_source_with_many_halfway_sessions_does_not_keep_others_from_theirs() {
         }
         let held = server.holdings();
         assert!(
-            held.halfway == 256 && held.halfway_bytes <= 2 << 20,
+            held.half_open == 256 && held.half_open_bytes <= 2 << 20,
             "{held:?}"
         );
         // another one's first segment is late, and what came before it is kept
         push(&mut server, "192.0.2.1:1000", 9_999, 1);
-        assert_eq!(server.holdings().halfway, 257);
-        assert!(server.holdings().halfway_bytes > held.halfway_bytes);
+        assert_eq!(server.holdings().half_open, 257);
+        assert!(server.holdings().half_open_bytes > held.half_open_bytes);
     }
 }
 
@@ -760,7 +761,11 @@ fn sessions_that_only_seem_to_dial_are_bounded() {
         let seems = [pushed(conv, 0, b""), pushed(conv, 0, &DIAL)].concat();
         hand_in(&mut tunnel, now, from, &seems);
     }
-    assert!(tunnel.holdings().halfway <= 256, "{:?}", tunnel.holdings());
+    assert!(
+        tunnel.holdings().half_open <= 256,
+        "{:?}",
+        tunnel.holdings()
+    );
     for conv in 1..=256 {
         for sn in 2..20 {
             let again = [pushed(conv, 0, b""), pushed(conv, sn, &[7; 1300])].concat();
@@ -768,7 +773,7 @@ fn sessions_that_only_seem_to_dial_are_bounded() {
         }
     }
     let held = tunnel.holdings();
-    assert!(held.halfway_bytes <= 2 << 20, "{held:?}");
+    assert!(held.half_open_bytes <= 2 << 20, "{held:?}");
 }
 
 /// Who sends something now and then, but no dial, is not waited for beyond half a minute; nor beyond `timeout` if the path

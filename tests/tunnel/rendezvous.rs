@@ -5,7 +5,7 @@ use kcptun::crypto::Method;
 use kcptun::message::{Control, Meeting, PUNCH_MAX, SERVICE_ID_MAX};
 use kcptun::settings::{Rendezvous, Settings};
 use kcptun::time::{MS, SEC};
-use kcptun::tunnel::{DATAGRAM_MAX, Train, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Transmit, Tunnel};
 use std::net::SocketAddr;
 
 const KEEPER: &str = "198.51.100.1:5000";
@@ -290,7 +290,8 @@ impl Open {
         let now = self.net.now;
         self.tunnel().receive(now, from, None, &mut packet.to_vec());
         let (mut said, mut out) = (Vec::new(), [0; DATAGRAM_MAX]);
-        while let Some(Train { len, addr: to, .. }) = self.tunnel().transmit(now, &mut out) {
+        while let Some(Transmit { len, addr: to, .. }) = self.tunnel().poll_transmit(now, &mut out)
+        {
             said.push((to, out[..len].to_vec()));
         }
         said
@@ -414,7 +415,7 @@ fn a_flood_of_registrations_leaves_those_that_are_there() {
     // it is all gone when nobody repeats it
     open.net.run_for(1_400 * SEC);
     assert_eq!(open.tunnel().holdings().registrations, 0);
-    assert_eq!(open.tunnel().deadline(), None);
+    assert_eq!(open.tunnel().poll_timeout(), None);
 }
 
 #[test]

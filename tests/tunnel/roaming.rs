@@ -8,7 +8,7 @@ use kcptun::message::{self, Control, Kind};
 use kcptun::segment::{Header, cmd};
 use kcptun::settings::Settings;
 use kcptun::time::{MS, SEC, Time};
-use kcptun::tunnel::{DATAGRAM_MAX, Event, Train, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, Transmit, Tunnel};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 const METHOD: Method = Method::Chacha20Poly1305Ietf;
@@ -309,7 +309,7 @@ fn server() -> Tunnel {
 fn sent(tunnel: &mut Tunnel, now: Time) -> Vec<(String, Vec<u8>)> {
     let mut opener = Sealing::new(METHOD, &sim::key());
     let (mut out, mut all) = ([0; DATAGRAM_MAX], Vec::new());
-    while let Some(Train { len, addr: to, .. }) = tunnel.transmit(now, &mut out) {
+    while let Some(Transmit { len, addr: to, .. }) = tunnel.poll_transmit(now, &mut out) {
         let packet = opener.open(&mut out[..len]).unwrap().to_vec();
         all.push((to.to_string(), packet));
     }
@@ -317,7 +317,7 @@ fn sent(tunnel: &mut Tunnel, now: Time) -> Vec<(String, Vec<u8>)> {
 }
 
 fn dials(tunnel: &mut Tunnel) -> usize {
-    let events: Vec<Event> = std::iter::from_fn(|| tunnel.event()).collect();
+    let events: Vec<Event> = std::iter::from_fn(|| tunnel.poll()).collect();
     events
         .iter()
         .filter(|e| matches!(e, Event::Dial(_)))
@@ -397,10 +397,10 @@ fn who_does_not_answer_opens_nothing_and_gets_less_than_they_sent() {
             came += len;
             let from = format!("10.0.{}.{}:9", n / 200 % 200, n % 200);
             server.receive(now, from.parse().unwrap(), None, &mut datagram[..len]);
-            if server.deadline().is_some_and(|at| at <= now) {
-                server.advance(now);
+            if server.poll_timeout().is_some_and(|at| at <= now) {
+                server.handle_timeout(now);
             }
-            while let Some(Train { len, .. }) = server.transmit(now, &mut out) {
+            while let Some(Transmit { len, .. }) = server.poll_transmit(now, &mut out) {
                 went += len;
             }
         }
@@ -570,8 +570,8 @@ fn a_peer_with_the_key_that_never_dials_gets_little_memory() {
         }
     }
     let held = server.holdings();
-    assert!(held.halfway <= 1_024, "{held:?}");
-    assert!(held.halfway_bytes <= 8 << 20, "{held:?}");
+    assert!(held.half_open <= 1_024, "{held:?}");
+    assert!(held.half_open_bytes <= 8 << 20, "{held:?}");
 }
 
 /// One random world.
@@ -729,7 +729,7 @@ fn a_number_that_another_client_had_is_free_after_a_while() {
     ]
     .concat();
     one.push(&mut server, at(0), (77, 0, 1_000), &whole);
-    let Some(Event::Dial(id)) = server.event() else {
+    let Some(Event::Dial(id)) = server.poll() else {
         panic!("no dial")
     };
     server.dialled(at(0), id);
@@ -753,11 +753,11 @@ fn a_number_that_another_client_had_is_free_after_a_while() {
         (dials(server), answers.len())
     };
     assert_eq!(late(&mut server, &mut two, 10_000), (0, 0));
-    server.advance(at(121_000));
+    server.handle_timeout(at(121_000));
     assert_eq!(late(&mut server, &mut two, 121_000).0, 1);
 }
 
-/// After a move to an address of the other family a session's packets may be longer than the path's; in a train of shorter
+/// After a move to an address of the other family a session's packets may be longer than the path's; in a batch of shorter
 /// ones the system would cut them up. So it is behind a session that has just ended, too.
 #[test]
 fn nothing_longer_follows_a_session_that_is_over() {
@@ -787,10 +787,10 @@ fn nothing_longer_follows_a_session_that_is_over() {
             let tunnel = &mut world.ends[1].tunnel;
             tunnel.broken(now, id);
             now = now.after(3 * MS);
-            tunnel.advance(now);
-            while let Some(train) = tunnel.transmit(now, &mut out) {
-                for datagram in out[..train.len].chunks_mut(train.segment) {
-                    assert!(opener.open(datagram).is_ok(), "seed {seed}: {train:?}");
+            tunnel.handle_timeout(now);
+            while let Some(transmit) = tunnel.poll_transmit(now, &mut out) {
+                for datagram in out[..transmit.len].chunks_mut(transmit.segment) {
+                    assert!(opener.open(datagram).is_ok(), "seed {seed}: {transmit:?}");
                 }
             }
         }

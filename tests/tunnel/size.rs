@@ -7,7 +7,7 @@ use kcptun::crypto::Method;
 use kcptun::message::{CONTROL_LEN, Control};
 use kcptun::settings::Settings;
 use kcptun::time::{MS, SEC, Time};
-use kcptun::tunnel::{DATAGRAM_MAX, Train, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Transmit, Tunnel};
 
 const METHODS: [Option<Method>; 2] = [None, Some(Method::Chacha20Poly1305Ietf)];
 
@@ -214,14 +214,14 @@ fn no_packet_is_larger_than_configured() {
 fn sent_to(tunnel: &mut Tunnel, from: Time, span: u64) -> usize {
     let (mut out, mut bytes, mut now) = ([0; DATAGRAM_MAX], 0, from);
     while now.since(from) < span {
-        while let Some(Train { len, .. }) = tunnel.transmit(now, &mut out) {
+        while let Some(Transmit { len, .. }) = tunnel.poll_transmit(now, &mut out) {
             bytes += len;
         }
         now = now.after(10 * MS);
-        if tunnel.deadline().is_some_and(|due| due <= now) {
-            tunnel.advance(now);
+        if tunnel.poll_timeout().is_some_and(|due| due <= now) {
+            tunnel.handle_timeout(now);
         }
-        while tunnel.event().is_some() {}
+        while tunnel.poll().is_some() {}
     }
     bytes
 }

@@ -6,10 +6,10 @@ use crate::sim;
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::message::{self, CONTROL_LEN, Control, Item, Kind, Parser};
 use kcptun::pmtu::BASE;
-use kcptun::segment::{self, Header, Segments, ahead, cmd};
+use kcptun::segment::{HEADER, Header, Headers, Malformed, Segments, ahead, cmd};
 use kcptun::settings::Settings;
 use kcptun::time::Time;
-use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Train, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -107,6 +107,22 @@ fn pattern() -> Vec<u8> {
         .collect()
 }
 
+/// The segments of a packet, each with its data.
+pub fn segments(packet: &[u8]) -> Result<Vec<(Header, Vec<u8>)>, Malformed> {
+    let (mut packet, mut headers) = (packet.to_vec(), Headers::default());
+    let segments = Segments::parse(&mut packet, &mut headers)?;
+    Ok(segments
+        .iter()
+        .map(|(h, data)| (*h, data.to_vec()))
+        .collect())
+}
+
+/// Bytes of a packet without its padding.
+fn whole(packet: &[u8]) -> usize {
+    let segments = segments(packet).expect("a packet of KCP");
+    segments.iter().map(|(_, data)| HEADER + data.len()).sum()
+}
+
 /// The segments of one end, as its receiver puts them together.
 #[derive(Default)]
 struct Stream {
@@ -115,10 +131,9 @@ struct Stream {
 
 impl Stream {
     fn take(&mut self, packet: &[u8]) {
-        segment::check(packet).expect("a packet of KCP");
-        for (header, data) in Segments::new(packet).flatten() {
+        for (header, data) in segments(packet).expect("a packet of KCP") {
             if header.cmd == cmd::PUSH {
-                let before = self.pieces.insert(header.sn, data.to_vec());
+                let before = self.pieces.insert(header.sn, data.clone());
                 assert!(before.is_none_or(|before| before == data), "another text");
             }
         }
@@ -215,7 +230,7 @@ fn recorded_datagrams_decode_into_the_dialogue() {
 fn assert_padded(packet: &[u8]) {
     let whole = match Control::read(packet) {
         Some(control) => control.to_wire().len(),
-        None => segment::check(packet).expect("a packet of KCP"),
+        None => whole(packet),
     };
     let padding = &packet[whole..];
     if matches!(Control::read(packet), Some(Control::Ping(_))) && padding.len() >= 16 {
@@ -235,11 +250,11 @@ fn what_was_decoded_encodes_into_the_recorded_bytes() {
             match Control::read(packet) {
                 Some(control) => again.extend(control.to_wire()),
                 None => {
-                    for (header, data) in Segments::new(packet).flatten() {
+                    for (header, data) in segments(packet).expect("a packet of KCP") {
                         again.extend(header.to_wire());
                         again.extend(data);
                     }
-                    assert_eq!(segment::check(packet), Ok(again.len()), "{name}");
+                    assert_eq!(whole(packet), again.len(), "{name}");
                     streams[recorded.from as usize].take(packet);
                 }
             }
@@ -326,8 +341,8 @@ impl Ours {
 
     fn now_at(&mut self, at: u64) -> Time {
         let now = Time::from_micros(at);
-        while let Some(due) = self.tunnel.deadline().filter(|due| *due <= now) {
-            self.tunnel.advance(due);
+        while let Some(due) = self.tunnel.poll_timeout().filter(|due| *due <= now) {
+            self.tunnel.handle_timeout(due);
             self.settle(due);
         }
         now
@@ -342,7 +357,7 @@ impl Ours {
     }
 
     fn settle(&mut self, now: Time) {
-        while let Some(event) = self.tunnel.event() {
+        while let Some(event) = self.tunnel.poll() {
             match event {
                 Event::Dial(id) => {
                     assert!(self.id.replace(id).is_none(), "a second dial");
@@ -361,7 +376,7 @@ impl Ours {
             }
         }
         let mut out = [0; DATAGRAM_MAX];
-        while let Some(Train { len, addr: to, .. }) = self.tunnel.transmit(now, &mut out) {
+        while let Some(Transmit { len, addr: to, .. }) = self.tunnel.poll_transmit(now, &mut out) {
             assert_eq!(to, other_end());
             self.largest = self.largest.max(len);
             let packet = match &mut self.sealing {
@@ -427,7 +442,7 @@ fn assert_acknowledged<'a>(
 ) {
     let (mut acked, mut una) = (BTreeSet::new(), 0);
     for packet in answers.iter().filter(|p| Control::read(p).is_none()) {
-        for (header, _) in Segments::new(packet).flatten() {
+        for (header, _) in segments(packet).into_iter().flatten() {
             if ahead(header.una, una) > 0 {
                 una = header.una;
             }
@@ -438,7 +453,7 @@ fn assert_acknowledged<'a>(
     }
     let mut pushed = BTreeSet::new();
     for recorded in pushes {
-        for (header, _) in Segments::new(&recorded.packet).flatten() {
+        for (header, _) in segments(&recorded.packet).into_iter().flatten() {
             if header.conv != 0 && header.cmd == cmd::PUSH {
                 pushed.insert((header.sn, header.ts));
             }
@@ -532,12 +547,12 @@ fn a_recorded_client_gets_its_dialogue_from_our_server() {
 fn renumbered(conversation: &Conversation, recorded: &Recorded, conv: u32) -> Vec<u8> {
     let mut packet = recorded.packet.clone();
     if Control::read(&packet).is_none() {
-        let whole = segment::check(&packet).expect("a packet of KCP");
+        let whole = whole(&packet);
         let mut at = 0;
         while at < whole {
             let header = Header::read(&packet[at..]).expect("a header");
             packet[at..at + 4].copy_from_slice(&conv.to_be_bytes());
-            at += segment::HEADER + header.len as usize;
+            at += HEADER + header.len as usize;
         }
     }
     if let Some(sealing) = conversation.sealing() {

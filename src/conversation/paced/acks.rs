@@ -31,7 +31,7 @@ const THRICE: f64 = 0.2;
 const APART: f64 = -1.61;
 
 /// Acks that were said, and are said again.
-struct Said {
+struct Repetition {
     acks: Vec<Ack>,
     left: u8,
     /// Datagrams that go before the next repetition, or a time after which it goes anyway: a burst of losses must not
@@ -50,8 +50,8 @@ pub(super) struct Acks {
     out: VecDeque<Ack>,
     /// How many were new when acks were last said.
     lately: usize,
-    /// Said before, and how many times still to say.
-    said: VecDeque<Said>,
+    /// Acks to be said again, and how many times still to say.
+    repetitions: VecDeque<Repetition>,
     /// When the oldest unsaid ack has to go, or the next repetition.
     due: Option<Time>,
     spare: Vec<Vec<Ack>>,
@@ -109,7 +109,7 @@ impl Acks {
     pub(super) fn gather(&mut self, loss: (f64, f64), una: u32, delay: u64, now: Time) {
         let repeats = repeats(loss.0);
         let apart = apart(loss.1);
-        for said in &mut self.said {
+        for said in &mut self.repetitions {
             said.wait = said.wait.saturating_sub(1);
             if said.wait > 0 && said.at > now {
                 continue;
@@ -125,7 +125,7 @@ impl Acks {
             }
         }
         let spare = &mut self.spare;
-        self.said.retain_mut(|said| {
+        self.repetitions.retain_mut(|said| {
             if said.left == 0 {
                 spare.push(std::mem::take(&mut said.acks));
             }
@@ -140,7 +140,7 @@ impl Acks {
             let mut kept = self.spare.pop().unwrap_or_default();
             kept.clear();
             kept.append(&mut self.fresh);
-            self.said.push_back(Said {
+            self.repetitions.push_back(Repetition {
                 acks: kept,
                 left: repeats,
                 wait: apart,
@@ -148,8 +148,8 @@ impl Acks {
             });
         }
         self.fresh.clear();
-        self.due = self.said.iter().map(|said| said.at).min();
-        if self.said.is_empty() {
+        self.due = self.repetitions.iter().map(|said| said.at).min();
+        if self.repetitions.is_empty() {
             // at rest nothing is held
             (self.fresh, self.spare) = (Vec::new(), Vec::new());
         }
@@ -180,7 +180,7 @@ impl Acks {
 
     /// Nothing to say, now or later.
     pub(super) fn is_idle(&self) -> bool {
-        self.out.is_empty() && self.fresh.is_empty() && self.said.is_empty()
+        self.out.is_empty() && self.fresh.is_empty() && self.repetitions.is_empty()
     }
 }
 

@@ -78,12 +78,12 @@ pub(super) struct Flight {
     /// Timeouts in a row without an ack.
     timeouts: u32,
     /// The other end may not be there at all: before anything of ours has arrived, attempts become ever rarer.
-    wary: bool,
+    backs_off: bool,
 }
 
 impl Flight {
-    pub(super) fn be_wary(&mut self) {
-        self.wary = true;
+    pub(super) fn back_off(&mut self) {
+        self.backs_off = true;
     }
 
     /// The number that the next new segment gets.
@@ -359,7 +359,7 @@ impl Flight {
         }
         // a crowd that tried every 400 ms could fill a slow line with nothing but that
         let mut longest = LONGEST_WAIT * (1 + sessions as u64 / 8).min(25);
-        if self.wary && !self.has_arrived() {
+        if self.backs_off && !self.has_arrived() {
             let doublings = self.timeouts.saturating_sub(WARY_AFTER).min(8);
             longest = (longest << doublings).min(WARY_WAIT);
         }

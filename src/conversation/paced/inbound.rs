@@ -11,7 +11,8 @@ pub(super) struct Inbound {
     queue: Queue,
     /// The number that KCP gets next: all before it have arrived.
     next: u32,
-    /// By their distance from `next`, what has arrived: a segment with its header, or nothing. No longer than the window.
+    /// By their distance from `next`, what has arrived: a segment as `Queue` takes it, or nothing. No longer than the
+    /// window.
     waiting: VecDeque<Vec<u8>>,
     /// Segments that KCP has got and nobody has read.
     unread: u16,
@@ -62,8 +63,8 @@ impl Inbound {
         self.queue.set_window(self.window);
     }
 
-    /// A segment that pushes data has arrived; `segment` is all of it, in the wire's byte order, and is changed. Tells
-    /// whether it is to be acknowledged: all are but those beyond the window.
+    /// A segment that pushes data has arrived; `segment` is all of it, and is changed. Tells whether it is to be
+    /// acknowledged: all are but those beyond the window.
     pub(super) fn take(
         &mut self,
         header: &Header,
@@ -73,6 +74,9 @@ impl Inbound {
         let place = ahead(header.sn, self.next);
         if place >= i32::from(self.window) {
             return false;
+        }
+        if place >= 0 {
+            segment[..HEADER].copy_from_slice(&header.to_kcp());
         }
         if place == 0 && self.unread < self.window {
             self.queue.push(segment);
@@ -121,9 +125,9 @@ impl Inbound {
     fn pass_on(&mut self, pool: &mut BufferPool) {
         while self.unread < self.window
             && self.waiting.front().is_some_and(|s| s.len() >= HEADER)
-            && let Some(mut segment) = self.waiting.pop_front()
+            && let Some(segment) = self.waiting.pop_front()
         {
-            self.queue.push(&mut segment);
+            self.queue.push(&segment);
             pool.give_packet(segment);
             self.step();
         }

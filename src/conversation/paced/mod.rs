@@ -11,12 +11,12 @@ mod remote_window;
 mod send;
 mod window;
 
-use super::order::{Heard, Order};
+use super::order::{Order, PeerWindow};
 use super::size::PacketSize;
 use super::{Blocked, Priority};
 use crate::path::Path;
 use crate::pool::BufferPool;
-use crate::segment::{HEADER, Header, ahead, cmd};
+use crate::segment::{Header, Segments, ahead, cmd};
 use crate::settings::KcpSettings;
 use crate::time::{Now, Time};
 use acks::Acks;
@@ -38,7 +38,7 @@ pub(super) struct Paced {
     probe: Option<u32>,
     remote_window: RemoteWindow,
     order: Order,
-    heard: Heard,
+    peer_window: PeerWindow,
     inbound: Inbound,
     receive_window: Window,
     advertised: Advertised,
@@ -56,7 +56,7 @@ impl Paced {
             probe: None,
             remote_window: RemoteWindow::new(settings.sndwnd),
             order: Order::default(),
-            heard: Heard::default(),
+            peer_window: PeerWindow::default(),
             receive_window: Window::new(settings.rcvwnd, now),
             advertised: Advertised::new(inbound.free()),
             inbound,
@@ -77,24 +77,22 @@ impl Paced {
         self.size.longest(self.flight.first())
     }
 
-    pub(super) fn be_wary(&mut self) {
-        self.flight.be_wary();
+    pub(super) fn back_off(&mut self) {
+        self.flight.back_off();
     }
 
     pub(super) fn input(
         &mut self,
-        packet: &mut [u8],
+        mut packet: Segments,
         path: &mut Path,
         pool: &mut BufferPool,
         now: Now,
     ) {
         let (mut owes, mut asked) = (false, false);
         let mut last = Header::default();
-        let mut rest = packet;
-        while let Some(header) = Header::read(rest) {
-            let (segment, more) = rest.split_at_mut(HEADER + header.len as usize);
+        for (header, segment) in packet.iter_mut() {
             match header.cmd {
-                cmd::PUSH => owes |= self.on_push(&header, segment, path, pool),
+                cmd::PUSH => owes |= self.on_push(header, segment, path, pool),
                 cmd::ACK => {
                     let rate = &mut path.congestion;
                     self.flight
@@ -103,10 +101,10 @@ impl Paced {
                 cmd::WASK => asked = true,
                 _ => {}
             }
-            (last, rest) = (header, more);
+            last = *header;
         }
         // after the acks, which say more: they name the transmission that has arrived
-        self.heard.note(&last, self.flight.next());
+        self.peer_window.note(&last, self.flight.next());
         self.hear(&last, path, pool, now.time);
         self.flight.detect(&mut path.congestion);
         path.congestion.measure(now.time);
@@ -255,7 +253,7 @@ impl Paced {
     }
 
     pub(super) fn is_contradicted(&self) -> bool {
-        self.heard.lacks(self.flight.first())
+        self.peer_window.lacks(self.flight.first())
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -276,7 +274,7 @@ impl Paced {
         self.probe = None;
     }
 
-    pub(super) fn nudge(&mut self) {
+    pub(super) fn send_window_update(&mut self) {
         // not before the other end knows of the session: it would take it for one that is over
         if self.advertised.una() > 0 || self.flight.has_arrived() {
             self.advertised.tell();

@@ -1,7 +1,7 @@
 //! The `kcp` crate as the queue of what has arrived and nobody has read. It is given segments in their order and sends
 //! nothing, and what it says is thrown away. Which segments it gets when is decided in `inbound`.
 
-use crate::segment::{self, DEFAULT_WINDOW};
+use crate::segment::DEFAULT_WINDOW;
 use kcp::Kcp;
 use std::io::Sink;
 
@@ -33,9 +33,8 @@ impl Queue {
         self.kcp.set_wndsize(0, window);
     }
 
-    /// Takes the segment that is next, in the wire's byte order; it is changed.
-    pub(super) fn push(&mut self, segment: &mut [u8]) {
-        segment::to_kcp(segment);
+    /// Takes the segment that is next, with its header as `Header::to_kcp` makes it: the crate takes bytes, which it parses.
+    pub(super) fn push(&mut self, segment: &[u8]) {
         if let Err(e) = self.kcp.input(segment) {
             log::debug!("{:08x}: KCP refuses a packet: {e}", self.kcp.conv());
         }

@@ -159,7 +159,7 @@ impl Paced {
         }
         if let Some(sn) = new {
             self.write(sn, Why::Needed, path, now, packet);
-            self.protect(sn, path, now.time);
+            self.plan_copies(sn, path, now.time);
         }
         // before the acks, which would leave no room for a whole segment
         packet.allow(longest);
@@ -186,13 +186,13 @@ impl Paced {
             packet.allow(self.longest());
             self.write(sn, Why::Needed, path, now, packet);
             let tail = stream.is_empty() && !more;
-            self.protect_again(sn, tail, path, now.time);
+            self.copy_again(sn, tail, path, now.time);
         } else if self.may_send_new(stream.len())
             && let Some(sn) = self.cut(stream, pool)
         {
             self.write(sn, Why::Needed, path, now, packet);
             if stream.is_empty() && !more {
-                self.protect(sn, path, now.time);
+                self.plan_copies(sn, path, now.time);
             }
         }
     }
@@ -327,7 +327,7 @@ impl Paced {
     }
 
     /// Plans copies of a segment, so many that all are lost only a few times in a thousand, spaced ever further.
-    fn protect(&mut self, sn: u32, path: &Path, now: Time) {
+    fn plan_copies(&mut self, sn: u32, path: &Path, now: Time) {
         let loss = path.loss();
         if loss < LOSSY {
             return;
@@ -341,11 +341,11 @@ impl Paced {
 
     /// A segment goes again. It holds up everything behind it, the more the oftener it was lost; and where nothing new is
     /// to be sent the line is free for a copy.
-    fn protect_again(&mut self, sn: u32, tail: bool, path: &Path, now: Time) {
+    fn copy_again(&mut self, sn: u32, tail: bool, path: &Path, now: Time) {
         let loss = path.loss();
         let again = i32::from(self.flight.sends(sn)) - 1;
         if loss >= LOSSY && tail {
-            self.protect(sn, path, now);
+            self.plan_copies(sn, path, now);
         } else if again >= 2 && loss.powi(again) < LOST_AGAIN {
             self.copies.push(Reverse((now.after(4 * MS), sn)));
         }

@@ -2,7 +2,7 @@
 //! here: its byte order, its clock, its output by callback. When it is called is decided in `plain`.
 
 use crate::pool::BufferPool;
-use crate::segment::{self, Segments, ahead, cmd};
+use crate::segment::{HEADER, Header, Segments, ahead, cmd};
 use crate::settings::KcpSettings;
 use kcp::Kcp;
 use std::cell::RefCell;
@@ -29,8 +29,11 @@ struct Outbox {
 impl Outbox {
     fn put(&mut self, packet: &[u8]) {
         let mut copy = self.pool.copy_of(packet);
-        segment::to_wire(&mut copy);
-        for (header, _) in Segments::new(&copy).flatten() {
+        let mut rest = &mut copy[..];
+        while let Some((head, body)) = rest.split_first_chunk_mut::<HEADER>() {
+            let header = Header::from_kcp(head);
+            *head = header.to_wire();
+            rest = body.get_mut(header.len as usize..).unwrap_or_default();
             self.una = header.una;
             let next = header.sn.wrapping_add(1);
             if header.cmd == cmd::PUSH && ahead(next, self.sent) > 0 {
@@ -97,11 +100,10 @@ impl Wrapper {
         self.kcp.mss()
     }
 
-    /// Hands in a packet that `segment::check` accepted, in the wire's byte order and without padding; it is changed.
-    /// The clock must have been set by `tick`.
-    pub(super) fn input(&mut self, packet: &mut [u8]) {
-        segment::to_kcp(packet);
-        if let Err(e) = self.kcp.input(packet) {
+    /// Hands in a packet. The clock must have been set by `tick`.
+    pub(super) fn input(&mut self, packet: Segments) {
+        // it takes bytes, which it parses again
+        if let Err(e) = self.kcp.input(packet.into_kcp()) {
             log::debug!("{:08x}: KCP refuses a packet: {e}", self.kcp.conv());
         }
     }

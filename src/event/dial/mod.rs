@@ -119,7 +119,7 @@ impl Dialler {
             self.alarms.push(Reverse((dial.next, id, dial.number)));
         }
         self.dials.insert(id, dial);
-        self.go_on(around, id);
+        self.try_next(around, id);
     }
 
     /// Goes on with every dial by this answer of the resolver.
@@ -135,12 +135,12 @@ impl Dialler {
                     false => self.alarms.push(Reverse((dial.next, id, dial.number))),
                 }
             }
-            self.go_on(around, id);
+            self.try_next(around, id);
         }
     }
 
     /// Tries the next address if it is time to, and as long as one fails at once; gives up where nothing is left.
-    fn go_on(&mut self, around: &mut Around, id: SessionId) {
+    fn try_next(&mut self, around: &mut Around, id: SessionId) {
         while let Some(dial) = self.dials.get_mut(&id) {
             let waits = match dial.left.is_empty() {
                 true => !dial.attempts.is_empty(),
@@ -304,7 +304,7 @@ impl Dialler {
         };
         match dial.sort_out(around.now) {
             Some(attempt) => self.established(around, id, attempt),
-            None => self.go_on(around, id),
+            None => self.try_next(around, id),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Bytes;
 use kcptun::config::{Config, KEYS};
 use kcptun::time::Time;
-use kcptun::tunnel::{DATAGRAM_MAX, Train, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Transmit, Tunnel};
 
 /// In every secret of a case that is made from the table of keys, and nowhere else.
 const SECRET: &str = "hunter2";
@@ -98,7 +98,7 @@ fn carries(config: &Config) {
     let mut out = [0; DATAGRAM_MAX];
     let headers = 28;
     for _ in 0..100 {
-        let Some(Train { len, .. }) = tunnel.transmit(now, &mut out) else {
+        let Some(Transmit { len, .. }) = tunnel.poll_transmit(now, &mut out) else {
             break;
         };
         assert!(len + headers <= usize::from(config.kcp.mtu), "{len} bytes");

@@ -9,7 +9,7 @@ use kcptun::message::{Control, Meeting};
 use kcptun::segment::{HEADER, Header, cmd};
 use kcptun::settings::{Rendezvous, Settings};
 use kcptun::time::{MS, SEC, Time};
-use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Train, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
@@ -116,7 +116,7 @@ impl Play for Case {
     fn end(mut self) {
         let end = self.now.after(120 * SEC);
         for steps in 0.. {
-            let Some(at) = self.tunnel.deadline().filter(|at| *at < end) else {
+            let Some(at) = self.tunnel.poll_timeout().filter(|at| *at < end) else {
                 break;
             };
             if self.tunnel.is_quiet() && self.tunnel.holdings().ended == 0 {
@@ -200,7 +200,7 @@ impl Case {
             let after = self.tunnel.counters();
             assert_eq!(self.tunnel.holdings(), before.0);
             assert_eq!(after.opened, before.1.opened);
-            assert!(self.transmit().is_none() && self.tunnel.event().is_none());
+            assert!(self.transmit().is_none() && self.tunnel.poll().is_none());
         }
         self.settle();
     }
@@ -317,15 +317,15 @@ impl Case {
     }
 
     fn advance(&mut self) {
-        if self.tunnel.deadline().is_some_and(|at| at <= self.now) {
-            self.tunnel.advance(self.now);
+        if self.tunnel.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.tunnel.handle_timeout(self.now);
         }
         self.settle();
     }
 
     /// Does what an event loop would.
     fn settle(&mut self) {
-        while let Some(event) = self.tunnel.event() {
+        while let Some(event) = self.tunnel.poll() {
             match event {
                 Event::Dial(id) => {
                     let proven = self.sources.values().any(|source| source.proven);
@@ -357,7 +357,7 @@ impl Case {
     /// Takes a datagram that leaves, and notes what it was.
     fn transmit(&mut self) -> Option<()> {
         let mut out = [0; DATAGRAM_MAX];
-        let Train { len, addr: to, .. } = self.tunnel.transmit(self.now, &mut out)?;
+        let Transmit { len, addr: to, .. } = self.tunnel.poll_transmit(self.now, &mut out)?;
         assert!(len <= DATAGRAM_MAX);
         let source = self.sources.entry(to).or_default();
         source.answered += len;

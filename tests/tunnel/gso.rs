@@ -1,11 +1,11 @@
-//! What leaves together: trains of datagrams, and the address of the machine that they leave from.
+//! What leaves together: GSO batches of datagrams, and the address of the machine that they leave from.
 
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::message::Control;
 use kcptun::pmtu::BASE;
 use kcptun::settings::{Flush, Settings};
 use kcptun::time::{MS, SEC, Time};
-use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Train, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
 use std::net::{IpAddr, SocketAddr};
 
 const HERE: &str = "192.0.2.1:1000";
@@ -22,7 +22,7 @@ fn ip(text: &str) -> Option<IpAddr> {
 }
 
 fn tunnel(sealed: bool, accepts: bool, seed: u64, change: impl Fn(&mut Settings)) -> Tunnel {
-    let key = Key::from_password("of these trains");
+    let key = Key::from_password("of these transmits");
     let mut settings = Settings {
         sealing: sealed.then(|| Sealing::new(Method::Chacha20Poly1305Ietf, &key)),
         accepts,
@@ -41,7 +41,7 @@ struct Pair {
     id: SessionId,
     sent: u8,
     arrived: Vec<u8>,
-    trains: Vec<Train>,
+    transmits: Vec<Transmit>,
     out: Vec<u8>,
 }
 
@@ -58,7 +58,7 @@ impl Pair {
             far,
             sent: 0,
             arrived: Vec::new(),
-            trains: Vec::new(),
+            transmits: Vec::new(),
             out: vec![0; 65_536],
         }
     }
@@ -68,25 +68,25 @@ impl Pair {
         self.now = self.now.after(MS);
         let now = self.now;
         self.fill();
-        self.near.advance(now);
-        while let Some(train) = self.near.transmit(now, &mut self.out) {
-            assert_eq!(train.addr, at(THERE));
-            let datagrams = self.out[..train.len].chunks_mut(train.segment);
+        self.near.handle_timeout(now);
+        while let Some(transmit) = self.near.poll_transmit(now, &mut self.out) {
+            assert_eq!(transmit.addr, at(THERE));
+            let datagrams = self.out[..transmit.len].chunks_mut(transmit.segment);
             for datagram in datagrams {
                 self.far.receive(now, at(HERE), ip("192.0.2.9"), datagram);
             }
-            self.trains.push(train);
+            self.transmits.push(transmit);
         }
-        self.far.advance(now);
+        self.far.handle_timeout(now);
         self.serve();
-        while let Some(Train { len, addr: to, .. }) =
-            self.far.transmit(now, &mut self.out[..DATAGRAM_MAX])
+        while let Some(Transmit { len, addr: to, .. }) =
+            self.far.poll_transmit(now, &mut self.out[..DATAGRAM_MAX])
         {
             assert_eq!(to, at(HERE));
             let datagram = &mut self.out[..len];
             self.near.receive(now, at(THERE), ip("192.0.2.1"), datagram);
         }
-        while self.near.event().is_some() {}
+        while self.near.poll().is_some() {}
     }
 
     fn fill(&mut self) {
@@ -105,7 +105,7 @@ impl Pair {
     }
 
     fn serve(&mut self) {
-        while let Some(event) = self.far.event() {
+        while let Some(event) = self.far.poll() {
             let id = match event {
                 Event::Dial(id) => {
                     self.far.dialled(self.now, id);
@@ -122,32 +122,32 @@ impl Pair {
         }
     }
 
-    /// What arrived is what was sent, and most of it came in trains of `long` equal datagrams at least.
+    /// What arrived is what was sent, and most of it came in GSO batches of `long` equal datagrams at least.
     fn check(&self, long: usize) {
         let full = MTU - HEADERS;
         let mut arrived = self.arrived.iter().enumerate();
         assert!(arrived.all(|(n, byte)| usize::from(*byte) == n % 256));
-        for train in &self.trains {
+        for transmit in &self.transmits {
             assert!(
-                train.len <= 65_000 && train.segment <= train.len,
-                "{train:?}"
+                transmit.len <= 65_000 && transmit.segment <= transmit.len,
+                "{transmit:?}"
             );
-            assert!(train.len <= 64 * train.segment, "{train:?}");
+            assert!(transmit.len <= 64 * transmit.segment, "{transmit:?}");
             // a pong and the ping that proves an address may go together
-            let alone = train.segment == train.len || train.segment < 100;
+            let alone = transmit.segment == transmit.len || transmit.segment < 100;
             // and until larger packets have been answered
-            let early = (0..16).contains(&train.segment.wrapping_sub(BASE - HEADERS));
-            assert!(alone || early || train.segment == full, "{train:?}");
+            let early = (0..16).contains(&transmit.segment.wrapping_sub(BASE - HEADERS));
+            assert!(alone || early || transmit.segment == full, "{transmit:?}");
         }
-        let bytes: usize = self.trains.iter().map(|t| t.len).sum();
-        let long = self.trains.iter().filter(|t| t.len >= long * full);
+        let bytes: usize = self.transmits.iter().map(|t| t.len).sum();
+        let long = self.transmits.iter().filter(|t| t.len >= long * full);
         let in_long: usize = long.map(|t| t.len).sum();
         assert!(in_long > bytes / 2, "{in_long} of {bytes}");
     }
 }
 
 #[test]
-fn bulk_leaves_in_trains_of_equal_datagrams() {
+fn bulk_leaves_in_batches_of_equal_datagrams() {
     for sealed in [false, true] {
         // 43 datagrams a millisecond
         let mut pair = Pair::new(sealed, |settings| settings.rate.up = Some(60e6));
@@ -158,7 +158,7 @@ fn bulk_leaves_in_trains_of_equal_datagrams() {
 }
 
 #[test]
-fn plain_kcp_leaves_in_trains_too() {
+fn plain_kcp_leaves_in_batches_too() {
     let mut pair = Pair::new(true, |settings| {
         settings.rate.control = false;
         settings.kcp.flush = Flush::AcksToo;
@@ -171,35 +171,37 @@ fn plain_kcp_leaves_in_trains_too() {
 }
 
 #[test]
-fn a_train_ends_where_the_buffer_does() {
+fn a_batch_ends_where_the_buffer_does() {
     let mut pair = Pair::new(true, |settings| settings.rate.up = Some(60e6));
     (0..200).for_each(|_| pair.step());
     pair.out.truncate(8000);
     (0..200).for_each(|_| pair.step());
-    let longest = pair.trains[pair.trains.len() / 2..].iter().map(|t| t.len);
+    let longest = pair.transmits[pair.transmits.len() / 2..]
+        .iter()
+        .map(|t| t.len);
     assert!((4 * 1372..=8000).contains(&longest.max().unwrap_or(0)));
 }
 
 #[test]
-fn trains_are_for_one_address() {
+fn batches_are_for_one_address() {
     let now = Time::from_millis(5);
     let mut server = tunnel(true, true, 2, |_| ());
     for n in 1..=3 {
         let mut client = tunnel(true, false, 10 + n, |_| ());
         client.set_peer(now, at(THERE));
         let mut out = [0; 2000];
-        let Train { len, .. } = client
-            .transmit(now, &mut out[..DATAGRAM_MAX])
+        let Transmit { len, .. } = client
+            .poll_transmit(now, &mut out[..DATAGRAM_MAX])
             .expect("a ping");
         let from = SocketAddr::new(at(HERE).ip(), 1000 + n as u16);
         server.receive(now, from, None, &mut out[..len]);
     }
     let mut out = [0; 65_536];
     let mut ports = Vec::new();
-    while let Some(train) = server.transmit(now, &mut out) {
+    while let Some(transmit) = server.poll_transmit(now, &mut out) {
         // and the ping that proves the address
-        assert!(train.len <= 2 * train.segment);
-        ports.push(train.addr.port());
+        assert!(transmit.len <= 2 * transmit.segment);
+        ports.push(transmit.addr.port());
     }
     ports.dedup();
     assert_eq!(ports, [1001, 1002, 1003]);
@@ -210,12 +212,12 @@ fn what_a_session_sends_leaves_from_where_the_other_end_last_sent_to() {
     let mut pair = Pair::new(true, |_| ());
     (0..10).for_each(|_| pair.step());
     let now = pair.now.after(30 * SEC);
-    pair.far.advance(now);
+    pair.far.handle_timeout(now);
     // whatever it has to say later: the other end, which has asked, knows no other address of it
     let mut seen = 0;
     pair.far.shutdown(now);
-    while let Some(train) = pair.far.transmit(now, &mut pair.out) {
-        assert_eq!(train.local, ip("192.0.2.9"));
+    while let Some(transmit) = pair.far.poll_transmit(now, &mut pair.out) {
+        assert_eq!(transmit.local, ip("192.0.2.9"));
         seen += 1;
     }
     assert!(seen > 0);
@@ -224,13 +226,18 @@ fn what_a_session_sends_leaves_from_where_the_other_end_last_sent_to() {
 #[test]
 fn the_end_that_dials_goes_back_to_the_systems_choice_when_nothing_is_heard() {
     let mut pair = Pair::new(true, |_| ());
-    assert_eq!(pair.trains.len(), 0);
+    assert_eq!(pair.transmits.len(), 0);
     (0..10).for_each(|_| pair.step());
-    assert_eq!(pair.trains[0].local, None);
-    assert_eq!(pair.trains.last().expect("a train").local, ip("192.0.2.1"));
+    assert_eq!(pair.transmits[0].local, None);
+    assert_eq!(
+        pair.transmits.last().expect("a datagram").local,
+        ip("192.0.2.1")
+    );
     pair.near.shutdown(pair.now.after(10 * SEC));
-    let last = pair.near.transmit(pair.now.after(10 * SEC), &mut pair.out);
-    assert_eq!(last.expect("a train").local, None);
+    let last = pair
+        .near
+        .poll_transmit(pair.now.after(10 * SEC), &mut pair.out);
+    assert_eq!(last.expect("a datagram").local, None);
 }
 
 #[test]
@@ -241,7 +248,7 @@ fn strangers_are_answered_from_where_they_asked() {
     for asked in ["192.0.2.50", "192.0.2.51", "2001:db8::1"] {
         let mut ping = Control::Ping(7).to_wire().to_vec();
         server.receive(now, at(HERE), ip(asked), &mut ping);
-        let pong = server.transmit(now, &mut out).expect("a pong");
+        let pong = server.poll_transmit(now, &mut out).expect("a pong");
         assert_eq!((pong.addr, pong.local), (at(HERE), ip(asked)));
     }
 }
