@@ -3,6 +3,7 @@
 use crate::link::{Line, Shape};
 use crate::{MTU, PATIENCE, cpu};
 use kcptun::crypto::{Key, Method, Sealing};
+use kcptun::path::Local;
 use kcptun::settings::Settings;
 use kcptun::time::Time;
 use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
@@ -81,7 +82,7 @@ impl Pair {
     fn step(&mut self, i: usize) {
         let mut busy = false;
         while let Some(mut datagram) = self.lines[1 - i].arrived(self.now) {
-            self.ends[i].receive(self.now, self.addrs[1 - i], None, &mut datagram);
+            self.ends[i].receive(self.now, self.addrs[1 - i], Local::default(), &mut datagram);
             self.lines[1 - i].spare.push(datagram);
             busy = true;
         }

@@ -205,7 +205,7 @@ impl Batch {
     fn call(&mut self, transmit: &Transmit, bytes: &[u8]) -> io::Result<()> {
         // where one address is bound there is no other
         let anywhere = self.local.ip().is_unspecified();
-        let source = transmit.local.filter(|_| anywhere);
+        let source = transmit.local.ip.filter(|_| anywhere);
         let transmit = quinn_udp::Transmit {
             destination: self.as_sent_from_here(transmit.addr),
             ecn: None,
@@ -324,6 +324,7 @@ pub(super) fn forbid_fragments(socket: &Socket) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::event::socket;
+    use crate::path::Local;
     use socket2::{Protocol, Type};
     use std::io::Write;
     use std::net::UdpSocket as StdUdpSocket;
@@ -362,7 +363,7 @@ mod tests {
     fn transmit(addr: SocketAddr, segment: usize, len: usize) -> Transmit {
         Transmit {
             addr,
-            local: None,
+            local: Local::default(),
             len,
             segment,
             fit: Fit::Fits,
@@ -510,7 +511,10 @@ mod tests {
             assert_eq!(local, Some(asked));
             assert_eq!(from, there.local_addr().expect("address"));
             let answer = Transmit {
-                local,
+                local: Local {
+                    ip: local,
+                    socket: 0,
+                },
                 ..transmit(from, 1, 2)
             };
             let sent = here.send(Time::ZERO, &answer, b"ab");
@@ -530,7 +534,10 @@ mod tests {
             };
             let (there, to) = other("127.0.0.1:0");
             let transmit = Transmit {
-                local: gone.parse().ok(),
+                local: Local {
+                    ip: gone.parse().ok(),
+                    socket: 0,
+                },
                 ..transmit(to, 50, 120)
             };
             let sent = here.send(Time::ZERO, &transmit, &datagrams(&[50, 50, 20]));

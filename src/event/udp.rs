@@ -8,6 +8,7 @@ use super::batch::Batch;
 use super::report::{Throttle, reason};
 use super::socket::{self, Buffers, canonical};
 use crate::config::UdpOptions;
+use crate::path::Local;
 use crate::time::Time;
 use crate::tunnel::{Fit, Transmit, Tunnel};
 use log::{debug, warn};
@@ -123,10 +124,10 @@ impl Udp {
     pub(super) fn receive(&mut self, tunnel: &mut Tunnel, now: Time) {
         let (mut count, mut errors) = (0, 0);
         while self.readable && count < DATAGRAMS_PER_TURN {
-            match self
-                .batch
-                .receive(|from, local, datagram| tunnel.receive(now, from, local, datagram))
-            {
+            match self.batch.receive(|from, ip, datagram| {
+                let local = Local { ip, socket: 0 };
+                tunnel.receive(now, from, local, datagram);
+            }) {
                 Ok((received, more)) => {
                     count += received.max(1);
                     self.readable = more;
@@ -257,7 +258,7 @@ mod tests {
         let there = StdUdpSocket::bind("127.0.0.1:0").expect("bind");
         let transmit = Transmit {
             addr: there.local_addr().expect("address"),
-            local: None,
+            local: Local::default(),
             len: 300,
             segment: 100,
             fit: Fit::Fits,
@@ -289,7 +290,7 @@ mod tests {
         for to in ["[::1]:9", "127.0.0.1:9", "127.0.0.1:9"] {
             let transmit = Transmit {
                 addr: at(to),
-                local: None,
+                local: Local::default(),
                 len: 30,
                 segment: 10,
                 fit: Fit::Fits,

@@ -1,7 +1,7 @@
 //! When a path was heard, and what it owes an answer to. What is done about silence is decided in `tunnel::peer`.
 
+use super::Local;
 use crate::time::{SEC, Time};
-use std::net::IpAddr;
 
 /// A path that was heard from within this, microseconds, is not silent.
 pub(crate) const ALIVE: u64 = 5 * SEC;
@@ -9,7 +9,7 @@ pub(crate) const ALIVE: u64 = 5 * SEC;
 /// When something came from a path's other end.
 pub(crate) struct Liveness {
     /// The address of this machine that the last good datagram came to, and when that was.
-    local: Option<IpAddr>,
+    local: Local,
     heard_at: Time,
     /// Something was ever heard.
     heard: bool,
@@ -33,7 +33,7 @@ pub(crate) struct Unanswered {
 impl Liveness {
     pub(crate) fn new(now: Time) -> Liveness {
         Liveness {
-            local: None,
+            local: Local::default(),
             heard_at: now,
             heard: false,
             news_at: now,
@@ -43,7 +43,7 @@ impl Liveness {
     }
 
     /// A good datagram came to this address of the machine.
-    pub(crate) fn hear(&mut self, local: Option<IpAddr>, now: Time) {
+    pub(crate) fn hear(&mut self, local: Local, now: Time) {
         if self.is_silent(now) {
             self.alive_since = now;
         }
@@ -72,13 +72,13 @@ impl Liveness {
     }
 
     /// The way is another one: it ends at this address of the machine, if that is known.
-    pub(crate) fn move_to(&mut self, local: Option<IpAddr>) {
+    pub(crate) fn move_to(&mut self, local: Local) {
         self.local = local;
         self.on_answer();
     }
 
     /// The address of this machine that the other end sends to.
-    pub(crate) fn local(&self) -> Option<IpAddr> {
+    pub(crate) fn local(&self) -> Local {
         self.local
     }
 

@@ -22,7 +22,16 @@ use crate::congestion::pacer::Pacer;
 use crate::congestion::{Controller, Limits};
 use crate::segment::ahead;
 use crate::time::{MS, SEC, Time};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+/// This end of a path.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Local {
+    /// The address of this machine. None: it is not known, and the system knows best.
+    pub ip: Option<IpAddr>,
+    /// The number of the UDP socket.
+    pub socket: u16,
+}
 
 /// Bytes of IP and UDP headers before a datagram's payload.
 pub fn headers(addr: &SocketAddr) -> usize {

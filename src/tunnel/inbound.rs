@@ -21,11 +21,12 @@ use super::waiting::Packet;
 use super::{DATAGRAM_MAX, Tunnel, clock, since_ping};
 use crate::crypto::Rejected;
 use crate::message::{self, CONTROL_LEN, Control};
+use crate::path::Local;
 use crate::segment::{DEFAULT_WINDOW, Header, Malformed, Segments, ahead, cmd};
 use crate::session::{Cause, State};
 use crate::time::{MS, Time};
 use crate::time_wait::Ending;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// Late packets of a session that was reset are answered no oftener than this.
 const RESET_PAUSE: u64 = 200 * MS;
@@ -35,22 +36,16 @@ const LEFT: usize = 4;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     pub(super) from: SocketAddr,
-    /// The address of this machine that it came to, if that is known.
-    pub(super) local: Option<IpAddr>,
+    /// Where it came to.
+    pub(super) local: Local,
     /// Its number among those of its sender, if they are numbered.
     pub(super) number: Option<u128>,
 }
 
 impl Tunnel {
-    /// A datagram arrived. It is opened in place; what does not belong here is dropped and counted. `local`: which address
-    /// of this machine it came to, if that is known; answers are sent from there.
-    pub fn receive(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        local: Option<IpAddr>,
-        datagram: &mut [u8],
-    ) {
+    /// A datagram arrived. It is opened in place; what does not belong here is dropped and counted. `local`: where
+    /// it came to; answers are sent from there.
+    pub fn receive(&mut self, now: Time, from: SocketAddr, local: Local, datagram: &mut [u8]) {
         self.counters.received += 1;
         self.counters.received_bytes += datagram.len() as u64;
         if let Some(what) = self.refuses(from, datagram.len(), now) {
@@ -169,11 +164,11 @@ impl Tunnel {
             // it would take back that this end stops
             Some(Control::Ping(_)) if self.farewell.has_begun() => {}
             Some(Control::Ping(ts)) => {
-                self.answer(from, local, &Control::Pong(ts).to_wire());
+                self.answer(from, Some(local), &Control::Pong(ts).to_wire());
                 // whoever pings may dial soon: the address shall be validated by then. Nobody gets more than they sent
                 let paid = self.packets.sealed() || packet.len() >= 2 * CONTROL_LEN;
                 if self.settings.accepts && paid && !self.is_validated_for_now(from) {
-                    self.challenge(from, local, now);
+                    self.challenge(from, Some(local), now);
                 }
             }
             Some(Control::Pong(challenge)) if self.newcomers.is_answer(from, challenge, now) => {
@@ -219,13 +214,7 @@ impl Tunnel {
     }
 
     /// A packet of a session that is in the table.
-    pub(super) fn on_packet(
-        &mut self,
-        id: u32,
-        local: Option<IpAddr>,
-        packet: Segments,
-        now: Time,
-    ) {
+    pub(super) fn on_packet(&mut self, id: u32, local: Local, packet: Segments, now: Time) {
         let state = self.sessions[id].session.state;
         if state == State::HalfOpen && !self.keeps_early(id, &packet, now) {
             return;
@@ -309,7 +298,7 @@ impl Tunnel {
                 return self.acknowledge_again(from, local, una, &packet);
             }
             Some(Ending::Reset) => {
-                return self.answer(from, local, &Control::Reset(conv).to_wire());
+                return self.answer(from, Some(local), &Control::Reset(conv).to_wire());
             }
             None if self.time_wait.contains(at, conv) => return,
             None => {}
@@ -358,7 +347,7 @@ impl Tunnel {
         if !self.is_validated_at(from) {
             let packet = Packet::new(arrival, packet.bytes(), now);
             if self.newcomers.hold(packet, now) {
-                self.challenge(from, local, now);
+                self.challenge(from, Some(local), now);
             }
             return;
         }
@@ -395,9 +384,9 @@ impl Tunnel {
     }
 
     /// Tells somebody that their session is not known, or over; not too often.
-    fn reset(&mut self, to: SocketAddr, local: Option<IpAddr>, conv: u32, now: Time) {
+    fn reset(&mut self, to: SocketAddr, local: Local, conv: u32, now: Time) {
         if self.limits.admits_reset(now) {
-            self.answer(to, local, &Control::Reset(conv).to_wire());
+            self.answer(to, Some(local), &Control::Reset(conv).to_wire());
         }
     }
 
@@ -410,13 +399,7 @@ impl Tunnel {
 
     /// A session that ended in order gets packets that its other end still repeats: their acks were lost, or they are
     /// keepalives of an end whose TCP reader has not come to the end yet. Nothing else can follow an end of stream.
-    fn acknowledge_again(
-        &mut self,
-        from: SocketAddr,
-        local: Option<IpAddr>,
-        una: u32,
-        packet: &Segments,
-    ) {
+    fn acknowledge_again(&mut self, from: SocketAddr, local: Local, una: u32, packet: &Segments) {
         let mut acks = Vec::new();
         for header in packet.pushes() {
             // who acknowledges a keepalive has it
@@ -434,12 +417,12 @@ impl Tunnel {
             acks.extend(ack.to_wire());
         }
         if !acks.is_empty() {
-            self.answer(from, local, &acks);
+            self.answer(from, Some(local), &acks);
         }
     }
 
     /// Sends a packet soon. `asked`: which address of this machine it answers for, if its path does not know.
-    pub(super) fn answer(&mut self, to: SocketAddr, asked: Option<IpAddr>, packet: &[u8]) {
+    pub(super) fn answer(&mut self, to: SocketAddr, asked: Option<Local>, packet: &[u8]) {
         self.scheduler.offer(Outgoing {
             to,
             asked,

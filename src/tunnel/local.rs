@@ -3,10 +3,11 @@
 
 use super::sessions::Entry;
 use super::{Event, Refused, SessionId, Tunnel, clock};
+use crate::path::Local;
 use crate::pool::BufferPool;
 use crate::session::{Cause, Session, State};
 use crate::time::Time;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 impl Tunnel {
     /// A TCP connection was accepted: opens a session to the peer. Its dial leaves with its first data or, if none
@@ -37,7 +38,7 @@ impl Tunnel {
     }
 
     /// The other end of a session: its address, and the address of this machine that it sends to, if that is known.
-    pub fn other_end(&self, id: SessionId) -> Option<(SocketAddr, Option<IpAddr>)> {
+    pub fn other_end(&self, id: SessionId) -> Option<(SocketAddr, Local)> {
         let entry = self.held(id)?;
         let path = &self.paths[entry.session.path];
         Some((entry.addr(), path.liveness.local()))

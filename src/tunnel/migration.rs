@@ -9,11 +9,11 @@ use super::sessions::Entry;
 use super::sources::source;
 use super::trace::HeaderSummary;
 use super::waiting::Packet;
-use crate::path::{Answered, PINGS_EACH};
+use crate::path::{Answered, Local, PINGS_EACH};
 use crate::segment::{DEFAULT_WINDOW, Header, Segments};
 use crate::session::State;
 use crate::time::{SEC, Time};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// Whose a packet is that has come from an unknown address.
 pub(super) enum Owner {
@@ -129,7 +129,7 @@ impl Tunnel {
     pub(super) fn ping_candidates(
         &mut self,
         path: u32,
-        heard: Option<(SocketAddr, Option<IpAddr>)>,
+        heard: Option<(SocketAddr, Local)>,
         now: Time,
     ) {
         let (old, migration) = {
@@ -142,7 +142,7 @@ impl Tunnel {
             self.paths.remove_candidate(addr);
         }
         for addr in &due {
-            self.challenge(*addr, heard.and_then(|(_, local)| local), now);
+            self.challenge(*addr, heard.map(|(_, local)| local), now);
         }
         if !due.is_empty() && !homeless {
             // whoever is still there may say so
@@ -156,7 +156,7 @@ impl Tunnel {
         &mut self,
         path_id: u32,
         from: SocketAddr,
-        local: Option<IpAddr>,
+        local: Local,
         now: Time,
     ) -> bool {
         let path = &mut self.paths[path_id];
@@ -172,7 +172,7 @@ impl Tunnel {
     }
 
     /// Moves the sessions of a path to the address where their other end is now.
-    fn relocate(&mut self, path_id: u32, to: SocketAddr, local: Option<IpAddr>, now: Time) {
+    fn relocate(&mut self, path_id: u32, to: SocketAddr, local: Local, now: Time) {
         for addr in self.paths[path_id].migration.take_all() {
             self.paths.remove_candidate(addr);
         }
@@ -205,7 +205,7 @@ impl Tunnel {
     }
 
     /// Forgets what is known of the way; what was sent on it is sent again.
-    fn refresh_path(&mut self, path_id: u32, to: SocketAddr, local: Option<IpAddr>, now: Time) {
+    fn refresh_path(&mut self, path_id: u32, to: SocketAddr, local: Local, now: Time) {
         let limits = self.settings.rate.limits();
         let path = &mut self.paths[path_id];
         let mut old = path.renew(to, self.packets.overhead(), limits, now);
@@ -277,7 +277,7 @@ impl Tunnel {
     pub fn network_changed(&mut self, now: Time) {
         for path in self.paths.ids() {
             let addr = self.paths[path].addr;
-            self.refresh_path(path, addr, None, now);
+            self.refresh_path(path, addr, Local::default(), now);
         }
         if let Some(peer) = self.peer.addr() {
             self.peer.begin_anew(now);

@@ -2,6 +2,7 @@
 //! anybody can register. Messages and their meaning are in `rendezvous`.
 
 use super::sources::source;
+use crate::path::Local;
 use crate::time::{MS, SEC, Time};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -25,7 +26,7 @@ pub(super) struct Place {
     pub own: SocketAddr,
     pub seen: SocketAddr,
     /// The address of this machine that it sends to, if that is known: its NAT takes answers only from there.
-    pub here: Option<IpAddr>,
+    pub here: Local,
 }
 
 struct Service {
@@ -228,7 +229,7 @@ mod tests {
         Place {
             own: seen,
             seen,
-            here: None,
+            here: Local::default(),
         }
     }
 

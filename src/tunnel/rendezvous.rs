@@ -6,6 +6,7 @@
 use super::registry::{NotFound, Place, Registered, Registry};
 use super::{Tunnel, since_ping};
 use crate::message::{Control, Meeting, PADDING_MOST, PUNCH_MAX};
+use crate::path::Local;
 use crate::settings::Rendezvous;
 use crate::time::{MS, SEC, Time};
 use rand::RngExt;
@@ -209,7 +210,7 @@ impl Tunnel {
     pub(super) fn on_meeting(
         &mut self,
         from: SocketAddr,
-        here: Option<IpAddr>,
+        here: Local,
         packet: &[u8],
         now: Time,
     ) -> bool {
@@ -254,7 +255,11 @@ impl Tunnel {
         match registry.register(id, place, random, now) {
             Registered::Refreshed => {}
             Registered::Challenge(token) => {
-                self.answer(place.seen, place.here, &Control::Ping(token).to_wire());
+                self.answer(
+                    place.seen,
+                    Some(place.here),
+                    &Control::Ping(token).to_wire(),
+                );
             }
             Registered::Full => {
                 let what = "it registers a service, and there are too many";
@@ -288,8 +293,8 @@ impl Tunnel {
             return self.reports.complain(now, client.seen, what);
         }
         log::debug!("{} looks for the server at {}", client.seen, server.seen);
-        self.answer(server.seen, server.here, &to_server);
-        self.answer(client.seen, client.here, &to_client);
+        self.answer(server.seen, Some(server.here), &to_server);
+        self.answer(client.seen, Some(client.here), &to_client);
     }
 
     /// The rendezvous server says where the other end may be.

@@ -1,10 +1,11 @@
 //! Who sends next, and what the clock brings: the queues of sessions and paths, the packets that are ready to leave, and
 //! the timers. What a session or path has to send is not known here; what is built of it is in `transmit`.
 
+use crate::path::Local;
 use crate::time::Time;
 use crate::timer::Wheel;
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// Packets that are ready and answer something, at most; more would be somebody's flood.
 const READY_MOST: usize = 4096;
@@ -13,7 +14,7 @@ const READY_MOST: usize = 4096;
 pub(super) struct Outgoing {
     pub(super) to: SocketAddr,
     /// The address of this machine that was asked, if it is an answer.
-    pub(super) asked: Option<IpAddr>,
+    pub(super) asked: Option<Local>,
     /// It asks whether packets of its size arrive.
     pub(super) probe: bool,
     pub(super) packet: Vec<u8>,

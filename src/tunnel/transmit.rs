@@ -4,9 +4,9 @@
 use super::scheduler::{Outgoing, Timer};
 use super::{DATAGRAM_MAX, Tunnel, clock};
 use crate::conversation::Priority;
-use crate::path::headers;
+use crate::path::{Local, headers};
 use crate::time::{SEC, Time};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// The most datagrams of a GSO batch (Linux, udp(7): UDP_MAX_SEGMENTS was 64 until 6.8), and their bytes: what one datagram of
 /// IP may hold, for the system cuts a GSO batch up as late as it can.
@@ -21,8 +21,8 @@ const LOCAL_HOLDS: u64 = 10 * SEC;
 pub struct Transmit {
     /// Where they go.
     pub addr: SocketAddr,
-    /// The address of this machine to send from: the one that the other end has asked. None: the system knows best.
-    pub local: Option<IpAddr>,
+    /// Where to send from: the address and the socket that the other end has asked.
+    pub local: Local,
     /// Bytes in all.
     pub len: usize,
     /// Bytes of each datagram but the last.
@@ -43,7 +43,7 @@ pub enum Fit {
 }
 
 impl Transmit {
-    fn of_one(addr: SocketAddr, local: Option<IpAddr>, len: usize) -> Transmit {
+    fn of_one(addr: SocketAddr, local: Local, len: usize) -> Transmit {
         Transmit {
             addr,
             local,
@@ -58,7 +58,7 @@ impl Transmit {
 struct Next {
     addr: SocketAddr,
     /// Where what it answers has come to, if its path does not know better.
-    asked: Option<IpAddr>,
+    asked: Option<Local>,
     len: usize,
     kind: Kind,
 }
@@ -117,7 +117,7 @@ impl Tunnel {
     fn first_datagram(&mut self, now: Time, out: &mut [u8]) -> Option<(Transmit, Next)> {
         if let Some((addr, len)) = self.show_new_key(now, out) {
             let next = Next::unasked((len, addr), Kind::Alone);
-            let local = self.paths.to(addr).and_then(|path| path.liveness.local());
+            let local = self.local_for(addr);
             return Some((Transmit::of_one(addr, local, len), next));
         }
         let next = self.next_packet(now, out)?;
@@ -131,14 +131,15 @@ impl Tunnel {
                     Kind::Probe => next.len,
                     _ => path.packet_size(),
                 };
-                (
-                    most,
-                    path.liveness.local().filter(|_| !lost),
-                    path.size.size(),
-                )
+                let mut local = path.liveness.local();
+                local.ip = local.ip.filter(|_| !lost);
+                if let Some(asked) = next.asked {
+                    local.socket = asked.socket;
+                }
+                (most, local, path.size.size())
             }
             // an answer to somebody unknown: padding must not make it longer than what it answers
-            None => (next.len, next.asked, usize::MAX),
+            None => (next.len, next.asked.unwrap_or_default(), usize::MAX),
         };
         let len = self.packets.close(next.addr, out, next.len, most);
         self.count_sent(len);
@@ -149,6 +150,12 @@ impl Tunnel {
             _ => Fit::Fits,
         };
         Some((transmit, next))
+    }
+
+    /// This end of the path to an address.
+    fn local_for(&self, addr: SocketAddr) -> Local {
+        let path = self.paths.to(addr);
+        path.map_or(Local::default(), |path| path.liveness.local())
     }
 
     /// One more datagram for a GSO batch that began with `first`: none if the next one is for somebody else, or longer than
@@ -163,7 +170,10 @@ impl Tunnel {
         let most = segment - self.packets.overhead();
         let len = match first.kind {
             Kind::Control => {
-                let fits = |p: &&Outgoing| p.to == first.addr && p.packet.len() <= most && !p.probe;
+                let socket = |asked: Option<Local>| asked.map(|local| local.socket);
+                let same =
+                    |p: &Outgoing| p.to == first.addr && socket(p.asked) == socket(first.asked);
+                let fits = |p: &&Outgoing| same(p) && p.packet.len() <= most && !p.probe;
                 self.scheduler.first_ready().filter(fits)?;
                 self.next_control(out)?.len
             }

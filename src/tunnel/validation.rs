@@ -8,9 +8,9 @@ use super::inbound::Arrival;
 use super::scheduler::Timer;
 use super::waiting::{Packet, Waiting};
 use crate::message::Control;
-use crate::path::Challenges;
+use crate::path::{Challenges, Local};
 use crate::time::Time;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// What is challenged, and what waits for it.
 #[derive(Default)]
@@ -90,13 +90,13 @@ impl Tunnel {
     }
 
     /// Sends a ping that only who receives at this address can answer.
-    pub(super) fn challenge(&mut self, addr: SocketAddr, local: Option<IpAddr>, now: Time) {
+    pub(super) fn challenge(&mut self, addr: SocketAddr, local: Option<Local>, now: Time) {
         if self.limits.admits_challenge(now) {
             self.send_challenge(addr, local, now);
         }
     }
 
-    fn send_challenge(&mut self, addr: SocketAddr, local: Option<IpAddr>, now: Time) {
+    fn send_challenge(&mut self, addr: SocketAddr, local: Option<Local>, now: Time) {
         let challenge = self.newcomers.challenges.challenge(addr, now);
         self.answer(addr, local, &Control::Ping(challenge).to_wire());
     }

@@ -102,11 +102,12 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::Local;
 
     fn packet(from: &str) -> Packet {
         let arrival = Arrival {
             from: from.parse().unwrap(),
-            local: None,
+            local: Local::default(),
             number: None,
         };
         Packet::new(arrival, &[0; 24], Time::from_millis(5))

@@ -13,7 +13,7 @@ pub mod rival;
 
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::message::Control;
-use kcptun::path::headers;
+use kcptun::path::{Local, headers};
 use kcptun::settings::Settings;
 use kcptun::time::{MS, Time};
 use kcptun::tunnel::{DATAGRAM_MAX, Event, Fit, SessionId, Transmit, Tunnel};
@@ -235,7 +235,7 @@ pub fn prove(tunnel: &mut Tunnel, now: Time, addr: SocketAddr, mut sealing: Opti
         packet.resize(100, 0);
         let len = 20;
         let len = sealing.as_mut().map_or(len, |s| s.seal(&mut packet, len));
-        tunnel.receive(now, addr, None, &mut packet[..len]);
+        tunnel.receive(now, addr, Local::default(), &mut packet[..len]);
     };
     say(&mut sealing, tunnel, Control::Ping(1));
     let (mut out, mut asked) = ([0; DATAGRAM_MAX], None);
@@ -368,7 +368,7 @@ impl World {
         tunnel.receive(
             self.now,
             from.parse().unwrap(),
-            None,
+            Local::default(),
             &mut datagram.to_vec(),
         );
         self.settle(end);
@@ -582,7 +582,7 @@ impl World {
                 }
                 self.ends[to]
                     .tunnel
-                    .receive(self.now, from, None, &mut datagram);
+                    .receive(self.now, from, Local::default(), &mut datagram);
                 busy = true;
             }
             while let Some(at) = self.ends[to].dials.iter().position(|d| d.0 <= self.now) {

@@ -3,6 +3,7 @@
 
 use super::{Role, Tcp, key, pattern};
 use kcptun::crypto::{Method, Sealing};
+use kcptun::path::Local;
 use kcptun::settings::Settings;
 use kcptun::time::{MS, Time};
 use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
@@ -226,7 +227,8 @@ impl Net {
             };
             let n = &mut self.nodes[node];
             n.bytes.entry(from).or_default().0 += datagram.len();
-            n.tunnel.receive(self.now, from, None, &mut datagram);
+            n.tunnel
+                .receive(self.now, from, Local::default(), &mut datagram);
             self.settle(node);
         }
         for node in 0..self.nodes.len() {
@@ -295,7 +297,7 @@ impl Net {
                 let mut datagram = out[..len].to_vec();
                 self.nodes[j]
                     .tunnel
-                    .receive(self.now, from, None, &mut datagram);
+                    .receive(self.now, from, Local::default(), &mut datagram);
                 continue;
             }
             self.inject(from, to, &out[..len]);

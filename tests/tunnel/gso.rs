@@ -2,11 +2,12 @@
 
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::message::Control;
+use kcptun::path::Local;
 use kcptun::pmtu::BASE;
 use kcptun::settings::{Flush, Settings};
 use kcptun::time::{MS, SEC, Time};
 use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 const HERE: &str = "192.0.2.1:1000";
 const THERE: &str = "192.0.2.9:2000";
@@ -17,8 +18,11 @@ fn at(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-fn ip(text: &str) -> Option<IpAddr> {
-    Some(text.parse().expect("an address"))
+fn ip(text: &str) -> Local {
+    Local {
+        ip: Some(text.parse().expect("an address")),
+        socket: 0,
+    }
 }
 
 fn tunnel(sealed: bool, accepts: bool, seed: u64, change: impl Fn(&mut Settings)) -> Tunnel {
@@ -194,7 +198,7 @@ fn batches_are_for_one_address() {
             .poll_transmit(now, &mut out[..DATAGRAM_MAX])
             .expect("a ping");
         let from = SocketAddr::new(at(HERE).ip(), 1000 + n as u16);
-        server.receive(now, from, None, &mut out[..len]);
+        server.receive(now, from, Local::default(), &mut out[..len]);
     }
     let mut out = [0; 65_536];
     let mut ports = Vec::new();
@@ -228,7 +232,7 @@ fn the_end_that_dials_goes_back_to_the_systems_choice_when_nothing_is_heard() {
     let mut pair = Pair::new(true, |_| ());
     assert_eq!(pair.transmits.len(), 0);
     (0..10).for_each(|_| pair.step());
-    assert_eq!(pair.transmits[0].local, None);
+    assert_eq!(pair.transmits[0].local, Local::default());
     assert_eq!(
         pair.transmits.last().expect("a datagram").local,
         ip("192.0.2.1")
@@ -237,7 +241,7 @@ fn the_end_that_dials_goes_back_to_the_systems_choice_when_nothing_is_heard() {
     let last = pair
         .near
         .poll_transmit(pair.now.after(10 * SEC), &mut pair.out);
-    assert_eq!(last.expect("a datagram").local, None);
+    assert_eq!(last.expect("a datagram").local, Local::default());
 }
 
 #[test]
@@ -251,4 +255,24 @@ fn strangers_are_answered_from_where_they_asked() {
         let pong = server.poll_transmit(now, &mut out).expect("a pong");
         assert_eq!((pong.addr, pong.local), (at(HERE), ip(asked)));
     }
+}
+
+#[test]
+fn an_answer_leaves_by_the_socket_that_was_asked() {
+    let now = Time::from_millis(5);
+    let mut server = tunnel(false, true, 2, |_| ());
+    let local = |socket| Local { ip: None, socket };
+    for socket in [3, 3, 9] {
+        let mut ping = Control::Ping(7).to_wire().to_vec();
+        server.receive(now, at(HERE), local(socket), &mut ping);
+    }
+    let mut out = [0; 10_000];
+    let mut sockets = Vec::new();
+    while let Some(transmit) = server.poll_transmit(now, &mut out) {
+        sockets.extend(vec![
+            transmit.local.socket;
+            transmit.len.div_ceil(transmit.segment)
+        ]);
+    }
+    assert_eq!(sockets, [3, 3, 9], "and not together with those of another");
 }

@@ -5,6 +5,7 @@ use crate::sim::{self, Options, Role, World};
 use crate::vectors_conversations::segments;
 use kcptun::crypto::{Method, Sealing};
 use kcptun::message::{self, CONTROL_LEN, Control, Kind, Meeting};
+use kcptun::path::Local;
 use kcptun::segment::{HEADER, Header, cmd};
 use kcptun::settings::{Rendezvous, Settings};
 use kcptun::time::{MS, SEC, Time};
@@ -41,7 +42,12 @@ fn tunnel(method: Option<Method>, paced: bool) -> Tunnel {
 /// Hands in a datagram and does what an event loop would; tells how many datagrams came back.
 fn hand_in(tunnel: &mut Tunnel, now: Time, from: &str, datagram: &[u8]) -> usize {
     let mut out = [0; DATAGRAM_MAX];
-    tunnel.receive(now, from.parse().unwrap(), None, &mut datagram.to_vec());
+    tunnel.receive(
+        now,
+        from.parse().unwrap(),
+        Local::default(),
+        &mut datagram.to_vec(),
+    );
     if tunnel.poll_timeout().is_some_and(|at| at <= now) {
         tunnel.handle_timeout(now);
     }
@@ -209,7 +215,7 @@ fn the_other_end_may_say_anything_about_a_transfer() {
             let now = world.now;
             world.ends[end]
                 .tunnel
-                .receive(now, from, None, &mut header.to_wire());
+                .receive(now, from, Local::default(), &mut header.to_wire());
             world.settle(end);
         }
         assert!(world.run_to_rest(2_000 * SEC), "paced {paced}");
@@ -370,11 +376,11 @@ fn without_a_key_no_source_gets_more_than_it_has_sent_whatever_that_is() {
         for id in [&b"s"[..], &[b's'; 60]] {
             let now = Time::from_millis(2);
             let listen = Meeting::Listen { own: home, id };
-            server.receive(now, home, None, &mut listen.to_wire());
+            server.receive(now, home, Local::default(), &mut listen.to_wire());
             while let Some(Transmit { len, .. }) = server.poll_transmit(now, &mut out) {
                 if let Some(Control::Ping(token)) = Control::read(&out[..len]) {
                     let mut pong = Control::Pong(token).to_wire();
-                    server.receive(now, home, None, &mut pong);
+                    server.receive(now, home, Local::default(), &mut pong);
                 }
             }
         }
@@ -388,7 +394,7 @@ fn without_a_key_no_source_gets_more_than_it_has_sent_whatever_that_is() {
                 for host in [kind as u32 + 1, 100] {
                     let from = SocketAddr::from((Ipv4Addr::from(0x0A00_0000 + host), 9));
                     *asked.entry(from).or_insert(0) += packet.len();
-                    server.receive(now, from, None, &mut packet);
+                    server.receive(now, from, Local::default(), &mut packet);
                 }
             }
             if server.poll_timeout().is_some_and(|at| at <= now) {
@@ -475,7 +481,7 @@ impl Forger {
     fn say(&mut self, packet: &[u8]) {
         let from = Forger::VICTIM.parse().unwrap();
         self.server
-            .receive(self.now, from, None, &mut packet.to_vec());
+            .receive(self.now, from, Local::default(), &mut packet.to_vec());
     }
 
     /// Until `end`, with a service that has said so many bytes by then. None: its dial is not answered.

@@ -7,6 +7,7 @@ use kcptun::config::{DEFAULT_METHOD, Role as End};
 use kcptun::crypto::{Key, Sealing};
 use kcptun::http::limit::{Direction, Limit};
 use kcptun::http::{Monitor, Site};
+use kcptun::path::Local;
 use kcptun::settings::Settings;
 use kcptun::time::{MS, SEC, Time};
 use kcptun::tunnel::Tunnel;
@@ -283,7 +284,7 @@ fn datagrams_without_the_key_and_an_end_without_an_address_are_told_of() {
         let mut tunnel = Tunnel::new(keyed, Time::ZERO);
         for n in 0..datagrams {
             let from = ([192, 0, 2, 1], 9).into();
-            tunnel.receive(Time::ZERO, from, None, &mut [n; 100]);
+            tunnel.receive(Time::ZERO, from, Local::default(), &mut [n; 100]);
         }
         let site = Site {
             meets,

@@ -3,6 +3,7 @@
 use crate::sim::nat::{Nat, Net};
 use kcptun::crypto::Method;
 use kcptun::message::{Control, Meeting, PUNCH_MAX, SERVICE_ID_MAX};
+use kcptun::path::Local;
 use kcptun::settings::{Rendezvous, Settings};
 use kcptun::time::{MS, SEC};
 use kcptun::tunnel::{DATAGRAM_MAX, Transmit, Tunnel};
@@ -288,7 +289,8 @@ impl Open {
 
     fn say(&mut self, from: SocketAddr, packet: &[u8]) -> Vec<(SocketAddr, Vec<u8>)> {
         let now = self.net.now;
-        self.tunnel().receive(now, from, None, &mut packet.to_vec());
+        self.tunnel()
+            .receive(now, from, Local::default(), &mut packet.to_vec());
         let (mut said, mut out) = (Vec::new(), [0; DATAGRAM_MAX]);
         while let Some(Transmit { len, addr: to, .. }) = self.tunnel().poll_transmit(now, &mut out)
         {
@@ -433,10 +435,10 @@ fn a_punch_counts_only_from_the_rendezvous_server_and_for_hosts() {
     ];
     let now = net.now;
     let server = &mut net.nodes[1].tunnel;
-    server.receive(now, addr(8, 8), None, &mut punch.clone());
+    server.receive(now, addr(8, 8), Local::default(), &mut punch.clone());
     for text in bad {
         let mut punch = Meeting::Punch([text.parse().unwrap(); 2]).to_wire();
-        server.receive(now, keeper(), None, &mut punch);
+        server.receive(now, keeper(), Local::default(), &mut punch);
     }
     net.run_for(10 * SEC);
     assert!(!net.nodes[1].targets.contains(&good));
@@ -449,7 +451,7 @@ fn a_punch_counts_only_from_the_rendezvous_server_and_for_hosts() {
     let now = net.now;
     net.nodes[1]
         .tunnel
-        .receive(now, keeper(), None, &mut punch.clone());
+        .receive(now, keeper(), Local::default(), &mut punch.clone());
     net.run_for(10 * SEC);
     assert!(net.nodes[1].targets.contains(&good));
     let sent = net.nodes[1].bytes[&good].1;

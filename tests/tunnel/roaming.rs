@@ -5,6 +5,7 @@ use crate::sim::link::{Fate, Shape};
 use crate::sim::{self, Options, Role, World};
 use kcptun::crypto::{Method, Sealing};
 use kcptun::message::{self, Control, Kind};
+use kcptun::path::Local;
 use kcptun::segment::{Header, cmd};
 use kcptun::settings::Settings;
 use kcptun::time::{MS, SEC, Time};
@@ -273,7 +274,12 @@ impl Client {
         let mut datagram = packet.to_vec();
         datagram.resize(packet.len() + METHOD.overhead(), 0);
         let len = self.sealing.seal(&mut datagram, packet.len());
-        server.receive(now, self.addr.parse().unwrap(), None, &mut datagram[..len]);
+        server.receive(
+            now,
+            self.addr.parse().unwrap(),
+            Local::default(),
+            &mut datagram[..len],
+        );
     }
 
     fn push(
@@ -396,7 +402,12 @@ fn who_does_not_answer_opens_nothing_and_gets_less_than_they_sent() {
             let len = sealing.as_mut().map_or(len, |s| s.seal(&mut datagram, len));
             came += len;
             let from = format!("10.0.{}.{}:9", n / 200 % 200, n % 200);
-            server.receive(now, from.parse().unwrap(), None, &mut datagram[..len]);
+            server.receive(
+                now,
+                from.parse().unwrap(),
+                Local::default(),
+                &mut datagram[..len],
+            );
             if server.poll_timeout().is_some_and(|at| at <= now) {
                 server.handle_timeout(now);
             }

@@ -5,6 +5,7 @@ use crate::sim::link::Shape;
 use crate::sim::{Options, Role, World, prove};
 use kcptun::crypto::Method;
 use kcptun::message::{CONTROL_LEN, Control};
+use kcptun::path::Local;
 use kcptun::settings::Settings;
 use kcptun::time::{MS, SEC, Time};
 use kcptun::tunnel::{DATAGRAM_MAX, Transmit, Tunnel};
@@ -242,7 +243,7 @@ fn a_stranger_gets_little_for_a_ping_and_nobody_much_in_their_name() {
     let mut tunnel = Tunnel::new(settings(1500), start);
     let mut ping = Control::Ping(1).to_wire().to_vec();
     ping.resize(1472, 0);
-    tunnel.receive(start, stranger, None, &mut ping.clone());
+    tunnel.receive(start, stranger, Local::default(), &mut ping.clone());
     assert!(sent_to(&mut tunnel, start, 20 * SEC) <= 2 * CONTROL_LEN);
     // who has been there once, and in whose name sessions are begun, gets no more than where nothing is looked for
     let sent = [1500, 300].map(|mtu| {
@@ -252,7 +253,7 @@ fn a_stranger_gets_little_for_a_ping_and_nobody_much_in_their_name() {
             let mut first = vec![0; 28];
             first[..4].copy_from_slice(&conv.to_be_bytes());
             (first[4], first[23], first[27]) = (81, 4, 4);
-            tunnel.receive(start, stranger, None, &mut first);
+            tunnel.receive(start, stranger, Local::default(), &mut first);
         }
         sent_to(&mut tunnel, start, 100 * SEC)
     });

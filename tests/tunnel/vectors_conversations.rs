@@ -5,6 +5,7 @@ use super::vectors_crypto::hex;
 use crate::sim;
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::message::{self, CONTROL_LEN, Control, Item, Kind, Parser};
+use kcptun::path::Local;
 use kcptun::pmtu::BASE;
 use kcptun::segment::{HEADER, Header, Headers, Malformed, Segments, ahead, cmd};
 use kcptun::settings::Settings;
@@ -351,7 +352,7 @@ impl Ours {
     fn receive(&mut self, at: u64, datagram: &[u8]) -> Time {
         let now = self.now_at(at);
         self.tunnel
-            .receive(now, other_end(), None, &mut datagram.to_vec());
+            .receive(now, other_end(), Local::default(), &mut datagram.to_vec());
         self.settle(now);
         now
     }
@@ -402,7 +403,7 @@ impl Ours {
             None => CONTROL_LEN,
         };
         self.tunnel
-            .receive(now, other_end(), None, &mut pong[..len]);
+            .receive(now, other_end(), Local::default(), &mut pong[..len]);
     }
 
     fn write(&mut self, now: Time, bytes: &[u8]) {

@@ -343,7 +343,7 @@ impl Dialler {
         else {
             return Ok(());
         };
-        let to = SocketAddr::new(local.unwrap_or(around.udp.ip()), around.udp.port());
+        let to = SocketAddr::new(local.ip.unwrap_or(around.udp.ip()), around.udp.port());
         let header = proxy::header(version, from, to);
         // the socket's buffer is empty, and has room for far more
         match stream.write(&header)? {

@@ -6,6 +6,7 @@ use super::{Bytes, Play, address, play};
 use crate::sim;
 use kcptun::crypto::{Method, Sealing};
 use kcptun::message::{Control, Meeting};
+use kcptun::path::Local;
 use kcptun::segment::{HEADER, Header, cmd};
 use kcptun::settings::{Rendezvous, Settings};
 use kcptun::time::{MS, SEC, Time};
@@ -195,7 +196,8 @@ impl Case {
         self.settle();
         let before = (self.tunnel.holdings(), self.tunnel.counters());
         self.sources.entry(from).or_default().asked += datagram.len();
-        self.tunnel.receive(self.now, from, None, &mut datagram);
+        self.tunnel
+            .receive(self.now, from, Local::default(), &mut datagram);
         if self.method.is_some() {
             let after = self.tunnel.counters();
             assert_eq!(self.tunnel.holdings(), before.0);
@@ -215,7 +217,8 @@ impl Case {
             self.taken.push((from, packet.clone()));
         }
         self.sources.entry(from).or_default().asked += packet.len();
-        self.tunnel.receive(self.now, from, None, &mut packet);
+        self.tunnel
+            .receive(self.now, from, Local::default(), &mut packet);
         self.settle();
     }
 
@@ -230,7 +233,8 @@ impl Case {
             return self.garbage(from, datagram);
         }
         self.sources.entry(from).or_default().asked += datagram.len();
-        self.tunnel.receive(self.now, from, None, &mut datagram);
+        self.tunnel
+            .receive(self.now, from, Local::default(), &mut datagram);
         self.settle();
     }
 
