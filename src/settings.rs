@@ -117,6 +117,8 @@ pub struct Settings {
     pub keepalive: u64,
     /// How long the number of an ended session stays known, microseconds.
     pub time_wait: u64,
+    /// The time after which another pair of ports is used, microseconds; 0: as long as the present one carries.
+    pub hop: u64,
     /// Whether statistics are shown (the configuration has `http_listen`): then a peer that is gone is to be noticed soon.
     pub watched: bool,
     /// The most sessions at once; a new one beyond is refused.
@@ -140,6 +142,7 @@ impl Default for Settings {
             linger: 30 * SEC,
             keepalive: 25 * SEC,
             time_wait: 120 * SEC,
+            hop: 0,
             watched: false,
             max_sessions: 65_535,
             clock_offset: 0,

@@ -60,6 +60,15 @@ pub(super) struct LossProbe {
 }
 
 impl LossProbe {
+    /// What is excused, without the probe that may be under way.
+    pub(super) fn known(&self) -> LossProbe {
+        LossProbe {
+            proven: self.proven,
+            packets: self.packets,
+            ..LossProbe::default()
+        }
+    }
+
     /// Whether a probe is under way.
     pub(super) fn is_on(&self) -> bool {
         self.probe.is_some()

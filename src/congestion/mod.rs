@@ -158,7 +158,7 @@ pub struct Controller {
 }
 
 /// The round trip and how it varies, microseconds.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Rtt {
     /// The smoothed round trip.
     srtt: u64,
@@ -176,6 +176,8 @@ struct Traffic {
     /// Bytes sent and neither acknowledged nor given up.
     in_flight: u64,
     delivered: u64,
+    /// Packets that arrived, and that were lost.
+    fates: (u64, u64),
     /// Bulk had to wait for acknowledgements since it last left.
     full: bool,
     /// The youngest transmission that was acknowledged, and whether it is news.
@@ -210,6 +212,27 @@ impl Controller {
                 overtaken: REORDERING_MIN,
             },
         }
+    }
+
+    /// For a path that goes on over other ports: Startup from the present window on, with what is known of the round trip and of
+    /// loss by chance. What the ports before carried is not believed, since some networks slow down a flow that lasts.
+    pub fn resume(&self, limits: Limits, now: Time) -> Controller {
+        let mut next = Controller::new(limits, now);
+        if let Some(base) = self.base.measured() {
+            next.base.record(base, now);
+            next.rtt = self.rtt;
+            next.loss = self.loss.clone();
+            next.loss_probe = self.loss_probe.known();
+            // what arrived last, since the window may not have followed yet
+            let last = match self.round.rate {
+                0.0 => self.rate,
+                rate => rate,
+            };
+            let window = held(last, base).max(EXTRA_WINDOW);
+            let window = window.min(self.in_flight_limit() as f64);
+            next.mode = Mode::Startup(Startup::new(window));
+        }
+        next
     }
 
     /// From now on, these bounds hold.
@@ -273,6 +296,21 @@ impl Controller {
     /// Whether a small message may go ahead of the bulk: while what went ahead is below 10 ms of the rate.
     pub fn may_go_ahead(&self, now: Time) -> bool {
         self.pacer.owes_less_than(URGENT_DEBT_MAX / 2, now)
+    }
+
+    /// Bytes that were ever acknowledged.
+    pub fn delivered(&self) -> u64 {
+        self.traffic.delivered
+    }
+
+    /// Packets that have arrived so far, and that were lost.
+    pub fn fates(&self) -> (u64, u64) {
+        self.traffic.fates
+    }
+
+    /// Whether bulk waits for acknowledgements.
+    pub fn is_full(&self) -> bool {
+        self.traffic.full
     }
 
     /// Whether anything sent there was ever acknowledged.
@@ -395,6 +433,7 @@ impl Controller {
         let traffic = &mut self.traffic;
         traffic.in_flight = traffic.in_flight.saturating_sub(bytes as u64);
         traffic.delivered += bytes as u64;
+        traffic.fates.0 += 1;
         self.round.packets += 1;
         self.round.arrived += bytes as u64;
         if named && stamp.sent_at >= traffic.newest.sent_at {
@@ -445,6 +484,7 @@ impl Controller {
         self.on_forgotten(bytes);
         self.round.lost += bytes as u64;
         self.round.packets_lost += 1;
+        self.traffic.fates.1 += 1;
     }
 
     /// What became of a datagram; called in the order of sending. `rtt` is the least round trip of those sent just before it
@@ -470,6 +510,7 @@ impl Controller {
     pub fn on_late(&mut self) {
         self.loss.retract();
         self.round.packets_lost = self.round.packets_lost.saturating_sub(1);
+        self.traffic.fates.1 = self.traffic.fates.1.saturating_sub(1);
         let further = self.rtt.overtaken + self.rtt.overtaken / 8 + MS / 4;
         self.rtt.overtaken = further.min(self.rtt.srtt.max(REORDERING_MIN));
     }

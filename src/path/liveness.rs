@@ -10,6 +10,8 @@ pub(crate) const ALIVE: u64 = 5 * SEC;
 pub(crate) struct Liveness {
     /// The address of this machine that the last good datagram came to, and when that was.
     local: Local,
+    /// The socket that is sent from, whichever is sent to.
+    pinned: Option<u16>,
     heard_at: Time,
     /// Something was ever heard.
     heard: bool,
@@ -34,6 +36,7 @@ impl Liveness {
     pub(crate) fn new(now: Time) -> Liveness {
         Liveness {
             local: Local::default(),
+            pinned: None,
             heard_at: now,
             heard: false,
             news_at: now,
@@ -47,7 +50,8 @@ impl Liveness {
         if self.is_silent(now) {
             self.alive_since = now;
         }
-        (self.local, self.heard_at, self.heard) = (local, now, true);
+        self.set_local(local);
+        (self.heard_at, self.heard) = (now, true);
     }
 
     /// A session has brought something new.
@@ -73,8 +77,22 @@ impl Liveness {
 
     /// The way is another one: it ends at this address of the machine, if that is known.
     pub(crate) fn move_to(&mut self, local: Local) {
-        self.local = local;
+        self.set_local(local);
         self.on_answer();
+    }
+
+    /// From now on what is sent leaves by this socket: this end has chosen it, and late datagrams that come to another one
+    /// change nothing.
+    pub(crate) fn pin(&mut self, socket: u16) {
+        self.pinned = Some(socket);
+        self.local.socket = socket;
+    }
+
+    fn set_local(&mut self, local: Local) {
+        self.local = Local {
+            ip: local.ip,
+            socket: self.pinned.unwrap_or(local.socket),
+        };
     }
 
     /// The address of this machine that the other end sends to.

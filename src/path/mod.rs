@@ -53,6 +53,9 @@ const RIDES: f64 = 0.5;
 const SMALL: usize = 400;
 const AHEAD: u64 = 50 * MS;
 
+/// Who has an address validated to move there does it within this, microseconds.
+const MOVES_WITHIN: u64 = SEC;
+
 /// What has gone over a path, in segments of all its sessions.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Counts {
@@ -70,6 +73,10 @@ pub struct Counts {
     pub duplicate: u64,
     /// Arrived ahead of all that their session had brought before.
     pub news: u64,
+    /// Left out by these.
+    pub missed: u64,
+    /// Bytes of data of those that had not arrived before.
+    pub bytes: u64,
     longest: u32,
 }
 
@@ -80,6 +87,7 @@ impl Counts {
         self.longest = self.longest.max(bytes);
         self.full += u64::from(bytes == self.longest);
         self.duplicate += u64::from(known);
+        self.bytes += if known { 0 } else { u64::from(bytes) };
     }
 
     /// A segment leaves, for the `sends`th time.
@@ -101,6 +109,8 @@ impl Counts {
         self.full += other.full;
         self.duplicate += other.duplicate;
         self.news += other.news;
+        self.missed += other.missed;
+        self.bytes += other.bytes;
     }
 }
 
@@ -177,8 +187,19 @@ impl Path {
 
     /// Forgets what was measured of the way, which leads to `addr` now. What was counted stays, the sessions do, and what is
     /// known of the other end. Returns what it was.
-    pub fn renew(&mut self, addr: SocketAddr, seal: usize, limits: Limits, now: Time) -> Path {
+    /// `same_line`: only ports differ, and what was measured is where the search for the new rate begins (RFC 9000, section 9.4).
+    pub fn renew(
+        &mut self,
+        addr: SocketAddr,
+        seal: usize,
+        limits: Limits,
+        same_line: bool,
+        now: Time,
+    ) -> Path {
         let mut old = Path::new(addr, seal, self.size.most(), limits, now);
+        if same_line {
+            old.congestion = self.congestion.resume(limits, now);
+        }
         std::mem::swap(self, &mut old);
         (self.counts, self.sessions, self.used) = (old.counts, old.sessions, old.used);
         std::mem::swap(&mut self.validation, &mut old.validation);
@@ -193,6 +214,11 @@ impl Path {
     /// The size of the largest KCP packet on it, bytes.
     pub(crate) fn packet_size(&self) -> usize {
         self.size.size() - self.overhead
+    }
+
+    /// Whether somebody has just shown that they receive at its address, and has no session there: they are about to move to it.
+    pub(crate) fn awaits_move(&self, now: Time) -> bool {
+        self.sessions == 0 && self.validation.is_fresh(MOVES_WITHIN, now) && !self.limit.is_spent()
     }
 
     /// Whether sessions may send to its address.
@@ -254,7 +280,9 @@ impl Path {
 
     /// A new segment `sn` arrived where `expected` was next: what is between was lost or overtaken.
     pub fn on_inbound(&mut self, sn: u32, expected: u32) {
-        for _ in 0..ahead(sn, expected).clamp(0, 64) {
+        let missed = ahead(sn, expected).clamp(0, 64);
+        self.counts.missed += missed as u64;
+        for _ in 0..missed {
             self.inbound.record(true);
         }
         self.inbound.record(false);

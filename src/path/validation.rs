@@ -50,6 +50,8 @@ impl Challenges {
 #[derive(Default)]
 pub(crate) struct Validation {
     validated: bool,
+    /// When it was last.
+    at: Time,
     /// The number of the datagram that last validated it.
     proof: Option<u128>,
     /// At most how long that took, microseconds.
@@ -63,8 +65,13 @@ impl Validation {
     }
 
     /// It has, by the datagram of this number.
-    pub(crate) fn validate(&mut self, number: Option<u128>) {
-        (self.validated, self.proof) = (true, number);
+    pub(crate) fn validate(&mut self, number: Option<u128>, now: Time) {
+        (self.validated, self.proof, self.at) = (true, number, now);
+    }
+
+    /// It has within so many microseconds.
+    pub(crate) fn is_fresh(&self, span: u64, now: Time) -> bool {
+        self.validated && now.since(self.at) < span
     }
 
     /// It has moved here, and that was shown before.

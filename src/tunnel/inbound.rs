@@ -83,6 +83,7 @@ impl Tunnel {
         }
         let expected =
             self.peer.addr().is_none_or(|peer| peer == from) || self.meeting.expects(from);
+        let expected = expected || self.hopping.expects(from);
         if !self.packets.sealed() && !self.settings.accepts && !expected {
             self.counters.unknown += 1;
             return Some("it is not from the other end");
@@ -170,6 +171,7 @@ impl Tunnel {
                 if self.settings.accepts && paid && !self.is_validated_for_now(from) {
                     self.challenge(from, Some(local), now);
                 }
+                self.on_challenged(from, local, now);
             }
             Some(Control::Pong(challenge)) if self.newcomers.is_answer(from, challenge, now) => {
                 self.on_validated(arrival, now);
@@ -178,6 +180,7 @@ impl Tunnel {
             Some(Control::Pong(token)) if self.on_size_answer(from, token, now) => {
                 self.on_answer(from, None, now);
             }
+            Some(Control::Pong(_)) if self.on_candidate_pong(from, local, now) => {}
             Some(Control::Pong(ts)) => {
                 if let Some(path_id) = self.paths.id_of(from)
                     && let Some(rtt) = since_ping(&self.settings, ts, now)
@@ -264,6 +267,7 @@ impl Tunnel {
         if let Some(path_id) = path_id {
             self.scheduler.activate(path_id);
         }
+        self.watch_throughput(now);
     }
 
     /// Whether a packet of a session that has not dialled yet is taken. One whose beginning should have come by now ends.

@@ -46,7 +46,8 @@ impl Tunnel {
             let in_step = |ts| clock.in_step(ts, now) || (early && clock.may_follow(ts, now));
             if summary.has_first && entry.trace.has_begun() {
                 let ts = summary.ts.unwrap_or_default();
-                let own = entry.trace.may_have_begun_at(ts, clock, now);
+                let near = source(from) == source(entry.addr());
+                let own = entry.trace.may_have_begun_at(ts, near, clock, now);
                 copy |= own && !in_step(ts);
                 if !own {
                     continue;
@@ -103,6 +104,15 @@ impl Tunnel {
         let late = |ts| path.clock.is_late(ts);
         if HeaderSummary::of(packet.headers()).ts.is_some_and(late) {
             return;
+        }
+        if self
+            .paths
+            .to(from)
+            .is_some_and(|path| path.awaits_move(now))
+        {
+            // its end has shown before the move that it receives there
+            self.relocate(path_id, from, local, now);
+            return self.on_packet(id, local, packet, now);
         }
         let new = Packet::new(arrival, packet.bytes(), now);
         self.newcomers.hold(new, now);
@@ -172,7 +182,7 @@ impl Tunnel {
     }
 
     /// Moves the sessions of a path to the address where their other end is now.
-    fn relocate(&mut self, path_id: u32, to: SocketAddr, local: Local, now: Time) {
+    pub(super) fn relocate(&mut self, path_id: u32, to: SocketAddr, local: Local, now: Time) {
         for addr in self.paths[path_id].migration.take_all() {
             self.paths.remove_candidate(addr);
         }
@@ -192,7 +202,7 @@ impl Tunnel {
         if self.peer.is_at(from) && !homeless {
             self.peer.follow(to);
         }
-        self.refresh_path(path_id, to, local, now);
+        self.refresh_path(path_id, to, local, from.ip() == to.ip(), now);
         self.paths.attach(path_id, to);
         let path = &mut self.paths[path_id];
         path.liveness.hear(local, now);
@@ -205,10 +215,17 @@ impl Tunnel {
     }
 
     /// Forgets what is known of the way; what was sent on it is sent again.
-    fn refresh_path(&mut self, path_id: u32, to: SocketAddr, local: Local, now: Time) {
+    fn refresh_path(
+        &mut self,
+        path_id: u32,
+        to: SocketAddr,
+        local: Local,
+        same_line: bool,
+        now: Time,
+    ) {
         let limits = self.settings.rate.limits();
         let path = &mut self.paths[path_id];
-        let mut old = path.renew(to, self.packets.overhead(), limits, now);
+        let mut old = path.renew(to, self.packets.overhead(), limits, same_line, now);
         path.size.forget();
         path.liveness.move_to(local);
         self.scheduler.clear(Timer::Path(path_id));
@@ -261,7 +278,11 @@ impl Tunnel {
                 self.resume_session(id, now);
             }
         }
-        self.idle_path(other);
+        match self.paths[other].sessions {
+            // it leads nowhere, and there is nothing to remember
+            0 => self.drop_unused(other),
+            _ => self.idle_path(other),
+        }
     }
 
     /// Has the peer show whether it is there, and us to it: what came from it has stopped.
@@ -277,7 +298,7 @@ impl Tunnel {
     pub fn network_changed(&mut self, now: Time) {
         for path in self.paths.ids() {
             let addr = self.paths[path].addr;
-            self.refresh_path(path, addr, Local::default(), now);
+            self.refresh_path(path, addr, Local::default(), false, now);
         }
         if let Some(peer) = self.peer.addr() {
             self.peer.begin_anew(now);

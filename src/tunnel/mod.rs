@@ -17,6 +17,7 @@ mod ending;
 mod flood;
 mod half_open;
 mod holdings;
+mod hopping;
 mod inbound;
 mod limits;
 mod local;
@@ -34,6 +35,7 @@ mod size;
 mod sources;
 pub mod stats;
 mod summary;
+mod throughput;
 mod trace;
 mod transmit;
 mod validation;
@@ -49,6 +51,7 @@ use crate::settings::Settings;
 use crate::time::{MS, Now, Time};
 use crate::time_wait::TimeWait;
 use ending::Farewell;
+use hopping::Hopping;
 use limits::Limits;
 use packet::Packets;
 use paths::Paths;
@@ -63,6 +66,7 @@ use std::net::SocketAddr;
 use validation::Newcomers;
 
 pub use holdings::{Counters, Holdings};
+pub use hopping::{Moved, Reason};
 pub use packet::DATAGRAM_MAX;
 pub use transmit::{Fit, Transmit};
 
@@ -114,6 +118,7 @@ pub struct Tunnel {
     paths: Paths,
     newcomers: Newcomers,
     peer: Peer,
+    hopping: Hopping,
     meeting: Meetings,
     time_wait: TimeWait,
     scheduler: Scheduler,
@@ -153,6 +158,7 @@ impl Tunnel {
             paths: Paths::default(),
             newcomers: Newcomers::default(),
             peer: Peer::default(),
+            hopping: Hopping::default(),
             time_wait: TimeWait::default(),
             scheduler: Scheduler::new(now),
             events: VecDeque::new(),
@@ -214,7 +220,7 @@ impl Tunnel {
             {
                 // it was validated a while ago, and that pause says nothing
                 let limits = self.settings.rate.limits();
-                path.renew(addr, self.packets.overhead(), limits, now);
+                path.renew(addr, self.packets.overhead(), limits, false, now);
             }
         }
         path.sessions += 1;
@@ -344,6 +350,7 @@ impl Tunnel {
             self.paths.next_candidate().map(|(at, _)| at),
             self.farewell.deadline(),
             self.announce_at(),
+            self.hopping_at(),
             self.reports.deadline(),
         ]
         .into_iter()
@@ -368,6 +375,7 @@ impl Tunnel {
         }
         self.ping_if_due(now);
         self.announce_if_due(now);
+        self.hop_if_due(now);
         self.advance_meeting(now);
         self.part_if_due(now);
         self.tell_silence(now);
@@ -427,6 +435,11 @@ impl Tunnel {
         self.sessions.shrink();
         self.scheduler.shrink();
         self.events.shrink_to_fit();
+    }
+
+    /// The last move of this end to another pair of ports. None: there was none.
+    pub fn moved(&self) -> Option<Moved> {
+        self.hopping.moved()
     }
 
     /// What is known of the way to an address.

@@ -131,7 +131,10 @@ impl Paths {
     }
 
     pub(super) fn remove(&mut self, id: u32) {
-        let path = self.places.remove(id as usize).path;
+        let Place { path, idle } = self.places.remove(id as usize);
+        if idle {
+            self.idle.retain(|other| *other != id);
+        }
         if self.id_of(path.addr) == Some(id) {
             self.detach(path.addr);
         }

@@ -114,6 +114,11 @@ impl Peer {
         self.show = Some((now.after(SHOW_AGAIN), SHOW_AGAIN));
     }
 
+    /// The first ping that is not answered.
+    pub(super) fn unanswered_since(&self) -> Option<Time> {
+        self.unanswered
+    }
+
     /// The first ping on the present way that is not answered.
     fn unanswered_here(&self) -> Option<Time> {
         self.unanswered.map(|asked| asked.max(self.since))

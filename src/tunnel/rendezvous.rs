@@ -122,7 +122,7 @@ impl Meetings {
         }
     }
 
-    fn is_client(&self) -> bool {
+    pub(super) fn is_client(&self) -> bool {
         matches!(self.role, Rendezvous::Client(_))
     }
 

@@ -5,6 +5,9 @@ use crate::path::{CLOCK_SLACK, RemoteClock};
 use crate::segment::{Header, ahead, cmd};
 use crate::time::Time;
 
+/// How long before the first packet that came another first one may have been sent from a port that was left since: somebody may
+/// have held it back, milliseconds.
+const HELD_BACK: i32 = 600_000;
 /// How far behind what was heard last a late packet's numbers may be.
 const LATE: i32 = 4096;
 
@@ -82,12 +85,20 @@ impl Trace {
     }
 
     /// Whether the first packet of a session can be this session's own, or an old copy of it: once its sender had
-    /// something of ours, and so knew that it had arrived, it was not sent again.
-    pub(super) fn may_have_begun_at(&self, ts: u32, clock: &RemoteClock, now: Time) -> bool {
+    /// something of ours, and so knew that it had arrived, it was not sent again. `near`: it comes from the same machine or NAT,
+    /// at a port that may have been left since.
+    pub(super) fn may_have_begun_at(
+        &self,
+        ts: u32,
+        near: bool,
+        clock: &RemoteClock,
+        now: Time,
+    ) -> bool {
         let Some(first) = self.first_ts else {
             return true;
         };
-        let not_before = ahead(ts, first) >= -CLOCK_SLACK;
+        let slack = if near { HELD_BACK } else { CLOCK_SLACK };
+        let not_before = ahead(ts, first) >= -slack;
         let not_after = match self.heard_ts {
             Some(heard) => ahead(ts, heard) <= 0,
             None => clock.may_follow(ts, now) || clock.is_late(ts),

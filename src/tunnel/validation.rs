@@ -133,7 +133,7 @@ impl Tunnel {
         if self.settings.accepts || self.paths.id_of(from).is_some() {
             let id = self.path_to(from, now);
             let path = &mut self.paths[id];
-            path.validation.validate(number);
+            path.validation.validate(number, now);
             path.liveness.hear(local, now);
             if path.limit.renew(now) {
                 self.resume_path(id, now);

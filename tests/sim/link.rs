@@ -6,7 +6,7 @@ use kcptun::time::{MS, SEC, Time};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -105,11 +105,45 @@ pub struct Counts {
     pub delivered: u64,
 }
 
+/// A provider slows down each flow that has lasted: from `after` microseconds on, a pair of addresses gets `policed` bits per
+/// second, without a queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Throttle {
+    pub after: u64,
+    pub policed: f64,
+}
+
+/// A flow: when it began, and what its policer would let pass at a time, bytes.
+type Flow = (Time, Bucket);
+
 /// From where, and whereto.
 pub type Addressed = Option<(SocketAddr, SocketAddr)>;
 
 /// When it arrives, its place among those of the same time, its bytes, and its addresses.
 type OnTheWay = (Time, u64, Vec<u8>, Addressed);
+
+/// A token bucket: what it would let pass at a time, bytes.
+#[derive(Default)]
+struct Bucket {
+    tokens: f64,
+    at: Time,
+}
+
+impl Bucket {
+    /// Whether so many bytes pass at this rate, bits per second; 0: all do.
+    fn passes(&mut self, rate: f64, now: Time, size: usize) -> bool {
+        let rate = rate / 8.0 / SEC as f64;
+        if rate == 0.0 {
+            return true;
+        }
+        let bucket = (rate * BUCKET as f64).max(BUCKET_LEAST);
+        let tokens = (self.tokens + now.since(self.at) as f64 * rate).min(bucket);
+        let passes = tokens >= size as f64;
+        let used = if passes { size as f64 } else { 0.0 };
+        (self.tokens, self.at) = (tokens - used, now);
+        passes
+    }
+}
 
 pub struct Link {
     pub shape: Shape,
@@ -122,8 +156,12 @@ pub struct Link {
     line_free: Rc<Cell<Time>>,
     /// A bottleneck whose rate changes takes the place of the shape's.
     line: Option<Rc<RefCell<Line>>>,
-    /// What the policer would let pass at that time, bytes.
-    tokens: (f64, Time),
+    policer: Bucket,
+    /// Flows that last are slowed down.
+    pub throttle: Option<Throttle>,
+    flows: HashMap<(SocketAddr, SocketAddr), Flow>,
+    /// The pair of addresses whose datagrams get lost.
+    pub blocked: Option<(SocketAddr, SocketAddr)>,
     /// The medium's next turn.
     turn: Time,
     last_due: Time,
@@ -141,7 +179,10 @@ impl Link {
             in_burst: false,
             line_free: Rc::default(),
             line: None,
-            tokens: (0.0, Time::ZERO),
+            policer: Bucket::default(),
+            throttle: None,
+            flows: HashMap::new(),
+            blocked: None,
             turn: Time::ZERO,
             last_due: Time::ZERO,
             wire: BinaryHeap::new(),
@@ -179,7 +220,12 @@ impl Link {
             self.counts.lost += 1;
             return;
         }
-        let passes = self.passes_policer(now, size);
+        if addressed.is_some() && addressed == self.blocked {
+            self.counts.lost += 1;
+            return;
+        }
+        let passes = self.policer.passes(self.shape.policed, now, size)
+            && self.passes_throttle(addressed, now, size);
         let Some(mut due) = passes.then(|| self.pass_bottleneck(now, size)).flatten() else {
             self.counts.overflowed += 1;
             return;
@@ -225,19 +271,12 @@ impl Link {
         self.put(due, datagram, addressed);
     }
 
-    /// A token bucket.
-    fn passes_policer(&mut self, now: Time, size: usize) -> bool {
-        let rate = self.shape.policed / 8.0 / SEC as f64;
-        if rate == 0.0 {
+    fn passes_throttle(&mut self, addressed: Addressed, now: Time, size: usize) -> bool {
+        let (Some(throttle), Some(pair)) = (self.throttle, addressed) else {
             return true;
-        }
-        let (tokens, at) = self.tokens;
-        let bucket = (rate * BUCKET as f64).max(BUCKET_LEAST);
-        let tokens = (tokens + now.since(at) as f64 * rate).min(bucket);
-        let passes = tokens >= size as f64;
-        let used = if passes { size as f64 } else { 0.0 };
-        self.tokens = (tokens - used, now);
-        passes
+        };
+        let (began, bucket) = self.flows.entry(pair).or_insert((now, Bucket::default()));
+        now.since(*began) < throttle.after || bucket.passes(throttle.policed, now, size)
     }
 
     /// When the bottleneck has sent it; None: its queue is full.

@@ -18,6 +18,7 @@ use kcptun::settings::Settings;
 use kcptun::time::{MS, Time};
 use kcptun::tunnel::{DATAGRAM_MAX, Event, Fit, SessionId, Transmit, Tunnel};
 use link::{Link, Shape};
+use nat::Nat;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -132,6 +133,21 @@ pub struct End {
     pub wakeups: u64,
     /// It is suspended: it sees neither datagrams nor the clock.
     pub asleep: bool,
+    /// It has so many UDP sockets; the first is at the port of `addr`, and each of the others at the next.
+    pub sockets: u16,
+}
+
+impl End {
+    /// Where its socket of this number is.
+    pub fn socket(&self, number: u16) -> SocketAddr {
+        SocketAddr::new(self.addr.ip(), self.addr.port() + number)
+    }
+
+    /// The number of its socket that is at an address.
+    fn number_of(&self, addr: SocketAddr) -> Option<u16> {
+        let number = addr.port().checked_sub(self.addr.port())?;
+        (addr.ip() == self.addr.ip() && number < self.sockets).then_some(number)
+    }
 }
 
 pub struct World {
@@ -167,6 +183,8 @@ pub struct World {
     left: Vec<SocketAddr>,
     /// What is sent from here gets lost.
     pub closed: Option<SocketAddr>,
+    /// What the ends are behind.
+    pub nats: [Option<Nat>; 2],
 }
 
 /// A change to the settings of both ends.
@@ -272,6 +290,7 @@ impl World {
             dials_seen: 0,
             wakeups: 0,
             asleep: false,
+            sockets: 1,
         };
         let link = |i: usize| {
             Link::new(
@@ -300,6 +319,7 @@ impl World {
             astray: Vec::new(),
             left: Vec::new(),
             closed: None,
+            nats: [None, None],
         };
         if world.options.met {
             world.meet();
@@ -325,8 +345,9 @@ impl World {
     /// An end is at another address from now on, and does not know.
     pub fn move_to(&mut self, i: usize, addr: &str) {
         let addr = addr.parse().unwrap();
-        let old = std::mem::replace(&mut self.ends[i].addr, addr);
-        self.left.push(old);
+        let end = &self.ends[i];
+        self.left.extend((0..end.sockets).map(|n| end.socket(n)));
+        self.ends[i].addr = addr;
     }
 
     /// The machine of an end sleeps, or wakes up.
@@ -577,12 +598,21 @@ impl World {
             let here = self.ends[to].addr;
             while let Some((mut datagram, addressed)) = self.links[1 - to].arrived_to(self.now) {
                 let (from, whereto) = addressed.unwrap_or((self.ends[1 - to].addr, here));
-                if whereto != here || self.ends[to].asleep {
+                let inside = match &self.nats[to] {
+                    Some(nat) => nat.enter(from, whereto),
+                    None => Some(whereto),
+                };
+                let number = inside.and_then(|inside| self.ends[to].number_of(inside));
+                let Some(socket) = number else {
+                    continue;
+                };
+                if self.ends[to].asleep {
                     continue;
                 }
+                let local = Local { ip: None, socket };
                 self.ends[to]
                     .tunnel
-                    .receive(self.now, from, Local::default(), &mut datagram);
+                    .receive(self.now, from, local, &mut datagram);
                 busy = true;
             }
             while let Some(at) = self.ends[to].dials.iter().position(|d| d.0 <= self.now) {
@@ -647,17 +677,26 @@ impl World {
         if len + headers(&to) > self.carries[i] && !cut {
             return;
         }
-        if to != self.ends[1 - i].addr && !self.left.contains(&to) {
+        let known = self.ends[1 - i].number_of(to).is_some() || self.left.contains(&to);
+        if !known && self.nats[1 - i].is_none() {
             self.astray.push((to, len));
             return;
         }
         if let Some(sniffed) = &mut self.sniffed {
             sniffed.push((i, datagram.to_vec()));
         }
-        if self.closed == Some(self.ends[i].addr) {
+        let socket = transmit.local.socket;
+        // an end makes the socket that it sends from
+        self.ends[i].sockets = self.ends[i].sockets.max(socket + 1);
+        let inside = self.ends[i].socket(socket);
+        let from = match &mut self.nats[i] {
+            Some(nat) => nat.leave(inside, to),
+            None => inside,
+        };
+        if self.closed == Some(from) {
             return;
         }
-        let addressed = Some((self.ends[i].addr, to));
+        let addressed = Some((from, to));
         self.links[i].offer_to(self.now, addressed, datagram);
     }
 

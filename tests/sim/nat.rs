@@ -18,6 +18,8 @@ pub struct Nat {
     pub outside: IpAddr,
     /// Another port for every place that is sent to.
     pub symmetric: bool,
+    /// What comes in passes from anywhere.
+    pub full_cone: bool,
     next_port: u16,
     /// Inside address (and target, if symmetric) to outside port.
     ports: HashMap<(SocketAddr, Option<SocketAddr>), u16>,
@@ -32,6 +34,7 @@ impl Nat {
         Nat {
             outside: outside.parse().unwrap(),
             symmetric,
+            full_cone: false,
             next_port: 40_000,
             ports: HashMap::new(),
             back: HashMap::new(),
@@ -56,7 +59,8 @@ impl Nat {
         self.back.insert(port, inside);
     }
 
-    fn leave(&mut self, from: SocketAddr, to: SocketAddr) -> SocketAddr {
+    /// A datagram leaves: the address that it seems to come from outside.
+    pub fn leave(&mut self, from: SocketAddr, to: SocketAddr) -> SocketAddr {
         let next = self.next_port;
         let key = (from, self.symmetric.then_some(to));
         let port = *self.ports.entry(key).or_insert(next);
@@ -68,8 +72,11 @@ impl Nat {
         SocketAddr::new(self.outside, port)
     }
 
-    fn enter(&self, from: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
-        self.open.get(&(to.port(), from))?;
+    /// A datagram comes in: whereto inside, if it may.
+    pub fn enter(&self, from: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
+        if !self.full_cone {
+            self.open.get(&(to.port(), from))?;
+        }
         self.back.get(&to.port()).copied()
     }
 }

@@ -12,6 +12,7 @@ mod faults;
 mod following;
 mod fuzzing;
 mod gso;
+mod hopping;
 mod hostile;
 mod life;
 mod limits;

@@ -250,7 +250,10 @@ fn transfer(shape: Shape, up: bool) -> (f64, f64) {
     let share = bulk.share(&mut world, 4 * SEC);
     let sent = world.links[sender].counts.offered_bytes - sent;
     let waste = sent as f64 / (share * line_rate(&shape) * 4.0);
-    println!("up: {up}, share {share:.3}, waste {waste:.3}, {shape:?}");
+    println!(
+        "up: {up}, share {share:.3}, waste {waste:.3}, {shape:?} {:?}",
+        world.ends[0].tunnel.moved()
+    );
     (share, waste)
 }
 

@@ -1,0 +1,445 @@
+//! When this end leaves a pair of ports for another one: its own and one of the peer's. It does if nothing comes back on the one
+//! that is in use, if that seems to be throttled, or because the operator has set a time for it (`hop`).
+//!
+//! Some providers slow down a flow of UDP that lasts, and know it by its ports. Whether a path is throttled or the line itself
+//! has become slower is found out by comparing: everything moves to a fresh pair, and if that carries no more, the question is
+//! asked again ever more rarely. A pair is in use only once the peer has challenged this end there and so validates the new
+//! address (`validation`): sessions then move without a pause. A peer that answers and never challenges cannot move sessions
+//! (kcptun-libev cannot): new ones begin on the fresh pair, and the others stay where they are.
+//!
+//! How much a pair carries is measured in `throughput`; how sessions move is in `migration`, and which sockets there are is the
+//! caller's business.
+
+use super::throughput::{Throughput, Verdict};
+use super::{Tunnel, clock};
+use crate::message::Control;
+use crate::path::Local;
+use crate::time::{MS, SEC, Time};
+use rand::RngExt;
+use std::fmt;
+use std::net::SocketAddr;
+
+/// Nothing has come back for so long, microseconds, or so many round trips: the pair may be dead.
+const DEAD_AFTER: u64 = 450 * MS;
+const DEAD_ROUND_TRIPS: u64 = 4;
+/// The pause before the next pair is tried while none answers, microseconds; it doubles up to the other.
+const NEXT_PAIR: u64 = 150 * MS;
+const NEXT_PAIR_MOST: u64 = 10 * SEC;
+/// A fresh pair is pinged again after so long, then after twice as long and so on, so many times.
+const PING_AGAIN: u64 = 100 * MS;
+const PINGS: u32 = 5;
+/// The most fresh pairs at a time.
+const CANDIDATES_MOST: usize = 6;
+/// After a move for nothing the pair is not doubted for so long, microseconds; each further one doubles it, so many times.
+const DOUBT_PAUSE: u64 = 10 * SEC;
+const DOUBT_DOUBLINGS: u32 = 6;
+/// Two pairs that were throttled at ages that differ by no more than this share: others will be at that age, too.
+const LIFETIME_SPREAD: f64 = 0.25;
+/// A pair is left at this share of that age.
+const LIFETIME_SHARE: f64 = 0.85;
+/// After so many pairs that were left early one stays, to see whether pairs are throttled still.
+const EARLY_MOVES: u32 = 20;
+
+/// Why a pair of ports was left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// Nothing came back.
+    Dead,
+    /// It carried less than before.
+    Throttled,
+    /// Pairs before it were throttled at its age.
+    Aged,
+    /// The operator's time was over.
+    Hop,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Dead => "nothing came back",
+            Reason::Throttled => "it carried much less than before",
+            Reason::Aged => "pairs before it were throttled at this age",
+            Reason::Hop => "its time was over",
+        })
+    }
+}
+
+/// The last move to another pair of ports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Moved {
+    /// When.
+    pub at: Time,
+    /// Why the pair before it was left.
+    pub reason: Reason,
+    /// Moves so far.
+    pub count: u64,
+}
+
+/// A fresh pair that is tried.
+struct Candidate {
+    addr: SocketAddr,
+    socket: u16,
+    reason: Reason,
+    pings: u32,
+    next: Time,
+    answered: bool,
+}
+
+/// A pair that was moved to in order to compare.
+struct Comparison {
+    /// The age of the pair before it when that was throttled, microseconds.
+    age: u64,
+}
+
+/// The pair of ports in use, and what is tried beside it.
+#[derive(Default)]
+pub(super) struct Hopping {
+    /// The peer's ports. Empty: only that of its address.
+    ports: Vec<u16>,
+    /// This end has one socket whatever its number.
+    fixed: bool,
+    /// The sockets in use, and made last.
+    socket: u16,
+    newest: u16,
+    /// Since when the pair is in use.
+    began: Time,
+    candidates: Vec<Candidate>,
+    /// The peer has challenged this end: it can move sessions.
+    challenges: bool,
+    /// When the next pair is tried because nothing comes back, and the pause after that.
+    next_pair: Option<(Time, u64)>,
+    throughput: Throughput,
+    comparison: Option<Comparison>,
+    /// Until when the pair is not doubted, and how often that was in vain.
+    trusted_until: Time,
+    in_vain: u32,
+    /// The age at which the last pair was throttled; at which pairs are left because two were; and how many were left so.
+    throttled_at: Option<u64>,
+    lifetime: Option<u64>,
+    early: u32,
+    moved: Option<Moved>,
+}
+
+impl Hopping {
+    /// The peer has these ports. `fixed`: this end cannot change its own.
+    fn set_ports(&mut self, ports: Vec<u16>, fixed: bool) {
+        (self.ports, self.fixed) = (ports, fixed);
+    }
+
+    /// The socket in use.
+    pub(super) fn socket(&self) -> u16 {
+        self.socket
+    }
+
+    /// The last move. None: there was none.
+    pub(super) fn moved(&self) -> Option<Moved> {
+        self.moved
+    }
+
+    /// Whether a datagram from this address was asked for.
+    pub(super) fn expects(&self, from: SocketAddr) -> bool {
+        self.candidates.iter().any(|c| c.addr == from)
+    }
+
+    /// Whether there is another pair than the one in use.
+    fn has_others(&self) -> bool {
+        self.ports.len() > 1 || !self.fixed
+    }
+
+    fn place_of(&self, addr: SocketAddr, local: Local) -> Option<usize> {
+        let same = |c: &Candidate| c.addr == addr && c.socket == local.socket;
+        self.candidates.iter().position(same)
+    }
+
+    /// Another pair than that with `peer`; `random` chooses the port.
+    fn fresh(&mut self, peer: SocketAddr, random: u32) -> (SocketAddr, u16) {
+        let tried = |port: u16| self.candidates.iter().any(|c| c.addr.port() == port);
+        let others = self.ports.iter().filter(|port| **port != peer.port());
+        let untried: Vec<u16> = others
+            .clone()
+            .filter(|port| !tried(**port))
+            .copied()
+            .collect();
+        let others: Vec<u16> = match untried.is_empty() {
+            true => others.copied().collect(),
+            false => untried,
+        };
+        let port = match others.len() {
+            0 => peer.port(),
+            n => others[random as usize % n],
+        };
+        self.newest = match self.fixed {
+            true => 0,
+            // the number 0 is that of an end that has never moved
+            false => self.newest.checked_add(1).unwrap_or(1),
+        };
+        (SocketAddr::new(peer.ip(), port), self.newest)
+    }
+
+    /// A pair is in use from now on.
+    fn on_move(&mut self, socket: u16, reason: Reason, now: Time) {
+        let age = now.since(self.began);
+        (self.socket, self.began, self.next_pair) = (socket, now, None);
+        self.candidates.clear();
+        let count = self.moved.map_or(0, |moved| moved.count) + 1;
+        self.moved = Some(Moved {
+            at: now,
+            reason,
+            count,
+        });
+        self.comparison = None;
+        match reason {
+            Reason::Throttled => {
+                let age = age.saturating_sub(self.throughput.doubted_for(now));
+                self.comparison = Some(Comparison { age });
+            }
+            Reason::Aged => self.early += 1,
+            Reason::Dead | Reason::Hop => {}
+        }
+        self.throughput.on_move(now);
+    }
+
+    /// What a pair that was moved to carries is known.
+    fn on_compared(&mut self, better: bool, now: Time) {
+        let Some(Comparison { age }) = self.comparison.take() else {
+            return;
+        };
+        if better {
+            let spread = |last: u64| last.abs_diff(age) as f64 / last.max(age).max(1) as f64;
+            if let Some(last) = self
+                .throttled_at
+                .filter(|last| spread(*last) <= LIFETIME_SPREAD)
+            {
+                self.lifetime = Some((last.min(age) as f64 * LIFETIME_SHARE) as u64);
+                self.early = 0;
+            }
+            (self.throttled_at, self.in_vain) = (Some(age), 0);
+            return;
+        }
+        self.trusted_until = now.after(DOUBT_PAUSE << self.in_vain.min(DOUBT_DOUBLINGS));
+        self.in_vain += 1;
+        // the line is slower
+        self.throughput.accept();
+    }
+
+    /// Whether pairs as old as this one were throttled. One in a while stays all the same.
+    fn has_aged(&self, now: Time) -> bool {
+        let aged = |lifetime: u64| now.since(self.began) >= lifetime;
+        self.early < EARLY_MOVES && self.lifetime.is_some_and(aged)
+    }
+}
+
+impl Tunnel {
+    /// Names the ports of the peer, of which one is that of its address (`set_peer`). `fixed`: this end has one socket, whatever
+    /// number a `Transmit` names.
+    pub fn set_ports(&mut self, ports: Vec<u16>, fixed: bool) {
+        self.hopping.set_ports(ports, fixed);
+    }
+
+    /// The path to the peer, if its ports may be changed.
+    fn hopping_path(&self) -> Option<(u32, SocketAddr)> {
+        let hops = self.packets.sealed() && self.settings.rate.control && self.hopping.has_others();
+        let peer = self
+            .peer
+            .addr()
+            .filter(|_| hops && !self.meeting.is_client())?;
+        Some((self.paths.id_of(peer)?, peer))
+    }
+
+    /// When `hop_if_due` has something to do.
+    pub(super) fn hopping_at(&self) -> Option<Time> {
+        let candidates = self.hopping.candidates.iter().map(|c| c.next).min();
+        let hop = self.hop_by_clock_at();
+        [candidates, self.dead_at(), hop]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When the operator's time for the present pair is over.
+    fn hop_by_clock_at(&self) -> Option<Time> {
+        let hop = Some(self.settings.hop).filter(|hop| *hop > 0)?;
+        let (path_id, _) = self.hopping_path()?;
+        let idle = self.paths[path_id].sessions == 0 || !self.hopping.candidates.is_empty();
+        (!idle).then(|| self.hopping.began.after(hop))
+    }
+
+    /// When another pair is tried because nothing comes back. With one port of the peer that is the caller's business, who makes
+    /// a new socket (`peer_silent_at`).
+    fn dead_at(&self) -> Option<Time> {
+        if self.hopping.ports.len() < 2 {
+            return None;
+        }
+        let (path_id, _) = self.hopping_path()?;
+        let path = &self.paths[path_id];
+        let asked = path.liveness.unanswered().sent.into_iter();
+        let since = asked.chain(self.peer.unanswered_since()).min()?;
+        if path.sessions == 0 {
+            return None;
+        }
+        let patience = DEAD_AFTER.max(DEAD_ROUND_TRIPS * path.known_rtt().unwrap_or(0));
+        let dead = since.max(path.liveness.heard_at()).after(patience);
+        Some(dead.max(self.hopping.next_pair.map_or(Time::ZERO, |(at, _)| at)))
+    }
+
+    /// Tries fresh pairs, as far as it is time to.
+    pub(super) fn hop_if_due(&mut self, now: Time) {
+        if self.dead_at().is_some_and(|at| at <= now) {
+            let (_, pause) = self.hopping.next_pair.unwrap_or((now, NEXT_PAIR));
+            let next = (2 * pause).min(NEXT_PAIR_MOST);
+            self.hopping.next_pair = Some((now.after(pause), next));
+            self.try_pair(Reason::Dead, now);
+        }
+        if self.hop_by_clock_at().is_some_and(|at| at <= now) {
+            self.try_pair(Reason::Hop, now);
+        }
+        for place in (0..self.hopping.candidates.len()).rev() {
+            if self.hopping.candidates[place].next <= now {
+                self.go_on_with(place, now);
+            }
+        }
+    }
+
+    /// Notes what has come and what was acknowledged; moves if the pair seems to be throttled, or will be.
+    pub(super) fn watch_throughput(&mut self, now: Time) {
+        if !self.hopping.throughput.is_due(now) {
+            return;
+        }
+        let Some((path_id, _)) = self.hopping_path() else {
+            return;
+        };
+        let verdict = self.hopping.throughput.record(&self.paths[path_id], now);
+        if self.hopping.comparison.is_some() {
+            if let Some(better) = self.hopping.throughput.compared(now) {
+                self.hopping.on_compared(better, now);
+            }
+            return;
+        }
+        let tried = !self.hopping.candidates.is_empty();
+        match verdict {
+            _ if tried => {}
+            Verdict::Fallen if now >= self.hopping.trusted_until => {
+                self.try_pair(Reason::Throttled, now);
+            }
+            Verdict::Busy if self.hopping.has_aged(now) => self.try_pair(Reason::Aged, now),
+            _ => {}
+        }
+    }
+
+    fn try_pair(&mut self, reason: Reason, now: Time) {
+        let Some((path_id, peer)) = self.hopping_path() else {
+            return;
+        };
+        // what the fresh pair brings is not where the present one is
+        let present = self.hopping.socket();
+        self.paths[path_id].liveness.pin(present);
+        let (addr, socket) = self.hopping.fresh(peer, self.rng.random());
+        if self.hopping.candidates.len() >= CANDIDATES_MOST {
+            self.hopping.candidates.remove(0);
+        }
+        log::debug!(
+            "tries the pair of port {} and socket {socket}: {reason}",
+            addr.port()
+        );
+        self.hopping.candidates.push(Candidate {
+            addr,
+            socket,
+            reason,
+            pings: 0,
+            next: now,
+            answered: false,
+        });
+        self.go_on_with(self.hopping.candidates.len() - 1, now);
+    }
+
+    /// Pings a fresh pair again, gives it up, or takes it for new sessions if its end does not challenge.
+    fn go_on_with(&mut self, place: usize, now: Time) {
+        let candidate = &mut self.hopping.candidates[place];
+        let (addr, socket, reason) = (candidate.addr, candidate.socket, candidate.reason);
+        if candidate.pings >= PINGS {
+            if candidate.answered && !self.hopping.challenges {
+                return self.begin_at(addr, socket, reason, now);
+            }
+            self.hopping.candidates.remove(place);
+            if reason == Reason::Throttled {
+                self.hopping.trusted_until = now.after(DOUBT_PAUSE);
+            }
+            return;
+        }
+        candidate.next = now.after(PING_AGAIN << candidate.pings);
+        candidate.pings += 1;
+        let ping = Control::Ping(clock(&self.settings, now).clock).to_wire();
+        self.answer(addr, Some(Local { ip: None, socket }), &ping);
+    }
+
+    /// A pong has come from a fresh pair. False: it is none.
+    pub(super) fn on_candidate_pong(&mut self, from: SocketAddr, local: Local, now: Time) -> bool {
+        let Some(place) = self.hopping.place_of(from, local) else {
+            return false;
+        };
+        if self.hopping.fixed {
+            // the other end knows this address already
+            self.hop_to(place, now);
+            return true;
+        }
+        // the challenge may have got lost, and comes again with the next ping
+        self.hopping.candidates[place].answered = true;
+        true
+    }
+
+    /// The peer has challenged this end at a fresh pair, and was answered: sessions move there.
+    pub(super) fn on_challenged(&mut self, from: SocketAddr, local: Local, now: Time) {
+        self.hopping.challenges |= self.peer.is_at(from);
+        if let Some(place) = self.hopping.place_of(from, local) {
+            self.hopping.challenges = true;
+            self.hop_to(place, now);
+        }
+    }
+
+    fn hop_to(&mut self, place: usize, now: Time) {
+        let Candidate {
+            addr,
+            socket,
+            reason,
+            ..
+        } = self.hopping.candidates[place];
+        let Some((path_id, peer)) = self.hopping_path() else {
+            return;
+        };
+        self.log_move(peer, addr, reason);
+        self.hopping.on_move(socket, reason, now);
+        let local = Local { ip: None, socket };
+        self.relocate(path_id, addr, local, now);
+        self.paths[path_id].liveness.pin(socket);
+    }
+
+    /// The peer cannot move sessions: new ones begin at a fresh pair. With one port of the peer that would be the same address.
+    fn begin_at(&mut self, addr: SocketAddr, socket: u16, reason: Reason, now: Time) {
+        let Some((_, peer)) = self.hopping_path() else {
+            return;
+        };
+        if addr == peer {
+            self.hopping.candidates.clear();
+            self.hopping.trusted_until = now.after(DOUBT_PAUSE << DOUBT_DOUBLINGS);
+            return;
+        }
+        self.log_move(peer, addr, reason);
+        log::info!(
+            "{peer} does not move sessions: those that there are stay at its port {}",
+            peer.port()
+        );
+        self.hopping.on_move(socket, reason, now);
+        let id = self.path_to(addr, now);
+        self.paths[id].liveness.pin(socket);
+        self.peer.follow(addr);
+        self.peer.begin_anew(now);
+    }
+
+    fn log_move(&self, from: SocketAddr, to: SocketAddr, reason: Reason) {
+        let what = match from.port() == to.port() {
+            true => "goes on from another port of its own".to_owned(),
+            false => format!("goes on at port {}", to.port()),
+        };
+        log::info!("{from}: {what}: {reason}");
+    }
+}

@@ -1,0 +1,198 @@
+//! How much a pair of ports carries each way, and whether that has fallen so that a policer may be the cause. What follows is
+//! decided in `hopping`.
+
+use crate::path::{Counts, Path};
+use crate::time::{MS, SEC, Time};
+
+/// How often a rate is taken, microseconds, but not oftener than each round trip.
+const TICK: u64 = 200 * MS;
+/// After a silence of more ticks in which nothing got lost there was nothing to send.
+const PAUSE: u64 = 3;
+/// A rate below this share of the best has fallen, if much more got lost than usual when it fell: a policer drops.
+const FALLEN: f64 = 0.4;
+/// And that less than this share of what usually arrives of what is sent does.
+const ARRIVES: f64 = 0.5;
+/// Ticks with a transfer until it is known what is usual.
+const USUAL_TICKS: u32 = 8;
+/// Ticks in a row.
+const FALLEN_TICKS: u32 = 2;
+/// A rate below this share of the best has faded, whatever gets lost: a shaper delays. Lines of radio do so for seconds.
+const FADED: f64 = 0.25;
+/// Ticks in a row.
+const FADED_TICKS: u32 = 30;
+/// How much more another pair has to carry to be better.
+const BETTER: f64 = 1.5;
+/// Ticks after a move that say nothing yet, and the tick by which it is decided.
+const STARTING_TICKS: u32 = 2;
+const DECIDED_TICKS: u32 = 8;
+/// The least that is a transfer, bytes per second.
+const TRANSFER: f64 = 50_000.0;
+/// The fewest segments in a tick that tell how much gets lost.
+const SEGMENTS_MIN: u64 = 10;
+/// How much of an average a tick is.
+const WEIGHT: f64 = 0.125;
+/// What is left of the best after a tick: half after two minutes.
+const FORGETS: f64 = 0.9988;
+
+/// What a tick says of the pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// Nothing.
+    Quiet,
+    /// A transfer goes on.
+    Busy,
+    /// It carries much less than before.
+    Fallen,
+}
+
+/// One way.
+#[derive(Default)]
+struct Flow {
+    /// Bytes per second: in the last tick, on average, and at best.
+    rate: f64,
+    mean: f64,
+    best: f64,
+    /// What usually gets lost, 0 to 1.
+    lost: f64,
+    /// Ticks with a transfer.
+    busy: u32,
+    /// Ticks in a row that it has fallen, and faded.
+    fallen: u32,
+    faded: u32,
+    /// Its rate before the last move.
+    before: f64,
+    /// The best rate since.
+    after: f64,
+}
+
+impl Flow {
+    /// A tick: bytes per second that have arrived, and of `segments` how many were lost. `wanted`: there was more to send.
+    fn record(&mut self, rate: f64, segments: u64, lost: u64, wanted: bool) {
+        self.rate = rate;
+        self.mean += (rate - self.mean) * 2.0 * WEIGHT;
+        self.best = (self.best * FORGETS).max(self.mean);
+        self.after = self.after.max(rate);
+        let enough = segments >= SEGMENTS_MIN;
+        let share = lost as f64 / segments.max(1) as f64;
+        self.busy += u32::from(rate >= TRANSFER);
+        let known = self.best >= TRANSFER && self.busy >= USUAL_TICKS;
+        let low = known && rate < FALLEN * self.best;
+        // who sends less after it loses less again
+        let fallen =
+            low && (self.fallen > 0 || (enough && 1.0 - share < ARRIVES * (1.0 - self.lost)));
+        let faded = known && wanted && rate < FADED * self.best;
+        self.fallen = if fallen { self.fallen + 1 } else { 0 };
+        self.faded = if faded { self.faded + 1 } else { 0 };
+        if enough && !fallen {
+            self.lost += (share - self.lost) * WEIGHT;
+        }
+    }
+
+    fn has_fallen(&self) -> bool {
+        self.fallen >= FALLEN_TICKS || self.faded >= FADED_TICKS
+    }
+
+    fn forget_ticks(&mut self) {
+        (self.fallen, self.faded) = (0, 0);
+    }
+
+    fn on_move(&mut self) {
+        (self.before, self.after) = (self.rate, 0.0);
+        (self.fallen, self.faded) = (0, 0);
+    }
+}
+
+/// Both ways.
+#[derive(Default)]
+pub(super) struct Throughput {
+    there: Flow,
+    here: Flow,
+    next: Time,
+    at: Time,
+    counts: Counts,
+    delivered: u64,
+    /// Packets that arrived there, and that were lost.
+    fates: (u64, u64),
+    /// Ticks since the last move.
+    ticks: u32,
+    /// Since when it has fallen.
+    fallen_at: Option<Time>,
+}
+
+impl Throughput {
+    /// Whether it is time for `record`.
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        now >= self.next
+    }
+
+    /// Takes the rates since the last time.
+    pub(super) fn record(&mut self, path: &Path, now: Time) -> Verdict {
+        let span = now.since(self.at);
+        let (before, delivered) = (self.counts, self.delivered);
+        (self.at, self.next) = (now, now.after(TICK.max(path.congestion.srtt())));
+        (self.counts, self.delivered) = (path.counts, path.congestion.delivered());
+        let seconds = span as f64 / SEC as f64;
+        let since = |now: u64, before: u64| now.saturating_sub(before);
+        let (arrived, lost) = path.congestion.fates();
+        let fates = std::mem::replace(&mut self.fates, (arrived, lost));
+        let (arrived, lost) = (since(arrived, fates.0), since(lost, fates.1));
+        let received = since(path.counts.received, before.received);
+        let full = since(path.counts.full, before.full);
+        let missed = since(path.counts.missed, before.missed);
+        if span > PAUSE * TICK.max(path.congestion.srtt()) && lost + missed == 0 {
+            self.there.forget_ticks();
+            self.here.forget_ticks();
+            return Verdict::Quiet;
+        }
+        self.ticks += 1;
+        let rate = since(self.delivered, delivered) as f64 / seconds;
+        self.there
+            .record(rate, arrived + lost, lost, path.congestion.is_full());
+        let rate = since(path.counts.bytes, before.bytes) as f64 / seconds;
+        let wanted = received >= SEGMENTS_MIN && 10 * full >= 9 * received;
+        self.here.record(rate, received + missed, missed, wanted);
+        let fallen = self.there.has_fallen() || self.here.has_fallen();
+        let doubted = self.there.fallen + self.here.fallen > 0;
+        self.fallen_at = match doubted || fallen {
+            true => self.fallen_at.or(Some(now)),
+            false => None,
+        };
+        match fallen {
+            true => Verdict::Fallen,
+            false if self.there.rate.max(self.here.rate) >= TRANSFER => Verdict::Busy,
+            false => Verdict::Quiet,
+        }
+    }
+
+    /// How long ago it began to fall, microseconds.
+    pub(super) fn doubted_for(&self, now: Time) -> u64 {
+        self.fallen_at.map_or(0, |at| now.since(at) + TICK)
+    }
+
+    /// Another pair is in use.
+    pub(super) fn on_move(&mut self, now: Time) {
+        self.there.on_move();
+        self.here.on_move();
+        (self.ticks, self.fallen_at) = (0, None);
+        (self.delivered, self.fates) = (0, (0, 0));
+        (self.at, self.next) = (now, now.after(TICK));
+    }
+
+    /// Whether the pair that was moved to carries more than the one before it. None: that is not known yet.
+    pub(super) fn compared(&self, _now: Time) -> Option<bool> {
+        let better = |flow: &Flow| flow.after >= TRANSFER && flow.after > BETTER * flow.before;
+        let better = better(&self.there) || better(&self.here);
+        if self.ticks > STARTING_TICKS && better {
+            return Some(true);
+        }
+        (self.ticks >= DECIDED_TICKS).then_some(better)
+    }
+
+    /// What is carried now is what the line carries.
+    pub(super) fn accept(&mut self) {
+        for flow in [&mut self.there, &mut self.here] {
+            (flow.best, flow.mean) = (flow.after, flow.after);
+            (flow.fallen, flow.faded) = (0, 0);
+        }
+    }
+}
