@@ -28,20 +28,24 @@ impl Address {
     pub fn parse(text: &str, purpose: Purpose) -> Result<Address, String> {
         let fault = |what: String| format!("{} {what}", quoted(text));
         if parse_port(text).is_ok() {
-            return Err(fault(format!(
-                "is a port alone; write {}",
-                example(text, purpose)
-            )));
+            return Err(fault(port_alone(text, purpose)));
         }
         let (host, port) = split(text).map_err(fault)?;
         let port = parse_port(port).map_err(fault)?;
         let address = Address { host, port };
-        if purpose == Purpose::Target && address.is_every() {
-            return Err(fault(format!(
-                "names no host to connect to; for this machine write \"127.0.0.1:{port}\""
-            )));
-        }
+        address.check_purpose(purpose).map_err(fault)?;
         Ok(address)
+    }
+
+    /// Fails, with the rest of a sentence, if the address does not make sense for that.
+    pub(super) fn check_purpose(&self, purpose: Purpose) -> Result<(), String> {
+        match purpose == Purpose::Target && self.is_every() {
+            true => Err(format!(
+                "names no host to connect to; for this machine write \"127.0.0.1:{}\"",
+                self.port
+            )),
+            false => Ok(()),
+        }
     }
 
     /// The address if its host is a literal IP; None for a name and for `:port`.
@@ -75,18 +79,29 @@ pub(super) fn example(port: impl fmt::Display, purpose: Purpose) -> String {
     }
 }
 
+/// What is wrong with a port without a host and a colon.
+pub(super) fn port_alone(port: &str, purpose: Purpose) -> String {
+    format!("is a port alone; write {}", example(port, purpose))
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.host.as_deref() {
-            None => write!(f, ":{}", self.port),
-            Some(host) if host.contains(':') => write!(f, "[{host}]:{}", self.port),
-            Some(host) => write!(f, "{host}:{}", self.port),
-        }
+        write_host(f, self.host.as_deref())?;
+        write!(f, ":{}", self.port)
+    }
+}
+
+/// Writes what stands before the colon of the port.
+pub(super) fn write_host(f: &mut fmt::Formatter, host: Option<&str>) -> fmt::Result {
+    match host {
+        None => Ok(()),
+        Some(host) if host.contains(':') => write!(f, "[{host}]"),
+        Some(host) => f.write_str(host),
     }
 }
 
 /// The host, checked, and the text of the port.
-fn split(text: &str) -> Result<(Option<String>, &str), String> {
+pub(super) fn split(text: &str) -> Result<(Option<String>, &str), String> {
     if text.contains("://") || text.contains('/') {
         return Err("is a URL or a path; it must be host:port".into());
     }
@@ -158,7 +173,7 @@ fn is_name_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_.".contains(c) || (!c.is_ascii() && c.is_alphanumeric())
 }
 
-fn parse_port(text: &str) -> Result<u16, String> {
+pub(super) fn parse_port(text: &str) -> Result<u16, String> {
     // from_str would take a sign.
     let number = text
         .bytes()

@@ -2,7 +2,7 @@
 //! `keys`.
 
 use super::address::Address;
-use super::{Config, DEFAULT_METHOD, Draft, Faults, KeySource, SHIPPED_PASSWORD, Seal};
+use super::{Config, DEFAULT_METHOD, Draft, Endpoint, Faults, KeySource, SHIPPED_PASSWORD, Seal};
 use crate::crypto::{Key, KeyError};
 use std::net::IpAddr;
 
@@ -63,13 +63,15 @@ const PLACEHOLDERS: [&str; 5] = [
 
 /// Warnings about placeholders of names that nobody has replaced yet.
 fn placeholders(config: &Config) -> Vec<String> {
+    let host = |address: &Option<Address>| address.as_ref()?.host.clone();
+    let other = config.udp_connect.as_ref();
     let places = [
-        ("connect", &config.connect),
-        ("udp_connect", &config.udp_connect),
-        ("rendezvous_server", &config.rendezvous_server),
+        ("connect", host(&config.connect)),
+        ("udp_connect", other.and_then(|other| other.host.clone())),
+        ("rendezvous_server", host(&config.rendezvous_server)),
     ];
-    let named = places.into_iter().filter_map(|(key, address)| {
-        let host = address.as_ref()?.host.as_deref()?;
+    let named = places.into_iter().filter_map(|(key, host)| {
+        let host = &host?;
         is_placeholder(host).then(|| {
             format!(
                 "{key}: {host} is a placeholder; put the name or address of your own machine there"
@@ -103,20 +105,21 @@ pub(super) fn check_addresses(config: &Config) -> Result<(), String> {
 }
 
 fn address_errors(config: &Config) -> Vec<String> {
-    let (listen, bind) = (config.listen.as_ref(), config.udp_bind.as_ref());
-    let http = config.http_listen.as_ref();
+    let one = |address: &Option<Address>| address.clone().map(Endpoint::from);
+    let (listen, bind) = (one(&config.listen), config.udp_bind.clone());
     let found = config.rendezvous_server.is_some() || config.service_id.is_some();
     let mut errors = match found {
         true => rendezvous_errors(config),
         false => missing(config).into_iter().collect(),
     };
-    let rendezvous = config.rendezvous_server.as_ref();
+    errors.extend(range_errors(config));
+    let rendezvous = one(&config.rendezvous_server);
     errors.extend(
         [
-            same("listen", listen, "connect", config.connect.as_ref()),
-            same("listen", listen, "http_listen", http),
-            same("udp_bind", bind, "udp_connect", config.udp_connect.as_ref()),
-            same("udp_bind", bind, "rendezvous_server", rendezvous),
+            same("listen", &listen, "connect", &one(&config.connect)),
+            same("listen", &listen, "http_listen", &one(&config.http_listen)),
+            same("udp_bind", &bind, "udp_connect", &config.udp_connect),
+            same("udp_bind", &bind, "rendezvous_server", &rendezvous),
         ]
         .into_iter()
         .flatten(),
@@ -172,9 +175,28 @@ fn rendezvous_errors(config: &Config) -> Vec<String> {
     [id, other, role].into_iter().flatten().collect()
 }
 
+/// Refuses several ports where there can be one only.
+fn range_errors(config: &Config) -> Vec<String> {
+    let places = [
+        ("udp_bind", &config.udp_bind),
+        ("udp_connect", &config.udp_connect),
+    ];
+    let many = places.into_iter().filter_map(|(key, endpoint)| {
+        let endpoint = endpoint.as_ref().filter(|it| it.ports.are_many())?;
+        Some(format!(
+            "{key}: \"{endpoint}\" names several ports; write one of them, {}",
+            endpoint.first()
+        ))
+    });
+    many.collect()
+}
+
 /// Refuses an address that is used twice: what is sent to one's own address would return for ever.
-fn same(here: &str, a: Option<&Address>, there: &str, b: Option<&Address>) -> Option<String> {
-    let b = b.filter(|b| a == Some(*b))?;
+fn same(here: &str, a: &Option<Endpoint>, there: &str, b: &Option<Endpoint>) -> Option<String> {
+    let (a, b) = (a.as_ref()?, b.as_ref()?);
+    if !a.overlaps(b) {
+        return None;
+    }
     Some(format!(
         "{there}: \"{b}\" is the address of {here}, too; it must be another one"
     ))
@@ -182,12 +204,13 @@ fn same(here: &str, a: Option<&Address>, there: &str, b: Option<&Address>) -> Op
 
 /// Refuses addresses of different families, which cannot reach each other. Names are left to the resolver.
 fn check_families(config: &Config) -> Result<(), String> {
-    let ip = |address: &Option<Address>| Some(address.as_ref()?.literal()?.ip().to_canonical());
-    let (key, other) = match &config.rendezvous_server {
-        Some(_) => ("rendezvous_server", &config.rendezvous_server),
-        None => ("udp_connect", &config.udp_connect),
+    let ip = |endpoint: Option<&Endpoint>| Some(endpoint?.literal_ip()?.to_canonical());
+    let rendezvous = config.rendezvous_server.clone().map(Endpoint::from);
+    let (key, other) = match &rendezvous {
+        Some(server) => ("rendezvous_server", Some(server)),
+        None => ("udp_connect", config.udp_connect.as_ref()),
     };
-    let (Some(bind), Some(other)) = (ip(&config.udp_bind), ip(other)) else {
+    let (Some(bind), Some(other)) = (ip(config.udp_bind.as_ref()), ip(other)) else {
         return Ok(());
     };
     let fits = match bind {

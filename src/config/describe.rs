@@ -1,6 +1,6 @@
 //! Describes in plain words what the program would do with a configuration: the answer to `--check`.
 
-use super::{Address, Config, KeySource, Role};
+use super::{Config, KeySource, Role};
 use crate::settings::Flush;
 use std::fmt;
 
@@ -73,18 +73,15 @@ fn role(role: Role) -> &'static str {
 }
 
 fn addresses(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
-    let every = |address: &Address| {
-        if address.host.is_none() {
-            " (every address, IPv6 and IPv4)"
-        } else {
-            ""
-        }
+    let every = |host: &Option<String>| match host {
+        None => " (every address, IPv6 and IPv4)",
+        Some(_) => "",
     };
     if let Some(listen) = &config.listen {
         writeln!(
             f,
             "listen:    accepts TCP connections at {listen}{}",
-            every(listen)
+            every(&listen.host)
         )?;
     }
     if let Some(connect) = &config.connect {
@@ -94,7 +91,7 @@ fn addresses(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
         )?;
     }
     match &config.udp_bind {
-        Some(bind) => writeln!(f, "receive:   UDP at {bind}{}", every(bind))?,
+        Some(bind) => writeln!(f, "receive:   UDP at {bind}{}", every(&bind.host))?,
         None => writeln!(f, "receive:   UDP at a port that the system chooses")?,
     }
     if let (Some(server), Some(id)) = (&config.rendezvous_server, &config.service_id) {

@@ -1,7 +1,7 @@
 //! The type of a row in the table of keys (`keys`), how rows are written, and what the reference says by them.
 
 use super::address::{Address, Purpose};
-use super::{Config, Draft};
+use super::{Config, Draft, Endpoint};
 use std::fmt::Display;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -59,6 +59,8 @@ pub(super) type Place<T> = fn(&mut Draft) -> &mut T;
 /// What a key may hold, and where that goes.
 pub(super) enum Kind {
     Address(Purpose, Place<Option<Address>>),
+    /// As an address, with one port or several.
+    Endpoint(Purpose, Place<Option<Endpoint>>),
     Secret(Place<Option<Zeroizing<String>>>),
     Method,
     ServiceId,
@@ -117,6 +119,14 @@ pub(super) const fn address(
     place: Place<Option<Address>>,
 ) -> Key {
     key(name, Kind::Address(purpose, place))
+}
+
+pub(super) const fn endpoint(
+    name: &'static str,
+    purpose: Purpose,
+    place: Place<Option<Endpoint>>,
+) -> Key {
+    key(name, Kind::Endpoint(purpose, place))
 }
 
 pub(super) const fn integer(

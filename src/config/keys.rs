@@ -5,7 +5,7 @@
 
 use super::Config;
 use super::address::Purpose;
-use super::key::{Key, Kind, Section, address, integer, key, rate};
+use super::key::{Key, Kind, Section, address, endpoint, integer, key, rate};
 use crate::crypto::Method;
 use crate::proxy::Version;
 use crate::settings::Flush;
@@ -54,7 +54,7 @@ pub static KEYS: &[Key] = &[
              s. Of several addresses, the next one is tried in parallel after 250 ms, and \
              the one that worked is tried first from then on",
         ),
-    address("udp_bind", Purpose::Bind, |d| &mut d.config.udp_bind)
+    endpoint("udp_bind", Purpose::Bind, |d| &mut d.config.udp_bind)
         .also("kcp_bind")
         .shown(|c| optional(&c.udp_bind))
         .says(
@@ -63,7 +63,7 @@ pub static KEYS: &[Key] = &[
             "address",
             "UDP: receive here. A peer without it uses any free port",
         ),
-    address("udp_connect", Purpose::Target, |d| {
+    endpoint("udp_connect", Purpose::Target, |d| {
         &mut d.config.udp_connect
     })
     .also("kcp_connect")

@@ -5,20 +5,24 @@ mod address;
 mod change;
 mod check;
 mod describe;
+mod endpoint;
 mod hint;
 mod json;
 mod key;
 mod keys;
 mod log;
+mod ports;
 mod read;
 mod suggest;
 mod user;
 
 pub use address::{Address, Purpose};
 pub use change::{Change, Outcome};
+pub use endpoint::Endpoint;
 pub use key::{Key as ConfigKey, Section};
 pub use keys::{KEYS, method_names};
 pub use log::Log;
+pub use ports::{PORTS_MAX, Ports};
 pub use suggest::GO_KEYS;
 pub use user::User;
 
@@ -53,9 +57,9 @@ pub struct Config {
     /// TCP: sessions from the other end are carried to here.
     pub connect: Option<Address>,
     /// UDP: receive here.
-    pub udp_bind: Option<Address>,
+    pub udp_bind: Option<Endpoint>,
     /// UDP: the other end.
-    pub udp_connect: Option<Address>,
+    pub udp_connect: Option<Endpoint>,
     /// UDP: where the other end is found, instead of `udp_connect`.
     pub rendezvous_server: Option<Address>,
     /// The name by which both ends find each other there.

@@ -6,7 +6,7 @@ use super::json::{Value, quoted};
 use super::key::{Key, Kind};
 use super::keys::{GROUPS, KEYS, method_names};
 use super::suggest;
-use super::{Draft, Faults, KEEPALIVE, Log, User};
+use super::{Draft, Endpoint, Faults, KEEPALIVE, Log, User};
 use crate::crypto::Method;
 use crate::message::SERVICE_ID_MAX;
 use crate::proxy::Version;
@@ -73,7 +73,10 @@ fn read_object(draft: &mut Draft, path: &str, entries: Vec<(String, Value)>, fau
         match key {
             Some(key) => {
                 if let Err(error) = key.read(draft, value) {
-                    faults.doubtful |= matches!(key.kind, Kind::Address(..) | Kind::ServiceId);
+                    faults.doubtful |= matches!(
+                        key.kind,
+                        Kind::Address(..) | Kind::Endpoint(..) | Kind::ServiceId
+                    );
                     faults.add(format!("{full}: {error}"));
                 }
             }
@@ -101,6 +104,7 @@ impl Key {
     fn read(&self, draft: &mut Draft, value: Value) -> Result<(), String> {
         match &self.kind {
             Kind::Address(purpose, place) => *place(draft) = Some(address_of(&value, *purpose)?),
+            Kind::Endpoint(purpose, place) => *place(draft) = Some(endpoint_of(&value, *purpose)?),
             Kind::Local(place) => *place(draft) = Some(local(&value)?),
             Kind::Secret(place) => *place(draft) = Some(secret(value)?),
             Kind::Method => draft.method = Some(method_of(&value)?),
@@ -141,13 +145,21 @@ impl Key {
 }
 
 fn address_of(value: &Value, purpose: Purpose) -> Result<Address, String> {
+    Address::parse(address_text(value, purpose)?, purpose)
+}
+
+fn endpoint_of(value: &Value, purpose: Purpose) -> Result<Endpoint, String> {
+    Endpoint::parse(address_text(value, purpose)?, purpose)
+}
+
+fn address_text(value: &Value, purpose: Purpose) -> Result<&str, String> {
     if let Value::Integer(port @ 1..=65_535) = value {
         let right = address::example(port, purpose);
         return Err(format!(
             "{port} is a number, and a port alone; write {right}"
         ));
     }
-    Address::parse(text(value, "it must be host:port")?, purpose)
+    text(value, "it must be host:port")
 }
 
 fn method_of(value: &Value) -> Result<Method, String> {

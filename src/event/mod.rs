@@ -35,7 +35,7 @@ pub use reload::Reread;
 pub use report::RunError;
 pub use resolve::Lookup;
 
-use crate::config::{Address, Config, TcpOptions, UdpOptions, User};
+use crate::config::{Address, Config, Endpoint, TcpOptions, UdpOptions, User};
 use crate::http::Site;
 use crate::settings::Settings;
 use crate::time::{MS, SEC, Time};
@@ -97,8 +97,8 @@ impl From<&Config> for Options {
         Options {
             listen: config.listen.clone(),
             connect: config.connect.clone(),
-            udp_bind: config.udp_bind.clone(),
-            udp_connect: config.udp_connect.clone(),
+            udp_bind: config.udp_bind.as_ref().map(Endpoint::first),
+            udp_connect: config.udp_connect.as_ref().map(Endpoint::first),
             rendezvous_server: config.rendezvous_server.clone(),
             tcp: config.tcp.clone(),
             udp: config.udp.clone(),

@@ -7,7 +7,7 @@ use super::resolve::resolve;
 use super::signal::{Signal, Signals};
 use super::socket::{self, any_of, canonical};
 use super::target::RENDEZVOUS;
-use crate::config::{Address, Config};
+use crate::config::{Address, Config, Endpoint};
 use crate::ping::{DATAGRAM, Fault, Ping, Settings};
 use crate::time::Time;
 use mio::net::{TcpStream, UdpSocket};
@@ -54,17 +54,17 @@ impl Options {
     /// None: the configuration names no other end.
     pub fn new(config: &Config, count: Option<u64>, interval: Duration) -> Option<Options> {
         let (key, address) = match (&config.udp_connect, &config.rendezvous_server) {
-            (Some(other), _) => ("udp_connect", other),
-            (None, Some(server)) => (RENDEZVOUS, server),
+            (Some(other), _) => ("udp_connect", other.first()),
+            (None, Some(server)) => (RENDEZVOUS, server.clone()),
             (None, None) => return None,
         };
-        let bind = config.udp_bind.as_ref().and_then(Address::literal);
+        let from = config.udp_bind.as_ref().and_then(Endpoint::literal_ip);
         let seal = config.seal.as_ref();
         Some(Options {
             key,
-            address: address.clone(),
-            from: bind.map(|bind| bind.ip()).filter(|ip| !ip.is_unspecified()),
             tcp_ports: [address.port].into_iter().chain(USUAL_PORTS).collect(),
+            address,
+            from: from.filter(|ip| !ip.is_unspecified()),
             seal: seal.map(|seal| (seal.method, seal.key.clone())),
             mtu: config.kcp.mtu,
             count,

@@ -121,10 +121,9 @@ config tunnel 'whole'
 
         let config = Config::load(&home).expect("a configuration");
         assert_eq!(config.warnings, [""; 0]);
-        let address = |address: Option<kcptun::config::Address>| address.map(|a| a.to_string());
-        let listen = address(config.listen);
+        let listen = config.listen.map(|at| at.to_string());
         assert_eq!(listen.as_deref(), Some("192.168.1.1:2222"));
-        let there = address(config.udp_connect);
+        let there = config.udp_connect.map(|at| at.to_string());
         assert_eq!(there.as_deref(), Some("vps.lan:27290"));
         let text = fs::read_to_string(&home).expect("a file");
         for part in [
