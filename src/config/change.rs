@@ -185,6 +185,10 @@ mod tests {
             lines(buffer, BASE),
             ["tcp.sndbuf: stays 9999, not 0: returning to the system's own size takes a restart"]
         );
+        assert_eq!(
+            lines(BASE, &BASE.replace(":1", ":1-9,443")),
+            ["udp_bind: stays :1, not :1-9,443: it takes a restart"]
+        );
         let peer = r#""udp_connect": "a:1", "listen": ":2", "password": "x""#;
         let both = r#""udp_connect": "a:1", "listen": ":2", "password": "x", "connect": "b:3", "udp_bind": ":4""#;
         assert!(lines(peer, both).contains(

@@ -183,10 +183,16 @@ fn range_errors(config: &Config) -> Vec<String> {
     ];
     let many = places.into_iter().filter_map(|(key, endpoint)| {
         let endpoint = endpoint.as_ref().filter(|it| it.ports.are_many())?;
-        Some(format!(
-            "{key}: \"{endpoint}\" names several ports; write one of them, {}",
-            endpoint.first()
-        ))
+        let first = endpoint.first();
+        match (key, &config.rendezvous_server) {
+            (_, Some(_)) => Some(format!(
+                "{key}: \"{endpoint}\" names several ports, and with rendezvous_server the other end is told of one; write \"{first}\""
+            )),
+            ("udp_connect", None) => Some(format!(
+                "{key}: \"{endpoint}\" names several ports; write one of them, \"{first}\""
+            )),
+            _ => None,
+        }
     });
     many.collect()
 }

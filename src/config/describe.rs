@@ -1,6 +1,6 @@
 //! Describes in plain words what the program would do with a configuration: the answer to `--check`.
 
-use super::{Config, KeySource, Role};
+use super::{Config, KeySource, Ports, Role};
 use crate::settings::Flush;
 use std::fmt;
 
@@ -77,6 +77,10 @@ fn addresses(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
         None => " (every address, IPv6 and IPv4)",
         Some(_) => "",
     };
+    let count = |ports: &Ports| match ports.len() {
+        1 => String::new(),
+        count => format!(", {count} ports"),
+    };
     if let Some(listen) = &config.listen {
         writeln!(
             f,
@@ -91,7 +95,12 @@ fn addresses(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
         )?;
     }
     match &config.udp_bind {
-        Some(bind) => writeln!(f, "receive:   UDP at {bind}{}", every(&bind.host))?,
+        Some(bind) => writeln!(
+            f,
+            "receive:   UDP at {bind}{}{}",
+            every(&bind.host),
+            count(&bind.ports)
+        )?,
         None => writeln!(f, "receive:   UDP at a port that the system chooses")?,
     }
     if let (Some(server), Some(id)) = (&config.rendezvous_server, &config.service_id) {

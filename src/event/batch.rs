@@ -2,7 +2,7 @@
 //! Linux), several of these at once on the way in (recvmmsg), and each with the address of this machine that it came to or
 //! leaves from. Also what is done where the system or a path refuses: nothing is lost by that.
 //!
-//! What is sent when, and what becomes of what has arrived, is decided in `udp`.
+//! What is sent when, and what becomes of what has arrived, is decided in `udp`; which sockets there are, in `sockets`.
 
 use super::socket::canonical;
 use super::sockopt::{self, Fragments};
@@ -38,9 +38,37 @@ pub(super) struct Batch {
     told: bool,
     /// One of them is that nothing receives at a port.
     refusal: bool,
+}
+
+/// What all sockets of this process share: it is large, or true whichever of them sends.
+pub(super) struct Shared {
     /// Addresses that GSO batches could not be sent to, and until when that is believed.
     refused: HashMap<IpAddr, Time>,
     buffers: Box<[u8]>,
+}
+
+impl Shared {
+    pub(super) fn new() -> Shared {
+        Shared {
+            refused: HashMap::new(),
+            buffers: vec![0; BATCHES_PER_CALL * TRANSMIT_MAX].into(),
+        }
+    }
+
+    /// Whether GSO batches may be sent to an address, as far as is known.
+    fn takes_gso(&self, to: SocketAddr, now: Time) -> bool {
+        self.refused.get(&to.ip()).is_none_or(|until| *until <= now)
+    }
+
+    /// A GSO batch was refused where a datagram is not: the device or the route cannot take it, or the path takes only smaller
+    /// datagrams and the system fragments these.
+    fn remember(&mut self, to: SocketAddr, now: Time) {
+        if self.refused.len() >= REFUSALS_MAX {
+            self.refused.clear();
+        }
+        self.refused.insert(to.ip(), now.after(REFUSAL_LIFETIME));
+        log::debug!("udp: datagrams for {to} are sent one by one: batches of them are refused");
+    }
 }
 
 /// What became of a GSO batch.
@@ -70,8 +98,6 @@ impl Batch {
             refusal: false,
             socket,
             state,
-            refused: HashMap::new(),
-            buffers: vec![0; BATCHES_PER_CALL * TRANSMIT_MAX].into(),
         })
     }
 
@@ -96,6 +122,11 @@ impl Batch {
         tells
     }
 
+    /// Whether there are reports to take.
+    pub(super) fn is_told(&self) -> bool {
+        self.told
+    }
+
     /// The addresses at which nothing receives at the port, as reported since the last call. Reports of other errors are
     /// taken as well, since the system keeps them in the room for what arrives; together with a refusal they count as one.
     pub(super) fn refusals(&mut self) -> Vec<SocketAddr> {
@@ -114,10 +145,11 @@ impl Batch {
     /// many there were, and whether there may be more; fails with `WouldBlock` if there were none.
     pub(super) fn receive(
         &mut self,
+        shared: &mut Shared,
         mut each: impl FnMut(SocketAddr, Option<IpAddr>, &mut [u8]),
     ) -> io::Result<(usize, bool)> {
         let mut metas = [RecvMeta::default(); BATCHES_PER_CALL];
-        let mut buffers = self.buffers.chunks_exact_mut(TRANSMIT_MAX);
+        let mut buffers = shared.buffers.chunks_exact_mut(TRANSMIT_MAX);
         let mut slices: [_; BATCHES_PER_CALL] =
             std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
         let transmits = self.socket.try_io(|| {
@@ -141,13 +173,19 @@ impl Batch {
     }
 
     /// Sends `bytes`, which are the last ones of the batch.
-    pub(super) fn send(&mut self, now: Time, transmit: &Transmit, bytes: &[u8]) -> Sent {
+    pub(super) fn send(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        transmit: &Transmit,
+        bytes: &[u8],
+    ) -> Sent {
         if transmit.fit != Fit::Long {
-            return self.send_whole(now, transmit, bytes);
+            return self.send_whole(shared, now, transmit, bytes);
         }
         // an option of the socket, and rarely needed; where it cannot be set they leave whole, and may be refused
         let _ = self.set_fragments(Fragments::Allowed);
-        let sent = self.send_whole(now, transmit, bytes);
+        let sent = self.send_whole(shared, now, transmit, bytes);
         let _ = self.set_fragments(Fragments::Forbidden);
         sent
     }
@@ -160,9 +198,16 @@ impl Batch {
         )
     }
 
-    fn send_whole(&mut self, now: Time, transmit: &Transmit, bytes: &[u8]) -> Sent {
+    fn send_whole(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        transmit: &Transmit,
+        bytes: &[u8],
+    ) -> Sent {
         let mut refused = false;
-        if bytes.len() > transmit.segment && self.takes_gso(transmit.addr, now) {
+        let many = bytes.len() > transmit.segment;
+        if many && self.offers_gso && shared.takes_gso(transmit.addr, now) {
             match self.call(transmit, bytes) {
                 Ok(()) => return Sent::all(bytes),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Sent::blocked(),
@@ -173,7 +218,7 @@ impl Batch {
         let mut sent = Sent::default();
         for datagram in bytes.chunks(transmit.segment.max(1)) {
             match self.call(transmit, datagram) {
-                Ok(()) if std::mem::take(&mut refused) => self.remember(transmit.addr, now),
+                Ok(()) if std::mem::take(&mut refused) => shared.remember(transmit.addr, now),
                 Ok(()) => (),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     sent.blocked = true;
@@ -184,21 +229,6 @@ impl Batch {
             sent.done += datagram.len();
         }
         sent
-    }
-
-    fn takes_gso(&self, to: SocketAddr, now: Time) -> bool {
-        let refused = self.refused.get(&to.ip());
-        self.offers_gso && refused.is_none_or(|until| *until <= now)
-    }
-
-    /// A GSO batch was refused where a datagram is not: the device or the route cannot take it, or the path takes only smaller
-    /// datagrams and the system fragments these.
-    fn remember(&mut self, to: SocketAddr, now: Time) {
-        if self.refused.len() >= REFUSALS_MAX {
-            self.refused.clear();
-        }
-        self.refused.insert(to.ip(), now.after(REFUSAL_LIFETIME));
-        log::debug!("udp: datagrams for {to} are sent one by one: batches of them are refused");
     }
 
     /// Makes one call to the system, or a second one if this machine no longer has the address that was to be sent from.
@@ -334,10 +364,46 @@ mod tests {
         text.parse().expect("address")
     }
 
-    fn bound(address: &str) -> io::Result<Batch> {
+    /// A socket with memory of its own.
+    struct Own {
+        batch: Batch,
+        shared: Shared,
+    }
+
+    impl Own {
+        fn send(&mut self, now: Time, transmit: &Transmit, bytes: &[u8]) -> Sent {
+            self.batch.send(&mut self.shared, now, transmit, bytes)
+        }
+
+        fn receive(
+            &mut self,
+            each: impl FnMut(SocketAddr, Option<IpAddr>, &mut [u8]),
+        ) -> io::Result<(usize, bool)> {
+            self.batch.receive(&mut self.shared, each)
+        }
+    }
+
+    impl std::ops::Deref for Own {
+        type Target = Batch;
+
+        fn deref(&self) -> &Batch {
+            &self.batch
+        }
+    }
+
+    impl std::ops::DerefMut for Own {
+        fn deref_mut(&mut self) -> &mut Batch {
+            &mut self.batch
+        }
+    }
+
+    fn bound(address: &str) -> io::Result<Own> {
         let socket = socket::new(at(address), Type::DGRAM, Protocol::UDP)?;
         socket.bind(&at(address).into())?;
-        Batch::new(socket)
+        Ok(Own {
+            batch: Batch::new(socket)?,
+            shared: Shared::new(),
+        })
     }
 
     fn other(address: &str) -> (StdUdpSocket, SocketAddr) {
@@ -379,7 +445,7 @@ mod tests {
     }
 
     /// Takes what arrives until `count` datagrams have.
-    fn take(batch: &mut Batch, count: usize) -> Vec<(SocketAddr, Option<IpAddr>, Vec<u8>)> {
+    fn take(batch: &mut Own, count: usize) -> Vec<(SocketAddr, Option<IpAddr>, Vec<u8>)> {
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         let mut taken = Vec::new();
         while taken.len() < count {
@@ -410,7 +476,7 @@ mod tests {
             let sent = here.send(Time::ZERO, &transmit(to, lengths[0], bytes.len()), &bytes);
             assert!(!sent.blocked && sent.error.is_none());
             assert_eq!(sent.done, bytes.len());
-            assert!(here.refused.is_empty());
+            assert!(here.shared.refused.is_empty());
             expect(&there, &lengths);
         }
     }
@@ -457,9 +523,12 @@ mod tests {
         // the receiver's buffer may be small: what it holds is in order, and nothing came twice
         expect(&there, &lengths[..100]);
         if here.offers_gso {
-            assert!(!here.takes_gso(to, Time::ZERO));
-            assert!(here.takes_gso(to, Time::from_micros(REFUSAL_LIFETIME)));
-            assert!(here.takes_gso(at("192.0.2.1:9"), Time::ZERO));
+            assert!(!here.shared.takes_gso(to, Time::ZERO));
+            assert!(
+                here.shared
+                    .takes_gso(to, Time::from_micros(REFUSAL_LIFETIME))
+            );
+            assert!(here.shared.takes_gso(at("192.0.2.1:9"), Time::ZERO));
         }
     }
 
@@ -473,7 +542,7 @@ mod tests {
         let sent = here.send(Time::ZERO, &transmit(to, 1500, bytes.len()), &bytes);
         assert!(sent.done == bytes.len() && sent.error.is_none());
         expect(&there, &lengths);
-        assert!(here.refused.is_empty());
+        assert!(here.shared.refused.is_empty());
     }
 
     #[test]
@@ -483,7 +552,7 @@ mod tests {
         let sent = here.send(Time::ZERO, &transmit(at("[::1]:9"), 10, 20), &bytes);
         assert!(sent.error.is_some() && !sent.blocked);
         assert_eq!(sent.done, 20);
-        assert!(here.refused.is_empty());
+        assert!(here.shared.refused.is_empty());
     }
 
     #[test]
@@ -543,7 +612,7 @@ mod tests {
             let sent = here.send(Time::ZERO, &transmit, &datagrams(&[50, 50, 20]));
             assert!(sent.error.is_none(), "{sent:?}");
             expect(&there, &[50, 50, 20]);
-            assert!(here.refused.is_empty());
+            assert!(here.shared.refused.is_empty());
         }
     }
 
@@ -572,7 +641,7 @@ mod tests {
                 assert_eq!(here.refusals(), [nobody]);
                 assert_eq!(here.refusals(), []);
             }
-            assert!(here.refused.is_empty());
+            assert!(here.shared.refused.is_empty());
         }
     }
 

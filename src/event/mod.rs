@@ -2,7 +2,7 @@
 //! between sockets and the `Tunnel`, which decides everything; `Loop::turn` is the order in which that happens.
 //!
 //! Each source of events has a file: `listen` and `tcp` (the local side; `early` while there is no peer), `dial` (towards the
-//! service), `udp` and `batch` (the other end), `http` (statistics), `resolve` (names) and `signal`. `start` binds what is
+//! service), `udp`, `sockets` and `batch` (the other end), `http` (statistics), `resolve` (names) and `signal`. `start` binds what is
 //! configured, `privileges` gives up what is not needed after that, `reload` changes the configuration, `network` and
 //! `target` follow changes of the network. `clock`, `socket`, `sockopt`, `system` and `report` help them; `notify` tells
 //! systemd. Apart from the loop there are the commands `ping` and `stats`.
@@ -22,6 +22,7 @@ mod report;
 mod resolve;
 mod signal;
 mod socket;
+mod sockets;
 mod sockopt;
 mod start;
 pub mod stats;
@@ -60,7 +61,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use target::Target;
 use tcp::{Connections, register, reset};
-use token::{ANSWERS, FIRST_LISTENER, FIRST_SESSION, SIGNALS, UDP};
+use token::{ANSWERS, FIRST_LISTENER, FIRST_SESSION, FIRST_UDP, SIGNALS};
 use udp::Udp;
 
 /// What the loop works on.
@@ -71,14 +72,14 @@ pub struct Options {
     /// TCP that the other end accepted is carried to here.
     pub connect: Option<Address>,
     /// UDP is received here; at least one of this, `udp_connect` and `rendezvous_server` is needed.
-    pub udp_bind: Option<Address>,
+    pub udp_bind: Option<Endpoint>,
     /// The other end's UDP address.
-    pub udp_connect: Option<Address>,
+    pub udp_connect: Option<Endpoint>,
     /// Where the other end is found, instead of `udp_connect`; by what, `settings` say.
     pub rendezvous_server: Option<Address>,
     /// Options of TCP sockets.
     pub tcp: TcpOptions,
-    /// Options of the UDP socket.
+    /// Options of the UDP sockets.
     pub udp: UdpOptions,
     /// The user to become after the sockets are bound.
     pub user: Option<User>,
@@ -97,8 +98,8 @@ impl From<&Config> for Options {
         Options {
             listen: config.listen.clone(),
             connect: config.connect.clone(),
-            udp_bind: config.udp_bind.as_ref().map(Endpoint::first),
-            udp_connect: config.udp_connect.as_ref().map(Endpoint::first),
+            udp_bind: config.udp_bind.clone(),
+            udp_connect: config.udp_connect.clone(),
             rendezvous_server: config.rendezvous_server.clone(),
             tcp: config.tcp.clone(),
             udp: config.udp.clone(),
@@ -186,7 +187,7 @@ fn register_all(
     listeners: &mut [Listener],
     http: Option<&mut Http>,
 ) -> io::Result<()> {
-    udp.register(registry, UDP)?;
+    udp.register(registry)?;
     for (number, listener) in listeners.iter_mut().enumerate() {
         listener.register(registry, Token(FIRST_LISTENER + number))?;
     }
@@ -235,9 +236,9 @@ impl Discovery {
     }
 }
 
-/// What a new UDP socket is made by, and whether packets are sealed.
+/// What new UDP sockets are made by, and whether packets are sealed.
 struct Rebinding {
-    bind: Option<Address>,
+    bind: Option<Endpoint>,
     options: UdpOptions,
     sealed: bool,
 }
@@ -275,7 +276,7 @@ impl Loop {
             udp.hear_refusals();
         }
         let comes = options.connect.is_some() && name.is_none();
-        let target = Target::new(key, name, known_peers);
+        let target = Target::new(key, name.as_ref(), known_peers);
         let http_listeners = start::http_listeners(&options)?;
         become_user(&options)?;
 
@@ -500,7 +501,7 @@ impl Loop {
             connections: &mut self.tcp.connections,
             resolver: &mut self.resolver,
             registry: self.poll.registry(),
-            udp: self.udp.local(),
+            udp: &self.udp,
             now,
         };
         (&mut self.tcp.dialler, around)
@@ -551,9 +552,9 @@ impl Loop {
                 SIGNALS => self.signals.note(),
                 // The channel they come through is looked at in every turn.
                 ANSWERS => (),
-                UDP => self.udp.note(event, self.poll.registry()),
+                _ if self.udp.note(event, self.poll.registry()) => (),
                 _ if self.http.as_mut().is_some_and(|http| http.note(event)) => (),
-                Token(number) if number < FIRST_SESSION => {
+                Token(number) if number < FIRST_UDP => {
                     if let Some(listener) = self.tcp.listeners.get_mut(number - FIRST_LISTENER) {
                         listener.note();
                     }

@@ -8,7 +8,6 @@ use super::Loop;
 use super::report::reason;
 use super::socket::{any_of, canonical};
 use super::target::{RENDEZVOUS, Target};
-use super::token::UDP;
 use super::udp::Udp;
 use crate::time::{MS, SEC, Time};
 use log::{Level, debug, info, log, warn};
@@ -268,7 +267,7 @@ impl Loop {
         let any = SocketAddr::new(self.udp.local().ip(), 0);
         let mut udp = Udp::bind(any, &self.rebinding.options)?;
         udp.hear_refusals();
-        udp.register(self.poll.registry(), UDP)?;
+        udp.register(self.poll.registry())?;
         debug!("UDP bound to {}", udp.local());
         Ok(udp)
     }

@@ -19,14 +19,20 @@ pub(super) fn new(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Re
 
 /// Binds a socket; on Linux, even to an address that this machine does not have yet: the network may come up later.
 pub(super) fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    let bound = socket.bind(&address.into());
-    match bound {
+    if bind_or_wait(socket, address)? {
+        warn!("{address}: this machine does not have this address yet; waiting for it");
+    }
+    Ok(())
+}
+
+/// The same without a line in the log. True if the machine does not have the address yet.
+pub(super) fn bind_or_wait(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
+    match socket.bind(&address.into()) {
         Err(e) if e.raw_os_error() == Some(libc::EADDRNOTAVAIL) && !address.ip().is_loopback() => {
             bind_early(socket, address)?;
-            warn!("{address}: this machine does not have this address yet; waiting for it");
-            Ok(())
+            Ok(true)
         }
-        bound => bound,
+        bound => bound.map(|()| false),
     }
 }
 

@@ -11,7 +11,7 @@ use super::socket::{any_of, canonical, lacks_ipv6};
 use super::target::{RENDEZVOUS, unresolved};
 use super::token::MAX_LISTENERS;
 use super::udp::Udp;
-use crate::config::{Address, TcpOptions};
+use crate::config::{Address, Endpoint, TcpOptions};
 use log::info;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -67,68 +67,136 @@ fn bind_all(
 }
 
 /// The address that this end sends to first, and the key that names it. None: others come to this end.
-pub(super) fn target(options: &Options) -> (&'static str, Option<&Address>) {
+pub(super) fn target(options: &Options) -> (&'static str, Option<Address>) {
     match &options.rendezvous_server {
-        Some(server) => (RENDEZVOUS, Some(server)),
-        None => ("udp_connect", options.udp_connect.as_ref()),
+        Some(server) => (RENDEZVOUS, Some(server.clone())),
+        None => (
+            "udp_connect",
+            options.udp_connect.as_ref().map(Endpoint::first),
+        ),
     }
 }
 
-/// The UDP socket that `udp_bind` and `udp_connect` or `rendezvous_server` ask for, the address of the latter two if one is
+/// Where UDP sockets are to be bound, and the key that asks for it.
+struct Wanted {
+    key: &'static str,
+    endpoint: Endpoint,
+    /// The first ports of the addresses that are tried in turn.
+    places: Vec<SocketAddr>,
+}
+
+impl Wanted {
+    /// `peers`: the addresses of the target, if it has any yet.
+    fn new(options: &Options, peers: &[SocketAddr]) -> Result<Wanted, RunError> {
+        let (target_key, target) = target(options);
+        let (key, endpoint, places) = match (&options.udp_bind, target) {
+            (Some(endpoint), _) => {
+                let places = places("udp_bind", &endpoint.first())?;
+                ("udp_bind", endpoint.clone(), places)
+            }
+            (None, Some(address)) => {
+                let fixed = literal(&address).and(peers.first());
+                (target_key, address.into(), any_ports(fixed))
+            }
+            (None, None) => {
+                return Err(RunError::new(
+                    "none of udp_bind, udp_connect and rendezvous_server is set: nothing to carry",
+                ));
+            }
+        };
+        Ok(Wanted {
+            key,
+            endpoint,
+            places,
+        })
+    }
+
+    /// Binds every port at one of the places. Fails with the port that cannot be bound.
+    fn bind(&self, place: SocketAddr, options: &Options) -> Result<Udp, (u16, io::Error)> {
+        let others = self.endpoint.ports.iter().skip(1);
+        let others: Vec<SocketAddr> = match options.udp_bind {
+            Some(_) => others.map(|port| with_port(place, port)).collect(),
+            None => Vec::new(),
+        };
+        Udp::bind_all(place, &others, &options.udp).map_err(|(at, e)| (at.port(), e))
+    }
+
+    /// What sockets are bound to, for the log.
+    fn told(&self, udp: &Udp) -> String {
+        let local = udp.local();
+        match self.key == "udp_bind" && self.endpoint.ports.are_many() {
+            true => Endpoint {
+                host: Some(local.ip().to_string()),
+                ports: self.endpoint.ports.clone(),
+            }
+            .to_string(),
+            false => local.to_string(),
+        }
+    }
+
+    /// `port`: the one that could not be bound; 0 if the system was to choose.
+    fn cannot_bind(&self, port: u16, error: &io::Error) -> RunError {
+        let address = match self.endpoint.ports.contains(port) {
+            true => self.endpoint.at(port),
+            false => self.endpoint.first(),
+        };
+        cannot_bind(self.key, &address, error)
+    }
+}
+
+/// The UDP sockets that `udp_bind` and `udp_connect` or `rendezvous_server` ask for, the address of the latter two if one is
 /// known, and all their addresses. If names have several addresses, the first two that can reach each other are taken;
 /// those that have a route come first.
 pub(super) fn udp(
     options: &Options,
 ) -> Result<(Udp, Option<SocketAddr>, Vec<SocketAddr>), RunError> {
     let (target_key, target) = target(options);
-    let peers = match target {
+    let peers = match &target {
         Some(address) => lookup_or_wait(options, target_key, address),
         None => Vec::new(),
     };
     let peers: Vec<SocketAddr> = peers.into_iter().map(canonical).collect();
-    let (key, address, places) = match (&options.udp_bind, target) {
-        (Some(address), _) => ("udp_bind", address, places("udp_bind", address)?),
-        (None, Some(address)) => {
-            let fixed = literal(address).and(peers.first());
-            (target_key, address, any_ports(fixed))
-        }
-        (None, None) => {
-            return Err(RunError::new(
-                "none of udp_bind, udp_connect and rendezvous_server is set: nothing to carry",
-            ));
-        }
-    };
+    let wanted = Wanted::new(options, &peers)?;
     let mut missing = None;
-    for place in places {
-        let udp = match Udp::bind(place, &options.udp) {
+    for place in &wanted.places {
+        let udp = match wanted.bind(*place, options) {
             Ok(udp) => udp,
-            Err(e) if place.is_ipv6() && lacks_ipv6(&e) => {
+            Err((_, e)) if place.is_ipv6() && lacks_ipv6(&e) => {
                 missing = Some(e);
                 continue;
             }
-            Err(e) => return Err(cannot_bind(key, address, &e)),
+            Err((port, e)) => return Err(wanted.cannot_bind(port, &e)),
         };
         let mut within = peers.iter().copied().filter(|peer| udp.reaches(*peer));
         let has_way = |peer: &SocketAddr| own_address(udp.local(), *peer).is_some();
         let peer = within.clone().find(has_way).or_else(|| within.next());
         if peer.is_some() || peers.is_empty() {
+            let bound = wanted.told(&udp);
             match peer {
                 Some(server) if options.rendezvous_server.is_some() => {
-                    info!("UDP bound to {}, rendezvous server {server}", udp.local());
+                    info!("UDP bound to {bound}, rendezvous server {server}");
                 }
-                Some(peer) => info!("UDP bound to {}, peer {peer}", udp.local()),
-                None => info!("UDP bound to {}", udp.local()),
+                Some(peer) => info!("UDP bound to {bound}, peer {peer}"),
+                None => info!("UDP bound to {bound}"),
             }
             return Ok((udp, peer, peers));
         }
     }
+    let first = wanted.endpoint.ports.first();
     Err(match (missing, target) {
         (None, Some(peer)) => RunError::new(format!(
-            "{target_key}: {peer} cannot be reached from udp_bind {address}: one is IPv4 and the other IPv6"
+            "{target_key}: {peer} cannot be reached from udp_bind {}: one is IPv4 and the other IPv6",
+            wanted.endpoint
         )),
-        (Some(e), _) => cannot_bind(key, address, &e),
-        (None, None) => cannot_bind(key, address, &io::ErrorKind::AddrNotAvailable.into()),
+        (Some(e), _) => wanted.cannot_bind(first, &e),
+        (None, None) => wanted.cannot_bind(first, &io::ErrorKind::AddrNotAvailable.into()),
     })
+}
+
+/// An address with another port.
+fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
 }
 
 /// The addresses of the service that `connect` names; none if it is not set.
@@ -194,6 +262,7 @@ fn cannot_bind(key: &str, address: &Address, error: &io::Error) -> RunError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Purpose;
 
     fn address(text: &str) -> Option<Address> {
         let (host, port) = text.rsplit_once(':').expect("host:port");
@@ -202,6 +271,10 @@ mod tests {
             host: (!host.is_empty()).then(|| host.into()),
             port: port.parse().expect("port"),
         })
+    }
+
+    fn endpoint(text: &str) -> Option<Endpoint> {
+        address(text).map(Endpoint::from)
     }
 
     fn line<T>(result: Result<T, RunError>) -> String {
@@ -231,7 +304,7 @@ mod tests {
     fn a_port_without_host_is_one_socket_for_all() {
         let options = Options {
             listen: address(":0"),
-            udp_bind: address(":0"),
+            udp_bind: endpoint(":0"),
             ..Options::default()
         };
         let listeners = listeners(&options).expect("bind");
@@ -243,12 +316,50 @@ mod tests {
         assert_eq!(peer, None);
     }
 
+    /// Free ports that are neighbours, most likely.
+    fn free_range(count: u16) -> (String, u16) {
+        let chosen = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let first = chosen.local_addr().expect("an address").port();
+        let first = first.min(u16::MAX - count);
+        (format!("127.0.0.1:{first}-{}", first + count - 1), first)
+    }
+
+    fn bound(text: &str) -> Result<Udp, RunError> {
+        let options = Options {
+            udp_bind: Endpoint::parse(text, Purpose::Bind).ok(),
+            ..Options::default()
+        };
+        udp(&options).map(|(udp, ..)| udp)
+    }
+
+    #[test]
+    fn every_port_of_a_range_is_bound_in_its_order_and_a_taken_one_is_named() {
+        // others may take a port meanwhile
+        let (text, first, udp) = (0..20)
+            .find_map(|_| {
+                let (text, first) = free_range(5);
+                Some((bound(&text).ok()?, text, first))
+            })
+            .map(|(udp, text, first)| (text, first, udp))
+            .expect("free ports");
+        for place in 0..5 {
+            assert_eq!(udp.local_of(place).port(), first + place);
+        }
+        let expected = format!("udp_bind: cannot bind 127.0.0.1:{first}: the port is taken");
+        assert_eq!(line(bound(&text)), expected);
+        drop(udp);
+        let taken = SocketAddr::from((Ipv4Addr::LOCALHOST, first + 3));
+        let _taken = std::net::UdpSocket::bind(taken).expect("it was free");
+        let expected = format!("udp_bind: cannot bind {taken}: the port is taken");
+        assert_eq!(line(bound(&text)), expected);
+    }
+
     #[test]
     fn the_families_of_bind_and_peer_agree() {
         let agree = |bind: Option<&str>, connect| {
             let options = Options {
-                udp_bind: bind.and_then(address),
-                udp_connect: address(connect),
+                udp_bind: bind.and_then(endpoint),
+                udp_connect: endpoint(connect),
                 ..Options::default()
             };
             udp(&options).map(|(udp, peer, _)| (udp.local().ip(), peer.expect("a peer").ip()))
@@ -267,7 +378,7 @@ mod tests {
     #[test]
     fn a_name_may_come_to_have_either_family() {
         let options = Options {
-            udp_connect: address("localhost:9"),
+            udp_connect: endpoint("localhost:9"),
             ..Options::default()
         };
         let (udp, _, known) = udp(&options).expect("bind");
@@ -280,7 +391,7 @@ mod tests {
     #[test]
     fn a_rendezvous_server_takes_the_place_of_a_peer() {
         let options = |bind: &str, server: &str| Options {
-            udp_bind: address(bind),
+            udp_bind: endpoint(bind),
             rendezvous_server: address(server),
             ..Options::default()
         };
@@ -294,7 +405,7 @@ mod tests {
     fn names_of_others_are_waited_for() {
         let options = Options {
             connect: address("no-such-host.invalid:22"),
-            udp_connect: address("no-such-host.invalid:23"),
+            udp_connect: endpoint("no-such-host.invalid:23"),
             ..Options::default()
         };
         assert!(service(&options).is_empty());

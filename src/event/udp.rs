@@ -1,18 +1,20 @@
-//! The UDP socket: datagrams from it into the tunnel, and from the tunnel into it.
+//! The UDP sockets: datagrams from them into the tunnel, and from the tunnel into them.
 //!
-//! It is never connected, so that it takes datagrams from everywhere. No error of it ends anything: KCP repeats
-//! what was lost. How many datagrams make one call of the system is `batch`'s; which addresses are bound is decided in
-//! `start`.
+//! They are never connected, so that they take datagrams from everywhere. No error of one ends anything: KCP repeats
+//! what was lost. How many datagrams make one call of the system is `batch`'s, which sockets there are is `sockets`'; which
+//! addresses are bound is decided in `start`.
 
-use super::batch::Batch;
+use super::batch::{Batch, Shared};
 use super::report::{Throttle, reason};
 use super::socket::{self, Buffers, canonical};
+use super::sockets::Sockets;
+use super::token::{FIRST_SESSION, FIRST_UDP};
 use crate::config::UdpOptions;
 use crate::path::Local;
 use crate::time::Time;
 use crate::tunnel::{Fit, Transmit, Tunnel};
 use log::{debug, warn};
-use mio::{Interest, Registry, Token, event::Event};
+use mio::{Interest, Registry, event::Event};
 use socket2::{Protocol, Type};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -24,15 +26,14 @@ const TRANSMIT_MAX: usize = 65_536;
 /// The most errors in one turn before the socket is left alone until something new happens to it.
 const ERRORS_PER_TURN: usize = 16;
 
-/// The UDP socket and what is known of its state.
+/// The UDP sockets and what is known of their state.
 pub(super) struct Udp {
-    batch: Batch,
-    token: Token,
-    readable: bool,
-    /// A batch in `out` that the socket had no room for, and how many bytes of it were sent nevertheless.
+    sockets: Sockets,
+    shared: Shared,
+    /// A batch in `out` that its socket had no room for, and how many bytes of it were sent nevertheless.
     unsent: Option<(Transmit, usize)>,
-    /// It has no room still.
-    blocked: bool,
+    /// The place of the socket that has no room still. The others wait with it: what they send leaves by the same device.
+    blocked: Option<usize>,
     /// Datagrams for this address were longer than the system sends.
     too_long: Option<SocketAddr>,
     /// An error suggests that the network has changed.
@@ -42,27 +43,71 @@ pub(super) struct Udp {
     send_failed: Throttle,
 }
 
-impl Udp {
-    /// Binds `address`; see `socket::new` for what an unspecified one means.
-    pub(super) fn bind(address: SocketAddr, options: &UdpOptions) -> io::Result<Udp> {
-        let socket = socket::new(address, Type::DGRAM, Protocol::UDP)?;
-        if options.reuseport {
-            socket.set_reuse_port(true)?;
+/// What is worth a line in the log of a socket that was made.
+#[derive(Default)]
+struct Remarks {
+    /// The first address that this machine does not have yet.
+    early: Option<SocketAddr>,
+    /// Which of the buffers are smaller than configured.
+    cut: Option<String>,
+}
+
+impl Remarks {
+    fn warn(self) {
+        if let Some(address) = self.early {
+            warn!("{address}: this machine does not have this address yet; waiting for it");
         }
-        socket::bind(&socket, address)?;
-        let buffers = Buffers {
-            send: options.sndbuf as usize,
-            receive: options.rcvbuf as usize,
-        };
-        if let Err(line) = buffers.apply(&socket) {
+        if let Some(line) = self.cut {
             warn!("udp: {line}");
         }
+    }
+}
+
+/// A socket that is bound to `address`; see `socket::new` for what an unspecified one means.
+fn bind(address: SocketAddr, options: &UdpOptions, remarks: &mut Remarks) -> io::Result<Batch> {
+    let socket = socket::new(address, Type::DGRAM, Protocol::UDP)?;
+    if options.reuseport {
+        socket.set_reuse_port(true)?;
+    }
+    if socket::bind_or_wait(&socket, address)? {
+        remarks.early.get_or_insert(address);
+    }
+    let buffers = Buffers {
+        send: options.sndbuf as usize,
+        receive: options.rcvbuf as usize,
+    };
+    if let Err(line) = buffers.apply(&socket) {
+        remarks.cut.get_or_insert(line);
+    }
+    Batch::new(socket)
+}
+
+impl Udp {
+    /// Binds one address.
+    pub(super) fn bind(address: SocketAddr, options: &UdpOptions) -> io::Result<Udp> {
+        Udp::bind_all(address, &[], options).map_err(|(_, e)| e)
+    }
+
+    /// Binds the first address and the others, whose sockets are numbered in this order from 0. Fails with the address that
+    /// cannot be bound.
+    pub(super) fn bind_all(
+        first: SocketAddr,
+        others: &[SocketAddr],
+        options: &UdpOptions,
+    ) -> Result<Udp, (SocketAddr, io::Error)> {
+        let mut remarks = Remarks::default();
+        let mut bind = |at: SocketAddr| bind(at, options, &mut remarks).map_err(|e| (at, e));
+        let first = bind(first)?;
+        let others: Vec<Batch> = others
+            .iter()
+            .map(|at| bind(*at))
+            .collect::<Result<_, _>>()?;
+        remarks.warn();
         Ok(Udp {
-            batch: Batch::new(socket)?,
-            token: Token(0),
-            readable: true,
+            sockets: Sockets::new(first, others),
+            shared: Shared::new(),
             unsent: None,
-            blocked: false,
+            blocked: None,
             too_long: None,
             trouble: false,
             out: vec![0; TRANSMIT_MAX].into(),
@@ -74,14 +119,20 @@ impl Udp {
     /// Has the system report where nothing receives. This is for an end that sends to one address: reports about the clients
     /// of a server would only cost it time.
     pub(super) fn hear_refusals(&mut self) {
-        if let Err(e) = self.batch.hear() {
+        let failed = self.sockets.iter_mut().find_map(|batch| batch.hear().err());
+        if let Some(e) = failed {
             debug!("udp: refusals are not heard of: {}", reason(&e));
         }
     }
 
-    /// The address that the socket is bound to.
+    /// The address that the first socket is bound to.
     pub(super) fn local(&self) -> SocketAddr {
-        self.batch.local()
+        self.local_of(0)
+    }
+
+    /// The address that the socket of this number is bound to.
+    pub(super) fn local_of(&self, number: u16) -> SocketAddr {
+        self.sockets.local(number)
     }
 
     /// Whether a datagram can go to `peer` from the address that is bound.
@@ -89,30 +140,37 @@ impl Udp {
         reaches(self.local(), peer)
     }
 
-    /// Registers the socket with the poll.
-    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.token = token;
-        // Only readable: Linux would report every datagram that leaves as room to write.
-        registry.register(&mut self.batch.socket, token, Interest::READABLE)
+    /// Registers the sockets with the poll.
+    pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        self.sockets.register(registry)
     }
 
-    /// Notes what the poll said of the socket.
-    pub(super) fn note(&mut self, event: &Event, registry: &Registry) {
-        self.readable |= event.is_readable() || event.is_error();
-        if self.blocked && event.is_writable() {
-            self.blocked = false;
-            self.watch(registry, Interest::READABLE);
+    /// Notes what the poll said of a socket, if the event is about one.
+    pub(super) fn note(&mut self, event: &Event, registry: &Registry) -> bool {
+        if !(FIRST_UDP..FIRST_SESSION).contains(&event.token().0) {
+            return false;
         }
+        let Some(place) = self.sockets.place_by(event.token()) else {
+            return true;
+        };
+        if event.is_readable() || event.is_error() {
+            self.sockets.mark_readable(place);
+        }
+        if self.blocked == Some(place) && event.is_writable() {
+            self.blocked = None;
+            self.watch(registry, place, Interest::READABLE);
+        }
+        true
     }
 
     /// Whether there is more to receive without waiting.
     pub(super) fn is_readable(&self) -> bool {
-        self.readable
+        self.sockets.are_readable()
     }
 
-    /// Whether the socket has no room: nothing is sent until `note` sees some.
+    /// Whether a socket has no room: nothing is sent until `note` sees some.
     pub(super) fn is_blocked(&self) -> bool {
-        self.blocked
+        self.blocked.is_some()
     }
 
     /// Whether there was an error since this was last asked that a change of the network may have caused.
@@ -120,30 +178,41 @@ impl Udp {
         std::mem::take(&mut self.trouble)
     }
 
-    /// Hands the tunnel what has arrived, in a bounded batch.
+    /// Hands the tunnel what has arrived, in a bounded batch. The sockets take turns.
     pub(super) fn receive(&mut self, tunnel: &mut Tunnel, now: Time) {
         let (mut count, mut errors) = (0, 0);
-        while self.readable && count < DATAGRAMS_PER_TURN {
-            match self.batch.receive(|from, ip, datagram| {
-                let local = Local { ip, socket: 0 };
-                tunnel.receive(now, from, local, datagram);
-            }) {
+        while count < DATAGRAMS_PER_TURN
+            && let Some(place) = self.sockets.next_readable()
+        {
+            let socket = self.sockets.number_of(place);
+            let batch = self.sockets.at(place);
+            let received = batch.receive(&mut self.shared, |from, ip, datagram| {
+                tunnel.receive(now, from, Local { ip, socket }, datagram);
+            });
+            let more = match received {
                 Ok((received, more)) => {
                     count += received.max(1);
-                    self.readable = more;
+                    more
                 }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
-                Err(e) if e.kind() == ErrorKind::Interrupted => (),
-                Err(e) if self.batch.tells(&e) => count += 1,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => false,
+                Err(e) if e.kind() == ErrorKind::Interrupted => true,
+                Err(e) if batch.tells(&e) => {
+                    count += 1;
+                    true
+                }
                 Err(e) => {
                     errors += 1;
-                    self.readable = errors < ERRORS_PER_TURN;
                     self.receive_failed
                         .warn(now, format_args!("udp: cannot receive: {}", reason(&e)));
+                    errors < ERRORS_PER_TURN
                 }
+            };
+            self.sockets.note_told(place);
+            if more {
+                self.sockets.mark_readable(place);
             }
         }
-        for from in self.batch.refusals() {
+        for from in self.sockets.refusals() {
             tunnel.on_refused(from);
         }
     }
@@ -151,7 +220,7 @@ impl Udp {
     /// Sends what the tunnel has, in a bounded batch. True if there may be more to send without waiting.
     pub(super) fn send(&mut self, tunnel: &mut Tunnel, now: Time, registry: &Registry) -> bool {
         let mut count = 0;
-        while !self.blocked {
+        while self.blocked.is_none() {
             if count >= DATAGRAMS_PER_TURN {
                 return true;
             }
@@ -165,19 +234,22 @@ impl Udp {
             if let Some(addr) = self.too_long.take() {
                 tunnel.on_too_long(addr, now);
             }
-            if self.blocked {
+            if let Some(place) = self.blocked {
                 // Registering again reports room that was made since: none is missed.
-                self.watch(registry, Interest::READABLE | Interest::WRITABLE);
+                self.watch(registry, place, Interest::READABLE | Interest::WRITABLE);
             }
         }
         false
     }
 
-    /// Sends a GSO batch except the bytes that were sent `before`. What fails is lost, as on the path; what there is no room for
-    /// is kept.
+    /// Sends a GSO batch except the bytes that were sent `before`, from the socket that it names. What fails is lost, as on the
+    /// path; what there is no room for is kept.
     fn send_transmit(&mut self, now: Time, transmit: Transmit, before: usize) {
+        let place = self.sockets.place_of(transmit.local.socket);
         let bytes = &self.out[before..transmit.len];
-        let sent = self.batch.send(now, &transmit, bytes);
+        let batch = self.sockets.at(place);
+        let sent = batch.send(&mut self.shared, now, &transmit, bytes);
+        self.sockets.note_told(place);
         let too_long = |e: &io::Error| e.raw_os_error() == Some(libc::EMSGSIZE);
         if sent.error.as_ref().is_some_and(too_long) && transmit.fit != Fit::Long {
             // smaller ones follow, and the log tells when it is known how small
@@ -191,15 +263,15 @@ impl Udp {
         }
         if sent.blocked {
             self.unsent = Some((transmit, before + sent.done));
-            self.blocked = true;
+            self.blocked = Some(place);
         }
     }
 
-    fn watch(&mut self, registry: &Registry, interest: Interest) {
-        if let Err(e) = registry.reregister(&mut self.batch.socket, self.token, interest) {
+    fn watch(&mut self, registry: &Registry, place: usize, interest: Interest) {
+        if let Err(e) = self.sockets.watch(registry, place, interest) {
             // Nobody would say when there is room: it is tried again with the next datagram.
             warn!("udp: cannot wait for the socket: {}", reason(&e));
-            self.blocked = false;
+            self.blocked = None;
         }
     }
 }
@@ -264,7 +336,7 @@ mod tests {
             fit: Fit::Fits,
         };
         let poll = Poll::new().expect("poll");
-        udp.register(poll.registry(), Token(0)).expect("register");
+        udp.register(poll.registry()).expect("register");
         for n in 0..3 {
             udp.out[n * 100..][..100].fill(n as u8);
         }

@@ -8,5 +8,6 @@ mod e2e;
 mod http;
 mod log;
 mod ping;
+mod ports;
 mod reload;
 mod service;

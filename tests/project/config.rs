@@ -658,7 +658,7 @@ fn a_name_that_stands_for_another_is_warned_of() {
 
 /// A whole file, and the message that it gets.
 #[rustfmt::skip]
-const BAD_FILES: [(&str, &str); 63] = [
+const BAD_FILES: [(&str, &str); 64] = [
     ("", "is empty; it must hold a JSON object: {\"key\": value, ...}"),
     (" \n\t", "is empty; it must hold a JSON object: {\"key\": value, ...}"),
     ("[]", "holds an array; it must be an object: {\"key\": value, ...}"),
@@ -698,6 +698,7 @@ const BAD_FILES: [(&str, &str); 63] = [
     (r#"{"connect": "a:1", "udp_bind": "r:1", "rendezvous_server": "r:1", "service_id": "s"}"#, r#"rendezvous_server: "r:1" is the address of udp_bind, too; it must be another one"#),
     (r#"{"connect": "a:1", "udp_bind": "0.0.0.0:1", "rendezvous_server": "[::1]:1", "service_id": "s"}"#, "rendezvous_server: ::1 cannot be reached from udp_bind, 0.0.0.0; both must be IPv4"),
     (r#"{"udp_bind": 27290, "connect": "a:1"}"#, r#"udp_bind: 27290 is a number, and a port alone; write ":27290" for every address of this machine, or "host:27290""#),
+    (r#"{"udp_bind": ":443,27290-27299", "connect": "a:1", "rendezvous_server": "r:1", "service_id": "s"}"#, r#"udp_bind: ":443,27290-27299" names several ports, and with rendezvous_server the other end is told of one; write ":443""#),
     (r#"{"udp_connect": "b:1"}"#, r#"udp_connect: "b:1" alone carries nothing; a peer needs listen, too"#),
     (r#"{"udp_bind": ":1", "udp_connect": "b:1"}"#, "neither listen nor connect is given; a server needs connect, a peer needs listen"),
     (r#"{"udp_bind": ":1", "listen": ":2"}"#, r#"listen: ":2" needs udp_connect, too, the other end to carry to"#),

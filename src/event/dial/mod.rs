@@ -16,6 +16,7 @@ use super::report::{Throttle, reason};
 use super::resolve::{Answer, Resolver};
 use super::socket;
 use super::tcp::{Connections, register};
+use super::udp::Udp;
 use crate::config::{Address, TcpOptions};
 use crate::proxy;
 use crate::time::{MS, SEC, Time};
@@ -55,8 +56,8 @@ pub(super) struct Around<'a> {
     pub resolver: &'a mut Resolver,
     /// The poll's.
     pub registry: &'a Registry,
-    /// Where the UDP socket is bound.
-    pub udp: SocketAddr,
+    /// Knows where the UDP sockets are bound.
+    pub udp: &'a Udp,
     /// The present.
     pub now: Time,
 }
@@ -343,7 +344,8 @@ impl Dialler {
         else {
             return Ok(());
         };
-        let to = SocketAddr::new(local.ip.unwrap_or(around.udp.ip()), around.udp.port());
+        let bound = around.udp.local_of(local.socket);
+        let to = SocketAddr::new(local.ip.unwrap_or(bound.ip()), bound.port());
         let header = proxy::header(version, from, to);
         // the socket's buffer is empty, and has room for far more
         match stream.write(&header)? {

@@ -1,6 +1,7 @@
 //! Tests of dials, with real sockets of the loopback interface and a resolver without a network.
 
 use super::*;
+use crate::config::UdpOptions;
 use crate::settings::Settings;
 use mio::{Events, Poll, Token, Waker};
 use socket2::SockRef;
@@ -24,6 +25,7 @@ struct Bench {
     connections: Connections,
     resolver: Resolver,
     dialler: Dialler,
+    udp: Udp,
 }
 
 impl Bench {
@@ -39,6 +41,7 @@ impl Bench {
             connections: Connections::default(),
             resolver: Resolver::new(waker),
             dialler: Dialler::new(Some(service), known, TcpOptions::default()),
+            udp: Udp::bind(([0; 4], 0).into(), &UdpOptions::default()).expect("a socket"),
             poll,
         }
     }
@@ -49,7 +52,7 @@ impl Bench {
             connections: &mut self.connections,
             resolver: &mut self.resolver,
             registry: self.poll.registry(),
-            udp: SocketAddr::from(([0; 4], 7)),
+            udp: &self.udp,
             now,
         };
         call(&mut self.dialler, &mut around)
