@@ -18,7 +18,7 @@ pub struct Ports {
 
 impl Ports {
     /// Reads ports; the error goes on after the text, and says how to write it where that can be known.
-    pub(super) fn parse(text: &str) -> Result<Ports, String> {
+    pub(crate) fn parse(text: &str) -> Result<Ports, String> {
         let ranges: Vec<_> = text.split(',').map(parse_range).collect::<Result<_, _>>()?;
         let merged = merged(&ranges);
         if let Some(port) = doubled(&ranges) {

@@ -5,7 +5,7 @@
 //! service), `udp`, `sockets` and `batch` (the other end), `http` (statistics), `resolve` (names) and `signal`. `start` binds what is
 //! configured, `privileges` gives up what is not needed after that, `reload` changes the configuration, `network` and
 //! `target` follow changes of the network. `clock`, `socket`, `sockopt`, `system` and `report` help them; `notify` tells
-//! systemd. Apart from the loop there are the commands `ping` and `stats`.
+//! systemd. Apart from the loop there are the commands `ping` (with `survey`) and `stats`.
 
 mod batch;
 mod clock;
@@ -26,6 +26,7 @@ mod sockets;
 mod sockopt;
 mod start;
 pub mod stats;
+mod survey;
 mod system;
 mod target;
 mod tcp;

@@ -6,9 +6,10 @@ use super::report::{RunError, reason};
 use super::resolve::resolve;
 use super::signal::{Signal, Signals};
 use super::socket::{self, any_of, canonical};
+use super::survey;
 use super::target::RENDEZVOUS;
-use crate::config::{Address, Config, Endpoint};
-use crate::ping::{DATAGRAM, Fault, Ping, Settings};
+use crate::config::{Config, Endpoint, Ports};
+use crate::ping::{DATAGRAM, Fault, Ping, Settings, Survey};
 use crate::time::Time;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Token};
@@ -35,7 +36,7 @@ pub struct Options {
     /// The key of the configuration that says where.
     pub key: &'static str,
     /// The value of that key.
-    pub address: Address,
+    pub endpoint: Endpoint,
     /// The address of this machine to send from, if it matters.
     pub from: Option<IpAddr>,
     /// TCP ports by which the host shows that it lives.
@@ -53,17 +54,20 @@ pub struct Options {
 impl Options {
     /// None: the configuration names no other end.
     pub fn new(config: &Config, count: Option<u64>, interval: Duration) -> Option<Options> {
-        let (key, address) = match (&config.udp_connect, &config.rendezvous_server) {
-            (Some(other), _) => ("udp_connect", other.first()),
-            (None, Some(server)) => (RENDEZVOUS, server.clone()),
+        let (key, endpoint) = match (&config.udp_connect, &config.rendezvous_server) {
+            (Some(other), _) => ("udp_connect", other.clone()),
+            (None, Some(server)) => (RENDEZVOUS, server.clone().into()),
             (None, None) => return None,
         };
         let from = config.udp_bind.as_ref().and_then(Endpoint::literal_ip);
         let seal = config.seal.as_ref();
         Some(Options {
             key,
-            tcp_ports: [address.port].into_iter().chain(USUAL_PORTS).collect(),
-            address,
+            tcp_ports: [endpoint.ports.first()]
+                .into_iter()
+                .chain(USUAL_PORTS)
+                .collect(),
+            endpoint,
             from: from.filter(|ip| !ip.is_unspecified()),
             seal: seal.map(|seal| (seal.method, seal.key.clone())),
             mtu: config.kcp.mtu,
@@ -74,11 +78,26 @@ impl Options {
 }
 
 /// Pings, and prints to `out` what becomes of it, until the count is reached, a signal to stop comes or the reader of `out`
-/// has gone. True if there was an answer. Fails, with one line, if the name does not resolve or the system has no socket.
+/// has gone. Of several ports it says first which of them answer. True if there was an answer. Fails, with one line, if the
+/// name does not resolve or the system has no socket.
 pub fn run(options: Options, out: &mut dyn Write) -> Result<bool, RunError> {
-    let (socket, at, fault) = connect(&options)?;
+    let (socket, mut at, fault) = connect(&options)?;
+    let no_poll = |e: io::Error| RunError::new(format!("cannot wait for answers: {}", reason(&e)));
+    let mut poll = Poll::new().map_err(no_poll)?;
+    let mut signals = Signals::new(poll.registry(), SIGNALS).map_err(no_poll)?;
+    let mut answered = None;
+    if options.endpoint.ports.are_many() && fault.is_none() {
+        let around = (&mut poll, UDP);
+        let (ports, stopped) = survey_ports(&options, at, &mut signals, around, out)?;
+        if stopped {
+            return Ok(ports.is_some());
+        }
+        at.set_port(ports.as_ref().map_or(at.port(), Ports::first));
+        socket.connect(at).map_err(no_poll)?;
+        answered = ports;
+    }
     let settings = Settings {
-        name: options.address.to_string(),
+        name: options.endpoint.at(at.port()).to_string(),
         at,
         meets: options.key == RENDEZVOUS,
         seal: options.seal,
@@ -88,13 +107,11 @@ pub fn run(options: Options, out: &mut dyn Write) -> Result<bool, RunError> {
         seed: rand::random(),
         mtu: usize::from(options.mtu),
     };
-    let no_poll = |e: io::Error| RunError::new(format!("cannot wait for answers: {}", reason(&e)));
-    let poll = Poll::new().map_err(no_poll)?;
-    let signals = Signals::new(poll.registry(), SIGNALS).map_err(no_poll)?;
     let mut socket = UdpSocket::from_std(socket);
     poll.registry()
         .register(&mut socket, UDP, Interest::READABLE)
         .map_err(no_poll)?;
+    let tcp_places = options.tcp_ports.iter();
     let mut this = Pinging {
         ping: Ping::new(settings, Time::ZERO),
         socket,
@@ -103,27 +120,55 @@ pub fn run(options: Options, out: &mut dyn Write) -> Result<bool, RunError> {
         poll,
         epoch: Instant::now(),
         tcp: Vec::new(),
-        tcp_places: options
-            .tcp_ports
-            .iter()
+        tcp_places: tcp_places
             .map(|port| SocketAddr::new(at.ip(), *port))
             .collect(),
     };
     let done = this.work(out).and_then(|()| this.summary(out));
+    printed(done)?;
+    Ok(this.ping.is_answered() || answered.is_some())
+}
+
+/// An output whose reader has gone is no error.
+fn printed(done: io::Result<()>) -> Result<(), RunError> {
     match done {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
             Err(RunError::new(format!("ping: {}", reason(&e))))
         }
-        _ => Ok(this.ping.is_answered()),
+        _ => Ok(()),
     }
+}
+
+/// Finds out which of the configured ports answer at this host, and prints that. Returns them, if any do, and whether a
+/// signal has come to stop.
+fn survey_ports(
+    options: &Options,
+    host: SocketAddr,
+    signals: &mut Signals,
+    around: (&mut Poll, Token),
+    out: &mut dyn Write,
+) -> Result<(Option<Ports>, bool), RunError> {
+    let (ports, seal) = (&options.endpoint.ports, options.seal.as_ref());
+    let mut survey = Survey::new(ports, seal, rand::random(), rand::random(), Time::ZERO);
+    let from = options.from.filter(|ip| ip.is_ipv4() == host.is_ipv4());
+    let stopped = survey::run(&mut survey, host, from, signals, around)
+        .map_err(|e| RunError::new(format!("ping: {}", reason(&e))))?;
+    let mut lines = vec![format!(
+        "the ports of {} ({}):",
+        options.endpoint,
+        host.ip()
+    )];
+    lines.extend(survey.lines());
+    printed(writeln!(out, "{}", lines.join("\n")).and_then(|()| out.flush()))?;
+    Ok((survey.answering(), stopped))
 }
 
 /// A socket for the first of the name's addresses to which there is a way; without any, for the first, and why.
 fn connect(
     options: &Options,
 ) -> Result<(std::net::UdpSocket, SocketAddr, Option<Fault>), RunError> {
-    let (key, address) = (options.key, &options.address);
-    let places = resolve(address)
+    let (key, address) = (options.key, options.endpoint.first());
+    let places = resolve(&address)
         .map_err(|e| RunError::new(format!("{key}: cannot resolve {address}: {}", reason(&e))))?;
     let mut without = None;
     for at in places.into_iter().map(canonical) {

@@ -1,11 +1,14 @@
 //! `kcptun ping` without its sockets: which ping leaves when, what an answer, an error or silence means, and the lines that
-//! are printed. The text of the last lines is in `verdict`, the sockets are in `event::ping`.
+//! are printed. The text of the last lines is in `verdict`, which of several ports answer in `survey`,
+//! and the sockets are in `event::ping`.
 //!
 //! While nothing at all comes back, two more things are tried to find the reason: pings that are sealed in other ways (with
 //! another method, or not at all), and whether the host answers over TCP.
 
+mod survey;
 mod verdict;
 
+pub(crate) use survey::Survey;
 pub(crate) use verdict::{Fault, Verdict};
 
 use crate::crypto::{Key, Method, Rejected, Sealing};
