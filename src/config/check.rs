@@ -112,7 +112,7 @@ fn address_errors(config: &Config) -> Vec<String> {
         true => rendezvous_errors(config),
         false => missing(config).into_iter().collect(),
     };
-    errors.extend(range_errors(config));
+    errors.extend(range_error(config));
     let rendezvous = one(&config.rendezvous_server);
     errors.extend(
         [
@@ -175,26 +175,14 @@ fn rendezvous_errors(config: &Config) -> Vec<String> {
     [id, other, role].into_iter().flatten().collect()
 }
 
-/// Refuses several ports where there can be one only.
-fn range_errors(config: &Config) -> Vec<String> {
-    let places = [
-        ("udp_bind", &config.udp_bind),
-        ("udp_connect", &config.udp_connect),
-    ];
-    let many = places.into_iter().filter_map(|(key, endpoint)| {
-        let endpoint = endpoint.as_ref().filter(|it| it.ports.are_many())?;
-        let first = endpoint.first();
-        match (key, &config.rendezvous_server) {
-            (_, Some(_)) => Some(format!(
-                "{key}: \"{endpoint}\" names several ports, and with rendezvous_server the other end is told of one; write \"{first}\""
-            )),
-            ("udp_connect", None) => Some(format!(
-                "{key}: \"{endpoint}\" names several ports; write one of them, \"{first}\""
-            )),
-            _ => None,
-        }
-    });
-    many.collect()
+/// Refuses several ports where the rendezvous server can tell of one only. `udp_connect` does not go with it at all.
+fn range_error(config: &Config) -> Option<String> {
+    let bind = config.udp_bind.as_ref().filter(|it| it.ports.are_many())?;
+    config.rendezvous_server.as_ref()?;
+    Some(format!(
+        "udp_bind: \"{bind}\" names several ports, and with rendezvous_server the other end is told of one; write \"{}\"",
+        bind.first()
+    ))
 }
 
 /// Refuses an address that is used twice: what is sent to one's own address would return for ever.

@@ -113,9 +113,21 @@ fn addresses(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
             "found:     the other end {does} as \"{id}\" through {server}"
         )?;
     }
+    other(f, config)
+}
+
+/// Where the other end is.
+fn other(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
     match &config.udp_connect {
         None if config.role() == Role::Peer => {
             writeln!(f, "other:     sends to where it is found")
+        }
+        Some(other) if other.ports.are_many() => {
+            let count = other.ports.len();
+            writeln!(
+                f,
+                "other:     sends to {other}, one of {count} ports at a time"
+            )
         }
         Some(other) => writeln!(f, "other:     sends to {other}"),
         None => writeln!(

@@ -1,7 +1,9 @@
 //! Ports as `udp_bind` and `udp_connect` write them: one, a range, or a list of both, as in `443,27290-27299`.
 
 use super::address::parse_port;
+use super::endpoint::Endpoint;
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 /// The most ports of one key: each is a socket.
@@ -65,6 +67,13 @@ impl Ports {
     /// Whether a port is one of them.
     pub fn contains(&self, port: u16) -> bool {
         self.ranges.iter().any(|range| range.contains(&port))
+    }
+
+    /// All of a machine's address, as a configuration writes them.
+    pub fn at(&self, ip: IpAddr) -> String {
+        let host = Some(ip.to_string());
+        let ports = self.clone();
+        Endpoint { host, ports }.to_string()
     }
 
     /// These, in ascending order and as ranges where they are neighbours. None: there are none.

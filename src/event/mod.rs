@@ -37,7 +37,7 @@ pub use reload::Reread;
 pub use report::RunError;
 pub use resolve::Lookup;
 
-use crate::config::{Address, Config, Endpoint, TcpOptions, UdpOptions, User};
+use crate::config::{Address, Config, Endpoint, Ports, TcpOptions, UdpOptions, User};
 use crate::http::Site;
 use crate::settings::Settings;
 use crate::time::{MS, SEC, Time};
@@ -221,16 +221,19 @@ struct Discovery {
     /// Resolves the name in `target`; apart from the loop's, so that the service's name does not wait for it.
     names: Resolver,
     target: Option<Target>,
+    /// The ports of `udp_connect`.
+    ports: Option<Ports>,
     /// The rendezvous server's address.
     rendezvous: Option<SocketAddr>,
     network: Network,
 }
 
 impl Discovery {
-    fn new(names: Resolver, target: Option<Target>) -> Discovery {
+    fn new(names: Resolver, target: Option<Target>, ports: Option<Ports>) -> Discovery {
         Discovery {
             names,
             target,
+            ports,
             rendezvous: None,
             network: Network::default(),
         }
@@ -273,6 +276,9 @@ impl Loop {
         let mut listeners = start::listeners(&options)?;
         let (mut udp, peer, known_peers) = start::udp(&options)?;
         let (key, name) = start::target(&options);
+        if options.udp_bind.is_none() {
+            udp.make_more(0, options.udp.clone());
+        }
         if name.is_some() {
             udp.hear_refusals();
         }
@@ -295,12 +301,13 @@ impl Loop {
             .map(|http| Http::new(http_listeners, http.site, Time::ZERO));
         register_all(registry, &mut udp, &mut listeners, http.as_mut()).map_err(no_poll)?;
         let meets = options.rendezvous_server.is_some();
+        let ports = options.udp_connect.map(|other| other.ports);
         let mut this = Loop {
             events: Events::with_capacity(EVENTS_PER_TURN),
             epoch: Clock::start(),
             signals,
             resolver,
-            discovery: Discovery::new(names, target),
+            discovery: Discovery::new(names, target, ports),
             reread: options.reread,
             rebinding: Rebinding {
                 bind: options.udp_bind,
@@ -327,7 +334,7 @@ impl Loop {
     fn set_out(&mut self, address: Option<SocketAddr>, meet: bool) {
         match address {
             Some(server) if meet => self.meet_through(Time::ZERO, server),
-            Some(peer) => self.tunnel.set_peer(Time::ZERO, peer),
+            Some(peer) => self.carry_to(Time::ZERO, peer),
             None => {}
         }
     }
@@ -584,7 +591,7 @@ impl Loop {
             .chain(self.tcp.dialler.due());
         let others = others.chain(self.http.as_ref().map(Http::due));
         let others = others.chain(self.follow_at()).chain(self.tcp.early.due());
-        let others = others.chain(self.notify.due());
+        let others = others.chain(self.notify.due()).chain(self.udp.due());
         let span = listeners.chain(others).min()?.since(self.now());
         let least = if self.udp.is_blocked() {
             BLOCKED_SLEEP_MIN

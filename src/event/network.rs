@@ -4,11 +4,11 @@
 //! Nobody tells this process when the network changes, so it looks: which address does the route to the peer give? Asking
 //! the system sends no packet.
 
-use super::Loop;
 use super::report::reason;
 use super::socket::{any_of, canonical};
 use super::target::{RENDEZVOUS, Target};
 use super::udp::Udp;
+use super::{Discovery, Loop};
 use crate::time::{MS, SEC, Time};
 use log::{Level, debug, info, log, warn};
 use std::io;
@@ -149,6 +149,29 @@ impl Network {
     }
 }
 
+impl Discovery {
+    /// An address of the other end as the name gives it, which stands for all ports that are configured: with the first.
+    fn as_resolved(&self, mut address: SocketAddr) -> SocketAddr {
+        if let Some(ports) = &self.ports
+            && ports.are_many()
+            && ports.contains(address.port())
+        {
+            address.set_port(ports.first());
+        }
+        address
+    }
+
+    /// Such an address for the log: all that it stands for.
+    fn told(&self, address: SocketAddr) -> String {
+        match &self.ports {
+            Some(ports) if ports.are_many() && address.port() == ports.first() => {
+                ports.at(address.ip())
+            }
+            _ => address.to_string(),
+        }
+    }
+}
+
 impl Loop {
     /// Looks at everything that may have changed, if it is time to.
     pub(super) fn follow(&mut self, now: Time) {
@@ -221,8 +244,21 @@ impl Loop {
     fn turn_to(&mut self, now: Time, address: SocketAddr) {
         match self.discovery.target.as_ref().map(Target::key) {
             Some(RENDEZVOUS) => self.meet_through(now, address),
-            _ => self.tunnel.set_peer(now, address),
+            _ => self.carry_to(now, address),
         }
+    }
+
+    /// Has sessions carried to an address of the other end from now on. Of several ports one is chosen by chance.
+    pub(super) fn carry_to(&mut self, now: Time, address: SocketAddr) {
+        let mut peer = address;
+        if let Some(ports) = &self.discovery.ports {
+            self.tunnel.set_ports(ports.iter().collect());
+            if ports.are_many() {
+                let place = rand::random_range(0..ports.len());
+                peer.set_port(ports.get(place).unwrap_or(address.port()));
+            }
+        }
+        self.tunnel.set_peer(now, peer);
     }
 
     /// The name is not known: another network may know it.
@@ -266,6 +302,7 @@ impl Loop {
     fn new_socket(&self) -> io::Result<Udp> {
         let any = SocketAddr::new(self.udp.local().ip(), 0);
         let mut udp = Udp::bind(any, &self.rebinding.options)?;
+        udp.make_more(self.udp.latest(), self.rebinding.options.clone());
         udp.hear_refusals();
         udp.register(self.poll.registry())?;
         debug!("UDP bound to {}", udp.local());
@@ -285,7 +322,7 @@ impl Loop {
     fn follow_name(&mut self, now: Time) {
         let silent = self.silent_at().is_some_and(|at| at <= now);
         let answers = self.tunnel.peer_answers();
-        let present = self.goal();
+        let present = self.goal().map(|goal| self.discovery.as_resolved(goal));
         let Some(target) = &mut self.discovery.target else {
             return;
         };
@@ -319,7 +356,8 @@ impl Loop {
             true => Level::Info,
             false => Level::Debug,
         };
-        log!(level, "{key}: the name now stands for {address}");
+        let told = self.discovery.told(address);
+        log!(level, "{key}: the name now stands for {told}");
         self.turn_to(now, address);
         self.discovery.network.next = Time::ZERO;
     }
@@ -377,6 +415,10 @@ pub(super) fn own_address(local: SocketAddr, goal: SocketAddr) -> Option<IpAddr>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Ports;
+    use crate::event::Resolver;
+    use mio::{Poll, Token, Waker};
+    use std::sync::Arc;
 
     fn ip(text: &str) -> Option<IpAddr> {
         text.parse().ok()
@@ -429,6 +471,32 @@ mod tests {
         // without a way, as if there were one to each
         assert_eq!(next(Some(one), |_| false), Some(two));
         assert_eq!(next_of(&[], Some(one), |_| true), None);
+    }
+
+    #[test]
+    fn every_port_that_is_configured_is_the_address_of_the_name() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect("address");
+        let poll = Poll::new().expect("poll");
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("waker"));
+        let discovery = |ports: &str| {
+            let names = Resolver::new(waker.clone());
+            Discovery::new(names, None, Ports::parse(ports).ok())
+        };
+        let range = discovery("5-9,443");
+        for port in [5, 7, 443] {
+            let present = SocketAddr::new(ANYWHERE[0], port);
+            assert_eq!(range.as_resolved(present), at("192.0.2.1:5"));
+        }
+        assert_eq!(range.as_resolved(at("192.0.2.1:10")), at("192.0.2.1:10"));
+        assert_eq!(range.told(at("192.0.2.1:5")), "192.0.2.1:5-9,443");
+        let found = [at("192.0.2.1:5"), at("192.0.2.2:5")];
+        let present = Some(range.as_resolved(at("192.0.2.1:8")));
+        assert_eq!(next_of(&found, present, |_| true), Some(found[1]));
+        assert_eq!(next_of(&found[..1], present, |_| true), present);
+        // one port means nothing: the name may have been resolved to another
+        let one = discovery("7");
+        assert_eq!(one.as_resolved(at("192.0.2.1:8")), at("192.0.2.1:8"));
+        assert_eq!(one.told(at("192.0.2.1:7")), "192.0.2.1:7");
     }
 
     #[test]

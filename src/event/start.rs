@@ -125,11 +125,7 @@ impl Wanted {
     fn told(&self, udp: &Udp) -> String {
         let local = udp.local();
         match self.key == "udp_bind" && self.endpoint.ports.are_many() {
-            true => Endpoint {
-                host: Some(local.ip().to_string()),
-                ports: self.endpoint.ports.clone(),
-            }
-            .to_string(),
+            true => self.endpoint.ports.at(local.ip()),
             false => local.to_string(),
         }
     }
@@ -176,7 +172,12 @@ pub(super) fn udp(
                 Some(server) if options.rendezvous_server.is_some() => {
                     info!("UDP bound to {bound}, rendezvous server {server}");
                 }
-                Some(peer) => info!("UDP bound to {bound}, peer {peer}"),
+                Some(peer) => match options.udp_connect.as_ref().map(|other| &other.ports) {
+                    Some(ports) if ports.are_many() => {
+                        info!("UDP bound to {bound}, peer {}", ports.at(peer.ip()));
+                    }
+                    _ => info!("UDP bound to {bound}, peer {peer}"),
+                },
                 None => info!("UDP bound to {bound}"),
             }
             return Ok((udp, peer, peers));

@@ -29,6 +29,10 @@ const ERRORS_PER_TURN: usize = 16;
 /// The UDP sockets and what is known of their state.
 pub(super) struct Udp {
     sockets: Sockets,
+    /// What further sockets are made by. None: there are none.
+    making: Option<UdpOptions>,
+    /// The system reports what becomes of datagrams on their way.
+    hears: bool,
     shared: Shared,
     /// A batch in `out` that its socket had no room for, and how many bytes of it were sent nevertheless.
     unsent: Option<(Transmit, usize)>,
@@ -41,6 +45,7 @@ pub(super) struct Udp {
     out: Box<[u8]>,
     receive_failed: Throttle,
     send_failed: Throttle,
+    make_failed: Throttle,
 }
 
 /// What is worth a line in the log of a socket that was made.
@@ -104,7 +109,9 @@ impl Udp {
             .collect::<Result<_, _>>()?;
         remarks.warn();
         Ok(Udp {
-            sockets: Sockets::new(first, others),
+            sockets: Sockets::fixed(first, others),
+            making: None,
+            hears: false,
             shared: Shared::new(),
             unsent: None,
             blocked: None,
@@ -113,21 +120,41 @@ impl Udp {
             out: vec![0; TRANSMIT_MAX].into(),
             receive_failed: Throttle::default(),
             send_failed: Throttle::default(),
+            make_failed: Throttle::default(),
         })
+    }
+
+    /// From now on further sockets, at ports that the system chooses, are made as the tunnel names them. The one that is there
+    /// has this number.
+    pub(super) fn make_more(&mut self, number: u16, options: UdpOptions) {
+        self.sockets.set_free(number);
+        self.making = Some(options);
+    }
+
+    /// The number of the socket that was made last; 0 if none was.
+    pub(super) fn latest(&self) -> u16 {
+        self.sockets.latest()
+    }
+
+    /// When a socket is to be closed that the tunnel does not use any more.
+    pub(super) fn due(&self) -> Option<Time> {
+        // what there was no room for leaves first
+        self.sockets.due().filter(|_| self.blocked.is_none())
     }
 
     /// Has the system report where nothing receives. This is for an end that sends to one address: reports about the clients
     /// of a server would only cost it time.
     pub(super) fn hear_refusals(&mut self) {
+        self.hears = true;
         let failed = self.sockets.iter_mut().find_map(|batch| batch.hear().err());
         if let Some(e) = failed {
             debug!("udp: refusals are not heard of: {}", reason(&e));
         }
     }
 
-    /// The address that the first socket is bound to.
+    /// The address that the latest socket is bound to, or the first of those that are configured.
     pub(super) fn local(&self) -> SocketAddr {
-        self.local_of(0)
+        self.local_of(self.latest())
     }
 
     /// The address that the socket of this number is bound to.
@@ -220,6 +247,9 @@ impl Udp {
     /// Sends what the tunnel has, in a bounded batch. True if there may be more to send without waiting.
     pub(super) fn send(&mut self, tunnel: &mut Tunnel, now: Time, registry: &Registry) -> bool {
         let mut count = 0;
+        if self.due().is_some_and(|due| due <= now) {
+            self.sockets.expire(now);
+        }
         while self.blocked.is_none() {
             if count >= DATAGRAMS_PER_TURN {
                 return true;
@@ -230,6 +260,9 @@ impl Udp {
                 return false;
             };
             count += transmit.len.div_ceil(transmit.segment.max(1)).max(1);
+            if self.sockets.lacks(transmit.local.socket) {
+                self.make(transmit.local.socket, registry, now);
+            }
             self.send_transmit(now, transmit, before);
             if let Some(addr) = self.too_long.take() {
                 tunnel.on_too_long(addr, now);
@@ -242,10 +275,35 @@ impl Udp {
         false
     }
 
+    /// Makes a socket of this number; where that fails, the latest one takes its place.
+    fn make(&mut self, number: u16, registry: &Registry, now: Time) {
+        let any = SocketAddr::new(self.local().ip(), 0);
+        let options = self.making.clone().unwrap_or_default();
+        // the log has told of the first one's buffers
+        let made = bind(any, &options, &mut Remarks::default()).and_then(|mut batch| {
+            if self.hears {
+                // as for the first
+                let _ = batch.hear();
+            }
+            self.sockets.add(batch, number, registry, now)
+        });
+        match made {
+            Ok(()) => debug!("UDP bound to {}, too", self.local()),
+            Err(e) => {
+                self.sockets.do_without(number);
+                self.make_failed.warn(
+                    now,
+                    format_args!("udp: cannot make a new socket: {}", reason(&e)),
+                );
+            }
+        }
+    }
+
     /// Sends a GSO batch except the bytes that were sent `before`, from the socket that it names. What fails is lost, as on the
     /// path; what there is no room for is kept.
     fn send_transmit(&mut self, now: Time, transmit: Transmit, before: usize) {
         let place = self.sockets.place_of(transmit.local.socket);
+        self.sockets.note_used(place, now);
         let bytes = &self.out[before..transmit.len];
         let batch = self.sockets.at(place);
         let sent = batch.send(&mut self.shared, now, &transmit, bytes);
@@ -301,6 +359,7 @@ fn reaches(local: SocketAddr, peer: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Control;
     use crate::settings::Settings;
     use mio::Poll;
     use std::net::UdpSocket as StdUdpSocket;
@@ -369,6 +428,49 @@ mod tests {
             };
             udp.send_transmit(Time::ZERO, transmit, 0);
             assert!(!udp.is_blocked() && udp.unsent.is_none());
+        }
+    }
+
+    #[test]
+    fn a_socket_is_made_when_the_tunnel_names_it_and_answers_what_comes_to_it() {
+        let options = UdpOptions::default();
+        let mut udp = Udp::bind(at("127.0.0.1:0"), &options).expect("bind");
+        udp.make_more(7, options);
+        let poll = Poll::new().expect("poll");
+        udp.register(poll.registry()).expect("register");
+        let first = udp.local();
+        let there = StdUdpSocket::bind("127.0.0.1:0").expect("bind");
+        let patience = Some(Duration::from_secs(5));
+        there.set_read_timeout(patience).expect("option");
+        let transmit = Transmit {
+            addr: there.local_addr().expect("address"),
+            local: Local {
+                ip: None,
+                socket: 8,
+            },
+            len: 10,
+            segment: 10,
+            fit: Fit::Fits,
+        };
+        udp.unsent = Some((transmit, 0));
+        let mut tunnel = Tunnel::new(Settings::default(), Time::ZERO);
+        assert!(!udp.send(&mut tunnel, Time::ZERO, poll.registry()));
+        let mut buffer = [0; 200];
+        let (_, from) = there.recv_from(&mut buffer).expect("a datagram");
+        assert_eq!((udp.local(), udp.latest()), (from, 8));
+        assert_ne!(from, first);
+        // each answers for itself
+        for asked in [from, first] {
+            let ping = Control::Ping(9).to_wire();
+            there.send_to(&ping, asked).expect("sent");
+            for place in 0..2 {
+                udp.sockets.mark_readable(place);
+            }
+            udp.receive(&mut tunnel, Time::ZERO);
+            assert!(!udp.send(&mut tunnel, Time::ZERO, poll.registry()));
+            let (len, from) = there.recv_from(&mut buffer).expect("an answer");
+            assert_eq!(from, asked);
+            assert_eq!(Control::read(&buffer[..len]), Some(Control::Pong(9)));
         }
     }
 }

@@ -5,6 +5,7 @@ use kcptun::config::PORTS_MAX;
 use serde_json::{Value, json};
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -57,6 +58,101 @@ fn one_process_serves_every_port_and_answers_from_the_one_that_was_asked() {
         .map(|n| Errand::begin(peers[n as usize % 3].1, n, 200 * KB))
         .collect();
     errands.into_iter().for_each(Errand::finish);
+}
+
+#[test]
+fn a_peer_takes_the_same_ports() {
+    for fixed in [false, true] {
+        let mut plan = Plan::to(serve(run_errands));
+        let first = ranged(&mut plan, 4);
+        let range = plan.server["udp_bind"].clone();
+        plan.peer.insert("udp_connect".into(), range.clone());
+        if fixed {
+            let own = free_range(3);
+            let own = json!(format!("127.0.0.1:{own},{}-{}", own + 1, own + 2));
+            plan.peer.insert("udp_bind".into(), own);
+        }
+        let tunnel = plan.start();
+        tunnel
+            .peer
+            .wait_for_log(&format!("peer {}\n", range.as_str().expect("text")));
+        errand(tunnel.entry, 1, 200 * KB);
+        // it is one of them by which it goes
+        let answers = |port| format!("127.0.0.1:{port} answers after");
+        let log = tunnel.peer.log();
+        assert!(
+            (first..first + 4).any(|port| log.contains(&answers(port))),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn a_ping_says_which_ports_answer() {
+    let mut plan = Plan::to(serve(run_errands));
+    let first = ranged(&mut plan, 6);
+    let (last, nobody) = (first + 5, first + 3);
+    let bind = json!(format!(
+        "127.0.0.1:{first}-{},{}-{last}",
+        first + 2,
+        first + 4
+    ));
+    plan.server.insert("udp_bind".into(), bind);
+    let all = format!("127.0.0.1:{first}-{last}");
+    plan.peer.insert("udp_connect".into(), json!(all));
+    let ping = || {
+        let file = File::new(&Value::Object(plan.peer.clone()).to_string());
+        let out = Command::new(env!("CARGO_BIN_EXE_kcptun"))
+            .args(["ping", "-n", "2", "-i", "0.2", "-c"])
+            .arg(&file.path)
+            .output()
+            .expect("kcptun ping");
+        assert_eq!(String::from_utf8_lossy(&out.stderr), "");
+        let said = String::from_utf8(out.stdout).expect("text");
+        (out.status.code(), said)
+    };
+    let server = plan.start_server();
+    let (status, said) = ping();
+    assert_eq!(status, Some(0), "{said}");
+    let answer = format!(
+        "answer:    5 of 6 ports, {first}-{},{}-{last}\n",
+        first + 2,
+        first + 4
+    );
+    let silent = match cfg!(target_os = "linux") {
+        true => format!("refused:   1 of 6 ports, {nobody} (nothing receives there)\n"),
+        false => format!("no answer: 1 of 6 ports, {nobody}\n"),
+    };
+    let then = format!("pings to 127.0.0.1:{first}, sealed");
+    let heading = format!("the ports of {all} (127.0.0.1):\n");
+    for part in [heading, answer, silent, then, "2 sent, 2 answered".into()] {
+        assert!(said.contains(&part), "{part:?}: {said}");
+    }
+    drop(server);
+    let (status, said) = ping();
+    assert_eq!(status, Some(1), "{said}");
+    assert!(
+        said.contains(" 6 of 6 ports") && said.contains("likely: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_rendezvous_server_is_found_at_any_of_its_ports() {
+    let mut plan = Plan::to(serve(run_errands)).both("service_id", json!("s"));
+    let first = ranged(&mut plan, 2);
+    let keeper = json!({"udp_bind": plan.server["udp_bind"], "psk": PSK});
+    let _keeper = Daemon::start(&keeper);
+    plan.server.remove("udp_bind");
+    plan.peer.remove("udp_connect");
+    for (port, end) in [(first, &mut plan.server), (first + 1, &mut plan.peer)] {
+        let there = json!(format!("127.0.0.1:{port}"));
+        end.insert("rendezvous_server".into(), there);
+    }
+    let server = plan.start_server();
+    server.wait_for_log("registers this end");
+    let _peer = plan.start_peer();
+    errand(plan.entry(), 1, 200 * KB);
 }
 
 #[test]
