@@ -252,7 +252,8 @@ impl Loop {
     pub(super) fn carry_to(&mut self, now: Time, address: SocketAddr) {
         let mut peer = address;
         if let Some(ports) = &self.discovery.ports {
-            self.tunnel.set_ports(ports.iter().collect());
+            let fixed = self.rebinding.bind.is_some();
+            self.tunnel.set_ports(ports.iter().collect(), fixed);
             if ports.are_many() {
                 let place = rand::random_range(0..ports.len());
                 peer.set_port(ports.get(place).unwrap_or(address.port()));

@@ -48,8 +48,6 @@ const LONGEST_PAUSE: u64 = 30 * SEC;
 pub(super) struct Peer {
     /// None: it is not known, and nothing of the rest says anything.
     addr: Option<SocketAddr>,
-    /// Its UDP ports, as they are configured.
-    ports: Vec<u16>,
     /// It has answered; and it has at the address where it is now.
     heard: bool,
     met: bool,
@@ -302,13 +300,6 @@ impl Peer {
 }
 
 impl Tunnel {
-    /// Sets the peer's UDP ports, as they are configured.
-    pub fn set_ports(&mut self, ports: Vec<u16>) {
-        if self.peer.ports != ports {
-            self.peer.ports = ports;
-        }
-    }
-
     /// Pings an address; what the peer does not answer, it owes.
     pub(super) fn ping(&mut self, to: SocketAddr, now: Time) {
         let clock = clock(&self.settings, now).clock;
