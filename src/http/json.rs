@@ -50,6 +50,11 @@ pub(super) fn render(view: &View, sessions: &(Vec<SessionStats>, usize), history
         "sessions": session_counts(view, sessions.1),
         "paths": view.snapshot.paths.iter().map(path).collect::<Vec<_>>(),
         "paths_left_out": view.snapshot.paths_left_out,
+        "moved": view.snapshot.moved.map(|moved| json!({
+            "ago": seconds(view.now.since(moved.at)),
+            "reason": moved.reason.name(),
+            "count": moved.count,
+        })),
         "loop": {"longest_turn": seconds(view.turns.longest())},
     });
     if history {

@@ -60,7 +60,7 @@ const fn family(
 
 /// Every family, in the order in which they are shown.
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 30] = [
+pub const FAMILIES: [Family; 31] = [
     family("kcptun_build_info", Kind::Gauge, &["version", "role", "method"], "Always 1. The labels say what runs and how packets are sealed."),
     family("kcptun_uptime_seconds", Kind::Gauge, &[], "Time since the start."),
     family("kcptun_healthy", Kind::Gauge, &[], "1 if /healthy says 200; 0 if the configured other end was not found or does not answer."),
@@ -80,6 +80,7 @@ pub const FAMILIES: [Family; 30] = [
     family("kcptun_segments_duplicate_total", Kind::Counter, &[], "Segments received again. With rate control only."),
     family("kcptun_paths", Kind::Gauge, &[], "Addresses of other ends that something is known of."),
     family("kcptun_paths_left_out", Kind::Gauge, &[], "Paths that the metrics by path leave out: beyond the 64 with the most sessions."),
+    family("kcptun_port_moves_total", Kind::Counter, &[], "Moves of this end to another pair of ports."),
     family("kcptun_path_rate_bytes_per_second", Kind::Gauge, &["path"], "Estimated rate of the path there, headers included."),
     family("kcptun_path_pacing_bytes_per_second", Kind::Gauge, &["path"], "Rate at which data may leave now."),
     family("kcptun_path_base_rtt_seconds", Kind::Gauge, &["path"], "Round trip with an empty queue: the least of the last 10 s."),
@@ -234,6 +235,8 @@ fn paths(text: &mut Text, view: &View) {
     let left_out = view.snapshot.paths_left_out;
     text.single("kcptun_paths", paths.len() + left_out);
     text.single("kcptun_paths_left_out", left_out);
+    let moves = view.snapshot.moved.map_or(0, |moved| moved.count);
+    text.single("kcptun_port_moves_total", moves);
     type Value = fn(&crate::tunnel::stats::PathStats) -> Option<f64>;
     let per_path: [(&'static str, Value); 8] = [
         ("kcptun_path_rate_bytes_per_second", |p| p.rate),

@@ -92,7 +92,17 @@ fn paths(text: &mut String, view: &View) -> std::fmt::Result {
     more(
         text,
         view.snapshot.paths.len() - shown + view.snapshot.paths_left_out,
-    )
+    )?;
+    if let Some(moved) = view.snapshot.moved {
+        writeln!(
+            text,
+            "this pair of ports since {} ago, after {} others; the last was left because {}",
+            span(view.now.since(moved.at)),
+            moved.count,
+            moved.reason
+        )?;
+    }
+    Ok(())
 }
 
 fn session_table(

@@ -1,7 +1,7 @@
 //! What a tunnel has done and how it is, as plain data for whoever shows it. Nothing here changes the tunnel, and nothing
 //! is shown here.
 
-use super::{Counters, Tunnel};
+use super::{Counters, Moved, Tunnel};
 use crate::conversation::Blocked;
 use crate::path::{Counts, Path};
 use crate::session::State;
@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub paths_left_out: usize,
     /// None: there is no configured other end.
     pub peer: Option<PeerStats>,
+    /// The last move to another pair of ports. None: there was none.
+    pub moved: Option<Moved>,
     /// What sessions wait for.
     pub load: Load,
 }
@@ -173,6 +175,7 @@ impl Tunnel {
             sessions,
             paths,
             paths_left_out,
+            moved: self.moved(),
             peer: self.life(now),
             load,
         }
