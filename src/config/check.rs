@@ -47,6 +47,16 @@ pub(super) fn finish(draft: Draft, mut faults: Faults) -> Result<Config, Faults>
                 .into(),
         );
     }
+    if config.hop > 0 && config.udp_connect.is_none() {
+        warnings.push(
+            "hop: has no effect without udp_connect: it belongs at the end that sends first".into(),
+        );
+    } else if config.hop > 0 && config.seal.is_none() {
+        warnings.push("hop: has no effect without a key: nothing follows an address then".into());
+    }
+    if config.udp.dscp > 0 && !cfg!(any(target_os = "linux", target_os = "android")) {
+        warnings.push("dscp: has no effect on this system".into());
+    }
     warnings.extend(placeholders(&config));
     config.warnings = warnings;
     Ok(config)

@@ -238,9 +238,13 @@ fn sockets(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
         )?;
     }
     let reuseport = if udp.reuseport { "reuseport; " } else { "" };
+    let dscp = match udp.dscp {
+        0 => String::new(),
+        dscp => format!("DSCP {dscp}; "),
+    };
     writeln!(
         f,
-        "udp:       {reuseport}buffers: send {}, receive {}",
+        "udp:       {reuseport}{dscp}buffers: send {}, receive {}",
         buffer(udp.sndbuf),
         buffer(udp.rcvbuf)
     )
@@ -263,6 +267,10 @@ fn times(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
             writeln!(f, "keepalive: a ping after {seconds} s of silence")?
         }
         _ => {}
+    }
+    if config.hop > 0 && config.udp_connect.is_some() {
+        let seconds = config.hop;
+        writeln!(f, "hop:       to another pair of ports every {seconds} s")?;
     }
     writeln!(
         f,

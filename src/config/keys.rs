@@ -60,8 +60,10 @@ pub static KEYS: &[Key] = &[
         .says(
             Section::Needed,
             "none",
-            "address",
-            "UDP: receive here. A peer without it uses any free port",
+            "address, with up to 1024 ports",
+            "UDP: receive here, at one port or several: `:27290-27299`, or \
+             `:443,27290-27299`. Each answer leaves from the port that was asked. A peer \
+             without it uses any free port. Not several with `rendezvous_server`",
         ),
     endpoint("udp_connect", Purpose::Target, |d| {
         &mut d.config.udp_connect
@@ -71,8 +73,9 @@ pub static KEYS: &[Key] = &[
     .says(
         Section::Needed,
         "none",
-        "address",
-        "UDP: the address of the other end. A name is resolved at the start, and \
+        "address, with up to 1024 ports",
+        "UDP: the address of the other end, with one port or several of its `udp_bind`, \
+             of which one is used at a time: see `hop`. A name is resolved at the start, and \
              again while the other end is silent",
     ),
     address("rendezvous_server", Purpose::Target, |d| {
@@ -307,6 +310,16 @@ pub static KEYS: &[Key] = &[
              arrives while the processor is busy. If the system allows less, a warning \
              names the sysctl",
     ),
+    integer("dscp", 0, 63, "", |d, n| d.config.udp.dscp = n as u8)
+        .shown(|c| plain(&c.udp.dscp))
+        .says(
+            Section::Sockets,
+            "0",
+            "",
+            "mark the UDP packets that this end sends with this DSCP, IPv4 and IPv6, for \
+             routers that treat some packets better: 46 is what voice has. Most providers \
+             ignore or clear it. Only on Linux",
+        ),
     rate("rate.up", |d| &mut d.config.rate.up)
         .shown(|c| optional(&c.rate.up))
         .live(|old, new| old.rate.up = new.rate.up)
@@ -370,6 +383,16 @@ pub static KEYS: &[Key] = &[
              answer is missing or the network has changed. Lower it where a router \
              forgets its mappings sooner. With `http_listen`, a ping is sent every 4 s",
     ),
+    integer("hop", 0, 86400, "seconds", |d, n| d.config.hop = n)
+        .shown(|c| plain(&c.hop))
+        .says(
+            Section::Times,
+            "0",
+            "",
+            "at the end with `udp_connect`: move to another pair of ports this often, one of \
+             its own and one of those in `udp_connect`. 0: never by the clock. It takes a \
+             key; with `udp_bind` this end's own ports are those",
+        ),
     integer("time_wait", 5, 3600, "seconds", |d, n| {
         d.config.time_wait = n
     })

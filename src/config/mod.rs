@@ -70,7 +70,7 @@ pub struct Config {
     pub kcp: KcpSettings,
     /// Options of TCP sockets: `tcp.*`.
     pub tcp: TcpOptions,
-    /// Options of the UDP socket: `udp.*`.
+    /// Options of the UDP sockets: `udp.*` and `dscp`.
     pub udp: UdpOptions,
     /// Limits of the rate: `rate.*`.
     pub rate: Rate,
@@ -81,6 +81,8 @@ pub struct Config {
     /// Seconds after which a peer that has sent nothing sends a ping; 0: only when an answer is missing or the network has
     /// changed.
     pub keepalive: u32,
+    /// Seconds after which a peer moves to another pair of ports; 0: never by the clock.
+    pub hop: u32,
     /// Seconds that an ended session's number stays known.
     pub time_wait: u32,
     /// Where statistics are shown over HTTP. None: nowhere.
@@ -139,9 +141,11 @@ pub struct TcpOptions {
     pub proxy_protocol: Option<Version>,
 }
 
-/// Options of the UDP socket.
+/// Options of the UDP sockets.
 #[derive(Clone, Debug, Default)]
 pub struct UdpOptions {
+    /// The mark of what is sent (DSCP), 0 to 63.
+    pub dscp: u8,
     /// Whether other processes may share the port.
     pub reuseport: bool,
     /// The size of the send buffer, bytes; 0: the system's.
@@ -329,6 +333,7 @@ impl Config {
             timeout: span(self.timeout),
             linger: span(self.linger),
             keepalive: span(self.keepalive),
+            hop: span(self.hop),
             time_wait: span(self.time_wait),
             watched: self.http_listen.is_some(),
             clock_offset: rand::random(),
@@ -358,6 +363,7 @@ impl Default for Draft {
                 proxy_protocol: None,
             },
             udp: UdpOptions {
+                dscp: 0,
                 reuseport: false,
                 sndbuf: 1 << 20,
                 rcvbuf: 4 << 20,
@@ -370,6 +376,7 @@ impl Default for Draft {
             timeout: 600,
             linger: 30,
             keepalive: 25,
+            hop: 0,
             time_wait: 120,
             http_listen: None,
             user: None,

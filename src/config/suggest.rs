@@ -10,7 +10,7 @@ const UNSUPPORTED: [&str; 2] = ["netdev", "obfs"];
 
 /// Keys of Go's kcptun, whose protocol is another one. For each group: what does the same here, if anything does, and what else
 /// who comes from there should know.
-pub const GO_KEYS: [(&[&str], &str, &str); 16] = [
+pub const GO_KEYS: [(&[&str], &str, &str); 15] = [
     (&["localaddr"], "listen", ""),
     (&["target"], "connect", ""),
     (
@@ -56,7 +56,6 @@ pub const GO_KEYS: [(&[&str], &str, &str); 16] = [
     (&["sockbuf"], "udp.sndbuf and udp.rcvbuf", ""),
     (&["ratelimit"], "rate.up", ""),
     (&["quiet"], "loglevel", "3 logs warnings and errors only."),
-    (&["dscp"], "", "There is nothing of the kind."),
     (
         &["snmplog", "snmpperiod", "pprof"],
         "",

@@ -4,6 +4,7 @@
 //!
 //! What is sent when, and what becomes of what has arrived, is decided in `udp`; which sockets there are, in `sockets`.
 
+use super::marked;
 use super::socket::canonical;
 use super::sockopt::{self, Fragments};
 use crate::time::{SEC, Time};
@@ -32,6 +33,8 @@ pub(super) struct Batch {
     local: SocketAddr,
     /// The system can send GSO batches.
     offers_gso: bool,
+    /// Its datagrams have a mark.
+    marked: bool,
     /// The system reports what becomes of datagrams on their way.
     hears: bool,
     /// There are reports that were not taken yet.
@@ -93,6 +96,7 @@ impl Batch {
         Ok(Batch {
             local: socket.local_addr()?,
             offers_gso: state.max_gso_segments() > 1,
+            marked: false,
             hears: false,
             told: false,
             refusal: false,
@@ -104,6 +108,15 @@ impl Batch {
     /// The address that the socket is bound to.
     pub(super) fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Marks the datagrams that are sent from now on: 0 to 63 (RFC 2474).
+    pub(super) fn mark(&mut self, dscp: u8) -> io::Result<()> {
+        if dscp > 0 {
+            marked::mark(&SockRef::from(&self.socket), dscp)?;
+            self.marked = marked::SENDS;
+        }
+        Ok(())
     }
 
     /// Has the system report datagrams that did not arrive. It does so by an error of the next call, whatever that is for.
@@ -263,8 +276,11 @@ impl Batch {
     }
 
     fn transmit_once(&self, transmit: &quinn_udp::Transmit) -> io::Result<()> {
-        let socket = (&self.socket).into();
-        self.socket.try_io(|| self.state.try_send(socket, transmit))
+        let socket = &self.socket;
+        match self.marked {
+            true => socket.try_io(|| marked::send(socket, transmit)),
+            false => socket.try_io(|| self.state.try_send(socket.into(), transmit)),
+        }
     }
 
     /// The opposite of `canonical`, as this socket needs it.
@@ -413,6 +429,74 @@ mod tests {
             .expect("option");
         let at = socket.local_addr().expect("address");
         (socket, at)
+    }
+
+    /// Sends a batch and single datagrams with a mark; the traffic class of each as it arrives.
+    #[cfg(target_os = "linux")]
+    fn traffic_classes(everywhere: &str, asks: &str, dscp: u8) -> Option<Vec<u8>> {
+        use nix::cmsg_space;
+        use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
+        use std::io::IoSliceMut;
+        use std::os::fd::AsRawFd;
+
+        let mut here = bound(everywhere).ok()?;
+        let there = StdUdpSocket::bind(asks).ok()?;
+        there.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        let to = there.local_addr().expect("address");
+        let option = SockRef::from(&there);
+        match to.is_ipv4() {
+            true => option.set_recv_tos_v4(true).expect("an option"),
+            false => option.set_recv_tclass_v6(true).expect("an option"),
+        }
+        here.mark(dscp).expect("an option");
+        let local = Local {
+            ip: Some(to.ip()),
+            socket: 0,
+        };
+        for (segment, len) in [(1400, 4000), (50, 50)] {
+            let transmit = Transmit {
+                local,
+                ..transmit(to, segment, len)
+            };
+            let sent = here.send(Time::ZERO, &transmit, &vec![7; len]);
+            assert!(sent.error.is_none() && sent.done == len, "{sent:?}");
+        }
+        assert!(here.shared.refused.is_empty());
+        let class = |length: &usize| {
+            let mut bytes = [0; 2000];
+            let mut slices = [IoSliceMut::new(&mut bytes)];
+            let mut space = cmsg_space!(i32);
+            let fd = there.as_raw_fd();
+            let flags = MsgFlags::empty();
+            let message = recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut space), flags);
+            let message = message.expect("a datagram");
+            assert_eq!(message.bytes, *length);
+            let mut messages = message.cmsgs().expect("messages");
+            messages.find_map(|message| match message {
+                ControlMessageOwned::Ipv4Tos(class) => Some(class),
+                ControlMessageOwned::Ipv6TClass(class) => u8::try_from(class).ok(),
+                _ => None,
+            })
+        };
+        [1400, 1400, 1200, 50].iter().map(class).collect()
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn every_datagram_has_the_mark_in_both_families() {
+        for (everywhere, asks) in [
+            ("0.0.0.0:0", "127.0.0.1:0"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("[::]:0", "127.0.0.1:0"),
+            ("[::]:0", "[::1]:0"),
+        ] {
+            for dscp in [0, 46, 63] {
+                match traffic_classes(everywhere, asks, dscp) {
+                    Some(classes) => assert_eq!(classes, [dscp << 2; 4], "{everywhere} {asks}"),
+                    None => skipped("this machine has no IPv6"),
+                }
+            }
+        }
     }
 
     /// Says that something was not tried, past the capture of the test's output.

@@ -4,7 +4,7 @@
 //! Each source of events has a file: `listen` and `tcp` (the local side; `early` while there is no peer), `dial` (towards the
 //! service), `udp`, `sockets` and `batch` (the other end), `http` (statistics), `resolve` (names) and `signal`. `start` binds what is
 //! configured, `privileges` gives up what is not needed after that, `reload` changes the configuration, `network` and
-//! `target` follow changes of the network. `clock`, `socket`, `sockopt`, `system` and `report` help them; `notify` tells
+//! `target` follow changes of the network. `clock`, `socket`, `sockopt`, `marked`, `system` and `report` help them; `notify` tells
 //! systemd. Apart from the loop there are the commands `ping` (with `survey`) and `stats`.
 
 mod batch;
@@ -13,6 +13,7 @@ mod dial;
 mod early;
 pub mod http;
 mod listen;
+mod marked;
 mod network;
 mod notify;
 pub mod ping;

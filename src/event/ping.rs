@@ -1,13 +1,13 @@
 //! `kcptun ping`: the sockets, the clock and the signals for what `crate::ping` decides. It has a UDP socket of its own, so
 //! that a daemon with the same configuration may run meanwhile.
 
-use super::batch;
 use super::report::{RunError, reason};
 use super::resolve::resolve;
 use super::signal::{Signal, Signals};
 use super::socket::{self, any_of, canonical};
 use super::survey;
 use super::target::RENDEZVOUS;
+use super::{batch, marked};
 use crate::config::{Config, Endpoint, Ports};
 use crate::ping::{DATAGRAM, Fault, Ping, Settings, Survey};
 use crate::time::Time;
@@ -45,6 +45,8 @@ pub struct Options {
     pub seal: Option<(crate::crypto::Method, crate::crypto::Key)>,
     /// The size of IP packets that the configuration allows, bytes.
     pub mtu: u16,
+    /// The mark of what is sent, 0 to 63.
+    pub dscp: u8,
     /// None: until SIGINT or SIGTERM.
     pub count: Option<u64>,
     /// The time from one ping to the next.
@@ -71,6 +73,7 @@ impl Options {
             from: from.filter(|ip| !ip.is_unspecified()),
             seal: seal.map(|seal| (seal.method, seal.key.clone())),
             mtu: config.kcp.mtu,
+            dscp: config.udp.dscp,
             count,
             interval,
         })
@@ -151,7 +154,7 @@ fn survey_ports(
     let (ports, seal) = (&options.endpoint.ports, options.seal.as_ref());
     let mut survey = Survey::new(ports, seal, rand::random(), rand::random(), Time::ZERO);
     let from = options.from.filter(|ip| ip.is_ipv4() == host.is_ipv4());
-    let stopped = survey::run(&mut survey, host, from, signals, around)
+    let stopped = survey::run(&mut survey, host, (from, options.dscp), signals, around)
         .map_err(|e| RunError::new(format!("ping: {}", reason(&e))))?;
     let mut lines = vec![format!(
         "the ports of {} ({}):",
@@ -179,6 +182,9 @@ fn connect(
             socket.bind(&local.into())?;
             // without it large packets would arrive in pieces
             batch::forbid_fragments(&socket)?;
+            if options.dscp > 0 {
+                marked::mark(&socket, options.dscp)?;
+            }
             Ok(socket)
         };
         let socket = match bound() {

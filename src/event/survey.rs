@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 const DATAGRAMS_PER_TURN: usize = 64;
 
 /// Asks the ports of a host until the survey is over or a signal to stop comes, which stays to be taken: true. `from`: the
-/// address to send from, if it matters. Fails if there can be no socket.
+/// address to send from, if it matters, and the mark. Fails if there can be no socket.
 pub(super) fn run(
     survey: &mut Survey,
     host: SocketAddr,
-    from: Option<IpAddr>,
+    (from, dscp): (Option<IpAddr>, u8),
     signals: &mut Signals,
     (poll, token): (&mut Poll, Token),
 ) -> io::Result<bool> {
@@ -36,6 +36,7 @@ pub(super) fn run(
         host,
         epoch: Instant::now(),
     };
+    this.batch.mark(dscp)?;
     if let Err(e) = this.batch.hear() {
         debug!("refusals are not heard of: {}", reason(&e));
     }

@@ -84,7 +84,9 @@ fn bind(address: SocketAddr, options: &UdpOptions, remarks: &mut Remarks) -> io:
     if let Err(line) = buffers.apply(&socket) {
         remarks.cut.get_or_insert(line);
     }
-    Batch::new(socket)
+    let mut batch = Batch::new(socket)?;
+    batch.mark(options.dscp)?;
+    Ok(batch)
 }
 
 impl Udp {

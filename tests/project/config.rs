@@ -235,6 +235,12 @@ fn the_tunnel_gets_what_was_configured() {
     let (one, two) = (config.settings(), config.settings());
     assert_eq!((one.timeout, one.linger), (600_000_000, 7_000_000));
     assert_eq!((one.keepalive, one.time_wait), (25_000_000, 120_000_000));
+    assert_eq!(one.hop, 0);
+    assert_eq!(with("hop", "90").unwrap().settings().hop, 90_000_000);
+    let dscp = |value| with("dscp", value).map(|config| config.udp.dscp);
+    assert_eq!((dscp("46"), dscp("0")), (Ok(46), Ok(0)));
+    let right = "dscp: 64 is out of range; it must be 0 to 63";
+    assert_eq!(message(with("dscp", "64")), right);
     assert!(one.accepts && one.sealing.is_some());
     assert_ne!(one.seed, two.seed);
     let peer = parse(r#"{"listen": ":1", "udp_connect": "b:2"}"#)
@@ -515,6 +521,13 @@ fn what_is_perhaps_not_meant_is_warned_of() {
             r#""connect": "a:1", "password": "hunter2""#,
             vec![port.into()],
         ),
+        (
+            r#""listen": ":1", "hop": 9"#,
+            vec![
+                format!("neither psk nor password is given: {open}"),
+                "hop: has no effect without a key: nothing follows an address then".into(),
+            ],
+        ),
     ] {
         let config = parse(&format!(r#"{{"udp_connect": "b:2", {keys}}}"#)).unwrap();
         let expected: Vec<String> = expected
@@ -718,7 +731,7 @@ const BAD_FILES: [(&str, &str); 64] = [
     (r#"{"udp": []}"#, r#"udp: an array is not an object; write "udp": {"reuseport": ...}"#),
     (r#"{"rate": 100}"#, r#"rate: 100 is not an object; write "rate": {"up": ...}"#),
     (r#"{"kcp.mtu": 1400}"#, r#"kcp.mtu: unknown key; write it as "kcp": {"mtu": ...}"#),
-    (r#"{"": 1}"#, "\"\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, timeout, linger, keepalive, time_wait, http_listen, user, log, pidfile, loglevel, kcp, tcp, udp, rate"),
+    (r#"{"": 1}"#, "\"\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, dscp, timeout, linger, keepalive, hop, time_wait, http_listen, user, log, pidfile, loglevel, kcp, tcp, udp, rate"),
     (r#"{"kcp": {"fruit": 1}}"#, "kcp.fruit: unknown key; the keys here are mtu, sndwnd, rcvwnd, nodelay, interval, resend, nc, flush"),
     (r#"{"rate": {"mtu": 1}}"#, r#"rate.mtu: unknown key here; did you mean kcp.mtu? Write "kcp": {"mtu": ...}"#),
     (r#"{"kcp": {"listen": ":1"}}"#, r#"kcp.listen: unknown key here; did you mean listen? Write "listen" outside of the object"#),
@@ -733,7 +746,7 @@ const BAD_VALUES: [(&str, &str, &str); 79] = [
     ("passwd", "\"x\"", "passwd: unknown key; did you mean password?"),
     ("log_level", "1", "log_level: unknown key; did you mean loglevel?"),
     ("udp-connect", "\"b:1\"", "udp-connect: unknown key; did you mean udp_connect?"),
-    ("a\\nb", "1", "\"a\\nb\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, timeout, linger, keepalive, time_wait, http_listen, user, log, pidfile, loglevel, kcp, tcp, udp, rate"),
+    ("a\\nb", "1", "\"a\\nb\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, dscp, timeout, linger, keepalive, hop, time_wait, http_listen, user, log, pidfile, loglevel, kcp, tcp, udp, rate"),
     ("mtu", "1400", r#"mtu: unknown key here; did you mean kcp.mtu? Write "kcp": {"mtu": ...}"#),
     ("nodelay", "1", "nodelay: unknown key here; did you mean kcp.nodelay or tcp.nodelay?"),
     ("reuseport", "true", "reuseport: unknown key here; did you mean tcp.reuseport or udp.reuseport?"),
@@ -755,7 +768,7 @@ const BAD_VALUES: [(&str, &str, &str); 79] = [
     ("service_id", "\"a\\nb\"", "service_id: \"a\\nb\" is not a service id; it must be text of 1 to 255 bytes"),
     ("service_id", "7", "service_id: 7 is not text in quotes; it must be text of 1 to 255 bytes"),
     ("service-id", "\"s\"", "service-id: unknown key; did you mean service_id?"),
-    ("rendezvous", "\"r:1\"", "rendezvous: unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, timeout, linger, keepalive, time_wait, http_listen, user, log, pidfile, loglevel, kcp, tcp, udp, rate"),
+    ("rendezvous", "\"r:1\"", "rendezvous: unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, dscp, timeout, linger, keepalive, hop, time_wait, http_listen, user, log, pidfile, loglevel, kcp, tcp, udp, rate"),
     ("rendezvous_server", "\":1\"", "rendezvous_server: \":1\" names no host to connect to; for this machine write \"127.0.0.1:1\""),
     ("kcp.mtu", "9000", r#"kcp.mtu: 9000 is out of range; it must be 300 to 1500 (bytes), or "auto""#),
     ("kcp.mtu", "\"1400\"", r#"kcp.mtu: "1400" is not a number; it must be 300 to 1500 (bytes), without quotes, or "auto""#),

@@ -88,7 +88,7 @@ fn pairs() -> Vec<PathBuf> {
 fn every_pair_of_configurations_carries_connections_as_it_is() {
     let _alone = alone();
     let pairs = pairs();
-    assert!(pairs.len() >= 5, "{pairs:?}");
+    assert!(pairs.len() >= 6, "{pairs:?}");
     for pair in pairs {
         let load = |name: &str| Config::load(&pair.join(name)).expect("right");
         let (server, peer) = (load("server.json"), load("peer.json"));
