@@ -63,7 +63,8 @@ pub static KEYS: &[Key] = &[
             "address, with up to 1024 ports",
             "UDP: receive here, at one port or several: `:27290-27299`, or \
              `:443,27290-27299`. Each answer leaves from the port that was asked. A peer \
-             without it uses any free port. Not several with `rendezvous_server`",
+             without it uses any free port. With `rendezvous_server` one port only; the \
+             rendezvous server itself may have several",
         ),
     endpoint("udp_connect", Purpose::Target, |d| {
         &mut d.config.udp_connect

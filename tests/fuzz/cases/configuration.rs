@@ -7,6 +7,16 @@ use kcptun::tunnel::{DATAGRAM_MAX, Transmit, Tunnel};
 
 /// In every secret of a case that is made from the table of keys, and nowhere else.
 const SECRET: &str = "hunter2";
+/// Values that are right for some key that takes an address.
+const ADDRESSES: [&str; 7] = [
+    "[::1]:9",
+    "192.0.2.7:1",
+    ":80",
+    "a.example:9",
+    "9",
+    ":443,27290-27299",
+    "192.0.2.9:1-1024",
+];
 /// The longest message.
 const LINE: usize = 1_000;
 
@@ -51,7 +61,7 @@ fn value(name: &str, bytes: &mut Bytes) -> String {
         1 => ["null", "true", "false", "[1]", "{}", "1e300", "-1", "0.5"][bytes.below(8)].into(),
         2 => quoted(&String::from_utf8_lossy(bytes.take(12))),
         3 => quoted(["on", "off", "aes256gcm", "syslog", "/var/log/k"][bytes.below(5)]),
-        4 => quoted(["[::1]:9", "192.0.2.7:1", ":80", "a.example:9", "9"][bytes.below(5)]),
+        4 => quoted(ADDRESSES[bytes.below(ADDRESSES.len())]),
         _ => u32::from(bytes.byte()).to_string(),
     }
 }
