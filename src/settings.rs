@@ -115,9 +115,6 @@ pub struct Settings {
     pub linger: u64,
     /// The silence after which a peer sends a ping, microseconds; 0: never.
     pub keepalive: u64,
-    /// How often an end that the other's address is configured for moves to another pair of ports, microseconds; 0: never by
-    /// the clock.
-    pub hop: u64,
     /// How long the number of an ended session stays known, microseconds.
     pub time_wait: u64,
     /// The time after which another pair of ports is used, microseconds; 0: as long as the present one carries.
@@ -144,7 +141,6 @@ impl Default for Settings {
             timeout: 600 * SEC,
             linger: 30 * SEC,
             keepalive: 25 * SEC,
-            hop: 0,
             time_wait: 120 * SEC,
             hop: 0,
             watched: false,

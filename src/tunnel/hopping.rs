@@ -33,8 +33,6 @@ const CANDIDATES_MOST: usize = 6;
 /// After a move for nothing the pair is not doubted for so long, microseconds; each further one doubles it, so many times.
 const DOUBT_PAUSE: u64 = 10 * SEC;
 const DOUBT_DOUBLINGS: u32 = 6;
-/// A transfer that loses packets all the time is compared with a fresh pair, and again after so long, microseconds, likewise.
-const CURIOUS_PAUSE: u64 = 60 * SEC;
 /// Two pairs that were throttled at ages that differ by no more than this share: others will be at that age, too.
 const LIFETIME_SPREAD: f64 = 0.25;
 /// A pair is left at this share of that age.
@@ -127,8 +125,6 @@ pub(super) struct Hopping {
     /// Until when the pair is not doubted, and how often that was in vain.
     trusted_until: Time,
     in_vain: u32,
-    /// When a pair that loses packets is next compared with another.
-    curious_at: Time,
     /// The age at which the last pair was throttled; at which pairs are left because two were; and how many were left so.
     throttled_at: Option<u64>,
     lifetime: Option<u64>,
@@ -337,14 +333,7 @@ impl Tunnel {
             Verdict::Fallen if now >= self.hopping.trusted_until => {
                 self.try_pair(Reason::Throttled, now);
             }
-            Verdict::Busy | Verdict::Lossy if self.hopping.has_aged(now) => {
-                self.try_pair(Reason::Aged, now);
-            }
-            Verdict::Lossy if now >= self.hopping.curious_at => {
-                let pause = CURIOUS_PAUSE << self.hopping.in_vain.min(DOUBT_DOUBLINGS);
-                self.hopping.curious_at = now.after(pause);
-                self.try_pair(Reason::Throttled, now);
-            }
+            Verdict::Busy if self.hopping.has_aged(now) => self.try_pair(Reason::Aged, now),
             _ => {}
         }
     }

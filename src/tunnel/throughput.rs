@@ -14,9 +14,6 @@ const FALLEN: f64 = 0.4;
 const ARRIVES: f64 = 0.5;
 /// Ticks with a transfer until it is known what is usual.
 const USUAL_TICKS: u32 = 8;
-/// Where this share is lost for so many ticks of a transfer the pair may have been throttled before it began.
-const LOSSY: f64 = 0.03;
-const LOSSY_TICKS: u32 = 12;
 /// Ticks in a row.
 const FALLEN_TICKS: u32 = 2;
 /// A rate below this share of the best has faded, whatever gets lost: a shaper delays. Lines of radio do so for seconds.
@@ -44,8 +41,6 @@ pub(super) enum Verdict {
     Quiet,
     /// A transfer goes on.
     Busy,
-    /// A transfer goes on, and loses packets: what it would be without is not known.
-    Lossy,
     /// It carries much less than before.
     Fallen,
 }
@@ -91,11 +86,6 @@ impl Flow {
         if enough && !fallen {
             self.lost += (share - self.lost) * WEIGHT;
         }
-    }
-
-    /// A transfer has lost packets all the time.
-    fn is_lossy(&self) -> bool {
-        self.rate >= TRANSFER && self.busy >= LOSSY_TICKS && self.lost >= LOSSY
     }
 
     fn has_fallen(&self) -> bool {
@@ -169,7 +159,6 @@ impl Throughput {
         };
         match fallen {
             true => Verdict::Fallen,
-            false if self.there.is_lossy() || self.here.is_lossy() => Verdict::Lossy,
             false if self.there.rate.max(self.here.rate) >= TRANSFER => Verdict::Busy,
             false => Verdict::Quiet,
         }
