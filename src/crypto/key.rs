@@ -90,6 +90,10 @@ impl Key {
         STANDARD.encode(self.0)
     }
 
+    pub(super) fn from_bytes(bytes: &[u8; KEY_LEN]) -> Key {
+        Key(*bytes)
+    }
+
     pub(super) fn bytes(&self) -> &[u8; KEY_LEN] {
         &self.0
     }

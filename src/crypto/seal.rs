@@ -74,6 +74,11 @@ impl Sealing {
         self.method
     }
 
+    /// The key that this was made with.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// Whether the other has the same method and key.
     pub fn is_like(&self, other: &Sealing) -> bool {
         self.method == other.method && self.key == other.key

@@ -2,8 +2,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use kcptun::crypto::{Key, Method, Rejected, Sealing};
+use kcptun::crypto::handshake::{Greeted, Greeting, Hello};
+use kcptun::crypto::{FreshSealing, Key, Method, Rejected, Sealing};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 fn vectors() -> Value {
     serde_json::from_str(include_str!("../vectors/crypto.json")).expect("valid JSON")
@@ -180,4 +182,47 @@ fn counted_nonces_go_up_by_one_and_others_do_not_repeat() {
 fn debug_output_names_the_method_only() {
     let sealing = Sealing::new(Method::Aes256Gcm, &key_of(&[0xab; 32]));
     assert_eq!(format!("{sealing:?}"), "Sealing { method: Aes256Gcm, .. }");
+}
+
+/// The handshake for fresh keys with given secrets, as another implementation of Noise has it (Python, with `cryptography`),
+/// and the first datagram under the keys.
+#[test]
+fn recorded_handshakes_are_made_again() {
+    let vectors: Value =
+        serde_json::from_str(include_str!("../vectors/handshake.json")).expect("valid JSON");
+    let list = vectors.as_array().expect("an array");
+    assert_eq!(list.len(), Method::ALL.len());
+    for v in list {
+        let method: Method = v["method"].as_str().expect("a string").parse().unwrap();
+        let psk = key_of(&hex(&v["psk"]));
+        let secret = |name: &str| Zeroizing::new(hex(&v[name]).try_into().expect("32 bytes"));
+        let hello = |end: &str| Hello {
+            process: hex(&v[format!("{end}_process")]).try_into().expect("8"),
+            index: u32::from_le_bytes(hex(&v[format!("{end}_index")]).try_into().expect("4")),
+        };
+        let [initiator, responder] = ["initiator", "responder"].map(hello);
+        let greeting = Greeting::new(&psk, method, &secret("initiator_secret"), initiator);
+        assert_eq!(greeting.wire()[..], hex(&v["greeting"]), "{method}");
+        let greeted = Greeted::read(&psk, method, greeting.wire()).expect("authentic");
+        let answered = greeted.answer(&secret("responder_secret"), responder);
+        let (answer, there) = answered.expect("keys");
+        assert_eq!(answer[..], hex(&v["answer"]), "{method}");
+        let (other, here) = greeting.finish(&answer).expect("authentic");
+        assert_eq!(other, responder);
+        assert_eq!(here.send, key_of(&hex(&v["key_there"])), "{method}");
+        assert_eq!(here.receive, key_of(&hex(&v["key_back"])), "{method}");
+        if v["datagram"].is_null() {
+            continue;
+        }
+        let (mut buf, expected) = (hex(&v["plain"]), hex(&v["datagram"]));
+        let (len, start) = (buf.len(), hex(&v["start"]).try_into().expect("8 bytes"));
+        let start = u64::from_le_bytes(start);
+        buf.resize(expected.len(), 0);
+        let mut sealing = FreshSealing::new(method, &here, other.index, start);
+        sealing.seal(&mut rand::rng(), &mut buf, len);
+        assert_eq!(buf, expected, "{method}");
+        let mut sealing = FreshSealing::new(method, &there, initiator.index, 0);
+        let opened = sealing.open(&mut buf).expect("authentic");
+        assert_eq!(opened.packet[..], hex(&v["plain"]), "{method}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The methods with ring's assembler, which picks the best that the processor has when the program runs. What ring
 //! has not, which is Salsa20, the reference does.
 //!
-//! ring does not wipe its keys. The one made here lives as long as the process; those made for a packet are of use
+//! ring does not wipe its keys. One that is kept is overwritten here when it is dropped; those made for a packet are of use
 //! for that packet only.
 
 use chacha20::{R20, hchacha};
@@ -15,11 +15,24 @@ use crate::crypto::method::{ASSOCIATED_DATA, Method, TAG_LEN};
 /// A method with its key.
 pub enum Cipher {
     /// ChaCha20 or AES. Boxed: AES's key schedule is many times the size of the other keys.
-    Plain(Box<LessSafeKey>),
+    Plain(Kept),
     /// XChaCha20: every nonce has its own key.
     Extended(Zeroizing<[u8; 32]>),
     /// NaCl's secretbox, by the reference.
     Xsalsa20(Secretbox),
+}
+
+/// A key that is overwritten when it is dropped.
+pub struct Kept(Box<LessSafeKey>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(blank) = ring_key(self.0.algorithm(), &[0; 32]) {
+            // of the same algorithm, so that nothing of the old one is left
+            *self.0 = blank;
+            std::hint::black_box(&self.0);
+        }
+    }
 }
 
 impl Cipher {
@@ -35,13 +48,13 @@ impl Cipher {
 
     fn plain(algorithm: &'static Algorithm, key: &Key) -> Cipher {
         let key = ring_key(algorithm, key.bytes()).expect("both take keys of 32 bytes");
-        Cipher::Plain(Box::new(key))
+        Cipher::Plain(Kept(Box::new(key)))
     }
 
     /// Encrypts in place and returns the tag. None if a length is not the method's.
     pub fn encrypt(&self, nonce: &[u8], packet: &mut [u8]) -> Option<[u8; TAG_LEN]> {
         match self {
-            Cipher::Plain(key) => encrypt(key, nonce, packet),
+            Cipher::Plain(key) => encrypt(&key.0, nonce, packet),
             Cipher::Extended(key) => {
                 let (key, nonce) = extend(key, nonce)?;
                 encrypt(&key, &nonce, packet)
@@ -53,7 +66,7 @@ impl Cipher {
     /// Decrypts in place. None if the tag or a length is wrong; what `packet` then holds is unspecified.
     pub fn decrypt(&self, nonce: &[u8], packet: &mut [u8], tag: &[u8]) -> Option<()> {
         match self {
-            Cipher::Plain(key) => decrypt(key, nonce, packet, tag),
+            Cipher::Plain(key) => decrypt(&key.0, nonce, packet, tag),
             Cipher::Extended(key) => {
                 let (key, nonce) = extend(key, nonce)?;
                 decrypt(&key, &nonce, packet, tag)

@@ -1,0 +1,116 @@
+//! Which of the latest datagrams of one sender have come, where it counts them from anywhere: a sliding window (RFC 6479).
+//! Other than `replay`, which is for any number of senders under one key, it has a fixed size, and what is older than it is
+//! taken for a copy.
+
+/// Words of the window. One is being filled, so that it remembers 63 datagrams fewer than it has bits.
+const WORDS: usize = 32;
+const WORD_BITS: u64 = 64;
+/// So many datagrams may be overtaken by one of theirs.
+const REACH: u64 = (WORDS as u64 - 1) * WORD_BITS;
+
+/// The window. Empty until the first datagram has come.
+#[derive(Default)]
+pub(super) struct Window(Option<Box<Seen>>);
+
+struct Seen {
+    newest: u64,
+    words: [u64; WORDS],
+}
+
+/// Where a datagram stands to those that have come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// Ahead of all.
+    Newest,
+    /// Overtaken by another.
+    Late,
+    /// Seen before, or so old that it may have been.
+    Seen,
+}
+
+impl Window {
+    /// Where a datagram of this number stands; it is not recorded.
+    pub(super) fn place(&self, number: u64) -> Place {
+        let Some(seen) = &self.0 else {
+            return Place::Newest;
+        };
+        let behind = seen.newest.wrapping_sub(number);
+        if behind > u64::MAX / 2 {
+            return Place::Newest;
+        }
+        let (word, bit) = place_of(number);
+        match behind < REACH && seen.words[word] & bit == 0 {
+            true => Place::Late,
+            false => Place::Seen,
+        }
+    }
+
+    /// Records a datagram that was not seen before.
+    pub(super) fn record(&mut self, number: u64) {
+        let seen = self.0.get_or_insert_with(|| {
+            Box::new(Seen {
+                newest: number,
+                words: [0; WORDS],
+            })
+        });
+        let ahead = number.wrapping_sub(seen.newest);
+        if ahead <= u64::MAX / 2 {
+            let words = (number / WORD_BITS).wrapping_sub(seen.newest / WORD_BITS)
+                % (u64::MAX / WORD_BITS + 1);
+            for n in 1..=words.min(WORDS as u64) {
+                let (word, _) = place_of(
+                    (seen.newest / WORD_BITS)
+                        .wrapping_add(n)
+                        .wrapping_mul(WORD_BITS),
+                );
+                seen.words[word] = 0;
+            }
+            seen.newest = number;
+        }
+        let (word, bit) = place_of(number);
+        seen.words[word] |= bit;
+    }
+}
+
+fn place_of(number: u64) -> (usize, u64) {
+    let word = (number / WORD_BITS) as usize % WORDS;
+    (word, 1 << (number % WORD_BITS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+    use std::collections::HashSet;
+
+    #[test]
+    fn it_says_what_a_set_of_all_says_as_far_as_it_reaches() {
+        let mut rng = StdRng::seed_from_u64(1);
+        // across the wrap of the numbers, too
+        for start in [0, 5_000, u64::MAX - 20_000, u64::MAX / 2] {
+            let (mut window, mut all) = (Window::default(), HashSet::new());
+            let mut newest = 0;
+            for _ in 0..60_000 {
+                let ahead = rng.random_range(0..10) == 0;
+                let span = if ahead { 200 } else { 3 };
+                let number = match rng.random_range(0..3) {
+                    0 => newest - newest.min(rng.random_range(0..3_000)),
+                    _ => newest + rng.random_range(1..=span),
+                };
+                let place = window.place(start.wrapping_add(number));
+                let expected = match () {
+                    _ if all.is_empty() || number > newest => Place::Newest,
+                    _ if newest - number >= REACH || all.contains(&number) => Place::Seen,
+                    _ => Place::Late,
+                };
+                assert_eq!(place, expected, "{number} where {newest} is the newest");
+                if place != Place::Seen {
+                    window.record(start.wrapping_add(number));
+                    all.insert(number);
+                    newest = newest.max(number);
+                }
+            }
+        }
+    }
+}
