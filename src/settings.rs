@@ -97,6 +97,18 @@ pub enum Rendezvous {
     Client(Vec<u8>),
 }
 
+/// Whether the two ends agree on keys that nobody can have later. See `forward_secrecy` in `config::keys`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardSecrecy {
+    /// The psk does for all.
+    #[default]
+    Off,
+    /// With every other end that does it.
+    Auto,
+    /// Nobody else carries a connection.
+    Require,
+}
+
 /// Everything that a `Tunnel` is made from.
 pub struct Settings {
     /// How KCP is driven.
@@ -105,6 +117,8 @@ pub struct Settings {
     pub rate: RateSettings,
     /// None: packets are neither sealed nor authenticated.
     pub sealing: Option<Sealing>,
+    /// Whether there are fresh keys beside that one.
+    pub forward_secrecy: ForwardSecrecy,
     /// Whether sessions of the other end are accepted (the configuration has `connect`).
     pub accepts: bool,
     /// What this end does in rendezvous mode.
@@ -136,6 +150,7 @@ impl Default for Settings {
             kcp: KcpSettings::default(),
             rate: RateSettings::default(),
             sealing: None,
+            forward_secrecy: ForwardSecrecy::Off,
             accepts: false,
             rendezvous: Rendezvous::None,
             timeout: 600 * SEC,

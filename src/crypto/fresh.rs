@@ -9,7 +9,7 @@ use super::cipher::Cipher;
 use super::handshake::Pair;
 use super::method::{Method, TAG_LEN};
 use super::seal::Rejected;
-use super::window::{Place, Window};
+use super::window::Window;
 use rand::Rng;
 
 const INDEX_LEN: usize = 4;
@@ -24,14 +24,6 @@ pub struct FreshSealing {
     other: u32,
     next: u64,
     window: Window,
-}
-
-/// A datagram that has opened.
-pub struct Opened<'a> {
-    /// Its packet, padding included.
-    pub packet: &'a mut [u8],
-    /// Nothing that was sent later has come before it.
-    pub newest: bool,
 }
 
 impl FreshSealing {
@@ -70,23 +62,21 @@ impl FreshSealing {
     ///
     /// # Errors
     /// [`Rejected`]; what `datagram` then holds is unspecified.
-    pub fn open<'a>(&mut self, datagram: &'a mut [u8]) -> Result<Opened<'a>, Rejected> {
+    pub fn open<'a>(&mut self, datagram: &'a mut [u8]) -> Result<&'a mut [u8], Rejected> {
         let len = datagram.len().checked_sub(self.method.overhead());
         let (packet, rest) = datagram.split_at_mut(len.ok_or(Rejected::Short)?);
         let (tag, nonce) = rest.split_at(TAG_LEN);
         let mut count = [0; COUNT_LEN];
         count.copy_from_slice(&nonce[INDEX_LEN..INDEX_LEN + COUNT_LEN]);
         let number = u64::from_le_bytes(count);
-        let place = self.window.place(number);
-        if place == Place::Seen {
+        if self.window.contains(number) {
             return Err(Rejected::Replay);
         }
         self.receive
             .decrypt(nonce, packet, tag)
             .ok_or(Rejected::Seal)?;
         self.window.record(number);
-        let newest = place == Place::Newest;
-        Ok(Opened { packet, newest })
+        Ok(packet)
     }
 }
 
@@ -139,7 +129,9 @@ mod tests {
                     forged[at] ^= 1;
                     assert!(there.open(&mut forged).is_err(), "{method}, byte {at}");
                 }
-                let opened = there.open(&mut datagram.clone()).map(|o| o.packet.to_vec());
+                let opened = there
+                    .open(&mut datagram.clone())
+                    .map(|packet| packet.to_vec());
                 assert_eq!(opened, Ok(vec![n; 20]), "{method}");
                 let again = there.open(&mut datagram.clone()).err();
                 assert_eq!(again, Some(Rejected::Replay));
@@ -150,13 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_overtaken_is_not_the_newest() {
+    fn what_was_overtaken_opens_and_what_is_short_does_not() {
         let [mut here, mut there] = both(Method::Chacha20Poly1305Ietf);
         let mut datagrams: Vec<_> = (0..3).map(|n| sealed(&mut here, n)).collect();
-        let mut newest = |n: usize| there.open(&mut datagrams[n]).map(|o| o.newest).ok();
-        assert_eq!(
-            [newest(0), newest(2), newest(1)],
-            [Some(true), Some(true), Some(false)]
+        assert!(
+            [0, 2, 1]
+                .iter()
+                .all(|n| there.open(&mut datagrams[*n]).is_ok())
         );
         assert_eq!(there.open(&mut [0; 27]).err(), Some(Rejected::Short));
     }

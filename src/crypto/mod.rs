@@ -14,7 +14,7 @@ mod replay;
 mod seal;
 mod window;
 
-pub use fresh::{FreshSealing, Opened, index_of};
+pub use fresh::{FreshSealing, index_of};
 pub use key::{Key, KeyError};
 pub use method::{Method, TAG_LEN};
 pub use seal::{Rejected, Sealing};

@@ -44,9 +44,13 @@ pub struct Sealing {
 enum Nonces {
     /// All from `start` up to `next`, modulo 2^96, were used.
     Counted { start: u128, next: u128 },
-    /// 16 random bytes, and 8 that are their hash under a key that never leaves this struct. To
-    /// all others it looks random throughout; that no nonce repeats needs the 16 bytes only.
-    Random { rng: Box<StdRng>, mark: RandomState },
+    /// 12 bytes that count from a random start, 4 random ones, and 8 that are the hash of these under a key that never leaves
+    /// this struct. That no nonce repeats needs the 16 bytes only.
+    Marked {
+        next: u128,
+        rng: Box<StdRng>,
+        mark: RandomState,
+    },
 }
 
 impl Sealing {
@@ -58,7 +62,7 @@ impl Sealing {
         let (nonces, filter) = if method.counts() {
             (Nonces::counted(), ReplayFilter::counted())
         } else {
-            (Nonces::random(), ReplayFilter::random())
+            (Nonces::marked(), ReplayFilter::random())
         };
         Sealing {
             method,
@@ -89,13 +93,13 @@ impl Sealing {
         self.method.overhead()
     }
 
-    /// The number of a datagram among those of its sender, of 96 bits, where the method has senders count; it is only worth
-    /// something once the datagram has opened.
+    /// The number of a datagram among those of its sender, of 96 bits, where that counts them, and anything otherwise (as
+    /// kcptun-libev's in the methods with long nonces); it is only worth something once the datagram has opened.
     pub fn number(&self, datagram: &[u8]) -> Option<u128> {
-        match self.nonces {
-            Nonces::Counted { .. } => datagram.last_chunk::<12>().map(|nonce| count_of(nonce)),
-            Nonces::Random { .. } => None,
-        }
+        let nonce = datagram.len().checked_sub(self.method.nonce_len())?;
+        datagram[nonce..]
+            .first_chunk::<12>()
+            .map(|count| count_of(count))
     }
 
     /// Seals the packet `buf[..len]` in place, appends tag and nonce, and returns the datagram's
@@ -159,19 +163,24 @@ impl fmt::Debug for Sealing {
 }
 
 impl Nonces {
-    fn counted() -> Nonces {
+    fn start() -> u128 {
         let mut start = [0; 12];
         SysRng
             .try_fill_bytes(&mut start)
             .expect("no random numbers from the operating system");
-        let start = count_of(&start);
+        count_of(&start)
+    }
+
+    fn counted() -> Nonces {
+        let start = Nonces::start();
         Nonces::Counted { start, next: start }
     }
 
-    fn random() -> Nonces {
+    fn marked() -> Nonces {
         let rng =
             StdRng::try_from_rng(&mut SysRng).expect("no random numbers from the operating system");
-        Nonces::Random {
+        Nonces::Marked {
+            next: Nonces::start(),
             rng: Box::new(rng),
             mark: RandomState::new(),
         }
@@ -184,10 +193,12 @@ impl Nonces {
                 nonce.copy_from_slice(&next.to_le_bytes()[..nonce.len()]);
                 *next = (*next + 1) & COUNT_MASK;
             }
-            Nonces::Random { rng, mark } => {
-                let (random, own) = nonce.split_at_mut(16);
-                rng.fill_bytes(random);
-                own.copy_from_slice(&mark.hash_one(random).to_le_bytes());
+            Nonces::Marked { next, rng, mark } => {
+                let (unique, own) = nonce.split_at_mut(16);
+                unique[..12].copy_from_slice(&next.to_le_bytes()[..12]);
+                *next = (*next + 1) & COUNT_MASK;
+                rng.fill_bytes(&mut unique[12..]);
+                own.copy_from_slice(&mark.hash_one(unique).to_le_bytes());
             }
         }
     }
@@ -200,9 +211,9 @@ impl Nonces {
                 let sent = next.wrapping_sub(*start) & COUNT_MASK;
                 (count_of(nonce).wrapping_sub(*start) & COUNT_MASK) < sent
             }
-            Nonces::Random { mark, .. } => {
-                let (random, own) = nonce.split_at(16);
-                *own == mark.hash_one(random).to_le_bytes()
+            Nonces::Marked { mark, .. } => {
+                let (unique, own) = nonce.split_at(16);
+                *own == mark.hash_one(unique).to_le_bytes()
             }
         }
     }

@@ -17,31 +17,18 @@ struct Seen {
     words: [u64; WORDS],
 }
 
-/// Where a datagram stands to those that have come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Place {
-    /// Ahead of all.
-    Newest,
-    /// Overtaken by another.
-    Late,
-    /// Seen before, or so old that it may have been.
-    Seen,
-}
-
 impl Window {
-    /// Where a datagram of this number stands; it is not recorded.
-    pub(super) fn place(&self, number: u64) -> Place {
+    /// Whether a datagram of this number has come, or is so old that it may have.
+    pub(super) fn contains(&self, number: u64) -> bool {
         let Some(seen) = &self.0 else {
-            return Place::Newest;
+            return false;
         };
         let behind = seen.newest.wrapping_sub(number);
-        if behind > u64::MAX / 2 {
-            return Place::Newest;
-        }
         let (word, bit) = place_of(number);
-        match behind < REACH && seen.words[word] & bit == 0 {
-            true => Place::Late,
-            false => Place::Seen,
+        match behind > u64::MAX / 2 {
+            // it is ahead of all
+            true => false,
+            false => behind >= REACH || seen.words[word] & bit != 0,
         }
     }
 
@@ -98,14 +85,14 @@ mod tests {
                     0 => newest - newest.min(rng.random_range(0..3_000)),
                     _ => newest + rng.random_range(1..=span),
                 };
-                let place = window.place(start.wrapping_add(number));
-                let expected = match () {
-                    _ if all.is_empty() || number > newest => Place::Newest,
-                    _ if newest - number >= REACH || all.contains(&number) => Place::Seen,
-                    _ => Place::Late,
-                };
-                assert_eq!(place, expected, "{number} where {newest} is the newest");
-                if place != Place::Seen {
+                let seen = window.contains(start.wrapping_add(number));
+                let old = !all.is_empty() && newest.saturating_sub(number) >= REACH;
+                assert_eq!(
+                    seen,
+                    old || all.contains(&number),
+                    "{number}, newest {newest}"
+                );
+                if !seen {
                     window.record(start.wrapping_add(number));
                     all.insert(number);
                     newest = newest.max(number);

@@ -441,13 +441,19 @@ impl Loop {
     /// Opens sessions for the connections that were accepted before the peer was known, or resets those that have waited too
     /// long.
     fn open_early(&mut self, now: Time) {
-        while self.tunnel.peer().is_some()
+        while self.tunnel.takes_sessions()
             && let Some((stream, from)) = self.tcp.early.take()
         {
             self.open(now, stream, from);
         }
         while let Some((stream, from)) = self.tcp.early.expire(now) {
-            self.refuse(now, stream, from, "the other end's address is not known");
+            let why = match self.tunnel.peer() {
+                Some(_) => {
+                    "there are no fresh keys with the other end, and forward_secrecy asks for them"
+                }
+                None => "the other end's address is not known",
+            };
+            self.refuse(now, stream, from, why);
         }
     }
 
@@ -481,6 +487,13 @@ impl Loop {
                 self.tcp.connections.insert(id, conv, stream);
             }
             Err(Refused::Full) => self.refuse(now, stream, from, "there are too many already"),
+            Err(Refused::NoFreshKeys) => {
+                if let Err((stream, from)) = self.tcp.early.put(now, (stream, from)) {
+                    let why =
+                        "there are no fresh keys with the other end, and too many wait for them";
+                    self.refuse(now, stream, from, why);
+                }
+            }
             Err(Refused::NoPeer) => {
                 self.resolve_now();
                 self.tunnel.seek_peer(now);

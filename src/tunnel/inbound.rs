@@ -12,6 +12,7 @@
 //!    have room among the half-open ones (`sources`) and in the table (`refusal`).
 //! 6. Anything else is answered by a reset, so many a second at most (`limits`).
 
+use super::fresh_keys::{Trailed, Under};
 use super::half_open::begins_within;
 use super::migration::Owner;
 use super::scheduler::Outgoing;
@@ -38,8 +39,10 @@ pub(super) struct Arrival {
     pub(super) from: SocketAddr,
     /// Where it came to.
     pub(super) local: Local,
-    /// Its number among those of its sender, if they are numbered.
+    /// Its number among those of its sender under the psk, if they are numbered.
     pub(super) number: Option<u128>,
+    /// What it was sealed with.
+    pub(super) under: Under,
 }
 
 impl Tunnel {
@@ -51,17 +54,28 @@ impl Tunnel {
         if let Some(what) = self.refuses(from, datagram.len(), now) {
             return self.reports.complain(now, from, what);
         }
+        let (number, len) = (self.packets.number(datagram), datagram.len());
+        let (packet, under) = match self.packets.open(now, from, datagram) {
+            Ok(opened) => opened,
+            Err(why) => return self.on_rejected(from, len, why, now),
+        };
         let arrival = Arrival {
             from,
             local,
-            number: self.packets.number(datagram),
-        };
-        let len = datagram.len();
-        let packet = match self.packets.open(now, from, datagram) {
-            Ok(packet) => packet,
-            Err(why) => return self.on_rejected(from, len, why, now),
+            // fresh keys have no recorded datagrams
+            number: number.filter(|_| !matches!(under, Under::Fresh(_))),
+            under,
         };
         self.counters.opened += 1;
+        match under {
+            Under::Nothing => {}
+            Under::Psk(_) if self.takes_greetings_only(&arrival) => {
+                return self.on_psk_alone(arrival, packet, now);
+            }
+            Under::Psk(_) => {}
+            Under::Fresh(id) if !self.admits_fresh(arrival, id, now) => return,
+            Under::Fresh(_) => {}
+        }
         let Some(conv) = packet.first_chunk().map(|b| u32::from_be_bytes(*b)) else {
             self.counters.malformed += 1;
             return self.reports.complain(now, from, "it is too short");
@@ -161,13 +175,34 @@ impl Tunnel {
             self.paths[path_id].liveness.hear(local, now);
             self.begin_search(path_id, now);
         }
+        let trailed = match message.zip(packet.get(CONTROL_LEN..)) {
+            Some((message, behind)) => self.on_trailer(&arrival, message, behind, now),
+            None => Trailed::Nothing,
+        };
+        if trailed != Trailed::Done {
+            self.on_message(arrival, message, packet.len(), now);
+        }
+        if trailed == Trailed::NewKeys {
+            self.use_keys(&arrival, now);
+        }
+    }
+
+    /// A message of session 0, but for what stands behind its value; `len`: with that. None: it is none that is known.
+    pub(super) fn on_message(
+        &mut self,
+        arrival: Arrival,
+        message: Option<Control>,
+        len: usize,
+        now: Time,
+    ) {
+        let Arrival { from, local, .. } = arrival;
         match message {
             // it would take back that this end stops
             Some(Control::Ping(_)) if self.farewell.has_begun() => {}
             Some(Control::Ping(ts)) => {
-                self.answer(from, Some(local), &Control::Pong(ts).to_wire());
+                self.pong(&arrival, ts, now);
                 // whoever pings may dial soon: the address shall be validated by then. Nobody gets more than they sent
-                let paid = self.packets.sealed() || packet.len() >= 2 * CONTROL_LEN;
+                let paid = self.packets.sealed() || len >= 2 * CONTROL_LEN;
                 if self.settings.accepts && paid && !self.is_validated_for_now(from) {
                     self.challenge(from, Some(local), now);
                 }
@@ -297,6 +332,11 @@ impl Tunnel {
             let what = "it may be of a session that has ended at another address";
             return self.suspect(now, from, Some(at), what);
         }
+        if at != from && self.is_another(&arrival, at) {
+            self.counters.replayed += 1;
+            let what = "it is of a session with another process";
+            return self.suspect(now, from, Some(at), what);
+        }
         match self.time_wait.answer(at, conv, RESET_PAUSE, now) {
             Some(Ending::Clean { una }) => {
                 return self.acknowledge_again(from, local, una, &packet);
@@ -313,6 +353,11 @@ impl Tunnel {
                 return self.reset(from, local, conv, now);
             }
             match self.owner(from, conv, packet.headers(), now) {
+                Owner::Session(id) if self.is_another(&arrival, self.sessions[id].addr()) => {
+                    self.counters.replayed += 1;
+                    let what = "it is of a session with another process";
+                    return self.suspect(now, from, Some(self.sessions[id].addr()), what);
+                }
                 Owner::Session(id) => return self.on_moved(id, arrival, packet, now),
                 Owner::Doubtful => {
                     // perhaps a first packet that somebody has seen and sends again from elsewhere: its service is dialled already
@@ -348,9 +393,13 @@ impl Tunnel {
             let what = "it was sent before its sender has last answered";
             return self.suspect(now, from, None, what);
         }
-        if !self.is_validated_at(from) {
+        let waits = self.waits_for_keys(&arrival);
+        if matches!(arrival.under, Under::Psk(_)) && self.packets.fresh.is_required() {
+            return self.refuse_psk(arrival, conv, waits, now);
+        }
+        if waits || !self.is_validated_at(from) {
             let packet = Packet::new(arrival, packet.bytes(), now);
-            if self.newcomers.hold(packet, now) {
+            if self.newcomers.hold(packet, now) && !waits {
                 self.challenge(from, Some(local), now);
             }
             return;
@@ -367,6 +416,17 @@ impl Tunnel {
         }
         let id = self.insert(from, conv, false, now);
         self.on_packet(id, local, packet, now);
+    }
+
+    /// Somebody would begin a session under the psk, which is not enough. `waits`: he is about to have fresh keys, and repeats it.
+    fn refuse_psk(&mut self, arrival: Arrival, conv: u32, waits: bool, now: Time) {
+        if waits {
+            return;
+        }
+        self.counters.unknown += 1;
+        let what = "forward_secrecy is \"require\", and its sender does not agree on fresh keys: update that end, or set \"auto\" here";
+        self.reports.complain(now, arrival.from, what);
+        self.reset(arrival.from, arrival.local, conv, now);
     }
 
     /// Whether a source has a session of this number at another of its ports.
@@ -431,6 +491,7 @@ impl Tunnel {
             to,
             asked,
             probe: false,
+            psk: None,
             packet: packet.to_vec(),
         });
     }

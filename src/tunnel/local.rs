@@ -14,6 +14,10 @@ impl Tunnel {
     /// is there by then, with the next `poll_transmit`.
     pub fn open(&mut self, now: Time) -> Result<SessionId, Refused> {
         let peer = self.peer.addr().ok_or(Refused::NoPeer)?;
+        self.greet_peer(peer, now);
+        if !self.takes_sessions() {
+            return Err(Refused::NoFreshKeys);
+        }
         if self.sessions.len() >= self.settings.max_sessions {
             return Err(Refused::Full);
         }

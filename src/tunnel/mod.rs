@@ -15,6 +15,7 @@
 
 mod ending;
 mod flood;
+mod fresh_keys;
 mod half_open;
 mod holdings;
 mod hopping;
@@ -107,6 +108,8 @@ pub enum Refused {
     Full,
     /// The other end's address is not known (yet).
     NoPeer,
+    /// There are no fresh keys with the other end (yet), and nothing else will do.
+    NoFreshKeys,
 }
 
 /// One end of a tunnel: its sessions, its paths, and what is known of the other ends.
@@ -144,7 +147,11 @@ impl Tunnel {
     /// A tunnel without sessions.
     pub fn new(mut settings: Settings, now: Time) -> Tunnel {
         let mut rng = SmallRng::seed_from_u64(settings.seed);
-        let packets = Packets::new(settings.sealing.take(), SmallRng::from_rng(&mut rng));
+        let packets = Packets::new(
+            settings.sealing.take(),
+            SmallRng::from_rng(&mut rng),
+            settings.forward_secrecy,
+        );
         Tunnel {
             meeting: Meetings::new(
                 std::mem::take(&mut settings.rendezvous),
@@ -347,6 +354,7 @@ impl Tunnel {
             self.ping_at(),
             self.meeting_at(),
             self.keys_at(),
+            self.fresh_keys_at(),
             self.paths.next_candidate().map(|(at, _)| at),
             self.farewell.deadline(),
             self.announce_at(),
@@ -369,6 +377,7 @@ impl Tunnel {
         }
         self.time_wait.expire(now);
         self.advance_keys(now);
+        self.advance_fresh_keys(now);
         self.newcomers.expire(now);
         while let Some((_, path_id)) = self.paths.next_candidate().filter(|(at, _)| *at <= now) {
             self.ping_candidates(path_id, None, now);

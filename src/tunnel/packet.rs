@@ -1,7 +1,10 @@
-//! From a packet to a datagram and back: padding and seal; and which key is used while one replaces another.
+//! From a packet to a datagram and back: padding and seal; and which key is used while one replaces another. Fresh keys, where
+//! an address has some, come first: see `fresh_keys`.
 
+use super::fresh_keys::{FreshKeys, Under};
 use crate::crypto::{Rejected, Sealing};
 use crate::message::PADDING_MOST;
+use crate::settings::ForwardSecrecy;
 use crate::time::{SEC, Time};
 use rand::{RngExt, rngs::SmallRng};
 use std::collections::{HashMap, VecDeque};
@@ -17,6 +20,15 @@ const BACK_AFTER: u64 = 10 * SEC;
 const USERS_MOST: usize = 65_536;
 /// Other ends are shown a new key when it is there, and again so long after that.
 const GREET_AGAIN: [u64; 2] = [SEC, 3 * SEC];
+
+/// What a datagram is sealed with.
+#[derive(Clone, Copy)]
+enum Seal {
+    /// The key at this place.
+    Psk(usize),
+    /// The fresh keys of this association.
+    Fresh(u32),
+}
 
 /// A key that is accepted.
 struct Accepted {
@@ -38,11 +50,16 @@ pub(super) struct Packets {
     greet_again: Option<(Time, usize)>,
     /// A datagram, while keys are tried on it.
     copy: Vec<u8>,
+    pub(super) fresh: FreshKeys,
     rng: SmallRng,
 }
 
 impl Packets {
-    pub(super) fn new(sealing: Option<Sealing>, rng: SmallRng) -> Packets {
+    pub(super) fn new(
+        sealing: Option<Sealing>,
+        rng: SmallRng,
+        forward_secrecy: ForwardSecrecy,
+    ) -> Packets {
         let mut packets = Packets {
             keys: Vec::new(),
             serial: 0,
@@ -50,6 +67,7 @@ impl Packets {
             greet: VecDeque::new(),
             greet_again: None,
             copy: Vec::new(),
+            fresh: FreshKeys::new(forward_secrecy),
             rng,
         };
         if let Some(sealing) = sealing {
@@ -74,6 +92,18 @@ impl Packets {
 
     pub(super) fn sealed(&self) -> bool {
         !self.keys.is_empty()
+    }
+
+    /// All keys with their serial numbers, the newest first.
+    pub(super) fn psks(&self) -> impl Iterator<Item = (&Sealing, u32)> {
+        let all = self.keys.iter().rev();
+        all.map(|key| (&key.sealing, key.serial))
+    }
+
+    /// The newest key or, if that is the one of this serial number, the one before it, if there is one.
+    pub(super) fn psk_other_than(&self, serial: Option<u32>) -> Option<(&Sealing, u32)> {
+        let other = self.psks().take(2).find(|psk| Some(psk.1) != serial);
+        other.or(self.psks().next())
     }
 
     /// From now on this key is accepted, too, and used to send to whoever has used it. The present ones go on being
@@ -109,8 +139,9 @@ impl Packets {
     pub(super) fn greet(&mut self, addresses: Vec<SocketAddr>, now: Time) {
         let newest = self.serial_of_newest();
         self.greet = addresses.into();
-        self.greet
-            .retain(|a| self.users.get(a).map(|user| user.0) != newest);
+        self.greet.retain(|a| {
+            self.users.get(a).map(|user| user.0) != newest && self.fresh.at(*a).is_none()
+        });
         let done = self.greet_again.map_or(0, |(_, done)| done + 1);
         let pause = GREET_AGAIN.get(done);
         self.greet_again = pause.map(|pause| (now.after(*pause), done));
@@ -136,6 +167,8 @@ impl Packets {
         let newest = self.serial_of_newest();
         self.keys
             .retain(|key| key.until > now || Some(key.serial) == newest);
+        let serials: Vec<u32> = self.psks().map(|psk| psk.1).collect();
+        self.fresh.keep_only(&serials);
         let over = self.keys.len() == 1;
         if over {
             self.users = HashMap::new();
@@ -164,6 +197,21 @@ impl Packets {
         }
     }
 
+    /// As `close`, with the key of this serial number, or the newest.
+    pub(super) fn close_under(
+        &mut self,
+        serial: u32,
+        buf: &mut [u8],
+        len: usize,
+        most: usize,
+    ) -> usize {
+        let place = self.keys.iter().position(|key| key.serial == serial);
+        match place {
+            Some(place) => self.close_with(Seal::Psk(place), buf, len, most),
+            None => self.close_newly(buf, len, most),
+        }
+    }
+
     /// As `close`, with the datagram as long as one of a packet of `most` bytes, if padding can make it so: one more for
     /// a GSO batch.
     pub(super) fn close_to(
@@ -181,11 +229,14 @@ impl Packets {
         }
     }
 
-    fn place_for(&self, to: SocketAddr) -> Option<usize> {
+    fn place_for(&self, to: SocketAddr) -> Option<Seal> {
+        if let Some(id) = self.fresh.at(to) {
+            return Some(Seal::Fresh(id));
+        }
         match self.keys.len() {
             0 => None,
-            1 => Some(0),
-            _ => Some(self.place_of(to)),
+            1 => Some(Seal::Psk(0)),
+            _ => Some(Seal::Psk(self.place_of(to))),
         }
     }
 
@@ -193,20 +244,24 @@ impl Packets {
     pub(super) fn close_newly(&mut self, buf: &mut [u8], len: usize, most: usize) -> usize {
         match self.keys.len() {
             0 => len,
-            n => self.close_with(n - 1, buf, len, most),
+            n => self.close_with(Seal::Psk(n - 1), buf, len, most),
         }
     }
 
-    fn close_with(&mut self, place: usize, buf: &mut [u8], len: usize, most: usize) -> usize {
+    fn close_with(&mut self, place: Seal, buf: &mut [u8], len: usize, most: usize) -> usize {
         let room = most.saturating_sub(len).min(PADDING_MOST);
         // hides the exact size of short messages
         let padding = self.rng.random_range(0..=room);
         self.seal(place, buf, len, padding)
     }
 
-    fn seal(&mut self, place: usize, buf: &mut [u8], len: usize, padding: usize) -> usize {
+    fn seal(&mut self, place: Seal, buf: &mut [u8], len: usize, padding: usize) -> usize {
         buf[len..len + padding].fill(padding as u8);
-        self.keys[place].sealing.seal(buf, len + padding)
+        match place {
+            Seal::Psk(place) => self.keys[place].sealing.seal(buf, len + padding),
+            // there are keys: what there are none for is withheld
+            Seal::Fresh(id) => self.fresh.seal(id, buf, len + padding).unwrap_or_default(),
+        }
     }
 
     /// Where the key is that an address uses: the oldest if it is not known to have another.
@@ -221,16 +276,25 @@ impl Packets {
         self.keys.last()?.sealing.number(datagram)
     }
 
-    /// The packet in a datagram.
+    /// The packet in a datagram, and what it was sealed with.
     pub(super) fn open<'a>(
         &mut self,
         now: Time,
         from: SocketAddr,
         datagram: &'a mut [u8],
-    ) -> Result<&'a mut [u8], Rejected> {
+    ) -> Result<(&'a mut [u8], Under), Rejected> {
+        let Some(newest) = self.keys.last() else {
+            return Ok((datagram, Under::Nothing));
+        };
+        if let Some(place) = self.fresh.find(newest.sealing.method(), datagram) {
+            let packet = self.fresh.open(place, from, datagram, now)?;
+            return Ok((packet, Under::Fresh(place.0)));
+        }
         match &mut self.keys[..] {
-            [] => Ok(datagram),
-            [only] => only.sealing.open(datagram),
+            [only] => {
+                let under = Under::Psk(only.serial);
+                Ok((only.sealing.open(datagram)?, under))
+            }
             _ => self.open_with_any(now, from, datagram),
         }
     }
@@ -240,7 +304,7 @@ impl Packets {
         now: Time,
         from: SocketAddr,
         datagram: &'a mut [u8],
-    ) -> Result<&'a mut [u8], Rejected> {
+    ) -> Result<(&'a mut [u8], Under), Rejected> {
         self.copy.clear();
         self.copy.extend_from_slice(datagram);
         let first = self.place_of(from);
@@ -256,7 +320,7 @@ impl Packets {
                 Ok(len) => {
                     let serial = key.serial;
                     self.note_user(now, from, serial);
-                    return Ok(&mut datagram[..len]);
+                    return Ok((&mut datagram[..len], Under::Psk(serial)));
                 }
                 // a copy is one whatever the other keys make of it
                 Err(e) if why != Some(Rejected::Replay) => why = Some(e),
@@ -299,7 +363,11 @@ mod tests {
     }
 
     fn packets(password: &str) -> Packets {
-        Packets::new(Some(sealing(password)), SmallRng::seed_from_u64(1))
+        Packets::new(
+            Some(sealing(password)),
+            SmallRng::seed_from_u64(1),
+            ForwardSecrecy::Off,
+        )
     }
 
     fn send(from: &mut Packets, to: SocketAddr) -> Vec<u8> {
@@ -310,7 +378,7 @@ mod tests {
 
     fn opens(by: &mut Packets, from: SocketAddr, mut datagram: Vec<u8>) -> Result<(), Rejected> {
         by.open(Time::ZERO, from, &mut datagram)
-            .map(|packet| assert_eq!(packet[..20], [7; 20]))
+            .map(|(packet, _)| assert_eq!(packet[..20], [7; 20]))
     }
 
     #[test]
@@ -388,7 +456,7 @@ mod tests {
         let key = Key::from_password("6");
         let longer = Sealing::new(Method::Xchacha20Poly1305Ietf, &key);
         assert!(!here.replace(longer, UNTIL));
-        let mut open = Packets::new(None, SmallRng::seed_from_u64(1));
+        let mut open = Packets::new(None, SmallRng::seed_from_u64(1), ForwardSecrecy::Off);
         assert!(!open.replace(sealing("1"), UNTIL) && !open.sealed());
     }
 }

@@ -308,7 +308,10 @@ impl Tunnel {
             // pays for the ping by which the other end has our address validated before the first session
             ping.resize(2 * ping.len(), ping.len() as u8);
         }
-        self.answer(to, None, &ping);
+        let path = self.paths.to(to).filter(|_| self.peer.is_at(to));
+        let doubt =
+            path.is_some_and(|path| self.peer.unanswered.is_some() || doubt_at(path) <= now);
+        self.send_ping(to, &ping, doubt, now);
         let Some(path) = self.paths.to_mut(to) else {
             return;
         };

@@ -29,6 +29,7 @@ impl Tunnel {
                 .replace(sealing, now.after(self.settings.timeout))
         {
             self.greet(now);
+            self.renew_keys(now);
         }
         for id in self.sessions.ids_of(|entry| !entry.session.state.is_over()) {
             self.drive(id, now);

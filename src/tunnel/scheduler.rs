@@ -17,6 +17,8 @@ pub(super) struct Outgoing {
     pub(super) asked: Option<Local>,
     /// It asks whether packets of its size arrive.
     pub(super) probe: bool,
+    /// The serial number of the psk that it is sealed with. None: what its address says.
+    pub(super) psk: Option<u32>,
     pub(super) packet: Vec<u8>,
 }
 
@@ -27,6 +29,7 @@ impl Outgoing {
             to,
             asked: None,
             probe: false,
+            psk: None,
             packet,
         }
     }

@@ -90,6 +90,8 @@ pub struct PathStats {
     pub mtu: usize,
     /// Since something came from there; None: nothing ever did.
     pub heard_before: Option<u64>,
+    /// Whether there are fresh keys with the process there.
+    pub fresh_keys: bool,
 }
 
 /// What is said of an end that is heard but answers nothing.
@@ -262,27 +264,30 @@ impl Tunnel {
         keep_greatest(&mut chosen, PATHS);
         let paths = chosen
             .iter()
-            .map(|(_, id)| path_stat(&self.paths[*id], now));
+            .map(|(_, id)| self.path_stat(&self.paths[*id], now));
         (paths.collect(), left_out)
     }
 }
 
-fn path_stat(path: &Path, now: Time) -> PathStats {
-    let base_rtt = path.congestion.base_rtt();
-    PathStats {
-        addr: path.addr,
-        rate: path
-            .congestion
-            .has_delivered()
-            .then(|| path.congestion.capacity()),
-        pacing: path.congestion.pacing(),
-        base_rtt,
-        srtt: base_rtt.map(|_| path.congestion.srtt()),
-        loss: path.seen_loss(),
-        in_flight: path.congestion.in_flight(),
-        sessions: path.sessions,
-        mtu: path.size.size(),
-        heard_before: path.liveness.heard_before(now),
+impl Tunnel {
+    fn path_stat(&self, path: &Path, now: Time) -> PathStats {
+        let base_rtt = path.congestion.base_rtt();
+        PathStats {
+            addr: path.addr,
+            rate: path
+                .congestion
+                .has_delivered()
+                .then(|| path.congestion.capacity()),
+            pacing: path.congestion.pacing(),
+            base_rtt,
+            srtt: base_rtt.map(|_| path.congestion.srtt()),
+            loss: path.seen_loss(),
+            in_flight: path.congestion.in_flight(),
+            sessions: path.sessions,
+            mtu: path.size.size(),
+            heard_before: path.liveness.heard_before(now),
+            fresh_keys: self.packets.fresh.has_keys(path.addr),
+        }
     }
 }
 

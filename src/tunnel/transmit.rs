@@ -61,6 +61,8 @@ struct Next {
     asked: Option<Local>,
     len: usize,
     kind: Kind,
+    /// See `Outgoing`.
+    psk: Option<u32>,
 }
 
 impl Next {
@@ -71,6 +73,7 @@ impl Next {
             asked: None,
             len,
             kind,
+            psk: None,
         }
     }
 }
@@ -120,7 +123,7 @@ impl Tunnel {
             let local = self.local_for(addr);
             return Some((Transmit::of_one(addr, local, len), next));
         }
-        let next = self.next_packet(now, out)?;
+        let next = self.next_unwithheld(now, out)?;
         let (most, local, size) = match self.paths.id_of(next.addr) {
             Some(path_id) => {
                 let dialled = self.peer.is_at(next.addr);
@@ -141,7 +144,10 @@ impl Tunnel {
             // an answer to somebody unknown: padding must not make it longer than what it answers
             None => (next.len, next.asked.unwrap_or_default(), usize::MAX),
         };
-        let len = self.packets.close(next.addr, out, next.len, most);
+        let len = match next.psk {
+            Some(serial) => self.packets.close_under(serial, out, next.len, most),
+            None => self.packets.close(next.addr, out, next.len, most),
+        };
         self.count_sent(len);
         let mut transmit = Transmit::of_one(next.addr, local, len);
         transmit.fit = match next.kind {
@@ -167,13 +173,18 @@ impl Tunnel {
         segment: usize,
         out: &mut [u8],
     ) -> Option<usize> {
+        if first.psk.is_some() || self.withholds(first.addr, &[1; 4]) {
+            return None;
+        }
         let most = segment - self.packets.overhead();
         let len = match first.kind {
             Kind::Control => {
                 let socket = |asked: Option<Local>| asked.map(|local| local.socket);
                 let same =
                     |p: &Outgoing| p.to == first.addr && socket(p.asked) == socket(first.asked);
-                let fits = |p: &&Outgoing| same(p) && p.packet.len() <= most && !p.probe;
+                let fits = |p: &&Outgoing| {
+                    same(p) && p.packet.len() <= most && !p.probe && p.psk.is_none()
+                };
                 self.scheduler.first_ready().filter(fits)?;
                 self.next_control(out)?.len
             }
@@ -193,6 +204,16 @@ impl Tunnel {
     pub(super) fn count_sent(&mut self, len: usize) {
         self.counters.sent += 1;
         self.counters.sent_bytes += len as u64;
+    }
+
+    /// The next packet that may leave under the key that there is.
+    fn next_unwithheld(&mut self, now: Time, out: &mut [u8]) -> Option<Next> {
+        loop {
+            let next = self.next_packet(now, out)?;
+            if next.psk.is_some() || !self.withholds(next.addr, &out[..next.len]) {
+                return Some(next);
+            }
+        }
     }
 
     fn next_packet(&mut self, now: Time, out: &mut [u8]) -> Option<Next> {
@@ -217,6 +238,7 @@ impl Tunnel {
             to: addr,
             asked,
             probe,
+            psk,
             packet,
         } = self.scheduler.next_ready()?;
         let len = packet.len().min(out.len());
@@ -227,6 +249,7 @@ impl Tunnel {
             asked,
             len,
             kind: if probe { Kind::Probe } else { Kind::Control },
+            psk,
         })
     }
 

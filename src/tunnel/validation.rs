@@ -7,7 +7,7 @@ use super::Tunnel;
 use super::inbound::Arrival;
 use super::scheduler::Timer;
 use super::waiting::{Packet, Waiting};
-use crate::message::Control;
+use crate::message::{CONTROL_LEN, Control};
 use crate::path::{Challenges, Local};
 use crate::time::Time;
 use std::net::SocketAddr;
@@ -38,6 +38,11 @@ impl Newcomers {
     /// Whether a pong from `addr` answers a challenge.
     pub(super) fn is_answer(&self, addr: SocketAddr, value: u32, now: Time) -> bool {
         self.challenges.is_answer(addr, value, now)
+    }
+
+    /// The ping that challenges an address.
+    pub(super) fn ping_for(&self, addr: SocketAddr, now: Time) -> [u8; CONTROL_LEN] {
+        Control::Ping(self.challenges.challenge(addr, now)).to_wire()
     }
 
     /// What a ping that is padded to find the size of packets names: see `Challenges`.
@@ -97,8 +102,9 @@ impl Tunnel {
     }
 
     fn send_challenge(&mut self, addr: SocketAddr, local: Option<Local>, now: Time) {
-        let challenge = self.newcomers.challenges.challenge(addr, now);
-        self.answer(addr, local, &Control::Ping(challenge).to_wire());
+        let ping = self.newcomers.ping_for(addr, now);
+        self.greet_candidate(addr, &ping, now);
+        self.answer(addr, local, &ping);
     }
 
     pub(super) fn is_validated_at(&self, addr: SocketAddr) -> bool {
@@ -118,14 +124,22 @@ impl Tunnel {
         path.is_some_and(|path| path.validation.is_from_before(arrival.number))
     }
 
+    /// Whether what has come is of another process than the one at the end of a path. The peer may be another one.
+    fn is_another_end(&self, arrival: &Arrival, path_id: u32) -> bool {
+        let addr = self.paths[path_id].addr;
+        !self.peer.is_at(addr) && self.is_another(arrival, addr)
+    }
+
     /// A challenge was answered: the address is validated.
     pub(super) fn on_validated(&mut self, arrival: Arrival, now: Time) {
         let Arrival {
             from,
             local,
             number,
+            ..
         } = arrival;
         if let Some(path) = self.paths.candidate(from)
+            && !self.is_another_end(&arrival, path)
             && !self.on_candidate_answer(path, from, local, now)
         {
             return;
@@ -145,6 +159,10 @@ impl Tunnel {
             path.validation.set_round_trip(now.since(first.came_at));
         }
         for mut packet in packets {
+            if self.may_be_recorded(&packet.arrival) {
+                self.counters.replayed += 1;
+                continue;
+            }
             self.on_session(packet.arrival, &mut packet.bytes, now);
         }
     }

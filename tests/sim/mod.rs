@@ -422,6 +422,11 @@ impl World {
         self.find_peer(i);
     }
 
+    /// What seals the packets.
+    pub fn method(&self) -> Option<Method> {
+        self.options.method
+    }
+
     /// Both ways of the path become this.
     pub fn set_shape(&mut self, shape: Shape) {
         self.links[0].shape = shape;

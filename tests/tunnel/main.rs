@@ -10,6 +10,7 @@ mod chaos;
 mod connection;
 mod faults;
 mod following;
+mod fresh_keys;
 mod fuzzing;
 mod gso;
 mod hopping;

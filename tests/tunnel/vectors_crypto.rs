@@ -223,6 +223,6 @@ fn recorded_handshakes_are_made_again() {
         assert_eq!(buf, expected, "{method}");
         let mut sealing = FreshSealing::new(method, &there, initiator.index, 0);
         let opened = sealing.open(&mut buf).expect("authentic");
-        assert_eq!(opened.packet[..], hex(&v["plain"]), "{method}");
+        assert_eq!(opened[..], hex(&v["plain"]), "{method}");
     }
 }

@@ -1,0 +1,552 @@
+//! The associations: with which processes there are keys, which addresses lead there, and what becomes of keys when others come
+//! and when their time is over. What is told to whom is in `fresh_keys`.
+
+use super::budget::Budget;
+use crate::crypto::handshake::{ANSWER_LEN, Greeted, Greeting, Hello, Pair, Process};
+use crate::crypto::{FreshSealing, Method, Rejected};
+use crate::settings::ForwardSecrecy;
+use crate::time::{SEC, Time};
+use crate::tunnel::inbound::Arrival;
+use rand::rngs::{StdRng, SysRng};
+use rand::{Rng, RngExt, SeedableRng};
+use slab::Slab;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use zeroize::Zeroizing;
+
+/// Keys are renewed when they are so old, microseconds.
+pub(super) const RENEW_AFTER: u64 = 180 * SEC;
+/// And when they have sealed and opened so many bytes.
+const RENEW_BYTES: u64 = 4 << 30;
+/// Keys that were replaced are accepted for so long: longer than any datagram is under way.
+const PREVIOUS_LIVES: u64 = 10 * SEC;
+/// And at most for so long where the other end has not used the new ones.
+const UNHEARD_LIVES: u64 = 120 * SEC;
+/// Keys that were answered wait so long to be used.
+const NEXT_LIVES: u64 = 30 * SEC;
+/// A greeting is sent again for so long; then another is made.
+pub(super) const GREETING_LIVES: u64 = 10 * SEC;
+/// An address that leads to an association, and that nothing is sent to, is forgotten when nothing has been heard of the process
+/// for so long.
+const FORGET_AFTER: u64 = 600 * SEC;
+/// Addresses that lead to associations, at most, but for those that are in use.
+const ADDRESSES_MOST: usize = 65_536;
+/// A packet that was sent after another has a number that is higher by no more than this, if one process has sent both.
+const NUMBERS_AHEAD: u128 = 1 << 40;
+
+/// Keys that are in use, or may be.
+pub(super) struct Keys {
+    /// What the other end's datagrams carry.
+    index: u32,
+    sealing: FreshSealing,
+    pub(super) renew_at: Time,
+    /// Sealed and opened.
+    bytes: u64,
+    /// Something has opened.
+    heard: bool,
+}
+
+/// Keys that were answered, and that nobody has used yet.
+struct Next {
+    keys: Keys,
+    /// The greeting's key, to know it again, and the answer that it gets again.
+    public: [u8; 32],
+    answer: [u8; ANSWER_LEN],
+    /// Where the answer went.
+    at: SocketAddr,
+    /// The greeting's number among the datagrams of its sender.
+    number: Option<u128>,
+    /// The psk that it has shown.
+    serial: u32,
+    until: Time,
+}
+
+/// What is shared with one process.
+pub(super) struct Association {
+    process: Process,
+    /// The psk that the current keys come from.
+    serial: u32,
+    current: Option<Keys>,
+    previous: Option<Box<(Keys, Time)>>,
+    next: Option<Box<Next>>,
+    /// This end has greeted, and renews.
+    pub(super) greets: bool,
+    pub(super) heard_at: Time,
+    /// The number of the greeting that the first keys come from.
+    greeted: Option<u128>,
+}
+
+/// A greeting of ours that waits for its answer.
+pub(super) struct Asking {
+    pub(super) greeting: Greeting,
+    pub(super) serial: u32,
+    pub(super) to: SocketAddr,
+    pub(super) made_at: Time,
+    pub(super) sends: u32,
+    pub(super) again_at: Option<Time>,
+}
+
+/// The first datagram under new keys has come.
+#[derive(Clone, Copy)]
+pub(super) struct Confirmed {
+    /// Where the answer to the greeting went.
+    pub(super) at: SocketAddr,
+    /// There were none before.
+    pub(super) first: bool,
+}
+
+/// What a greeting gets.
+pub(super) enum Reply {
+    Answer([u8; ANSWER_LEN]),
+    /// Its sender is to show first that he receives at his address.
+    Challenge,
+    /// As if it had no greeting.
+    Nothing,
+}
+
+/// All associations, and this process's own part.
+pub(in crate::tunnel) struct FreshKeys {
+    pub(super) mode: ForwardSecrecy,
+    pub(super) own: Process,
+    rng: StdRng,
+    pub(super) table: Slab<Association>,
+    /// By what datagrams for this end carry.
+    indices: HashMap<u32, u32>,
+    processes: HashMap<Process, u32>,
+    addresses: HashMap<SocketAddr, u32>,
+    pub(super) asking: Option<Asking>,
+    /// This process has had fresh keys with its peer.
+    pub(super) had: bool,
+    confirmed: Option<Confirmed>,
+    budget: Budget,
+    /// When `advance` has something to do, or before.
+    pub(super) wake: Time,
+}
+
+impl FreshKeys {
+    /// # Panics
+    /// If the operating system gives no random numbers.
+    pub(in crate::tunnel) fn new(mode: ForwardSecrecy) -> FreshKeys {
+        let mut rng =
+            StdRng::try_from_rng(&mut SysRng).expect("no random numbers from the operating system");
+        let mut own = Process::default();
+        rng.fill_bytes(&mut own);
+        FreshKeys {
+            mode,
+            own,
+            rng,
+            table: Slab::new(),
+            indices: HashMap::new(),
+            processes: HashMap::new(),
+            addresses: HashMap::new(),
+            asking: None,
+            had: false,
+            confirmed: None,
+            budget: Budget::new(),
+            wake: Time::NEVER,
+        }
+    }
+
+    pub(super) fn is_off(&self) -> bool {
+        self.mode == ForwardSecrecy::Off
+    }
+
+    /// Whether nothing but fresh keys will do.
+    pub(in crate::tunnel) fn is_required(&self) -> bool {
+        self.mode == ForwardSecrecy::Require
+    }
+
+    /// The association that an address leads to.
+    pub(in crate::tunnel) fn at(&self, addr: SocketAddr) -> Option<u32> {
+        match self.addresses.is_empty() {
+            true => None,
+            false => self.addresses.get(&addr).copied(),
+        }
+    }
+
+    pub(super) fn current_at(&self, addr: SocketAddr) -> Option<&Keys> {
+        self.table[self.at(addr)? as usize].current.as_ref()
+    }
+
+    /// Whether there are keys for an address.
+    pub(in crate::tunnel) fn has_keys(&self, addr: SocketAddr) -> bool {
+        self.current_at(addr).is_some()
+    }
+
+    /// The association whose keys open a datagram, if any do, and the index that it carries.
+    pub(in crate::tunnel) fn find(&self, method: Method, datagram: &[u8]) -> Option<(u32, u32)> {
+        if self.indices.is_empty() {
+            return None;
+        }
+        let index = crate::crypto::index_of(method, datagram)?;
+        Some((*self.indices.get(&index)?, index))
+    }
+
+    /// Opens a datagram that carries an index of this association.
+    pub(in crate::tunnel) fn open<'a>(
+        &mut self,
+        (id, index): (u32, u32),
+        from: SocketAddr,
+        datagram: &'a mut [u8],
+        now: Time,
+    ) -> Result<&'a mut [u8], Rejected> {
+        let association = &mut self.table[id as usize];
+        let len = datagram.len() as u64;
+        let keys = association.keys_of(index).ok_or(Rejected::Seal)?;
+        let packet = keys.sealing.open(datagram)?;
+        keys.bytes += len;
+        let first = !std::mem::replace(&mut keys.heard, true);
+        association.heard_at = now;
+        let confirms = association.is_next(index);
+        if confirms {
+            self.promote(id, now);
+        } else if first && let Some(previous) = &mut association.previous {
+            // who has sent this sends nothing under the previous ones any more
+            previous.1 = now.after(PREVIOUS_LIVES);
+            self.wake = self.wake.min(previous.1);
+        }
+        if confirms {
+            self.lead(from, id);
+        }
+        Ok(packet)
+    }
+
+    /// Whether an address leads to this association or, if it is free, does from now on: if no process that was heard lately has
+    /// it, and no sessions without fresh keys (`taken`). Otherwise a greeting has to come from there.
+    pub(super) fn settles(&mut self, addr: SocketAddr, id: u32, taken: bool, now: Time) -> bool {
+        let free = match self.at(addr) {
+            Some(other) if other == id => return true,
+            Some(other) => now.since(self.table[other as usize].heard_at) >= PREVIOUS_LIVES,
+            None => !taken,
+        };
+        if free {
+            self.lead(addr, id);
+        }
+        free
+    }
+
+    /// The next keys of an association are in use.
+    fn promote(&mut self, id: u32, now: Time) {
+        let association = &mut self.table[id as usize];
+        let Some(next) = association.next.take() else {
+            return;
+        };
+        (association.serial, association.greets) = (next.serial, false);
+        let first = association.current.is_none();
+        if first {
+            association.greeted = next.number;
+        }
+        self.confirmed = Some(Confirmed { at: next.at, first });
+        self.replace(id, next.keys, now.after(PREVIOUS_LIVES));
+        self.wake = self.wake.min(now.after(FORGET_AFTER));
+    }
+
+    /// Other keys are the current ones; the present are accepted until `until`.
+    fn replace(&mut self, id: u32, keys: Keys, until: Time) {
+        let association = &mut self.table[id as usize];
+        let old = association.current.replace(keys);
+        let older = match old {
+            Some(old) => association.previous.replace(Box::new((old, until))),
+            None => association.previous.take(),
+        };
+        if let Some(older) = older {
+            self.indices.remove(&older.0.index);
+        }
+        self.wake = self.wake.min(until);
+    }
+
+    /// An address leads to an association from now on.
+    fn lead(&mut self, addr: SocketAddr, id: u32) {
+        self.addresses.insert(addr, id);
+        if self.addresses.len() > ADDRESSES_MOST {
+            self.wake = Time::ZERO;
+        }
+    }
+
+    /// The first datagram under new keys, if it has just come.
+    pub(super) fn take_confirmed(&mut self) -> Option<Confirmed> {
+        self.confirmed.take()
+    }
+
+    /// Seals a packet with the keys of an association.
+    pub(in crate::tunnel) fn seal(&mut self, id: u32, buf: &mut [u8], len: usize) -> Option<usize> {
+        let association = &mut self.table[id as usize];
+        let keys = association.current.as_mut()?;
+        let len = keys.sealing.seal(&mut self.rng, buf, len);
+        keys.bytes += len as u64;
+        if keys.bytes >= RENEW_BYTES && association.greets {
+            keys.bytes = 0;
+            keys.renew_at = Time::ZERO;
+        }
+        Some(len)
+    }
+
+    /// Whether somebody at an address was answered and has used no key yet.
+    pub(super) fn is_awaited(&self, addr: SocketAddr) -> bool {
+        let mut all = self.table.iter();
+        all.any(|(_, a)| a.next.as_ref().is_some_and(|next| next.at == addr))
+    }
+
+    /// An index that is not in use, for an association.
+    pub(super) fn draw_index(&mut self) -> u32 {
+        loop {
+            let index = self.rng.random();
+            let asked = |asking: &Asking| asking.greeting.own().index == index;
+            if !self.indices.contains_key(&index) && !self.asking.as_ref().is_some_and(asked) {
+                return index;
+            }
+        }
+    }
+
+    pub(super) fn draw_secret(&mut self) -> Zeroizing<[u8; 32]> {
+        let mut secret = Zeroizing::new([0; 32]);
+        self.rng.fill_bytes(&mut *secret);
+        secret
+    }
+
+    fn keys(&mut self, method: Method, pair: &Pair, index: u32, other: u32, now: Time) -> Keys {
+        let start = self.rng.random();
+        Keys {
+            index,
+            sealing: FreshSealing::new(method, pair, other, start),
+            renew_at: now.after(RENEW_AFTER),
+            bytes: 0,
+            heard: false,
+        }
+    }
+
+    /// The association with a process, made if there is none.
+    fn with(&mut self, process: Process, now: Time) -> u32 {
+        if let Some(id) = self.processes.get(&process) {
+            return *id;
+        }
+        let id = self.table.insert(Association {
+            process,
+            serial: 0,
+            current: None,
+            previous: None,
+            next: None,
+            greets: false,
+            heard_at: now,
+            greeted: None,
+        }) as u32;
+        self.processes.insert(process, id);
+        id
+    }
+
+    /// Whether a greeting of an authentic sender is to be ignored: it is our own, or we greet as well and he answers.
+    fn ignores(&self, from: SocketAddr, other: Process, now: Time) -> bool {
+        let asking = self.asking.as_ref();
+        let both = asking.is_some_and(|a| a.to == from && now.since(a.made_at) < GREETING_LIVES);
+        other == self.own || (both && self.own > other)
+    }
+
+    /// Answers a greeting.
+    pub(super) fn answer(
+        &mut self,
+        greeted: Greeted,
+        (method, serial): (Method, u32),
+        arrival: &Arrival,
+        proven: bool,
+        now: Time,
+    ) -> Reply {
+        let (from, other) = (arrival.from, greeted.other());
+        if self.ignores(from, other.process, now) {
+            return Reply::Nothing;
+        }
+        let known = self.processes.get(&other.process);
+        if let Some(next) = known.and_then(|id| self.table[*id as usize].next.as_mut())
+            && next.public == *greeted.public()
+        {
+            (next.at, next.until) = (from, now.after(NEXT_LIVES));
+            return Reply::Answer(next.answer);
+        }
+        if !self.budget.admits(from, proven, now) {
+            return Reply::Challenge;
+        }
+        let (secret, index) = (self.draw_secret(), self.draw_index());
+        let public = *greeted.public();
+        let own = Hello {
+            process: self.own,
+            index,
+        };
+        let Some((answer, pair)) = greeted.answer(&secret, own) else {
+            return Reply::Nothing;
+        };
+        let keys = self.keys(method, &pair, index, other.index, now);
+        let until = now.after(NEXT_LIVES);
+        let next = Next {
+            keys,
+            public,
+            answer,
+            at: from,
+            number: arrival.number,
+            serial,
+            until,
+        };
+        let id = self.with(other.process, now);
+        if let Some(old) = self.table[id as usize].next.replace(Box::new(next)) {
+            self.indices.remove(&old.keys.index);
+        }
+        self.indices.insert(index, id);
+        self.wake = self.wake.min(until);
+        Reply::Answer(answer)
+    }
+
+    /// An answer has come. Whether it is one to our greeting: then there are new keys, and the address leads to them. And whether
+    /// there were none with that process before.
+    pub(super) fn on_answer(
+        &mut self,
+        from: SocketAddr,
+        answer: &[u8; ANSWER_LEN],
+        method: Method,
+        now: Time,
+    ) -> Option<bool> {
+        let (other, pair) = self.asking.as_ref()?.greeting.finish(answer)?;
+        let asking = self.asking.take()?;
+        if other.process == self.own {
+            return None;
+        }
+        let index = asking.greeting.own().index;
+        let keys = self.keys(method, &pair, index, other.index, now);
+        let id = self.with(other.process, now);
+        self.indices.insert(index, id);
+        self.replace(id, keys, now.after(UNHEARD_LIVES));
+        let association = &mut self.table[id as usize];
+        let first = association.previous.is_none();
+        (association.serial, association.greets) = (asking.serial, true);
+        association.heard_at = now;
+        self.had = true;
+        self.lead(from, id);
+        self.wake = self.wake.min(now.after(PREVIOUS_LIVES));
+        Some(first)
+    }
+
+    /// An address that the process at another one may have moved to leads to the same association, until it shows another.
+    pub(super) fn assume(&mut self, addr: SocketAddr, like: SocketAddr) {
+        if let (None, Some(id)) = (self.at(addr), self.at(like)) {
+            self.lead(addr, id);
+        }
+    }
+
+    /// When the peer is to be pinged because of a greeting.
+    pub(super) fn asks_at(&self, peer: SocketAddr) -> Option<Time> {
+        if let Some(id) = self.at(peer)
+            && let Some(keys) = &self.table[id as usize].current
+        {
+            return Some(keys.renew_at).filter(|_| self.table[id as usize].greets);
+        }
+        self.asking.as_ref()?.again_at
+    }
+
+    /// The keys for an address are renewed no sooner than after so long.
+    pub(super) fn postpone(&mut self, addr: SocketAddr, at: Time) {
+        if let Some(id) = self.at(addr)
+            && let Some(keys) = &mut self.table[id as usize].current
+        {
+            keys.renew_at = at;
+        }
+    }
+
+    /// Drops what has had its time. `in_use`: whether something may be sent to an address without being asked.
+    pub(super) fn advance(&mut self, now: Time, in_use: impl Fn(SocketAddr) -> bool) {
+        if now < self.wake {
+            return;
+        }
+        self.wake = Time::NEVER;
+        for (_, association) in &mut self.table {
+            if let Some(old) = association.previous.take_if(|p| p.1 <= now) {
+                self.indices.remove(&old.0.index);
+            }
+            if let Some(old) = association.next.take_if(|n| n.until <= now) {
+                self.indices.remove(&old.keys.index);
+            }
+        }
+        let many = self.addresses.len() > ADDRESSES_MOST;
+        let table = &self.table;
+        self.addresses.retain(|addr, id| {
+            let gone = now.since(table[*id as usize].heard_at) >= FORGET_AFTER;
+            !(gone || many) || in_use(*addr)
+        });
+        self.drop_unreachable(now);
+        for (_, association) in &self.table {
+            self.wake = self.wake.min(association.wakes_at(now));
+        }
+    }
+
+    /// Drops associations that no address leads to, and that wait for nothing.
+    fn drop_unreachable(&mut self, now: Time) {
+        let mut reached = vec![false; self.table.capacity()];
+        for id in self.addresses.values() {
+            reached[*id as usize] = true;
+        }
+        let (indices, processes) = (&mut self.indices, &mut self.processes);
+        self.table.retain(|id, a| {
+            let waits = a.next.is_some() || now.since(a.heard_at) < PREVIOUS_LIVES;
+            let kept = reached[id] || waits;
+            if !kept {
+                processes.remove(&a.process);
+                let previous = a.previous.as_ref().map(|p| p.0.index);
+                let current = a.current.as_ref().map(|k| k.index);
+                for index in previous.into_iter().chain(current) {
+                    indices.remove(&index);
+                }
+            }
+            kept
+        });
+    }
+
+    /// A psk is not accepted any more: keys that come from another than these end, and with whom there were some gets nothing
+    /// until there are others.
+    pub(in crate::tunnel) fn keep_only(&mut self, serials: &[u32]) {
+        for (_, association) in &mut self.table {
+            if !serials.contains(&association.serial) {
+                let previous = association.previous.take().map(|p| p.0.index);
+                let current = association.current.take().map(|k| k.index);
+                for index in previous.into_iter().chain(current) {
+                    self.indices.remove(&index);
+                }
+            }
+        }
+        self.asking = None;
+    }
+
+    /// Whether a packet that waited under the psk was sent after the greeting of its sender.
+    pub(super) fn is_after_greeting(&self, id: u32, number: Option<u128>) -> bool {
+        let (Some(greeting), Some(number)) = (self.table[id as usize].greeted, number) else {
+            return false;
+        };
+        let ahead = number.wrapping_sub(greeting) % (1 << 96);
+        (1..NUMBERS_AHEAD).contains(&ahead)
+    }
+}
+
+impl Association {
+    fn keys_of(&mut self, index: u32) -> Option<&mut Keys> {
+        let current = self.current.as_mut();
+        let previous = self.previous.as_mut().map(|previous| &mut previous.0);
+        let next = self.next.as_mut().map(|next| &mut next.keys);
+        let mut all = current.into_iter().chain(previous).chain(next);
+        all.find(|keys| keys.index == index)
+    }
+
+    fn is_next(&self, index: u32) -> bool {
+        self.next.as_ref().is_some_and(|n| n.keys.index == index)
+    }
+
+    /// When `FreshKeys::advance` may have something to do with it.
+    fn wakes_at(&self, now: Time) -> Time {
+        let previous = self.previous.as_ref().map(|previous| previous.1);
+        let next = self.next.as_ref().map(|next| next.until);
+        let heard = self.heard_at;
+        let unreached = Some(heard.after(PREVIOUS_LIVES)).filter(|at| *at > now);
+        let forgotten = heard.after(FORGET_AFTER);
+        let forgotten = match forgotten > now {
+            true => forgotten,
+            // something is sent there
+            false => now.after(FORGET_AFTER),
+        };
+        let times = [previous, next, unreached, Some(forgotten)];
+        times.into_iter().flatten().min().unwrap_or(Time::NEVER)
+    }
+}
