@@ -346,6 +346,8 @@ impl Tunnel {
         let present = self.hopping.socket();
         self.paths[path_id].liveness.pin(present);
         let (addr, socket) = self.hopping.fresh(peer, self.rng.random());
+        // the same process, at another of its ports
+        self.packets.fresh.assume(addr, peer);
         if self.hopping.candidates.len() >= CANDIDATES_MOST {
             self.hopping.candidates.remove(0);
         }

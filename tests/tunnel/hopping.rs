@@ -4,6 +4,7 @@ use crate::sim::link::{Shape, Throttle};
 use crate::sim::measure::{Bulk, line_rate, options};
 use crate::sim::nat::Nat;
 use crate::sim::{Options, Role, World};
+use kcptun::settings::ForwardSecrecy;
 use kcptun::time::{MS, SEC};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
@@ -34,7 +35,15 @@ fn throttle(world: &mut World, after: u64) {
 
 /// What a transfer of 60 s gets of the line, and bytes on the line for each that arrives.
 fn throttled(ports: u16, up: bool, seed: u64) -> (f64, f64) {
-    let mut world = world(options(shape(), seed), ports);
+    let options = Options {
+        tune: Some(Box::new(move |settings| {
+            if seed % 2 == 0 {
+                settings.forward_secrecy = ForwardSecrecy::Auto;
+            }
+        })),
+        ..options(shape(), seed)
+    };
+    let mut world = world(options, ports);
     throttle(&mut world, 6);
     world.run_for(SEC);
     let sender = usize::from(!up);
@@ -110,7 +119,12 @@ fn random_world(seed: u64) -> World {
         )
     };
     let options = Options {
-        tune: Some(Box::new(|settings| settings.hop = 300 * MS)),
+        tune: Some(Box::new(move |settings| {
+            settings.hop = 300 * MS;
+            if seed % 2 == 0 {
+                settings.forward_secrecy = ForwardSecrecy::Auto;
+            }
+        })),
         met: false,
         ..options(shape, seed)
     };

@@ -423,7 +423,7 @@ impl FreshKeys {
     }
 
     /// An address that the process at another one may have moved to leads to the same association, until it shows another.
-    pub(super) fn assume(&mut self, addr: SocketAddr, like: SocketAddr) {
+    pub(in crate::tunnel) fn assume(&mut self, addr: SocketAddr, like: SocketAddr) {
         if let (None, Some(id)) = (self.at(addr), self.at(like)) {
             self.lead(addr, id);
         }
