@@ -37,7 +37,7 @@ fn throttle(world: &mut World, after: u64) {
 fn throttled(ports: u16, up: bool, seed: u64) -> (f64, f64) {
     let options = Options {
         tune: Some(Box::new(move |settings| {
-            if seed % 2 == 0 {
+            if seed.is_multiple_of(2) {
                 settings.forward_secrecy = ForwardSecrecy::Auto;
             }
         })),
@@ -121,7 +121,7 @@ fn random_world(seed: u64) -> World {
     let options = Options {
         tune: Some(Box::new(move |settings| {
             settings.hop = 300 * MS;
-            if seed % 2 == 0 {
+            if seed.is_multiple_of(2) {
                 settings.forward_secrecy = ForwardSecrecy::Auto;
             }
         })),
