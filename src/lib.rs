@@ -32,7 +32,7 @@
 //! | `session`, `message`, `proxy` | one TCP connection: its messages and states |
 //! | `conversation`, `segment` | KCP: recovery of losses, acks, windows |
 //! | `path`, `congestion`, `pmtu` | what is known of a path; how much may be in flight; how large packets may be |
-//! | `crypto` | keys, sealing, the replay filter |
+//! | `crypto` | keys, sealing, the replay filter, the handshake for fresh keys |
 //! | `time_wait`, `ring`, `pool`, `throttle`, `time`, `timer`, `number` | TIME_WAIT, buffers, throttled log lines, time, the timer wheel, numbers as text |
 
 #![warn(missing_docs, unreachable_pub)]

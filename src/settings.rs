@@ -109,6 +109,24 @@ pub enum ForwardSecrecy {
     Require,
 }
 
+impl ForwardSecrecy {
+    /// Every value.
+    pub const ALL: [ForwardSecrecy; 3] = [
+        ForwardSecrecy::Auto,
+        ForwardSecrecy::Require,
+        ForwardSecrecy::Off,
+    ];
+
+    /// Its name in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            ForwardSecrecy::Off => "off",
+            ForwardSecrecy::Auto => "auto",
+            ForwardSecrecy::Require => "require",
+        }
+    }
+}
+
 /// Everything that a `Tunnel` is made from.
 pub struct Settings {
     /// How KCP is driven.

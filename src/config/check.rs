@@ -4,6 +4,7 @@
 use super::address::Address;
 use super::{Config, DEFAULT_METHOD, Draft, Endpoint, Faults, KeySource, SHIPPED_PASSWORD, Seal};
 use crate::crypto::{Key, KeyError};
+use crate::settings::ForwardSecrecy;
 use std::net::IpAddr;
 
 /// Completes a draft, unless something is wrong; each of the faults begins with the key that is wrong.
@@ -40,6 +41,11 @@ pub(super) fn finish(draft: Draft, mut faults: Faults) -> Result<Config, Faults>
         warnings.push(format!(
             "rate.up: has no effect without rate control, and {off}"
         ));
+    }
+    if config.forward_secrecy == ForwardSecrecy::Require && config.seal.is_none() {
+        warnings.push(
+            "forward_secrecy: has no effect without psk or password: packets are open".into(),
+        );
     }
     if config.tcp.proxy_protocol.is_some() && config.connect.is_none() {
         warnings.push(

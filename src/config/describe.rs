@@ -2,6 +2,7 @@
 
 use super::{Config, KeySource, Ports, Role};
 use crate::settings::Flush;
+use crate::settings::ForwardSecrecy;
 use std::fmt;
 
 impl Config {
@@ -149,7 +150,12 @@ fn seal(config: &Config) -> String {
                 KeySource::Psk => "the psk",
                 KeySource::Password => "a key made from the password",
             };
-            format!("{} with {source}", seal.method.name())
+            let fresh = match config.forward_secrecy {
+                ForwardSecrecy::Off => "; whoever gets the key later can read what is recorded",
+                ForwardSecrecy::Auto => "; fresh keys with every other end that agrees on some",
+                ForwardSecrecy::Require => "; nothing is carried without fresh keys",
+            };
+            format!("{} with {source}{fresh}", seal.method.name())
         }
         None => "none: packets are open, anybody can read and forge them".into(),
     }

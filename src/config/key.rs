@@ -63,6 +63,7 @@ pub(super) enum Kind {
     Endpoint(Purpose, Place<Option<Endpoint>>),
     Secret(Place<Option<Zeroizing<String>>>),
     Method,
+    ForwardSecrecy,
     ServiceId,
     User,
     /// As an address to bind; a port alone stands for the loopback interface.

@@ -127,6 +127,16 @@ pub static KEYS: &[Key] = &[
             "a name that `kcptun --list-methods` prints",
             "the cipher that seals packets; the same at both ends",
         ),
+    key("forward_secrecy", Kind::ForwardSecrecy)
+        .shown(|c| c.forward_secrecy.name().into())
+        .says(
+            Section::Needed,
+            "\"auto\"",
+            "\"auto\", \"require\", \"off\"",
+            "with a key: `\"auto\"` agrees on fresh keys with every other end that does, so that who gets the key later cannot \
+             read what was recorded. `\"require\"` carries no connection without them: kcptun-libev and an older kcptun are \
+             refused. See `kcptun help security`",
+        ),
     key(
         "kcp.mtu",
         Kind::Auto {

@@ -28,7 +28,7 @@ pub use user::User;
 
 use crate::crypto::{Key, Method, Sealing};
 use crate::proxy::Version;
-use crate::settings::{KcpSettings, RateSettings, Rendezvous, Settings};
+use crate::settings::{ForwardSecrecy, KcpSettings, RateSettings, Rendezvous, Settings};
 use crate::time::SEC;
 use std::fmt;
 use std::fs::File;
@@ -66,6 +66,8 @@ pub struct Config {
     pub service_id: Option<String>,
     /// None: packets are open.
     pub seal: Option<Seal>,
+    /// Whether the two ends agree on fresh keys.
+    pub forward_secrecy: ForwardSecrecy,
     /// How KCP is driven: `kcp.*`.
     pub kcp: KcpSettings,
     /// Options of TCP sockets: `tcp.*`.
@@ -328,6 +330,7 @@ impl Config {
                 .seal
                 .as_ref()
                 .map(|seal| Sealing::new(seal.method, &seal.key)),
+            forward_secrecy: self.forward_secrecy,
             accepts: self.connect.is_some(),
             rendezvous: self.rendezvous(),
             timeout: span(self.timeout),
@@ -353,6 +356,7 @@ impl Default for Draft {
             rendezvous_server: None,
             service_id: None,
             seal: None,
+            forward_secrecy: ForwardSecrecy::Auto,
             kcp: KcpSettings::default(),
             tcp: TcpOptions {
                 nodelay: true,

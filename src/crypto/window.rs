@@ -2,8 +2,8 @@
 //! Other than `replay`, which is for any number of senders under one key, it has a fixed size, and what is older than it is
 //! taken for a copy.
 
-/// Words of the window. One is being filled, so that it remembers 63 datagrams fewer than it has bits.
-const WORDS: usize = 32;
+/// Words of the window. One is being filled.
+const WORDS: usize = 24;
 const WORD_BITS: u64 = 64;
 /// So many datagrams may be overtaken by one of theirs.
 const REACH: u64 = (WORDS as u64 - 1) * WORD_BITS;
@@ -23,12 +23,10 @@ impl Window {
         let Some(seen) = &self.0 else {
             return false;
         };
-        let behind = seen.newest.wrapping_sub(number);
         let (word, bit) = place_of(number);
-        match behind > u64::MAX / 2 {
-            // it is ahead of all
-            true => false,
-            false => behind >= REACH || seen.words[word] & bit != 0,
+        match seen.newest.checked_sub(number) {
+            None => false,
+            Some(behind) => behind >= REACH || seen.words[word] & bit != 0,
         }
     }
 
@@ -40,17 +38,11 @@ impl Window {
                 words: [0; WORDS],
             })
         });
-        let ahead = number.wrapping_sub(seen.newest);
-        if ahead <= u64::MAX / 2 {
-            let words = (number / WORD_BITS).wrapping_sub(seen.newest / WORD_BITS)
-                % (u64::MAX / WORD_BITS + 1);
-            for n in 1..=words.min(WORDS as u64) {
-                let (word, _) = place_of(
-                    (seen.newest / WORD_BITS)
-                        .wrapping_add(n)
-                        .wrapping_mul(WORD_BITS),
-                );
-                seen.words[word] = 0;
+        if number > seen.newest {
+            let first = seen.newest / WORD_BITS + 1;
+            let last = (number / WORD_BITS).min(seen.newest / WORD_BITS + WORDS as u64);
+            for word in first..=last {
+                seen.words[(word % WORDS as u64) as usize] = 0;
             }
             seen.newest = number;
         }
@@ -60,7 +52,7 @@ impl Window {
 }
 
 fn place_of(number: u64) -> (usize, u64) {
-    let word = (number / WORD_BITS) as usize % WORDS;
+    let word = (number / WORD_BITS % WORDS as u64) as usize;
     (word, 1 << (number % WORD_BITS))
 }
 
@@ -74,8 +66,7 @@ mod tests {
     #[test]
     fn it_says_what_a_set_of_all_says_as_far_as_it_reaches() {
         let mut rng = StdRng::seed_from_u64(1);
-        // across the wrap of the numbers, too
-        for start in [0, 5_000, u64::MAX - 20_000, u64::MAX / 2] {
+        for start in [0, 5_000, u64::MAX / 4] {
             let (mut window, mut all) = (Window::default(), HashSet::new());
             let mut newest = 0;
             for _ in 0..60_000 {
@@ -85,7 +76,7 @@ mod tests {
                     0 => newest - newest.min(rng.random_range(0..3_000)),
                     _ => newest + rng.random_range(1..=span),
                 };
-                let seen = window.contains(start.wrapping_add(number));
+                let seen = window.contains(start + number);
                 let old = !all.is_empty() && newest.saturating_sub(number) >= REACH;
                 assert_eq!(
                     seen,
@@ -93,7 +84,7 @@ mod tests {
                     "{number}, newest {newest}"
                 );
                 if !seen {
-                    window.record(start.wrapping_add(number));
+                    window.record(start + number);
                     all.insert(number);
                     newest = newest.max(number);
                 }

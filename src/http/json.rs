@@ -124,6 +124,7 @@ fn path(path: &PathStats) -> Value {
         "sessions": path.sessions,
         "mtu": path.mtu,
         "silence": path.heard_before.map(seconds),
+        "fresh_keys": path.fresh_keys,
     })
 }
 

@@ -89,6 +89,7 @@ pub const FAMILIES: [Family; 31] = [
     family("kcptun_path_mtu_bytes", Kind::Gauge, &["path"], "Size of the largest IP packets that are sent there."),
     family("kcptun_path_sessions", Kind::Gauge, &["path"], "Sessions on the path."),
     family("kcptun_path_silence_seconds", Kind::Gauge, &["path"], "Time since something arrived from there."),
+    family("kcptun_path_fresh_keys", Kind::Gauge, &["path"], "1 if there are fresh keys with the process there, so that who gets the key later cannot read what is recorded."),
     family("kcptun_path_loss_ratio", Kind::Gauge, &["path", "direction"], "Share of packets lost on the way there (sent) and on the way here (received), once enough were seen."),
     family("kcptun_loop_turn_seconds", Kind::Histogram, &[], "How long a turn of the event loop takes. Everything else waits that long."),
     family("kcptun_loop_turn_longest_seconds", Kind::Gauge, &[], "The longest turn of the last 30 to 60 s."),
@@ -238,7 +239,7 @@ fn paths(text: &mut Text, view: &View) {
     let moves = view.snapshot.moved.map_or(0, |moved| moved.count);
     text.single("kcptun_port_moves_total", moves);
     type Value = fn(&crate::tunnel::stats::PathStats) -> Option<f64>;
-    let per_path: [(&'static str, Value); 8] = [
+    let per_path: [(&'static str, Value); 9] = [
         ("kcptun_path_rate_bytes_per_second", |p| p.rate),
         ("kcptun_path_pacing_bytes_per_second", |p| Some(p.pacing)),
         ("kcptun_path_base_rtt_seconds", |p| p.base_rtt.map(seconds)),
@@ -248,6 +249,9 @@ fn paths(text: &mut Text, view: &View) {
         ("kcptun_path_sessions", |p| Some(p.sessions as f64)),
         ("kcptun_path_silence_seconds", |p| {
             p.heard_before.map(seconds)
+        }),
+        ("kcptun_path_fresh_keys", |p| {
+            Some(f64::from(u8::from(p.fresh_keys)))
         }),
     ];
     for (name, value) in per_path {

@@ -70,13 +70,13 @@ fn traffic(text: &mut String, view: &View) -> std::fmt::Result {
 fn paths(text: &mut String, view: &View) -> std::fmt::Result {
     writeln!(
         text,
-        "\n{:<28}{:>13}{:>9}{:>9}{:>9}{:>9}{:>11}{:>6}{:>9}",
-        "path", "rate", "base", "RTT", "loss to", "from", "in flight", "MTU", "sessions"
+        "\n{:<28}{:>13}{:>9}{:>9}{:>9}{:>9}{:>11}{:>6}{:>9}{:>7}",
+        "path", "rate", "base", "RTT", "loss to", "from", "in flight", "MTU", "sessions", "keys"
     )?;
     for p in view.snapshot.paths.iter().take(PATHS_MAX) {
         writeln!(
             text,
-            "{:<28}{:>13}{:>9}{:>9}{:>9}{:>9}{:>11}{:>6}{:>9}",
+            "{:<28}{:>13}{:>9}{:>9}{:>9}{:>9}{:>11}{:>6}{:>9}{:>7}",
             p.addr.to_string(),
             p.rate.map_or("-".into(), rate),
             millis(p.base_rtt),
@@ -85,7 +85,12 @@ fn paths(text: &mut String, view: &View) -> std::fmt::Result {
             percent(p.loss[1]),
             bytes(p.in_flight),
             p.mtu,
-            p.sessions
+            p.sessions,
+            match (p.fresh_keys, view.snapshot.sealed) {
+                (true, _) => "fresh",
+                (false, true) => "psk",
+                (false, false) => "none",
+            }
         )?;
     }
     let shown = view.snapshot.paths.len().min(PATHS_MAX);

@@ -14,9 +14,6 @@ pub(super) fn page() -> Page {
                  to `connect`, and to nothing else. There are no users and there is no second factor.",
             ),
             Block::text(
-                "There is no forward secrecy. Whoever records the packets and later gets the key can read them all. Use ssh or TLS inside.",
-            ),
-            Block::text(
                 "`password` goes through Argon2id with only 8 KiB of memory, for compatibility with kcptun-libev. A password that a person can \
                  remember can be guessed from one recorded packet. Use `psk`.",
             ),
@@ -25,20 +22,44 @@ pub(super) fn page() -> Page {
                  little.",
             ),
             Block::text(
-                "Keys are never logged. They stay in the process's memory until it ends. Keep the configuration readable by its user only.",
+                "Keys are never logged. The key stays in the process's memory until it ends. Keep the configuration readable by its user only.",
+            ),
+            Block::Heading("Keys that are forgotten"),
+            Block::text(
+                "Two kcptuns that have a key agree on fresh keys while they ping each other, before the first connection and without a round \
+                 trip of their own: X25519 with the key mixed in, which is Noise's pattern NNpsk0. The keys belong to the two processes, go along \
+                 when an address changes, are renewed after three minutes or 4 GiB, and are wiped from memory ten seconds after others are in use.",
+            ),
+            Block::text(
+                "What is promised: whoever records all packets and gets the key later can read what was sent before the first answer to a \
+                 greeting, and nothing of what came after. That is the first round trip of a client that opens a connection at once. Who can \
+                 also send, hold back, repeat or change packets, and has no key, cannot bring two processes that have fresh keys back to the key \
+                 alone: from each other they take nothing under it but greetings.",
+            ),
+            Block::text(
+                "What is not: an attacker who cuts out every greeting keeps `\"auto\"` from fresh keys, and then the key seals, as it does \
+                 with kcptun-libev at the other end, or a rendezvous server. The log at info says so, and so do the statistics for each path. \
+                 With `\"forward_secrecy\": \"require\"` no connection is carried then. A client that has had fresh keys once never does without \
+                 until it is restarted. If its server is replaced by a kcptun-libev, restart the client. And somebody on the way who has the key at \
+                 the time can pose as either end.",
+            ),
+            Block::text(
+                "A greeting that was recorded and is sent again after a restart costs some arithmetic, and nothing else. Answers are \
+                 limited to 4 a second for an address and 100 for all, about a hundredth of a processor; an address that has answered a \
+                 challenge is answered beyond that, twice a second.",
             ),
             Block::Heading("Recorded packets"),
             Block::text(
-                "The replay filter is in memory. After a restart, or after some million packets, a recorded packet is not recognized as a copy. \
-                 A recorded dial still opens nothing: the server connects to the service only for an address that has answered a ping of \
-                 its own, with a value that only this ping carried. A client pings when it starts, unless `keepalive` is 0, so its first \
-                 connection does not wait for that. What was sent before its answer is refused, where senders count their packets \
-                 (`chacha20poly1305_ietf`, `aes256gcm`).",
+                "The replay filter is in memory. After a restart, or after some million packets, a recorded packet under the key is not \
+                 recognized as a copy. A recorded dial still opens nothing: the server connects to the service only for an address that \
+                 has answered a ping of its own, with a value that only this ping carried, or has used fresh keys. A client pings when it \
+                 starts, unless `keepalive` is 0, so its first connection does not wait for that. What was sent before its greeting, or its \
+                 answer, is refused. A kcptun answers such a ping with a greeting, until it has fresh keys, and then it does not.",
             ),
             Block::text(
-                "What remains: with the other two methods, or with packets of a client that has itself been restarted since, an attacker who \
-                 can send from the client's address can repeat a dial with the data in it. ssh and TLS do not care. A service that acts on \
-                 a single packet might.",
+                "What remains is for a client without fresh keys, such as kcptun-libev: an attacker who can send from its address can repeat a \
+                 dial with the data in it, if that was recorded before the client was restarted or has random nonces. ssh and TLS do not \
+                 care. A service that acts on a single packet might.",
             ),
             Block::text(
                 "An attacker who can hold packets back and send them on from another address is taken for the other end's new address, as long \

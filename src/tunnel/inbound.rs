@@ -227,6 +227,7 @@ impl Tunnel {
                         path.congestion.on_rtt(u64::from(rtt) * MS, now);
                     }
                     self.on_answer(from, Some(rtt), now);
+                    self.on_plain_pong(from);
                 }
             }
             Some(Control::Reset(0)) => self.peer.on_parting(from, now),

@@ -703,7 +703,9 @@ fn sealed(sealing: &mut Option<Sealing>, mut packet: Vec<u8>) -> Vec<u8> {
 fn nonsense_in_the_name_of_a_session_ends_at_most_that_session() {
     for control in ["on", "off"] {
         for method in [None, Some(Method::Aes256Gcm)] {
-            let mut plan = Plan::to(serve(echo)).both("rate", json!({"control": control}));
+            // what is said here is sealed with the psk
+            let plan = Plan::to(serve(echo)).both("forward_secrecy", json!("off"));
+            let mut plan = plan.both("rate", json!({"control": control}));
             match method {
                 Some(method) => plan = plan.both("method", json!(method.name())),
                 None => [&mut plan.server, &mut plan.peer]

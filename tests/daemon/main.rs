@@ -5,6 +5,7 @@
 mod harness;
 
 mod e2e;
+mod fresh_keys;
 mod http;
 mod log;
 mod ping;

@@ -135,7 +135,8 @@ fn uses(relay: &Relay, key: &Key) -> bool {
 fn a_key_is_replaced_under_transfers() {
     for server_first in [true, false] {
         // slow enough to last
-        let mut plan = Plan::to(serve(run_errands)).both("rate", json!({"up": 25}));
+        let plan = Plan::to(serve(run_errands)).both("rate", json!({"up": 25}));
+        let mut plan = plan.both("forward_secrecy", json!("off"));
         let relay = Relay::new(plan.udp(), 0.0, 7);
         let at = json!(relay.at.to_string());
         plan.peer.insert("udp_connect".into(), at);
@@ -158,6 +159,21 @@ fn a_key_is_replaced_under_transfers() {
         harness::errand(tunnel.entry, 2, 100_000);
         assert!(uses(&relay, &key));
     }
+}
+
+#[test]
+fn a_key_is_replaced_beside_fresh_keys() {
+    let plan = Plan::to(serve(run_errands)).both("rate", json!({"up": 25}));
+    let tunnel = plan.start();
+    tunnel.peer.wait_for_log("has fresh keys");
+    let psk = json!(Key::generate().to_base64());
+    let errand = Errand::begin(tunnel.entry, 1, 2 * MB);
+    for (daemon, config) in [(&tunnel.server, &plan.server), (&tunnel.peer, &plan.peer)] {
+        daemon.reload(&with(config, "psk", psk.clone()), "psk: changed");
+        harness::errand(tunnel.entry, 2, 10_000);
+    }
+    errand.finish();
+    harness::errand(tunnel.entry, 3, 100_000);
 }
 
 #[test]

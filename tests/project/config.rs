@@ -731,7 +731,7 @@ const BAD_FILES: [(&str, &str); 64] = [
     (r#"{"udp": []}"#, r#"udp: an array is not an object; write "udp": {"reuseport": ...}"#),
     (r#"{"rate": 100}"#, r#"rate: 100 is not an object; write "rate": {"up": ...}"#),
     (r#"{"kcp.mtu": 1400}"#, r#"kcp.mtu: unknown key; write it as "kcp": {"mtu": ...}"#),
-    (r#"{"": 1}"#, "\"\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, dscp, timeout, linger, keepalive, hop, time_wait, http_listen, user, log, pidfile, loglevel, kcp, tcp, udp, rate"),
+    (r#"{"": 1}"#, "\"\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, forward_secrecy, dscp, timeout, linger, keepalive, hop, time_wait, http_listen, user, log, pidfile, loglevel, kcp, tcp, udp, rate"),
     (r#"{"kcp": {"fruit": 1}}"#, "kcp.fruit: unknown key; the keys here are mtu, sndwnd, rcvwnd, nodelay, interval, resend, nc, flush"),
     (r#"{"rate": {"mtu": 1}}"#, r#"rate.mtu: unknown key here; did you mean kcp.mtu? Write "kcp": {"mtu": ...}"#),
     (r#"{"kcp": {"listen": ":1"}}"#, r#"kcp.listen: unknown key here; did you mean listen? Write "listen" outside of the object"#),
@@ -740,13 +740,13 @@ const BAD_FILES: [(&str, &str); 64] = [
 
 /// A key and a value in a configuration that is good otherwise, and the message.
 #[rustfmt::skip]
-const BAD_VALUES: [(&str, &str, &str); 79] = [
+const BAD_VALUES: [(&str, &str, &str); 80] = [
     ("pasword", "\"x\"", "pasword: unknown key; did you mean password?"),
     ("Password", "\"x\"", "Password: unknown key; did you mean password?"),
     ("passwd", "\"x\"", "passwd: unknown key; did you mean password?"),
     ("log_level", "1", "log_level: unknown key; did you mean loglevel?"),
     ("udp-connect", "\"b:1\"", "udp-connect: unknown key; did you mean udp_connect?"),
-    ("a\\nb", "1", "\"a\\nb\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, dscp, timeout, linger, keepalive, hop, time_wait, http_listen, user, log, pidfile, loglevel, kcp, tcp, udp, rate"),
+    ("a\\nb", "1", "\"a\\nb\": unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, forward_secrecy, dscp, timeout, linger, keepalive, hop, time_wait, http_listen, user, log, pidfile, loglevel, kcp, tcp, udp, rate"),
     ("mtu", "1400", r#"mtu: unknown key here; did you mean kcp.mtu? Write "kcp": {"mtu": ...}"#),
     ("nodelay", "1", "nodelay: unknown key here; did you mean kcp.nodelay or tcp.nodelay?"),
     ("reuseport", "true", "reuseport: unknown key here; did you mean tcp.reuseport or udp.reuseport?"),
@@ -768,7 +768,7 @@ const BAD_VALUES: [(&str, &str, &str); 79] = [
     ("service_id", "\"a\\nb\"", "service_id: \"a\\nb\" is not a service id; it must be text of 1 to 255 bytes"),
     ("service_id", "7", "service_id: 7 is not text in quotes; it must be text of 1 to 255 bytes"),
     ("service-id", "\"s\"", "service-id: unknown key; did you mean service_id?"),
-    ("rendezvous", "\"r:1\"", "rendezvous: unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, dscp, timeout, linger, keepalive, hop, time_wait, http_listen, user, log, pidfile, loglevel, kcp, tcp, udp, rate"),
+    ("rendezvous", "\"r:1\"", "rendezvous: unknown key; the keys here are listen, connect, udp_bind, udp_connect, rendezvous_server, service_id, psk, password, method, forward_secrecy, dscp, timeout, linger, keepalive, hop, time_wait, http_listen, user, log, pidfile, loglevel, kcp, tcp, udp, rate"),
     ("rendezvous_server", "\":1\"", "rendezvous_server: \":1\" names no host to connect to; for this machine write \"127.0.0.1:1\""),
     ("kcp.mtu", "9000", r#"kcp.mtu: 9000 is out of range; it must be 300 to 1500 (bytes), or "auto""#),
     ("kcp.mtu", "\"1400\"", r#"kcp.mtu: "1400" is not a number; it must be 300 to 1500 (bytes), without quotes, or "auto""#),
@@ -785,6 +785,7 @@ const BAD_VALUES: [(&str, &str, &str); 79] = [
     ("rate.control", "\"auto\"", "rate.control: \"auto\" is not a switch; it must be \"on\" or \"off\""),
     ("tcp.nodelay", "\"yes\"", "tcp.nodelay: \"yes\" is not a switch; it must be true or false, without quotes"),
     ("tcp.nodelay", "null", "tcp.nodelay: null is not a switch; it must be true or false"),
+    ("forward_secrecy", "\"on\"", "forward_secrecy: \"on\" is not one of its values; it must be \"auto\", \"require\" or \"off\""),
     ("method", "\"aes\"", "method: \"aes\" is not a method; it must be one of chacha20poly1305_ietf, xchacha20poly1305_ietf, xsalsa20poly1305, aes256gcm"),
     ("method", "1", "method: 1 is not text in quotes; it must be one of chacha20poly1305_ietf, xchacha20poly1305_ietf, xsalsa20poly1305, aes256gcm"),
     ("user", "\"\"", "user: \"\" is not a user; it must be USER or USER:GROUP"),

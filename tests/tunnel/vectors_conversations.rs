@@ -8,9 +8,9 @@ use kcptun::message::{self, CONTROL_LEN, Control, Item, Kind, Parser};
 use kcptun::path::Local;
 use kcptun::pmtu::BASE;
 use kcptun::segment::{HEADER, Header, Headers, Malformed, Segments, ahead, cmd};
-use kcptun::settings::Settings;
+use kcptun::settings::{ForwardSecrecy, Settings};
 use kcptun::time::Time;
-use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
+use kcptun::tunnel::{DATAGRAM_MAX, Event, Refused, SessionId, Transmit, Tunnel};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -306,7 +306,16 @@ struct Ours {
 }
 
 impl Ours {
+    /// A server that would agree on fresh keys, or a client that does not ask for any.
     fn new(conversation: &Conversation, accepts: bool) -> Ours {
+        let forward_secrecy = match accepts {
+            true => ForwardSecrecy::Auto,
+            false => ForwardSecrecy::Off,
+        };
+        Ours::with(conversation, accepts, forward_secrecy)
+    }
+
+    fn with(conversation: &Conversation, accepts: bool, forward_secrecy: ForwardSecrecy) -> Ours {
         // its clock shows what the recorded one did, so that timestamps agree
         let (first, clock) = match Control::read(&conversation.packets[0].packet) {
             Some(Control::Ping(clock)) => (conversation.packets[0].at, clock),
@@ -315,6 +324,7 @@ impl Ours {
         let mut settings = Settings {
             sealing: conversation.sealing(),
             accepts,
+            forward_secrecy,
             clock_offset: clock.wrapping_sub((first / 1000) as u32),
             seed: 7,
             ..Settings::default()
@@ -471,6 +481,51 @@ fn assert_acknowledged<'a>(
         acked.contains(pushed.last().expect("pushes")),
         "{name}: the last"
     );
+}
+
+/// A recorded client of kcptun-libev is refused in words where fresh keys are required: nothing is dialled, and its session is
+/// reset.
+#[test]
+fn where_fresh_keys_are_required_recorded_clients_are_refused() {
+    let all = conversations().into_iter();
+    for conversation in all.filter(|conversation| conversation.sealing().is_some()) {
+        let mut ours = Ours::with(&conversation, true, ForwardSecrecy::Require);
+        ours.meet(&conversation);
+        for recorded in conversation.from(From::Client) {
+            ours.receive(recorded.at, &recorded.datagram);
+        }
+        let conv = conversation.conv();
+        assert_eq!(ours.id, None, "{}", conversation.name());
+        assert!(ours.controls().contains(&Control::Reset(conv)));
+        assert!(ours.stream().bytes().is_empty());
+    }
+}
+
+/// And our client opens nothing to a recorded server.
+#[test]
+fn where_fresh_keys_are_required_a_recorded_server_gets_no_session() {
+    let all = conversations().into_iter();
+    for conversation in all.filter(|conversation| conversation.sealing().is_some()) {
+        let mut tunnel = Tunnel::new(
+            Settings {
+                sealing: conversation.sealing(),
+                forward_secrecy: ForwardSecrecy::Require,
+                ..Settings::default()
+            },
+            Time::ZERO,
+        );
+        tunnel.set_peer(Time::ZERO, other_end());
+        for recorded in conversation.from(From::Server) {
+            let now = Time::from_micros(recorded.at);
+            tunnel.receive(
+                now,
+                other_end(),
+                Local::default(),
+                &mut recorded.datagram.clone(),
+            );
+            assert_eq!(tunnel.open(now), Err(Refused::NoFreshKeys));
+        }
+    }
 }
 
 #[test]

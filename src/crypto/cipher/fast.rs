@@ -14,8 +14,10 @@ use crate::crypto::method::{ASSOCIATED_DATA, Method, TAG_LEN};
 
 /// A method with its key.
 pub enum Cipher {
-    /// ChaCha20 or AES. Boxed: AES's key schedule is many times the size of the other keys.
-    Plain(Kept),
+    /// ChaCha20: ring's key is made for each packet, which takes no time, since it has room for AES's key schedule.
+    Chacha20(Zeroizing<[u8; 32]>),
+    /// AES.
+    Aes256(Kept),
     /// XChaCha20: every nonce has its own key.
     Extended(Zeroizing<[u8; 32]>),
     /// NaCl's secretbox, by the reference.
@@ -39,22 +41,23 @@ impl Cipher {
     /// The cipher of `method` with this key.
     pub fn new(method: Method, key: &Key) -> Cipher {
         match method {
-            Method::Chacha20Poly1305Ietf => Cipher::plain(&CHACHA20_POLY1305, key),
+            Method::Chacha20Poly1305Ietf => Cipher::Chacha20(Zeroizing::new(*key.bytes())),
             Method::Xchacha20Poly1305Ietf => Cipher::Extended(Zeroizing::new(*key.bytes())),
             Method::Xsalsa20Poly1305 => Cipher::Xsalsa20(Secretbox::new(key)),
-            Method::Aes256Gcm => Cipher::plain(&AES_256_GCM, key),
+            Method::Aes256Gcm => {
+                let key = ring_key(&AES_256_GCM, key.bytes()).expect("it takes keys of 32 bytes");
+                Cipher::Aes256(Kept(Box::new(key)))
+            }
         }
-    }
-
-    fn plain(algorithm: &'static Algorithm, key: &Key) -> Cipher {
-        let key = ring_key(algorithm, key.bytes()).expect("both take keys of 32 bytes");
-        Cipher::Plain(Kept(Box::new(key)))
     }
 
     /// Encrypts in place and returns the tag. None if a length is not the method's.
     pub fn encrypt(&self, nonce: &[u8], packet: &mut [u8]) -> Option<[u8; TAG_LEN]> {
         match self {
-            Cipher::Plain(key) => encrypt(&key.0, nonce, packet),
+            Cipher::Chacha20(key) => {
+                encrypt(&ring_key(&CHACHA20_POLY1305, &key[..])?, nonce, packet)
+            }
+            Cipher::Aes256(key) => encrypt(&key.0, nonce, packet),
             Cipher::Extended(key) => {
                 let (key, nonce) = extend(key, nonce)?;
                 encrypt(&key, &nonce, packet)
@@ -66,7 +69,10 @@ impl Cipher {
     /// Decrypts in place. None if the tag or a length is wrong; what `packet` then holds is unspecified.
     pub fn decrypt(&self, nonce: &[u8], packet: &mut [u8], tag: &[u8]) -> Option<()> {
         match self {
-            Cipher::Plain(key) => decrypt(&key.0, nonce, packet, tag),
+            Cipher::Chacha20(key) => {
+                decrypt(&ring_key(&CHACHA20_POLY1305, &key[..])?, nonce, packet, tag)
+            }
+            Cipher::Aes256(key) => decrypt(&key.0, nonce, packet, tag),
             Cipher::Extended(key) => {
                 let (key, nonce) = extend(key, nonce)?;
                 decrypt(&key, &nonce, packet, tag)

@@ -75,8 +75,12 @@ fn the_two_messages_are_those_of_noise() {
         (hex(hash), first.hash())
     );
 
-    // the first message of either direction
-    let [there, back] = first.split();
+    assert_first_messages(first.split());
+}
+
+/// The first message of either direction under the keys.
+fn assert_first_messages([there, back]: [Zeroizing<[u8; 32]>; 2]) {
+    use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, Nonce};
     let transports = [
         (
             there,
@@ -90,7 +94,6 @@ fn the_two_messages_are_those_of_noise() {
         ),
     ];
     for (key, plain, sealed) in transports {
-        use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, Nonce};
         let mut packet = hex(plain);
         let cipher = ChaCha20Poly1305::new((&*key).into());
         let tag = cipher.encrypt_inout_detached(&Nonce::default(), &[], (&mut packet[..]).into());

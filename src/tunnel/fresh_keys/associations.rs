@@ -10,6 +10,7 @@ use crate::tunnel::inbound::Arrival;
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, RngExt, SeedableRng};
 use slab::Slab;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use zeroize::Zeroizing;
@@ -72,8 +73,6 @@ pub(super) struct Association {
     /// This end has greeted, and renews.
     pub(super) greets: bool,
     pub(super) heard_at: Time,
-    /// The number of the greeting that the first keys come from.
-    greeted: Option<u128>,
 }
 
 /// A greeting of ours that waits for its answer.
@@ -84,6 +83,8 @@ pub(super) struct Asking {
     pub(super) made_at: Time,
     pub(super) sends: u32,
     pub(super) again_at: Option<Time>,
+    /// Pings that were answered without an answer to it.
+    pub(super) ignored: u32,
 }
 
 /// The first datagram under new keys has come.
@@ -114,10 +115,15 @@ pub(in crate::tunnel) struct FreshKeys {
     indices: HashMap<u32, u32>,
     processes: HashMap<Process, u32>,
     addresses: HashMap<SocketAddr, u32>,
+    /// What was found last in `addresses` and in `indices`: most datagrams are for one.
+    last_address: Cell<Option<(SocketAddr, u32)>>,
+    last_index: Cell<Option<(u32, u32)>>,
     pub(super) asking: Option<Asking>,
     /// This process has had fresh keys with its peer.
     pub(super) had: bool,
     confirmed: Option<Confirmed>,
+    /// Whose keys were confirmed last, and the number of the greeting that they come from.
+    greeted: Option<(u32, Option<u128>)>,
     budget: Budget,
     /// When `advance` has something to do, or before.
     pub(super) wake: Time,
@@ -139,9 +145,12 @@ impl FreshKeys {
             indices: HashMap::new(),
             processes: HashMap::new(),
             addresses: HashMap::new(),
+            last_address: Cell::new(None),
+            last_index: Cell::new(None),
             asking: None,
             had: false,
             confirmed: None,
+            greeted: None,
             budget: Budget::new(),
             wake: Time::NEVER,
         }
@@ -158,10 +167,17 @@ impl FreshKeys {
 
     /// The association that an address leads to.
     pub(in crate::tunnel) fn at(&self, addr: SocketAddr) -> Option<u32> {
-        match self.addresses.is_empty() {
-            true => None,
-            false => self.addresses.get(&addr).copied(),
+        if self.addresses.is_empty() {
+            return None;
         }
+        if let Some((last, id)) = self.last_address.get()
+            && last == addr
+        {
+            return Some(id);
+        }
+        let id = self.addresses.get(&addr).copied()?;
+        self.last_address.set(Some((addr, id)));
+        Some(id)
     }
 
     pub(super) fn current_at(&self, addr: SocketAddr) -> Option<&Keys> {
@@ -179,7 +195,14 @@ impl FreshKeys {
             return None;
         }
         let index = crate::crypto::index_of(method, datagram)?;
-        Some((*self.indices.get(&index)?, index))
+        if let Some((last, id)) = self.last_index.get()
+            && last == index
+        {
+            return Some((id, index));
+        }
+        let id = self.indices.get(&index).copied()?;
+        self.last_index.set(Some((index, id)));
+        Some((id, index))
     }
 
     /// Opens a datagram that carries an index of this association.
@@ -233,9 +256,7 @@ impl FreshKeys {
         };
         (association.serial, association.greets) = (next.serial, false);
         let first = association.current.is_none();
-        if first {
-            association.greeted = next.number;
-        }
+        self.greeted = Some((id, next.number));
         self.confirmed = Some(Confirmed { at: next.at, first });
         self.replace(id, next.keys, now.after(PREVIOUS_LIVES));
         self.wake = self.wake.min(now.after(FORGET_AFTER));
@@ -250,6 +271,7 @@ impl FreshKeys {
             None => association.previous.take(),
         };
         if let Some(older) = older {
+            self.last_index.set(None);
             self.indices.remove(&older.0.index);
         }
         self.wake = self.wake.min(until);
@@ -257,6 +279,7 @@ impl FreshKeys {
 
     /// An address leads to an association from now on.
     fn lead(&mut self, addr: SocketAddr, id: u32) {
+        self.last_address.set(None);
         self.addresses.insert(addr, id);
         if self.addresses.len() > ADDRESSES_MOST {
             self.wake = Time::ZERO;
@@ -305,7 +328,8 @@ impl FreshKeys {
     }
 
     fn keys(&mut self, method: Method, pair: &Pair, index: u32, other: u32, now: Time) -> Keys {
-        let start = self.rng.random();
+        // no count ever comes to its end
+        let start = self.rng.random::<u64>() >> 2;
         Keys {
             index,
             sealing: FreshSealing::new(method, pair, other, start),
@@ -328,7 +352,6 @@ impl FreshKeys {
             next: None,
             greets: false,
             heard_at: now,
-            greeted: None,
         }) as u32;
         self.processes.insert(process, id);
         id
@@ -386,6 +409,7 @@ impl FreshKeys {
         };
         let id = self.with(other.process, now);
         if let Some(old) = self.table[id as usize].next.replace(Box::new(next)) {
+            self.last_index.set(None);
             self.indices.remove(&old.keys.index);
         }
         self.indices.insert(index, id);
@@ -454,6 +478,8 @@ impl FreshKeys {
             return;
         }
         self.wake = Time::NEVER;
+        self.last_address.set(None);
+        self.last_index.set(None);
         for (_, association) in &mut self.table {
             if let Some(old) = association.previous.take_if(|p| p.1 <= now) {
                 self.indices.remove(&old.0.index);
@@ -499,6 +525,7 @@ impl FreshKeys {
     /// A psk is not accepted any more: keys that come from another than these end, and with whom there were some gets nothing
     /// until there are others.
     pub(in crate::tunnel) fn keep_only(&mut self, serials: &[u32]) {
+        self.last_index.set(None);
         for (_, association) in &mut self.table {
             if !serials.contains(&association.serial) {
                 let previous = association.previous.take().map(|p| p.0.index);
@@ -513,7 +540,8 @@ impl FreshKeys {
 
     /// Whether a packet that waited under the psk was sent after the greeting of its sender.
     pub(super) fn is_after_greeting(&self, id: u32, number: Option<u128>) -> bool {
-        let (Some(greeting), Some(number)) = (self.table[id as usize].greeted, number) else {
+        let greeted = self.greeted.filter(|greeted| greeted.0 == id);
+        let (Some((_, Some(greeting))), Some(number)) = (greeted, number) else {
             return false;
         };
         let ahead = number.wrapping_sub(greeting) % (1 << 96);

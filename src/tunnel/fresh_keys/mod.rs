@@ -54,6 +54,8 @@ const RENEW_AGAIN: u64 = 10 * SEC;
 /// A greeting without an answer, though pings are answered, is repeated after a second, after two more and so on, so many
 /// times. Then it rides on the pings that there are.
 const GREETING_AGAIN: u32 = 3;
+/// An end that has answered so many pings and no greeting does not agree on fresh keys, as far as one can tell.
+const IGNORED: u32 = 3;
 /// Psk alone from an address of a process that was heard under fresh keys so long ago is worth a line in the log.
 const QUIET: u64 = 60 * SEC;
 
@@ -109,11 +111,17 @@ impl Packets {
         }
         let asking = self.fresh.asking.as_mut()?;
         asking.to = to;
-        asking.sends += 1;
-        let pause = SEC << (asking.sends - 1).min(GREETING_AGAIN);
-        asking.again_at = (asking.sends <= GREETING_AGAIN).then_some(now.after(pause));
         let psk = (renew_at.is_none() || doubt).then_some(asking.serial);
         Some((*asking.greeting.wire(), psk))
+    }
+
+    /// A ping with the greeting leaves: when it is sent again.
+    fn note_greeting(&mut self, now: Time) {
+        if let Some(asking) = &mut self.fresh.asking {
+            asking.sends += 1;
+            let pause = SEC << (asking.sends - 1).min(GREETING_AGAIN);
+            asking.again_at = (asking.sends <= GREETING_AGAIN).then_some(now.after(pause));
+        }
     }
 
     /// Makes a greeting. Where one psk replaces another, both are tried in turn.
@@ -124,6 +132,11 @@ impl Packets {
             process: self.fresh.own,
             index,
         };
+        let ignored = self
+            .fresh
+            .asking
+            .as_ref()
+            .map_or(0, |asking| asking.ignored);
         let before = self.fresh.asking.as_ref().map(|asking| asking.serial);
         let Some((sealing, serial)) = self.psk_other_than(before) else {
             return;
@@ -135,6 +148,7 @@ impl Packets {
             made_at: now,
             sends,
             again_at: None,
+            ignored,
         });
     }
 
@@ -178,7 +192,11 @@ impl Tunnel {
         if !self.peer.is_at(to) {
             return self.answer(to, None, ping);
         }
-        match self.packets.greeting(to, doubt, now) {
+        let greeting = self.packets.greeting(to, doubt, now);
+        if greeting.is_some() {
+            self.packets.note_greeting(now);
+        }
+        match greeting {
             None => self.answer(to, None, ping),
             Some((greeting, None)) => self.answer(to, None, &[ping, &greeting].concat()),
             Some((greeting, psk)) => {
@@ -209,7 +227,11 @@ impl Tunnel {
     pub(super) fn greet_peer(&mut self, peer: SocketAddr, now: Time) {
         let fresh = &self.packets.fresh;
         let wanted = !fresh.is_off() && self.packets.sealed() && !fresh.has_keys(peer);
-        if wanted && fresh.asking.is_none() {
+        let asked = |asking: &Asking| {
+            let in_vain = asking.ignored >= IGNORED && !fresh.is_required();
+            in_vain || now.since(asking.made_at) < GREETING_LIVES
+        };
+        if wanted && !fresh.asking.as_ref().is_some_and(asked) {
             self.ping(peer, now);
         }
     }
@@ -443,12 +465,6 @@ impl Tunnel {
         if silent && self.packets.fresh.has_keys(peer) {
             return self.packets.fresh.postpone(peer, now.after(RENEW_AFTER));
         }
-        let asking = self.packets.fresh.asking.as_mut();
-        if let Some(asking) = asking.filter(|asking| asking.sends == GREETING_AGAIN) {
-            asking.again_at = None;
-            asking.sends += 1;
-            return self.tell_no_keys(peer);
-        }
         self.ping(peer, now);
     }
 
@@ -460,10 +476,19 @@ impl Tunnel {
         }
     }
 
-    fn tell_no_keys(&self, peer: SocketAddr) {
-        if !self.peer.is_met() {
-            return;
+    /// A ping was answered as kcptun-libev would.
+    pub(super) fn on_plain_pong(&mut self, from: SocketAddr) {
+        let without = self.peer.is_at(from) && !self.packets.fresh.has_keys(from);
+        let asking = self.packets.fresh.asking.as_mut().filter(|_| without);
+        if let Some(asking) = asking {
+            asking.ignored += 1;
+            if asking.ignored == IGNORED {
+                self.tell_no_keys(from);
+            }
         }
+    }
+
+    fn tell_no_keys(&self, peer: SocketAddr) {
         match self.packets.fresh.is_required() {
             true => log::warn!(
                 "{peer} answers, but does not agree on fresh keys, which forward_secrecy \"require\" asks for: no connection is \
