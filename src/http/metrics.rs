@@ -60,7 +60,7 @@ const fn family(
 
 /// Every family, in the order in which they are shown.
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 31] = [
+pub const FAMILIES: [Family; 32] = [
     family("kcptun_build_info", Kind::Gauge, &["version", "role", "method"], "Always 1. The labels say what runs and how packets are sealed."),
     family("kcptun_uptime_seconds", Kind::Gauge, &[], "Time since the start."),
     family("kcptun_healthy", Kind::Gauge, &[], "1 if /healthy says 200; 0 if the configured other end was not found or does not answer."),
