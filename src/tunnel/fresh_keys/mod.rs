@@ -284,7 +284,7 @@ impl Tunnel {
             true => self.reports.complain(
                 now,
                 arrival.from,
-                "it is sealed with the psk alone, and fresh keys were agreed on with its sender",
+                "it is sealed with the psk alone, and fresh keys were agreed on with its sender; if that was replaced by one without them, restart this end",
             ),
         }
     }
