@@ -19,19 +19,23 @@ use rand::RngExt;
 use std::fmt;
 use std::net::SocketAddr;
 
-/// Nothing has come back for so long, microseconds, or so many round trips: the pair may be dead.
+/// Nothing has come back for so long, microseconds: the pair may be dead.
 const DEAD_AFTER: u64 = 450 * MS;
+/// Nor for so many round trips.
 const DEAD_ROUND_TRIPS: u64 = 4;
-/// The pause before the next pair is tried while none answers, microseconds; it doubles up to the other.
+/// The pause before the next pair is tried while none answers, microseconds; it doubles.
 const NEXT_PAIR: u64 = 150 * MS;
+/// The longest such pause, microseconds.
 const NEXT_PAIR_MOST: u64 = 10 * SEC;
-/// A fresh pair is pinged again after so long, then after twice as long and so on, so many times.
+/// A fresh pair is pinged again after so long, microseconds, then after twice as long and so on.
 const PING_AGAIN: u64 = 100 * MS;
+/// How often it is pinged.
 const PINGS: u32 = 5;
 /// The most fresh pairs at a time.
 const CANDIDATES_MOST: usize = 6;
-/// After a move for nothing the pair is not doubted for so long, microseconds; each further one doubles it, so many times.
+/// After a move for nothing the pair is not doubted for so long, microseconds; each further one doubles it.
 const DOUBT_PAUSE: u64 = 10 * SEC;
+/// So many times at most.
 const DOUBT_DOUBLINGS: u32 = 6;
 /// Two pairs that were throttled at ages that differ by no more than this share: others will be at that age, too.
 const LIFETIME_SPREAD: f64 = 0.25;
@@ -322,7 +326,7 @@ impl Tunnel {
         };
         let verdict = self.hopping.throughput.record(&self.paths[path_id], now);
         if self.hopping.comparison.is_some() {
-            if let Some(better) = self.hopping.throughput.compared(now) {
+            if let Some(better) = self.hopping.throughput.compared() {
                 self.hopping.on_compared(better, now);
             }
             return;

@@ -5,34 +5,35 @@ use crate::path::{Counts, Path};
 use crate::time::{MS, SEC, Time};
 
 /// How often a rate is taken, microseconds, but not oftener than each round trip.
-const TICK: u64 = 200 * MS;
+const TICK_MIN: u64 = 200 * MS;
 /// After a silence of more ticks in which nothing got lost there was nothing to send.
-const PAUSE: u64 = 3;
+const PAUSE_TICKS: u64 = 3;
 /// A rate below this share of the best has fallen, if much more got lost than usual when it fell: a policer drops.
-const FALLEN: f64 = 0.4;
+const FALLEN_BELOW: f64 = 0.4;
 /// And that less than this share of what usually arrives of what is sent does.
-const ARRIVES: f64 = 0.5;
+const ARRIVING_SHARE: f64 = 0.5;
 /// Ticks with a transfer until it is known what is usual.
 const USUAL_TICKS: u32 = 8;
-/// Ticks in a row.
+/// For so many ticks in a row.
 const FALLEN_TICKS: u32 = 2;
 /// A rate below this share of the best has faded, whatever gets lost: a shaper delays. Lines of radio do so for seconds.
-const FADED: f64 = 0.25;
-/// Ticks in a row.
+const FADED_BELOW: f64 = 0.25;
+/// For so many ticks in a row.
 const FADED_TICKS: u32 = 30;
 /// How much more another pair has to carry to be better.
-const BETTER: f64 = 1.5;
-/// Ticks after a move that say nothing yet, and the tick by which it is decided.
+const BETTER_BY: f64 = 1.5;
+/// Ticks after a move that say nothing yet.
 const STARTING_TICKS: u32 = 2;
+/// The tick after a move by which it is decided.
 const DECIDED_TICKS: u32 = 8;
 /// The least that is a transfer, bytes per second.
-const TRANSFER: f64 = 50_000.0;
+const TRANSFER_RATE_MIN: f64 = 50_000.0;
 /// The fewest segments in a tick that tell how much gets lost.
 const SEGMENTS_MIN: u64 = 10;
 /// How much of an average a tick is.
-const WEIGHT: f64 = 0.125;
+const AVERAGE_WEIGHT: f64 = 0.125;
 /// What is left of the best after a tick: half after two minutes.
-const FORGETS: f64 = 0.9988;
+const BEST_DECAY: f64 = 0.9988;
 
 /// What a tick says of the pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,22 +70,22 @@ impl Flow {
     /// A tick: bytes per second that have arrived, and of `segments` how many were lost. `wanted`: there was more to send.
     fn record(&mut self, rate: f64, segments: u64, lost: u64, wanted: bool) {
         self.rate = rate;
-        self.mean += (rate - self.mean) * 2.0 * WEIGHT;
-        self.best = (self.best * FORGETS).max(self.mean);
+        self.mean += (rate - self.mean) * 2.0 * AVERAGE_WEIGHT;
+        self.best = (self.best * BEST_DECAY).max(self.mean);
         self.after = self.after.max(rate);
         let enough = segments >= SEGMENTS_MIN;
         let share = lost as f64 / segments.max(1) as f64;
-        self.busy += u32::from(rate >= TRANSFER);
-        let known = self.best >= TRANSFER && self.busy >= USUAL_TICKS;
-        let low = known && rate < FALLEN * self.best;
+        self.busy += u32::from(rate >= TRANSFER_RATE_MIN);
+        let known = self.best >= TRANSFER_RATE_MIN && self.busy >= USUAL_TICKS;
+        let low = known && rate < FALLEN_BELOW * self.best;
         // who sends less after it loses less again
-        let fallen =
-            low && (self.fallen > 0 || (enough && 1.0 - share < ARRIVES * (1.0 - self.lost)));
-        let faded = known && wanted && rate < FADED * self.best;
+        let fallen = low
+            && (self.fallen > 0 || (enough && 1.0 - share < ARRIVING_SHARE * (1.0 - self.lost)));
+        let faded = known && wanted && rate < FADED_BELOW * self.best;
         self.fallen = if fallen { self.fallen + 1 } else { 0 };
         self.faded = if faded { self.faded + 1 } else { 0 };
         if enough && !fallen {
-            self.lost += (share - self.lost) * WEIGHT;
+            self.lost += (share - self.lost) * AVERAGE_WEIGHT;
         }
     }
 
@@ -129,7 +130,7 @@ impl Throughput {
     pub(super) fn record(&mut self, path: &Path, now: Time) -> Verdict {
         let span = now.since(self.at);
         let (before, delivered) = (self.counts, self.delivered);
-        (self.at, self.next) = (now, now.after(TICK.max(path.congestion.srtt())));
+        (self.at, self.next) = (now, now.after(TICK_MIN.max(path.congestion.srtt())));
         (self.counts, self.delivered) = (path.counts, path.congestion.delivered());
         let seconds = span as f64 / SEC as f64;
         let since = |now: u64, before: u64| now.saturating_sub(before);
@@ -139,7 +140,7 @@ impl Throughput {
         let received = since(path.counts.received, before.received);
         let full = since(path.counts.full, before.full);
         let missed = since(path.counts.missed, before.missed);
-        if span > PAUSE * TICK.max(path.congestion.srtt()) && lost + missed == 0 {
+        if span > PAUSE_TICKS * TICK_MIN.max(path.congestion.srtt()) && lost + missed == 0 {
             self.there.forget_ticks();
             self.here.forget_ticks();
             return Verdict::Quiet;
@@ -159,14 +160,14 @@ impl Throughput {
         };
         match fallen {
             true => Verdict::Fallen,
-            false if self.there.rate.max(self.here.rate) >= TRANSFER => Verdict::Busy,
+            false if self.there.rate.max(self.here.rate) >= TRANSFER_RATE_MIN => Verdict::Busy,
             false => Verdict::Quiet,
         }
     }
 
     /// How long ago it began to fall, microseconds.
     pub(super) fn doubted_for(&self, now: Time) -> u64 {
-        self.fallen_at.map_or(0, |at| now.since(at) + TICK)
+        self.fallen_at.map_or(0, |at| now.since(at) + TICK_MIN)
     }
 
     /// Another pair is in use.
@@ -175,12 +176,13 @@ impl Throughput {
         self.here.on_move();
         (self.ticks, self.fallen_at) = (0, None);
         (self.delivered, self.fates) = (0, (0, 0));
-        (self.at, self.next) = (now, now.after(TICK));
+        (self.at, self.next) = (now, now.after(TICK_MIN));
     }
 
     /// Whether the pair that was moved to carries more than the one before it. None: that is not known yet.
-    pub(super) fn compared(&self, _now: Time) -> Option<bool> {
-        let better = |flow: &Flow| flow.after >= TRANSFER && flow.after > BETTER * flow.before;
+    pub(super) fn compared(&self) -> Option<bool> {
+        let better =
+            |flow: &Flow| flow.after >= TRANSFER_RATE_MIN && flow.after > BETTER_BY * flow.before;
         let better = better(&self.there) || better(&self.here);
         if self.ticks > STARTING_TICKS && better {
             return Some(true);
