@@ -10,6 +10,10 @@ pub const MESSAGE_HEADER: usize = 4;
 /// The longest session message, its header included: the limit of kcptun-libev 2.
 pub const MESSAGE_MAX: usize = 14_884;
 
+/// Stands behind the value of a pong that answers a challenge at an address which its sender means to move to: see
+/// `tunnel::hopping`. No padding looks like it, and kcptun-libev, which does not challenge, never gets one.
+pub const MOVES: &[u8; 4] = b"kmv\x01";
+
 /// Types of session messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u16)]

@@ -9,6 +9,7 @@ use super::socket::{any_of, canonical};
 use super::target::{RENDEZVOUS, Target};
 use super::udp::Udp;
 use super::{Discovery, Loop};
+use crate::config::Ports;
 use crate::time::{MS, SEC, Time};
 use log::{Level, debug, info, log, warn};
 use std::io;
@@ -150,6 +151,11 @@ impl Network {
 }
 
 impl Discovery {
+    /// Whether the other end has more than one port.
+    fn has_many_ports(&self) -> bool {
+        self.ports.as_ref().is_some_and(Ports::are_many)
+    }
+
     /// An address of the other end as the name gives it, which stands for all ports that are configured: with the first.
     fn as_resolved(&self, mut address: SocketAddr) -> SocketAddr {
         if let Some(ports) = &self.ports
@@ -212,9 +218,10 @@ impl Loop {
             self.renew(now);
         } else if self.rebinding.sealed
             && self.rebinding.bind.is_none()
+            && !self.discovery.has_many_ports()
             && self.discovery.network.wants_port(now, silent, deaf)
         {
-            // without a key the other end would not know its sessions again
+            // without a key the other end would not know its sessions again, and with several ports the tunnel does it
             match deaf {
                 Some(_) => {
                     info!("{goal} sends, but answers nothing: this end moves to another port")

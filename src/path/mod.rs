@@ -218,7 +218,9 @@ impl Path {
 
     /// Whether somebody has just shown that they receive at its address, and has no session there: they are about to move to it.
     pub(crate) fn awaits_move(&self, now: Time) -> bool {
-        self.sessions == 0 && self.validation.is_fresh(MOVES_WITHIN, now) && !self.limit.is_spent()
+        self.sessions == 0
+            && self.validation.awaits_move(MOVES_WITHIN, now)
+            && !self.limit.is_spent()
     }
 
     /// Whether sessions may send to its address.

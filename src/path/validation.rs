@@ -50,8 +50,8 @@ impl Challenges {
 #[derive(Default)]
 pub(crate) struct Validation {
     validated: bool,
-    /// When it was last.
-    at: Time,
+    /// When somebody said there that sessions follow.
+    moves_at: Option<Time>,
     /// The number of the datagram that last validated it.
     proof: Option<u128>,
     /// At most how long that took, microseconds.
@@ -65,13 +65,15 @@ impl Validation {
     }
 
     /// It has, by the datagram of this number.
-    pub(crate) fn validate(&mut self, number: Option<u128>, now: Time) {
-        (self.validated, self.proof, self.at) = (true, number, now);
+    pub(crate) fn validate(&mut self, number: Option<u128>, moves: bool, now: Time) {
+        (self.validated, self.proof) = (true, number);
+        self.moves_at = moves.then_some(now);
     }
 
-    /// It has within so many microseconds.
-    pub(crate) fn is_fresh(&self, span: u64, now: Time) -> bool {
-        self.validated && now.since(self.at) < span
+    /// It has within so many microseconds, and has said that sessions follow.
+    pub(crate) fn awaits_move(&self, span: u64, now: Time) -> bool {
+        let fresh = |at| now.since(at) < span;
+        self.validated && self.moves_at.is_some_and(fresh)
     }
 
     /// It has moved here, and that was shown before.

@@ -162,6 +162,11 @@ impl Hopping {
         self.ports.len() > 1 || !self.fixed
     }
 
+    /// Whether this end tries a pair of ports, of which an address and a socket of its own are the two.
+    pub(super) fn is_tried(&self, addr: SocketAddr, local: Local) -> bool {
+        self.place_of(addr, local).is_some()
+    }
+
     fn place_of(&self, addr: SocketAddr, local: Local) -> Option<usize> {
         let same = |c: &Candidate| c.addr == addr && c.socket == local.socket;
         self.candidates.iter().position(same)
@@ -309,10 +314,10 @@ impl Tunnel {
         if self.hop_by_clock_at().is_some_and(|at| at <= now) {
             self.try_pair(Reason::Hop, now);
         }
-        for place in (0..self.hopping.candidates.len()).rev() {
-            if self.hopping.candidates[place].next <= now {
-                self.go_on_with(place, now);
-            }
+        // each call takes the candidate away or names a later time, and may clear all
+        let due = |c: &Candidate| c.next <= now;
+        while let Some(place) = self.hopping.candidates.iter().rposition(due) {
+            self.go_on_with(place, now);
         }
     }
 
@@ -351,7 +356,7 @@ impl Tunnel {
         self.paths[path_id].liveness.pin(present);
         let (addr, socket) = self.hopping.fresh(peer, self.rng.random());
         // the same process, at another of its ports
-        self.packets.fresh.assume(addr, peer);
+        self.packets.fresh.assume(addr, peer, now);
         if self.hopping.candidates.len() >= CANDIDATES_MOST {
             self.hopping.candidates.remove(0);
         }

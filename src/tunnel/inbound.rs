@@ -21,7 +21,7 @@ use super::trace::HeaderSummary;
 use super::waiting::Packet;
 use super::{DATAGRAM_MAX, Tunnel, clock, since_ping};
 use crate::crypto::Rejected;
-use crate::message::{self, CONTROL_LEN, Control};
+use crate::message::{self, CONTROL_LEN, Control, MOVES};
 use crate::path::Local;
 use crate::segment::{DEFAULT_WINDOW, Header, Malformed, Segments, ahead, cmd};
 use crate::session::{Cause, State};
@@ -180,19 +180,19 @@ impl Tunnel {
             None => Trailed::Nothing,
         };
         if trailed != Trailed::Done {
-            self.on_message(arrival, message, packet.len(), now);
+            self.on_message(arrival, message, packet, now);
         }
         if trailed == Trailed::NewKeys {
             self.use_keys(&arrival, now);
         }
     }
 
-    /// A message of session 0, but for what stands behind its value; `len`: with that. None: it is none that is known.
+    /// A message of session 0, which `packet` holds. None: it is none that is known.
     pub(super) fn on_message(
         &mut self,
         arrival: Arrival,
         message: Option<Control>,
-        len: usize,
+        packet: &[u8],
         now: Time,
     ) {
         let Arrival { from, local, .. } = arrival;
@@ -202,14 +202,16 @@ impl Tunnel {
             Some(Control::Ping(ts)) => {
                 self.pong(&arrival, ts, now);
                 // whoever pings may dial soon: the address shall be validated by then. Nobody gets more than they sent
-                let paid = self.packets.sealed() || len >= 2 * CONTROL_LEN;
+                let paid = self.packets.sealed() || packet.len() >= 2 * CONTROL_LEN;
                 if self.settings.accepts && paid && !self.is_validated_for_now(from) {
                     self.challenge(from, Some(local), now);
                 }
                 self.on_challenged(from, local, now);
             }
             Some(Control::Pong(challenge)) if self.newcomers.is_answer(from, challenge, now) => {
-                self.on_validated(arrival, now);
+                let behind = packet.get(CONTROL_LEN..);
+                let moves = behind.is_some_and(|behind| behind.starts_with(MOVES));
+                self.on_validated(arrival, moves, now);
                 self.on_answer(from, None, now);
             }
             Some(Control::Pong(token)) if self.on_size_answer(from, token, now) => {
@@ -394,7 +396,7 @@ impl Tunnel {
             let what = "it was sent before its sender has last answered";
             return self.suspect(now, from, None, what);
         }
-        let waits = self.waits_for_keys(&arrival);
+        let waits = self.waits_for_keys(&arrival, now);
         if matches!(arrival.under, Under::Psk(_)) && self.packets.fresh.is_required() {
             return self.refuse_psk(arrival, conv, waits, now);
         }

@@ -131,7 +131,8 @@ impl Tunnel {
     }
 
     /// A challenge was answered: the address is validated.
-    pub(super) fn on_validated(&mut self, arrival: Arrival, now: Time) {
+    /// `moves`: who has answered says that sessions follow.
+    pub(super) fn on_validated(&mut self, arrival: Arrival, moves: bool, now: Time) {
         let Arrival {
             from,
             local,
@@ -147,7 +148,7 @@ impl Tunnel {
         if self.settings.accepts || self.paths.id_of(from).is_some() {
             let id = self.path_to(from, now);
             let path = &mut self.paths[id];
-            path.validation.validate(number, now);
+            path.validation.validate(number, moves, now);
             path.liveness.hear(local, now);
             if path.limit.renew(now) {
                 self.resume_path(id, now);

@@ -185,6 +185,8 @@ pub struct World {
     pub closed: Option<SocketAddr>,
     /// What the ends are behind.
     pub nats: [Option<Nat>; 2],
+    /// Every datagram that was sent, if asked for, those to addresses where nobody is as well: by which end, where to, its bytes.
+    pub tap: Option<Vec<(usize, SocketAddr, Vec<u8>)>>,
 }
 
 /// A change to the settings of both ends.
@@ -320,6 +322,7 @@ impl World {
             left: Vec::new(),
             closed: None,
             nats: [None, None],
+            tap: None,
         };
         if world.options.met {
             world.meet();
@@ -678,6 +681,9 @@ impl World {
         let (datagram, to) = (&self.out[place], transmit.addr);
         let len = datagram.len();
         assert!(len <= DATAGRAM_MAX);
+        if let Some(tap) = &mut self.tap {
+            tap.push((i, to, datagram.to_vec()));
+        }
         let cut = transmit.fit == Fit::Long && self.fragments_pass;
         if len + headers(&to) > self.carries[i] && !cut {
             return;

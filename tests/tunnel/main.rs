@@ -6,6 +6,7 @@ mod cases;
 #[path = "../sim/mod.rs"]
 mod sim;
 
+mod attack;
 mod chaos;
 mod connection;
 mod faults;

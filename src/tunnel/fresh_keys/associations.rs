@@ -1,6 +1,7 @@
 //! The associations: with which processes there are keys, which addresses lead there, and what becomes of keys when others come
 //! and when their time is over. What is told to whom is in `fresh_keys`.
 
+use super::Under;
 use super::budget::Budget;
 use crate::crypto::handshake::{ANSWER_LEN, Greeted, Greeting, Hello, Pair, Process};
 use crate::crypto::{FreshSealing, Method, Rejected};
@@ -25,11 +26,15 @@ const PREVIOUS_LIVES: u64 = 10 * SEC;
 const UNHEARD_LIVES: u64 = 120 * SEC;
 /// Keys that were answered wait so long to be used.
 const NEXT_LIVES: u64 = 30 * SEC;
+/// How long after an answer first packets of sessions wait for the keys that it gives, microseconds.
+const AWAITED: u64 = 3 * SEC;
 /// A greeting is sent again for so long; then another is made.
 pub(super) const GREETING_LIVES: u64 = 10 * SEC;
 /// An address that leads to an association, and that nothing is sent to, is forgotten when nothing has been heard of the process
 /// for so long.
 const FORGET_AFTER: u64 = 600 * SEC;
+/// An address is forgotten so long after its process was heard at another, microseconds; late datagrams come until then.
+const LEFT_AFTER: u64 = 10 * SEC;
 /// Addresses that lead to associations, at most, but for those that are in use.
 const ADDRESSES_MOST: usize = 65_536;
 /// A packet that was sent after another has a number that is higher by no more than this, if one process has sent both.
@@ -59,6 +64,8 @@ struct Next {
     number: Option<u128>,
     /// The psk that it has shown.
     serial: u32,
+    /// The greeting was sealed with the keys in use.
+    renews: bool,
     until: Time,
 }
 
@@ -73,6 +80,8 @@ pub(super) struct Association {
     /// This end has greeted, and renews.
     pub(super) greets: bool,
     pub(super) heard_at: Time,
+    /// Where it was last heard, and since when it is there.
+    home: Option<(SocketAddr, Time)>,
 }
 
 /// A greeting of ours that waits for its answer.
@@ -114,7 +123,8 @@ pub(in crate::tunnel) struct FreshKeys {
     /// By what datagrams for this end carry.
     indices: HashMap<u32, u32>,
     processes: HashMap<Process, u32>,
-    addresses: HashMap<SocketAddr, u32>,
+    /// And since when each leads there.
+    addresses: HashMap<SocketAddr, (u32, Time)>,
     /// What was found last in `addresses` and in `indices`: most datagrams are for one.
     last_address: Cell<Option<(SocketAddr, u32)>>,
     last_index: Cell<Option<(u32, u32)>>,
@@ -175,7 +185,7 @@ impl FreshKeys {
         {
             return Some(id);
         }
-        let id = self.addresses.get(&addr).copied()?;
+        let (id, _) = self.addresses.get(&addr).copied()?;
         self.last_address.set(Some((addr, id)));
         Some(id)
     }
@@ -220,6 +230,10 @@ impl FreshKeys {
         keys.bytes += len;
         let first = !std::mem::replace(&mut keys.heard, true);
         association.heard_at = now;
+        if association.home.is_none_or(|(home, _)| home != from) {
+            association.home = Some((from, now));
+            self.wake = self.wake.min(now.after(LEFT_AFTER));
+        }
         let confirms = association.is_next(index);
         if confirms {
             self.promote(id, now);
@@ -229,7 +243,7 @@ impl FreshKeys {
             self.wake = self.wake.min(previous.1);
         }
         if confirms {
-            self.lead(from, id);
+            self.lead(from, id, now);
         }
         Ok(packet)
     }
@@ -239,11 +253,13 @@ impl FreshKeys {
     pub(super) fn settles(&mut self, addr: SocketAddr, id: u32, taken: bool, now: Time) -> bool {
         let free = match self.at(addr) {
             Some(other) if other == id => return true,
-            Some(other) => now.since(self.table[other as usize].heard_at) >= PREVIOUS_LIVES,
+            Some(other) => {
+                !taken && now.since(self.table[other as usize].heard_at) >= PREVIOUS_LIVES
+            }
             None => !taken,
         };
         if free {
-            self.lead(addr, id);
+            self.lead(addr, id, now);
         }
         free
     }
@@ -278,9 +294,9 @@ impl FreshKeys {
     }
 
     /// An address leads to an association from now on.
-    fn lead(&mut self, addr: SocketAddr, id: u32) {
+    fn lead(&mut self, addr: SocketAddr, id: u32, now: Time) {
         self.last_address.set(None);
-        self.addresses.insert(addr, id);
+        self.addresses.insert(addr, (id, now));
         if self.addresses.len() > ADDRESSES_MOST {
             self.wake = Time::ZERO;
         }
@@ -305,9 +321,11 @@ impl FreshKeys {
     }
 
     /// Whether somebody at an address was answered and has used no key yet.
-    pub(super) fn is_awaited(&self, addr: SocketAddr) -> bool {
-        let mut all = self.table.iter();
-        all.any(|(_, a)| a.next.as_ref().is_some_and(|next| next.at == addr))
+    pub(super) fn is_awaited(&self, addr: SocketAddr, now: Time) -> bool {
+        // anybody may have played the greeting in the name of who is there
+        let lately = |next: &Next| next.until > now.after(NEXT_LIVES - AWAITED);
+        let mut all = self.table.iter().filter_map(|(_, a)| a.next.as_ref());
+        all.any(|next| next.at == addr && lately(next))
     }
 
     /// An index that is not in use, for an association.
@@ -352,6 +370,7 @@ impl FreshKeys {
             next: None,
             greets: false,
             heard_at: now,
+            home: None,
         }) as u32;
         self.processes.insert(process, id);
         id
@@ -384,6 +403,12 @@ impl FreshKeys {
             (next.at, next.until) = (from, now.after(NEXT_LIVES));
             return Reply::Answer(next.answer);
         }
+        let renews = matches!(arrival.under, Under::Fresh(_));
+        let pending = known.and_then(|id| self.table[*id as usize].next.as_ref());
+        if !renews && pending.is_some_and(|next| next.renews) {
+            // one that was held back, or the renewal ends by itself
+            return Reply::Nothing;
+        }
         if !self.budget.admits(from, proven, now) {
             return Reply::Challenge;
         }
@@ -405,6 +430,7 @@ impl FreshKeys {
             at: from,
             number: arrival.number,
             serial,
+            renews,
             until,
         };
         let id = self.with(other.process, now);
@@ -441,15 +467,15 @@ impl FreshKeys {
         (association.serial, association.greets) = (asking.serial, true);
         association.heard_at = now;
         self.had = true;
-        self.lead(from, id);
+        self.lead(from, id, now);
         self.wake = self.wake.min(now.after(PREVIOUS_LIVES));
         Some(first)
     }
 
     /// An address that the process at another one may have moved to leads to the same association, until it shows another.
-    pub(in crate::tunnel) fn assume(&mut self, addr: SocketAddr, like: SocketAddr) {
+    pub(in crate::tunnel) fn assume(&mut self, addr: SocketAddr, like: SocketAddr, now: Time) {
         if let (None, Some(id)) = (self.at(addr), self.at(like)) {
-            self.lead(addr, id);
+            self.lead(addr, id, now);
         }
     }
 
@@ -490,9 +516,14 @@ impl FreshKeys {
         }
         let many = self.addresses.len() > ADDRESSES_MOST;
         let table = &self.table;
-        self.addresses.retain(|addr, id| {
-            let gone = now.since(table[*id as usize].heard_at) >= FORGET_AFTER;
-            !(gone || many) || in_use(*addr)
+        self.addresses.retain(|addr, (id, since)| {
+            let association = &table[*id as usize];
+            let gone = now.since(association.heard_at) >= FORGET_AFTER;
+            // somebody else may have it by now
+            let left = association
+                .home
+                .is_some_and(|(home, at)| home != *addr && now.since(at.max(*since)) >= LEFT_AFTER);
+            !(gone || left || many) || in_use(*addr)
         });
         self.drop_unreachable(now);
         for (_, association) in &self.table {
@@ -503,7 +534,7 @@ impl FreshKeys {
     /// Drops associations that no address leads to, and that wait for nothing.
     fn drop_unreachable(&mut self, now: Time) {
         let mut reached = vec![false; self.table.capacity()];
-        for id in self.addresses.values() {
+        for (id, _) in self.addresses.values() {
             reached[*id as usize] = true;
         }
         let (indices, processes) = (&mut self.indices, &mut self.processes);
@@ -533,6 +564,10 @@ impl FreshKeys {
                 for index in previous.into_iter().chain(current) {
                     self.indices.remove(&index);
                 }
+            }
+            let withdrawn = |next: &mut Box<Next>| !serials.contains(&next.serial);
+            if let Some(next) = association.next.take_if(withdrawn) {
+                self.indices.remove(&next.keys.index);
             }
         }
         self.asking = None;

@@ -42,7 +42,7 @@ use super::scheduler::Outgoing;
 use super::{Tunnel, clock};
 use crate::crypto::Sealing;
 use crate::crypto::handshake::{ANSWER_LEN, GREETING_LEN, Greeted, Greeting, Hello, Trailer};
-use crate::message::{CONTROL_LEN, Control};
+use crate::message::{CONTROL_LEN, Control, MOVES};
 use crate::time::{SEC, Time};
 use associations::{Asking, GREETING_LIVES, RENEW_AFTER, Reply};
 use std::net::SocketAddr;
@@ -247,7 +247,7 @@ impl Tunnel {
             return;
         }
         if let Some((greeting, psk @ Some(_))) = self.packets.greeting(addr, true, now) {
-            self.packets.fresh.assume(addr, peer);
+            self.packets.fresh.assume(addr, peer, now);
             self.answer_under(psk, addr, None, &[challenge, &greeting].concat());
         }
     }
@@ -266,7 +266,7 @@ impl Tunnel {
                 Trailed::Done => return,
                 Trailed::NewKeys => {
                     // nobody has had this answer before
-                    self.on_message(arrival, message, packet.len(), now);
+                    self.on_message(arrival, message, packet, now);
                     return self.use_keys(&arrival, now);
                 }
             }
@@ -366,6 +366,9 @@ impl Tunnel {
     /// Answers a ping. Who could greet its sender does.
     pub(super) fn pong(&mut self, arrival: &Arrival, value: u32, now: Time) {
         let (from, pong) = (arrival.from, Control::Pong(value).to_wire());
+        if self.hopping.is_tried(from, arrival.local) {
+            return self.answer(from, Some(arrival.local), &[&pong[..], MOVES].concat());
+        }
         if let (Under::Psk(_), true) = (arrival.under, self.peer.is_at(from))
             && let Some((greeting, psk @ Some(_))) = self.packets.greeting(from, false, now)
         {
@@ -395,13 +398,13 @@ impl Tunnel {
         };
         tell_keys(arrival.from, confirmed.first);
         if confirmed.at == arrival.from {
-            self.on_validated(arrival, now);
+            self.on_validated(arrival, false, now);
         }
     }
 
     /// Whether a first packet of a session, under the psk, has to wait for its sender's first use of fresh keys.
-    pub(super) fn waits_for_keys(&self, arrival: &Arrival) -> bool {
-        matches!(arrival.under, Under::Psk(_)) && self.packets.fresh.is_awaited(arrival.from)
+    pub(super) fn waits_for_keys(&self, arrival: &Arrival, now: Time) -> bool {
+        matches!(arrival.under, Under::Psk(_)) && self.packets.fresh.is_awaited(arrival.from, now)
     }
 
     /// Whether a packet that waited is under the psk and may have been recorded earlier, as far as one can tell.

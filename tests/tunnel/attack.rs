@@ -1,0 +1,122 @@
+//! Attacks on moves between pairs of ports by somebody who sees every datagram, is faster than the network and has no key. What
+//! is thrown at a tunnel without regard to moves is in `hostile`, and attacks on fresh keys are in `fresh_keys`.
+
+use crate::sim::link::Shape;
+use crate::sim::{self, Options, Role, World};
+use kcptun::crypto::{Method, Sealing};
+use kcptun::message::Control;
+use kcptun::path::Local;
+use kcptun::settings::Settings;
+use kcptun::time::{MS, SEC, Time};
+use kcptun::tunnel::{DATAGRAM_MAX, Transmit, Tunnel};
+use std::net::SocketAddr;
+
+const METHOD: Method = Method::Chacha20Poly1305Ietf;
+
+/// A peer of 20 ports that answers pings at all of them but its first, and never challenges. One turn of the client's loop is
+/// late by `late`, `after` microseconds from the first ping to another port on.
+fn late_turn(late: u64, after: u64) {
+    let seal = || Sealing::new(METHOD, &sim::key());
+    let (mut now, peer) = (Time::from_millis(5_000), "192.0.2.2:2000".parse().unwrap());
+    let settings = Settings {
+        sealing: Some(seal()),
+        ..Settings::default()
+    };
+    let (mut tunnel, mut theirs) = (Tunnel::new(settings, now), seal());
+    tunnel.set_peer(now, peer);
+    tunnel.set_ports((2000..2020).collect(), false);
+    let session = tunnel.open(now).expect("a session");
+    tunnel.input(session)[..10].fill(7);
+    tunnel.filled(now, session, 10);
+    let (mut late, mut tried_at) = (Some(late), None);
+    let mut out = [0; DATAGRAM_MAX];
+    for _ in 0..8_000 {
+        now = now.after(MS);
+        if tried_at.is_some_and(|at| now.since(at) >= after) {
+            now = now.after(late.take().unwrap_or(0));
+        }
+        tunnel.handle_timeout(now);
+        while let Some(transmit) = tunnel.poll_transmit(now, &mut out) {
+            let Transmit {
+                len, addr, local, ..
+            } = transmit;
+            if addr == peer {
+                continue;
+            }
+            tried_at.get_or_insert(now);
+            let mut datagram = out[..len].to_vec();
+            let packet = theirs.open(&mut datagram).expect("our key");
+            if let Some(Control::Ping(ts)) = Control::read(packet) {
+                let mut pong = Control::Pong(ts).to_wire().to_vec();
+                let n = pong.len();
+                pong.resize(100, 0);
+                let n = theirs.seal(&mut pong, n);
+                tunnel.receive(now, addr, local, &mut pong[..n]);
+            }
+        }
+    }
+    assert_ne!(tunnel.peer(), Some(peer), "late by {late:?}");
+}
+
+#[test]
+fn a_turn_that_comes_late_handles_what_is_due_together() {
+    for late in [0, 50, 150, 200, 400, 1_000, 3_000] {
+        for after in (0..4_000).step_by(160) {
+            late_turn(late * MS, after * MS);
+        }
+    }
+}
+
+/// A second client comes, and `wait` microseconds later somebody sends one datagram of the first client in its name, faster than
+/// the network. What the first client's reader has got after 8 s.
+fn in_the_name_of_a_newcomer(wait: u64) -> u64 {
+    let mut world = World::new(Options {
+        method: Some(METHOD),
+        shapes: [Shape::path(40, 0.0, 20.0, 50); 2],
+        ..Options::default()
+    });
+    let send = |bytes, fin| Role::Send { bytes, fin };
+    let (_, conv) = world.connect(send(1_000, false), send(40_000_000, true));
+    world.run_for(3 * SEC);
+    world.tap = Some(Vec::new());
+    let second: SocketAddr = "198.51.100.7:7".parse().unwrap();
+    let settings = Settings {
+        sealing: Some(Sealing::new(METHOD, &sim::key())),
+        seed: 99,
+        clock_offset: 1 << 30,
+        ..Settings::default()
+    };
+    let server = world.ends[1].addr;
+    let mut other = Tunnel::new(settings, world.now);
+    other.set_peer(world.now, server);
+    let (began, mut played) = (world.now, false);
+    let mut out = [0; DATAGRAM_MAX];
+    while world.now.since(began) < 8 * SEC {
+        let now = world.now;
+        other.handle_timeout(now);
+        while let Some(Transmit { len, .. }) = other.poll_transmit(now, &mut out) {
+            world.inject(1, &second.to_string(), &out[..len]);
+        }
+        for (end, to, mut datagram) in world.tap.replace(Vec::new()).unwrap_or_default() {
+            if end == 1 && to == second {
+                other.receive(now, server, Local::default(), &mut datagram);
+            } else if end == 0 && !played && now.since(began) >= wait && datagram.len() > 52 {
+                played = true;
+                world.inject(1, &second.to_string(), &datagram);
+            }
+        }
+        world.run_for(MS);
+    }
+    assert!(played);
+    let tcp = world.tcp(0, conv).expect("the first client's connection");
+    assert_eq!(tcp.closed, None);
+    tcp.received
+}
+
+#[test]
+fn nobody_moves_sessions_to_a_newcomers_address() {
+    for wait in [100, 900, 2_500] {
+        let received = in_the_name_of_a_newcomer(wait * MS);
+        assert!(received > 20_000_000, "{received} after {wait} ms");
+    }
+}
