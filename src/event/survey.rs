@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// The most datagrams received before others are sent.
 const DATAGRAMS_PER_TURN: usize = 64;
 
-/// Asks the ports of a host until the survey is over or a signal to stop comes, which stays to be taken: true. `from`: the
+/// Asks the ports of a host until the survey is over or a signal to stop comes; then true. `from`: the
 /// address to send from, if it matters, and the mark. Fails if there can be no socket.
 pub(super) fn run(
     survey: &mut Survey,

@@ -62,6 +62,13 @@ pub(super) fn page() -> Page {
                  care. A service that acts on a single packet might.",
             ),
             Block::text(
+                "An attacker on the way can also hold a dial back while its client repeats it. From `time_wait` after the end of \
+                 that session on, he can have it taken once more, as long as the keys that seal it are in use: the service is connected to \
+                 again, with the data that is in the packet. If he has also kept the end of the first session from the client, the client's \
+                 program may read what the service says the second time behind what it said the first time. ssh and TLS notice that; a \
+                 protocol that only counts on TCP does not.",
+            ),
+            Block::text(
                 "An attacker who can hold packets back and send them on from another address is taken for the other end's new address, as long \
                  as he passes on the pings, too. He learns nothing. He can stop the tunnel, which he could before.",
             ),

@@ -77,7 +77,7 @@ pub(super) enum Trailed {
     Nothing,
     /// All that there is to do.
     Done,
-    /// Likewise, and the first use of new keys.
+    /// There are new keys: the message counts, and then they are used for the first time.
     NewKeys,
 }
 
