@@ -6,7 +6,7 @@
 //! more than those of `seal` do.
 
 use super::cipher::Cipher;
-use super::handshake::Pair;
+use super::handshake::TransportKeys;
 use super::method::{Method, TAG_LEN};
 use super::seal::Rejected;
 use super::window::Window;
@@ -28,7 +28,7 @@ pub struct FreshSealing {
 
 impl FreshSealing {
     /// `other`: the index that the other end has drawn; `start`: where the count begins, at random, and far from its end.
-    pub fn new(method: Method, keys: &Pair, other: u32, start: u64) -> FreshSealing {
+    pub fn new(method: Method, keys: &TransportKeys, other: u32, start: u64) -> FreshSealing {
         FreshSealing {
             method,
             send: Cipher::new(method, &keys.send),
@@ -97,8 +97,8 @@ mod tests {
 
     fn both(method: Method) -> [FreshSealing; 2] {
         let [send, receive] = [Key::generate(), Key::generate()];
-        let here = Pair { send, receive };
-        let there = Pair {
+        let here = TransportKeys { send, receive };
+        let there = TransportKeys {
             send: here.receive.clone(),
             receive: here.send.clone(),
         };

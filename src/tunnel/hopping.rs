@@ -173,7 +173,7 @@ impl Hopping {
     }
 
     /// Another pair than that with `peer`; `random` chooses the port.
-    fn fresh(&mut self, peer: SocketAddr, random: u32) -> (SocketAddr, u16) {
+    fn choose_pair(&mut self, peer: SocketAddr, random: u32) -> (SocketAddr, u16) {
         let tried = |port: u16| self.candidates.iter().any(|c| c.addr.port() == port);
         let others = self.ports.iter().filter(|port| **port != peer.port());
         let untried: Vec<u16> = others
@@ -354,9 +354,9 @@ impl Tunnel {
         // what the fresh pair brings is not where the present one is
         let present = self.hopping.socket();
         self.paths[path_id].liveness.pin(present);
-        let (addr, socket) = self.hopping.fresh(peer, self.rng.random());
+        let (addr, socket) = self.hopping.choose_pair(peer, self.rng.random());
         // the same process, at another of its ports
-        self.packets.fresh.assume(addr, peer, now);
+        self.packets.fresh.map_if_free(addr, peer, now);
         if self.hopping.candidates.len() >= CANDIDATES_MOST {
             self.hopping.candidates.remove(0);
         }
@@ -392,7 +392,7 @@ impl Tunnel {
         candidate.next = now.after(PING_AGAIN << candidate.pings);
         candidate.pings += 1;
         let ping = Control::Ping(clock(&self.settings, now).clock).to_wire();
-        self.answer(addr, Some(Local { ip: None, socket }), &ping);
+        self.queue_packet(addr, Some(Local { ip: None, socket }), &ping);
     }
 
     /// A pong has come from a fresh pair. False: it is none.

@@ -12,7 +12,7 @@
 //!    have room among the half-open ones (`sources`) and in the table (`refusal`).
 //! 6. Anything else is answered by a reset, so many a second at most (`limits`).
 
-use super::fresh_keys::{Trailed, Under};
+use super::fresh_keys::{Followup, SealedBy};
 use super::half_open::begins_within;
 use super::migration::Owner;
 use super::scheduler::Outgoing;
@@ -42,7 +42,7 @@ pub(super) struct Arrival {
     /// Its number among those of its sender under the psk, if they are numbered.
     pub(super) number: Option<u128>,
     /// What it was sealed with.
-    pub(super) under: Under,
+    pub(super) under: SealedBy,
 }
 
 impl Tunnel {
@@ -63,18 +63,18 @@ impl Tunnel {
             from,
             local,
             // fresh keys have no recorded datagrams
-            number: number.filter(|_| !matches!(under, Under::Fresh(_))),
+            number: number.filter(|_| !matches!(under, SealedBy::Fresh(_))),
             under,
         };
         self.counters.opened += 1;
         match under {
-            Under::Nothing => {}
-            Under::Psk(_) if self.takes_greetings_only(&arrival) => {
+            SealedBy::Nothing => {}
+            SealedBy::Psk(_) if self.takes_greetings_only(&arrival) => {
                 return self.on_psk_alone(arrival, packet, now);
             }
-            Under::Psk(_) => {}
-            Under::Fresh(id) if !self.admits_fresh(arrival, id, now) => return,
-            Under::Fresh(_) => {}
+            SealedBy::Psk(_) => {}
+            SealedBy::Fresh(id) if !self.accept_fresh(arrival, id, now) => return,
+            SealedBy::Fresh(_) => {}
         }
         let Some(conv) = packet.first_chunk().map(|b| u32::from_be_bytes(*b)) else {
             self.counters.malformed += 1;
@@ -175,14 +175,14 @@ impl Tunnel {
             self.paths[path_id].liveness.hear(local, now);
             self.begin_search(path_id, now);
         }
-        let trailed = match message.zip(packet.get(CONTROL_LEN..)) {
-            Some((message, behind)) => self.on_trailer(&arrival, message, behind, now),
-            None => Trailed::Nothing,
+        let followup = match message.zip(packet.get(CONTROL_LEN..)) {
+            Some((message, behind)) => self.on_extension(&arrival, message, behind, now),
+            None => Followup::Nothing,
         };
-        if trailed != Trailed::Done {
+        if followup != Followup::Done {
             self.on_message(arrival, message, packet, now);
         }
-        if trailed == Trailed::NewKeys {
+        if followup == Followup::NewKeys {
             self.use_keys(&arrival, now);
         }
     }
@@ -345,7 +345,7 @@ impl Tunnel {
                 return self.acknowledge_again(from, local, una, &packet);
             }
             Some(Ending::Reset) => {
-                return self.answer(from, Some(local), &Control::Reset(conv).to_wire());
+                return self.queue_packet(from, Some(local), &Control::Reset(conv).to_wire());
             }
             None if self.time_wait.contains(at, conv) => return,
             None => {}
@@ -397,7 +397,7 @@ impl Tunnel {
             return self.suspect(now, from, None, what);
         }
         let waits = self.waits_for_keys(&arrival, now);
-        if matches!(arrival.under, Under::Psk(_)) && self.packets.fresh.is_required() {
+        if matches!(arrival.under, SealedBy::Psk(_)) && self.packets.fresh.is_required() {
             return self.refuse_psk(arrival, conv, waits, now);
         }
         if waits || !self.is_validated_at(from) {
@@ -453,7 +453,7 @@ impl Tunnel {
     /// Tells somebody that their session is not known, or over; not too often.
     fn reset(&mut self, to: SocketAddr, local: Local, conv: u32, now: Time) {
         if self.limits.admits_reset(now) {
-            self.answer(to, Some(local), &Control::Reset(conv).to_wire());
+            self.queue_packet(to, Some(local), &Control::Reset(conv).to_wire());
         }
     }
 
@@ -484,12 +484,12 @@ impl Tunnel {
             acks.extend(ack.to_wire());
         }
         if !acks.is_empty() {
-            self.answer(from, Some(local), &acks);
+            self.queue_packet(from, Some(local), &acks);
         }
     }
 
     /// Sends a packet soon. `asked`: which address of this machine it answers for, if its path does not know.
-    pub(super) fn answer(&mut self, to: SocketAddr, asked: Option<Local>, packet: &[u8]) {
+    pub(super) fn queue_packet(&mut self, to: SocketAddr, asked: Option<Local>, packet: &[u8]) {
         self.scheduler.offer(Outgoing {
             to,
             asked,

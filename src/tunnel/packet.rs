@@ -1,7 +1,7 @@
 //! From a packet to a datagram and back: padding and seal; and which key is used while one replaces another. Fresh keys, where
 //! an address has some, come first: see `fresh_keys`.
 
-use super::fresh_keys::{FreshKeys, Under};
+use super::fresh_keys::{FreshKeys, SealedBy};
 use crate::crypto::{Rejected, Sealing};
 use crate::message::PADDING_MOST;
 use crate::settings::ForwardSecrecy;
@@ -19,7 +19,7 @@ const BACK_AFTER: u64 = 10 * SEC;
 /// Addresses of which is known which key they use, at most.
 const USERS_MOST: usize = 65_536;
 /// Other ends are shown a new key when it is there, and again so long after that.
-const GREET_AGAIN: [u64; 2] = [SEC, 3 * SEC];
+const ANNOUNCE_AGAIN: [u64; 2] = [SEC, 3 * SEC];
 
 /// What a datagram is sealed with.
 #[derive(Clone, Copy)]
@@ -46,8 +46,8 @@ pub(super) struct Packets {
     /// While a key is being replaced: the serial of the key that each address uses, and when it has.
     users: HashMap<SocketAddr, (u32, Time)>,
     /// Who is to be shown the newest key, when that is done again, and how often it was.
-    greet: VecDeque<SocketAddr>,
-    greet_again: Option<(Time, usize)>,
+    announce: VecDeque<SocketAddr>,
+    announce_again: Option<(Time, usize)>,
     /// A datagram, while keys are tried on it.
     copy: Vec<u8>,
     pub(super) fresh: FreshKeys,
@@ -64,8 +64,8 @@ impl Packets {
             keys: Vec::new(),
             serial: 0,
             users: HashMap::new(),
-            greet: VecDeque::new(),
-            greet_again: None,
+            announce: VecDeque::new(),
+            announce_again: None,
             copy: Vec::new(),
             fresh: FreshKeys::new(forward_secrecy),
             rng,
@@ -131,29 +131,29 @@ impl Packets {
         if self.keys.len() > KEYS_MOST {
             self.keys.remove(0);
         }
-        self.greet_again = None;
+        self.announce_again = None;
         true
     }
 
     /// Has the newest key be shown to these addresses.
-    pub(super) fn greet(&mut self, addresses: Vec<SocketAddr>, now: Time) {
+    pub(super) fn announce(&mut self, addresses: Vec<SocketAddr>, now: Time) {
         let newest = self.serial_of_newest();
-        self.greet = addresses.into();
-        self.greet.retain(|a| {
+        self.announce = addresses.into();
+        self.announce.retain(|a| {
             self.users.get(a).map(|user| user.0) != newest && self.fresh.at(*a).is_none()
         });
-        let done = self.greet_again.map_or(0, |(_, done)| done + 1);
-        let pause = GREET_AGAIN.get(done);
-        self.greet_again = pause.map(|pause| (now.after(*pause), done));
+        let done = self.announce_again.map_or(0, |(_, done)| done + 1);
+        let pause = ANNOUNCE_AGAIN.get(done);
+        self.announce_again = pause.map(|pause| (now.after(*pause), done));
     }
 
-    /// The next address that is to be shown the newest key, by a datagram of `close_newly`.
-    pub(super) fn next_to_greet(&mut self) -> Option<SocketAddr> {
-        self.greet.pop_front()
+    /// The next address that is to be shown the newest key, by a datagram of `seal_newly`.
+    pub(super) fn next_to_announce_to(&mut self) -> Option<SocketAddr> {
+        self.announce.pop_front()
     }
 
-    pub(super) fn greets_again_at(&self) -> Option<Time> {
-        self.greet_again.map(|(at, _)| at)
+    pub(super) fn announces_again_at(&self) -> Option<Time> {
+        self.announce_again.map(|(at, _)| at)
     }
 
     /// When a key ends that was replaced.
@@ -173,7 +173,7 @@ impl Packets {
         if over {
             self.users = HashMap::new();
             self.copy = Vec::new();
-            self.greet_again = None;
+            self.announce_again = None;
         }
         over
     }
@@ -184,7 +184,7 @@ impl Packets {
 
     /// Makes a datagram for `to` of the packet in `buf[..len]`, in place; `most` is the size of the path's largest packet.
     /// Returns the datagram's length.
-    pub(super) fn close(
+    pub(super) fn seal_for(
         &mut self,
         to: SocketAddr,
         buf: &mut [u8],
@@ -192,13 +192,13 @@ impl Packets {
         most: usize,
     ) -> usize {
         match self.place_for(to) {
-            Some(place) => self.close_with(place, buf, len, most),
+            Some(place) => self.seal_with(place, buf, len, most),
             None => len,
         }
     }
 
-    /// As `close`, with the key of this serial number, or the newest.
-    pub(super) fn close_under(
+    /// As `seal_for`, with the key of this serial number, or the newest.
+    pub(super) fn seal_under(
         &mut self,
         serial: u32,
         buf: &mut [u8],
@@ -207,14 +207,14 @@ impl Packets {
     ) -> usize {
         let place = self.keys.iter().position(|key| key.serial == serial);
         match place {
-            Some(place) => self.close_with(Seal::Psk(place), buf, len, most),
-            None => self.close_newly(buf, len, most),
+            Some(place) => self.seal_with(Seal::Psk(place), buf, len, most),
+            None => self.seal_newly(buf, len, most),
         }
     }
 
-    /// As `close`, with the datagram as long as one of a packet of `most` bytes, if padding can make it so: one more for
+    /// As `seal_for`, with the datagram as long as one of a packet of `most` bytes, if padding can make it so: one more for
     /// a GSO batch.
-    pub(super) fn close_to(
+    pub(super) fn seal_padded_for(
         &mut self,
         to: SocketAddr,
         buf: &mut [u8],
@@ -224,7 +224,7 @@ impl Packets {
         let missing = most.saturating_sub(len);
         match self.place_for(to) {
             Some(place) if missing <= PADDING_MOST => self.seal(place, buf, len, missing),
-            Some(place) => self.close_with(place, buf, len, most),
+            Some(place) => self.seal_with(place, buf, len, most),
             None => len,
         }
     }
@@ -240,15 +240,15 @@ impl Packets {
         }
     }
 
-    /// As `close`, always with the newest key.
-    pub(super) fn close_newly(&mut self, buf: &mut [u8], len: usize, most: usize) -> usize {
+    /// As `seal_for`, always with the newest key.
+    pub(super) fn seal_newly(&mut self, buf: &mut [u8], len: usize, most: usize) -> usize {
         match self.keys.len() {
             0 => len,
-            n => self.close_with(Seal::Psk(n - 1), buf, len, most),
+            n => self.seal_with(Seal::Psk(n - 1), buf, len, most),
         }
     }
 
-    fn close_with(&mut self, place: Seal, buf: &mut [u8], len: usize, most: usize) -> usize {
+    fn seal_with(&mut self, place: Seal, buf: &mut [u8], len: usize, most: usize) -> usize {
         let room = most.saturating_sub(len).min(PADDING_MOST);
         // hides the exact size of short messages
         let padding = self.rng.random_range(0..=room);
@@ -282,17 +282,17 @@ impl Packets {
         now: Time,
         from: SocketAddr,
         datagram: &'a mut [u8],
-    ) -> Result<(&'a mut [u8], Under), Rejected> {
+    ) -> Result<(&'a mut [u8], SealedBy), Rejected> {
         let Some(newest) = self.keys.last() else {
-            return Ok((datagram, Under::Nothing));
+            return Ok((datagram, SealedBy::Nothing));
         };
         if let Some(place) = self.fresh.find(newest.sealing.method(), datagram) {
             let packet = self.fresh.open(place, from, datagram, now)?;
-            return Ok((packet, Under::Fresh(place.0)));
+            return Ok((packet, SealedBy::Fresh(place.0)));
         }
         match &mut self.keys[..] {
             [only] => {
-                let under = Under::Psk(only.serial);
+                let under = SealedBy::Psk(only.serial);
                 Ok((only.sealing.open(datagram)?, under))
             }
             _ => self.open_with_any(now, from, datagram),
@@ -304,7 +304,7 @@ impl Packets {
         now: Time,
         from: SocketAddr,
         datagram: &'a mut [u8],
-    ) -> Result<(&'a mut [u8], Under), Rejected> {
+    ) -> Result<(&'a mut [u8], SealedBy), Rejected> {
         self.copy.clear();
         self.copy.extend_from_slice(datagram);
         let first = self.place_of(from);
@@ -320,7 +320,7 @@ impl Packets {
                 Ok(len) => {
                     let serial = key.serial;
                     self.note_user(now, from, serial);
-                    return Ok((&mut datagram[..len], Under::Psk(serial)));
+                    return Ok((&mut datagram[..len], SealedBy::Psk(serial)));
                 }
                 // a copy is one whatever the other keys make of it
                 Err(e) if why != Some(Rejected::Replay) => why = Some(e),
@@ -372,7 +372,7 @@ mod tests {
 
     fn send(from: &mut Packets, to: SocketAddr) -> Vec<u8> {
         let mut buf = [7; 100];
-        let len = from.close(to, &mut buf, 20, 20);
+        let len = from.seal_for(to, &mut buf, 20, 20);
         buf[..len].to_vec()
     }
 
@@ -393,7 +393,7 @@ mod tests {
         assert!(there.replace(sealing("new"), UNTIL));
         assert_eq!(opens(&mut here, at(2), send(&mut there, at(1))), Ok(()));
         let mut hello = [7; 100];
-        let len = there.close_newly(&mut hello, 20, 20);
+        let len = there.seal_newly(&mut hello, 20, 20);
         assert_eq!(opens(&mut here, at(2), hello[..len].to_vec()), Ok(()));
         let datagram = send(&mut here, at(2));
         assert_eq!(opens(&mut stranger, at(1), datagram.clone()), Ok(()));

@@ -28,7 +28,7 @@ impl Tunnel {
                 .packets
                 .replace(sealing, now.after(self.settings.timeout))
         {
-            self.greet(now);
+            self.announce(now);
             self.renew_keys(now);
         }
         for id in self.sessions.ids_of(|entry| !entry.session.state.is_over()) {
@@ -40,23 +40,23 @@ impl Tunnel {
     }
 
     /// Shows the other ends that they can use the new key.
-    fn greet(&mut self, now: Time) {
+    fn announce(&mut self, now: Time) {
         let all = self.paths.iter().map(|(_, path)| path);
         let used = all.filter(|path| path.sessions > 0 || self.peer.is_at(path.addr));
         let addresses = used.map(|path| path.addr).collect();
-        self.packets.greet(addresses, now);
+        self.packets.announce(addresses, now);
     }
 
     /// When the keys need `advance_keys`.
     pub(super) fn keys_at(&self) -> Option<Time> {
-        let times = [self.packets.expires_at(), self.packets.greets_again_at()];
+        let times = [self.packets.expires_at(), self.packets.announces_again_at()];
         times.into_iter().flatten().min()
     }
 
     pub(super) fn advance_keys(&mut self, now: Time) {
         let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
-        if due(self.packets.greets_again_at()) {
-            self.greet(now);
+        if due(self.packets.announces_again_at()) {
+            self.announce(now);
         }
         if due(self.packets.expires_at()) && self.packets.expire(now) {
             log::info!("the old key is not accepted any more");
@@ -69,10 +69,10 @@ impl Tunnel {
         now: Time,
         out: &mut [u8],
     ) -> Option<(SocketAddr, usize)> {
-        let addr = self.packets.next_to_greet()?;
+        let addr = self.packets.next_to_announce_to()?;
         let ping = Control::Ping(super::clock(&self.settings, now).clock).to_wire();
         out[..ping.len()].copy_from_slice(&ping);
-        let len = self.packets.close_newly(out, ping.len(), ping.len());
+        let len = self.packets.seal_newly(out, ping.len(), ping.len());
         self.count_sent(len);
         Some((addr, len))
     }

@@ -255,7 +255,7 @@ impl Tunnel {
         match registry.register(id, place, random, now) {
             Registered::Refreshed => {}
             Registered::Challenge(token) => {
-                self.answer(
+                self.queue_packet(
                     place.seen,
                     Some(place.here),
                     &Control::Ping(token).to_wire(),
@@ -293,8 +293,8 @@ impl Tunnel {
             return self.reports.complain(now, client.seen, what);
         }
         log::debug!("{} looks for the server at {}", client.seen, server.seen);
-        self.answer(server.seen, Some(server.here), &to_server);
-        self.answer(client.seen, Some(client.here), &to_client);
+        self.queue_packet(server.seen, Some(server.here), &to_server);
+        self.queue_packet(client.seen, Some(client.here), &to_client);
     }
 
     /// The rendezvous server says where the other end may be.
@@ -449,7 +449,7 @@ impl Tunnel {
                 "no server was found through {server}: {why}is rendezvous_server right, do it and the server run, and are service_id, key and method the same at both ends?"
             );
         }
-        self.answer(server, None, &packet);
+        self.queue_packet(server, None, &packet);
     }
 
     fn ping_probes(&mut self, now: Time) {

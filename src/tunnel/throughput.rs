@@ -106,8 +106,8 @@ impl Flow {
 /// Both ways.
 #[derive(Default)]
 pub(super) struct Throughput {
-    there: Flow,
-    here: Flow,
+    outbound: Flow,
+    inbound: Flow,
     next: Time,
     at: Time,
     counts: Counts,
@@ -141,26 +141,28 @@ impl Throughput {
         let full = since(path.counts.full, before.full);
         let missed = since(path.counts.missed, before.missed);
         if span > PAUSE_TICKS * TICK_MIN.max(path.congestion.srtt()) && lost + missed == 0 {
-            self.there.forget_ticks();
-            self.here.forget_ticks();
+            self.outbound.forget_ticks();
+            self.inbound.forget_ticks();
             return Verdict::Quiet;
         }
         self.ticks += 1;
         let rate = since(self.delivered, delivered) as f64 / seconds;
-        self.there
+        self.outbound
             .record(rate, arrived + lost, lost, path.congestion.is_full());
         let rate = since(path.counts.bytes, before.bytes) as f64 / seconds;
         let wanted = received >= SEGMENTS_MIN && 10 * full >= 9 * received;
-        self.here.record(rate, received + missed, missed, wanted);
-        let fallen = self.there.has_fallen() || self.here.has_fallen();
-        let doubted = self.there.fallen + self.here.fallen > 0;
+        self.inbound.record(rate, received + missed, missed, wanted);
+        let fallen = self.outbound.has_fallen() || self.inbound.has_fallen();
+        let doubted = self.outbound.fallen + self.inbound.fallen > 0;
         self.fallen_at = match doubted || fallen {
             true => self.fallen_at.or(Some(now)),
             false => None,
         };
         match fallen {
             true => Verdict::Fallen,
-            false if self.there.rate.max(self.here.rate) >= TRANSFER_RATE_MIN => Verdict::Busy,
+            false if self.outbound.rate.max(self.inbound.rate) >= TRANSFER_RATE_MIN => {
+                Verdict::Busy
+            }
             false => Verdict::Quiet,
         }
     }
@@ -172,8 +174,8 @@ impl Throughput {
 
     /// Another pair is in use.
     pub(super) fn on_move(&mut self, now: Time) {
-        self.there.on_move();
-        self.here.on_move();
+        self.outbound.on_move();
+        self.inbound.on_move();
         (self.ticks, self.fallen_at) = (0, None);
         (self.delivered, self.fates) = (0, (0, 0));
         (self.at, self.next) = (now, now.after(TICK_MIN));
@@ -183,7 +185,7 @@ impl Throughput {
     pub(super) fn compared(&self) -> Option<bool> {
         let better =
             |flow: &Flow| flow.after >= TRANSFER_RATE_MIN && flow.after > BETTER_BY * flow.before;
-        let better = better(&self.there) || better(&self.here);
+        let better = better(&self.outbound) || better(&self.inbound);
         if self.ticks > STARTING_TICKS && better {
             return Some(true);
         }
@@ -192,7 +194,7 @@ impl Throughput {
 
     /// What is carried now is what the line carries.
     pub(super) fn accept(&mut self) {
-        for flow in [&mut self.there, &mut self.here] {
+        for flow in [&mut self.outbound, &mut self.inbound] {
             (flow.best, flow.mean) = (flow.after, flow.after);
             (flow.fallen, flow.faded) = (0, 0);
         }

@@ -145,8 +145,8 @@ impl Tunnel {
             None => (next.len, next.asked.unwrap_or_default(), usize::MAX),
         };
         let len = match next.psk {
-            Some(serial) => self.packets.close_under(serial, out, next.len, most),
-            None => self.packets.close(next.addr, out, next.len, most),
+            Some(serial) => self.packets.seal_under(serial, out, next.len, most),
+            None => self.packets.seal_for(next.addr, out, next.len, most),
         };
         self.count_sent(len);
         let mut transmit = Transmit::of_one(next.addr, local, len);
@@ -195,7 +195,7 @@ impl Tunnel {
             Kind::Urgent => self.build_urgent_for(first.addr, most, now, out)?,
             Kind::Bulk(_) | Kind::Alone | Kind::Probe => return None,
         };
-        let len = self.packets.close_to(first.addr, out, len, most);
+        let len = self.packets.seal_padded_for(first.addr, out, len, most);
         self.count_sent(len);
         Some(len)
     }
@@ -409,7 +409,7 @@ mod tests {
     fn nothing_longer_follows_in_a_batch() {
         let (mut tunnel, peer) = tunnel();
         for len in [20, 20, 10, 10, 30] {
-            tunnel.answer(peer, None, &vec![0; len]);
+            tunnel.queue_packet(peer, None, &vec![0; len]);
         }
         let mut out = [0; 10_000];
         let mut transmits = || tunnel.poll_transmit(NOW, &mut out);

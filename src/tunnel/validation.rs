@@ -104,7 +104,7 @@ impl Tunnel {
     fn send_challenge(&mut self, addr: SocketAddr, local: Option<Local>, now: Time) {
         let ping = self.newcomers.ping_for(addr, now);
         self.greet_candidate(addr, &ping, now);
-        self.answer(addr, local, &ping);
+        self.queue_packet(addr, local, &ping);
     }
 
     pub(super) fn is_validated_at(&self, addr: SocketAddr) -> bool {

@@ -109,7 +109,7 @@ mod tests {
             from: from.parse().unwrap(),
             local: Local::default(),
             number: None,
-            under: super::super::fresh_keys::Under::Nothing,
+            under: super::super::fresh_keys::SealedBy::Nothing,
         };
         Packet::new(arrival, &[0; 24], Time::from_millis(5))
     }

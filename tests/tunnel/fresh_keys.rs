@@ -3,7 +3,7 @@
 
 use crate::sim::link::{Fate, Shape};
 use crate::sim::{Options, Role, World, key, prove};
-use kcptun::crypto::handshake::Trailer;
+use kcptun::crypto::handshake::Extension;
 use kcptun::crypto::{Method, Sealing};
 use kcptun::message::{CONTROL_LEN, Control};
 use kcptun::path::Local;
@@ -55,7 +55,7 @@ fn under_psk(sealing: &mut Sealing, datagram: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn is_handshake(packet: &[u8]) -> bool {
-    Control::read(packet).is_some() && Trailer::read(&packet[CONTROL_LEN..]).is_some()
+    Control::read(packet).is_some() && Extension::read(&packet[CONTROL_LEN..]).is_some()
 }
 
 #[test]

@@ -25,7 +25,7 @@ mod noise;
 
 use super::key::Key;
 use super::method::Method;
-use noise::{HASH_LEN, MAC_LEN, Symmetric};
+use noise::{HASH_LEN, MAC_LEN, SymmetricState};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
@@ -58,7 +58,7 @@ pub struct Hello {
 
 /// The keys that a handshake gives.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Pair {
+pub struct TransportKeys {
     /// For what is sent.
     pub send: Key,
     /// For what is received.
@@ -67,19 +67,19 @@ pub struct Pair {
 
 /// What stands behind the value of a ping or pong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Trailer<'a> {
+pub enum Extension<'a> {
     /// Perhaps a greeting.
     Greeting(&'a [u8; GREETING_LEN]),
     /// Perhaps an answer.
     Answer(&'a [u8; ANSWER_LEN]),
 }
 
-impl<'a> Trailer<'a> {
+impl<'a> Extension<'a> {
     /// Reads it; padding may follow. None: it is something else.
-    pub fn read(bytes: &'a [u8]) -> Option<Trailer<'a>> {
+    pub fn read(bytes: &'a [u8]) -> Option<Extension<'a>> {
         match bytes.first_chunk()? {
-            GREETING => bytes.first_chunk().map(Trailer::Greeting),
-            ANSWER => bytes.first_chunk().map(Trailer::Answer),
+            GREETING => bytes.first_chunk().map(Extension::Greeting),
+            ANSWER => bytes.first_chunk().map(Extension::Answer),
             _ => None,
         }
     }
@@ -87,7 +87,7 @@ impl<'a> Trailer<'a> {
 
 /// A greeting that waits for its answer.
 pub struct Greeting {
-    state: Symmetric,
+    state: SymmetricState,
     secret: StaticSecret,
     own: Hello,
     wire: [u8; GREETING_LEN],
@@ -124,7 +124,7 @@ impl Greeting {
     }
 
     /// Who has answered, and the keys. None if it answers another greeting, at the cost of nothing, or is not authentic.
-    pub fn finish(&self, answer: &[u8; ANSWER_LEN]) -> Option<(Hello, Pair)> {
+    pub fn finish(&self, answer: &[u8; ANSWER_LEN]) -> Option<(Hello, TransportKeys)> {
         let (index, rest) = answer[MARKER_LEN..].split_first_chunk()?;
         let (public, rest) = rest.split_first_chunk::<HASH_LEN>()?;
         let (payload, rest) = rest.split_first_chunk::<HELLO_LEN>()?;
@@ -137,7 +137,7 @@ impl Greeting {
         let mut payload = *payload;
         state.decrypt(&mut payload, rest.first_chunk()?)?;
         let [there, back] = state.split();
-        let keys = Pair {
+        let keys = TransportKeys {
             send: Key::from_bytes(&there),
             receive: Key::from_bytes(&back),
         };
@@ -147,7 +147,7 @@ impl Greeting {
 
 /// A greeting that has come, and is authentic. To find that out costs some hashes.
 pub struct Greeted {
-    state: Symmetric,
+    state: SymmetricState,
     public: [u8; HASH_LEN],
     other: Hello,
 }
@@ -184,7 +184,7 @@ impl Greeted {
         mut self,
         secret: &Zeroizing<[u8; 32]>,
         own: Hello,
-    ) -> Option<([u8; ANSWER_LEN], Pair)> {
+    ) -> Option<([u8; ANSWER_LEN], TransportKeys)> {
         let secret = StaticSecret::from(**secret);
         let public = PublicKey::from(&secret).to_bytes();
         self.state.mix_ephemeral(&public);
@@ -195,7 +195,7 @@ impl Greeted {
         let mut wire = [0; ANSWER_LEN];
         fill(&mut wire, &[ANSWER, &index, &public, &payload, &tag]);
         let [there, back] = self.state.split();
-        let keys = Pair {
+        let keys = TransportKeys {
             send: Key::from_bytes(&back),
             receive: Key::from_bytes(&there),
         };
@@ -219,9 +219,9 @@ impl Hello {
     }
 }
 
-fn start(psk: &Key, method: Method) -> Symmetric {
+fn start(psk: &Key, method: Method) -> SymmetricState {
     let prologue = [PROLOGUE, method.name().as_bytes()].concat();
-    Symmetric::new(&prologue, psk.bytes())
+    SymmetricState::new(&prologue, psk.bytes())
 }
 
 /// Writes parts one behind the other; together they are as long as `to`.

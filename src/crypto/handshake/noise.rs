@@ -21,17 +21,17 @@ type Secret = Zeroizing<[u8; HASH_LEN]>;
 
 /// Section 5.2, SymmetricState with its CipherState. Every key here encrypts one payload, so that its nonce is 0.
 #[derive(Clone)]
-pub(super) struct Symmetric {
+pub(super) struct SymmetricState {
     chaining_key: Secret,
     hash: [u8; HASH_LEN],
     key: Secret,
 }
 
-impl Symmetric {
+impl SymmetricState {
     /// Section 5.3, Initialize, and the token `psk` with which the first message begins (section 9.2).
-    pub(super) fn new(prologue: &[u8], psk: &[u8; HASH_LEN]) -> Symmetric {
+    pub(super) fn new(prologue: &[u8], psk: &[u8; HASH_LEN]) -> SymmetricState {
         let hash: [u8; HASH_LEN] = Blake2s256::digest(PROTOCOL).into();
-        let mut state = Symmetric {
+        let mut state = SymmetricState {
             chaining_key: Zeroizing::new(hash),
             hash,
             key: Secret::default(),

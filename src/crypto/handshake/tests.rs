@@ -36,7 +36,7 @@ fn the_two_messages_are_those_of_noise() {
     let secrets = ends.map(|end| StaticSecret::from(array(hex(end))));
     let publics = [0, 1].map(|i| PublicKey::from(&secrets[i]).to_bytes());
 
-    let mut first = Symmetric::new(&prologue, &psk);
+    let mut first = SymmetricState::new(&prologue, &psk);
     first.mix_ephemeral(&publics[0]);
     let mut payload = hex("4c756477696720766f6e204d69736573");
     let tag = first.encrypt(&mut payload);
@@ -49,7 +49,7 @@ fn the_two_messages_are_those_of_noise() {
         )
     );
 
-    let mut second = Symmetric::new(&prologue, &psk);
+    let mut second = SymmetricState::new(&prologue, &psk);
     second.mix_ephemeral(&publics[0]);
     second.decrypt(&mut payload, &tag).expect("authentic");
     assert_eq!(payload, b"Ludwig von Mises");
@@ -156,24 +156,24 @@ fn a_trailer_is_told_from_padding_and_long_pings() {
     let greeting = Greeting::new(&key(1), METHOD, &secret(2), hello(3));
     let mut wire = greeting.wire().to_vec();
     assert_eq!(
-        Trailer::read(&wire),
-        Some(Trailer::Greeting(greeting.wire()))
+        Extension::read(&wire),
+        Some(Extension::Greeting(greeting.wire()))
     );
     wire.extend([15; 15]);
     assert_eq!(
-        Trailer::read(&wire),
-        Some(Trailer::Greeting(greeting.wire()))
+        Extension::read(&wire),
+        Some(Extension::Greeting(greeting.wire()))
     );
     for cut in 0..GREETING_LEN {
-        assert_eq!(Trailer::read(&wire[..cut]), None);
+        assert_eq!(Extension::read(&wire[..cut]), None);
     }
     for n in 0..=15 {
-        assert_eq!(Trailer::read(&vec![n; n.into()]), None);
+        assert_eq!(Extension::read(&vec![n; n.into()]), None);
     }
-    assert_eq!(Trailer::read(&[0; 1400]), None);
+    assert_eq!(Extension::read(&[0; 1400]), None);
     wire[3] = 2;
-    assert!(matches!(Trailer::read(&wire), Some(Trailer::Answer(_))));
+    assert!(matches!(Extension::read(&wire), Some(Extension::Answer(_))));
     wire[3] = 3;
-    assert_eq!(Trailer::read(&wire), None);
+    assert_eq!(Extension::read(&wire), None);
     const { assert!(ANSWER_LEN <= GREETING_LEN) };
 }

@@ -1,9 +1,9 @@
 //! The associations: with which processes there are keys, which addresses lead there, and what becomes of keys when others come
 //! and when their time is over. What is told to whom is in `fresh_keys`.
 
-use super::Under;
+use super::SealedBy;
 use super::budget::Budget;
-use crate::crypto::handshake::{ANSWER_LEN, Greeted, Greeting, Hello, Pair, Process};
+use crate::crypto::handshake::{ANSWER_LEN, Greeted, Greeting, Hello, Process, TransportKeys};
 use crate::crypto::{FreshSealing, Method, Rejected};
 use crate::settings::ForwardSecrecy;
 use crate::time::{SEC, Time};
@@ -243,14 +243,20 @@ impl FreshKeys {
             self.wake = self.wake.min(previous.1);
         }
         if confirms {
-            self.lead(from, id, now);
+            self.map_address(from, id, now);
         }
         Ok(packet)
     }
 
     /// Whether an address leads to this association or, if it is free, does from now on: if no process that was heard lately has
     /// it, and no sessions without fresh keys (`taken`). Otherwise a greeting has to come from there.
-    pub(super) fn settles(&mut self, addr: SocketAddr, id: u32, taken: bool, now: Time) -> bool {
+    pub(super) fn claim_address(
+        &mut self,
+        addr: SocketAddr,
+        id: u32,
+        taken: bool,
+        now: Time,
+    ) -> bool {
         let free = match self.at(addr) {
             Some(other) if other == id => return true,
             Some(other) => {
@@ -259,7 +265,7 @@ impl FreshKeys {
             None => !taken,
         };
         if free {
-            self.lead(addr, id, now);
+            self.map_address(addr, id, now);
         }
         free
     }
@@ -294,7 +300,7 @@ impl FreshKeys {
     }
 
     /// An address leads to an association from now on.
-    fn lead(&mut self, addr: SocketAddr, id: u32, now: Time) {
+    fn map_address(&mut self, addr: SocketAddr, id: u32, now: Time) {
         self.last_address.set(None);
         self.addresses.insert(addr, (id, now));
         if self.addresses.len() > ADDRESSES_MOST {
@@ -345,7 +351,14 @@ impl FreshKeys {
         secret
     }
 
-    fn keys(&mut self, method: Method, pair: &Pair, index: u32, other: u32, now: Time) -> Keys {
+    fn keys(
+        &mut self,
+        method: Method,
+        pair: &TransportKeys,
+        index: u32,
+        other: u32,
+        now: Time,
+    ) -> Keys {
         // no count ever comes to its end
         let start = self.rng.random::<u64>() >> 2;
         Keys {
@@ -358,7 +371,7 @@ impl FreshKeys {
     }
 
     /// The association with a process, made if there is none.
-    fn with(&mut self, process: Process, now: Time) -> u32 {
+    fn find_or_insert(&mut self, process: Process, now: Time) -> u32 {
         if let Some(id) = self.processes.get(&process) {
             return *id;
         }
@@ -403,7 +416,7 @@ impl FreshKeys {
             (next.at, next.until) = (from, now.after(NEXT_LIVES));
             return Reply::Answer(next.answer);
         }
-        let renews = matches!(arrival.under, Under::Fresh(_));
+        let renews = matches!(arrival.under, SealedBy::Fresh(_));
         let pending = known.and_then(|id| self.table[*id as usize].next.as_ref());
         if !renews && pending.is_some_and(|next| next.renews) {
             // one that was held back, or the renewal ends by itself
@@ -433,7 +446,7 @@ impl FreshKeys {
             renews,
             until,
         };
-        let id = self.with(other.process, now);
+        let id = self.find_or_insert(other.process, now);
         if let Some(old) = self.table[id as usize].next.replace(Box::new(next)) {
             self.last_index.set(None);
             self.indices.remove(&old.keys.index);
@@ -459,7 +472,7 @@ impl FreshKeys {
         }
         let index = asking.greeting.own().index;
         let keys = self.keys(method, &pair, index, other.index, now);
-        let id = self.with(other.process, now);
+        let id = self.find_or_insert(other.process, now);
         self.indices.insert(index, id);
         self.replace(id, keys, now.after(UNHEARD_LIVES));
         let association = &mut self.table[id as usize];
@@ -467,15 +480,15 @@ impl FreshKeys {
         (association.serial, association.greets) = (asking.serial, true);
         association.heard_at = now;
         self.had = true;
-        self.lead(from, id, now);
+        self.map_address(from, id, now);
         self.wake = self.wake.min(now.after(PREVIOUS_LIVES));
         Some(first)
     }
 
     /// An address that the process at another one may have moved to leads to the same association, until it shows another.
-    pub(in crate::tunnel) fn assume(&mut self, addr: SocketAddr, like: SocketAddr, now: Time) {
+    pub(in crate::tunnel) fn map_if_free(&mut self, addr: SocketAddr, like: SocketAddr, now: Time) {
         if let (None, Some(id)) = (self.at(addr), self.at(like)) {
-            self.lead(addr, id, now);
+            self.map_address(addr, id, now);
         }
     }
 

@@ -41,7 +41,7 @@ use super::packet::Packets;
 use super::scheduler::Outgoing;
 use super::{Tunnel, clock};
 use crate::crypto::Sealing;
-use crate::crypto::handshake::{ANSWER_LEN, GREETING_LEN, Greeted, Greeting, Hello, Trailer};
+use crate::crypto::handshake::{ANSWER_LEN, Extension, GREETING_LEN, Greeted, Greeting, Hello};
 use crate::message::{CONTROL_LEN, Control, MOVES};
 use crate::time::{SEC, Time};
 use associations::{Asking, GREETING_LIVES, RENEW_AFTER, Reply};
@@ -61,7 +61,7 @@ const QUIET: u64 = 60 * SEC;
 
 /// What a datagram was sealed with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Under {
+pub(super) enum SealedBy {
     /// Nothing.
     Nothing,
     /// The psk of this serial number, which everybody has.
@@ -72,7 +72,7 @@ pub(super) enum Under {
 
 /// What follows from what stands behind the value of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Trailed {
+pub(super) enum Followup {
     /// Nothing: it is a message like any other.
     Nothing,
     /// All that there is to do.
@@ -190,26 +190,26 @@ impl Tunnel {
     /// Sends a ping, with a greeting if one is due. `doubt`: one before it has no answer.
     pub(super) fn send_ping(&mut self, to: SocketAddr, ping: &[u8], doubt: bool, now: Time) {
         if !self.peer.is_at(to) {
-            return self.answer(to, None, ping);
+            return self.queue_packet(to, None, ping);
         }
         let greeting = self.packets.greeting(to, doubt, now);
         if greeting.is_some() {
             self.packets.note_greeting(now);
         }
         match greeting {
-            None => self.answer(to, None, ping),
-            Some((greeting, None)) => self.answer(to, None, &[ping, &greeting].concat()),
+            None => self.queue_packet(to, None, ping),
+            Some((greeting, None)) => self.queue_packet(to, None, &[ping, &greeting].concat()),
             Some((greeting, psk)) => {
                 if self.packets.fresh.has_keys(to) {
-                    self.answer(to, None, ping);
+                    self.queue_packet(to, None, ping);
                 }
-                self.answer_under(psk, to, None, &[&ping[..CONTROL_LEN], &greeting].concat());
+                self.queue_packet_under(psk, to, None, &[&ping[..CONTROL_LEN], &greeting].concat());
             }
         }
     }
 
     /// Sends a packet soon, sealed with the psk of this serial number.
-    fn answer_under(
+    fn queue_packet_under(
         &mut self,
         psk: Option<u32>,
         to: SocketAddr,
@@ -247,8 +247,8 @@ impl Tunnel {
             return;
         }
         if let Some((greeting, psk @ Some(_))) = self.packets.greeting(addr, true, now) {
-            self.packets.fresh.assume(addr, peer, now);
-            self.answer_under(psk, addr, None, &[challenge, &greeting].concat());
+            self.packets.fresh.map_if_free(addr, peer, now);
+            self.queue_packet_under(psk, addr, None, &[challenge, &greeting].concat());
         }
     }
 
@@ -261,10 +261,10 @@ impl Tunnel {
     pub(super) fn on_psk_alone(&mut self, arrival: Arrival, packet: &[u8], now: Time) {
         let message = Control::read(packet);
         if let Some((known, behind)) = message.zip(packet.get(CONTROL_LEN..)) {
-            match self.on_trailer(&arrival, known, behind, now) {
-                Trailed::Nothing => {}
-                Trailed::Done => return,
-                Trailed::NewKeys => {
+            match self.on_extension(&arrival, known, behind, now) {
+                Followup::Nothing => {}
+                Followup::Done => return,
+                Followup::NewKeys => {
                     // nobody has had this answer before
                     self.on_message(arrival, message, packet, now);
                     return self.use_keys(&arrival, now);
@@ -290,24 +290,24 @@ impl Tunnel {
     }
 
     /// A message has something behind its value.
-    pub(super) fn on_trailer(
+    pub(super) fn on_extension(
         &mut self,
         arrival: &Arrival,
         message: Control,
         behind: &[u8],
         now: Time,
-    ) -> Trailed {
-        if arrival.under == Under::Nothing || self.packets.fresh.is_off() {
-            return Trailed::Nothing;
+    ) -> Followup {
+        if arrival.under == SealedBy::Nothing || self.packets.fresh.is_off() {
+            return Followup::Nothing;
         }
-        match (Trailer::read(behind), message) {
-            (None, _) | (_, Control::Reset(_)) => Trailed::Nothing,
-            (Some(Trailer::Greeting(_)), _) if self.farewell.has_begun() => Trailed::Done,
-            (Some(Trailer::Greeting(greeting)), Control::Ping(value)) => {
+        match (Extension::read(behind), message) {
+            (None, _) | (_, Control::Reset(_)) => Followup::Nothing,
+            (Some(Extension::Greeting(_)), _) if self.farewell.has_begun() => Followup::Done,
+            (Some(Extension::Greeting(greeting)), Control::Ping(value)) => {
                 let reply = self.packets.on_greeting(greeting, arrival, false, now);
                 self.reply(arrival, &Control::Pong(value).to_wire(), reply, now)
             }
-            (Some(Trailer::Greeting(greeting)), Control::Pong(value)) => {
+            (Some(Extension::Greeting(greeting)), Control::Pong(value)) => {
                 let proven = self.newcomers.is_answer(arrival.from, value, now);
                 let reply = self.packets.on_greeting(greeting, arrival, proven, now);
                 if let Reply::Answer(_) = reply {
@@ -315,15 +315,15 @@ impl Tunnel {
                     self.reply(arrival, &ping, reply, now);
                 }
                 // who could greet shows by the keys that he is there, and by nothing else
-                Trailed::Done
+                Followup::Done
             }
-            (Some(Trailer::Answer(answer)), _) => {
+            (Some(Extension::Answer(answer)), _) => {
                 match self.packets.on_answer(answer, arrival.from, now) {
                     Some(first) => {
                         tell_keys(arrival.from, first);
-                        Trailed::NewKeys
+                        Followup::NewKeys
                     }
-                    None => Trailed::Nothing,
+                    None => Followup::Nothing,
                 }
             }
         }
@@ -336,30 +336,30 @@ impl Tunnel {
             return self.ping(arrival.from, now);
         }
         let ping = Control::Ping(clock(&self.settings, now).clock);
-        self.answer(arrival.from, Some(arrival.local), &ping.to_wire());
+        self.queue_packet(arrival.from, Some(arrival.local), &ping.to_wire());
     }
 
     /// Sends a message with what a greeting gets.
-    fn reply(&mut self, arrival: &Arrival, message: &[u8], reply: Reply, now: Time) -> Trailed {
+    fn reply(&mut self, arrival: &Arrival, message: &[u8], reply: Reply, now: Time) -> Followup {
         let psk = match arrival.under {
-            Under::Psk(serial) => Some(serial),
+            SealedBy::Psk(serial) => Some(serial),
             _ => None,
         };
         match reply {
             Reply::Answer(answer) => {
                 let packet = [message, &answer].concat();
-                self.answer_under(psk, arrival.from, Some(arrival), &packet);
-                Trailed::Done
+                self.queue_packet_under(psk, arrival.from, Some(arrival), &packet);
+                Followup::Done
             }
             Reply::Challenge if psk.is_some() => {
-                self.answer_under(psk, arrival.from, Some(arrival), message);
+                self.queue_packet_under(psk, arrival.from, Some(arrival), message);
                 if self.limits.admits_challenge(now) {
                     let ping = self.newcomers.ping_for(arrival.from, now);
-                    self.answer_under(psk, arrival.from, Some(arrival), &ping);
+                    self.queue_packet_under(psk, arrival.from, Some(arrival), &ping);
                 }
-                Trailed::Done
+                Followup::Done
             }
-            _ => Trailed::Nothing,
+            _ => Followup::Nothing,
         }
     }
 
@@ -367,23 +367,23 @@ impl Tunnel {
     pub(super) fn pong(&mut self, arrival: &Arrival, value: u32, now: Time) {
         let (from, pong) = (arrival.from, Control::Pong(value).to_wire());
         if self.hopping.is_tried(from, arrival.local) {
-            return self.answer(from, Some(arrival.local), &[&pong[..], MOVES].concat());
+            return self.queue_packet(from, Some(arrival.local), &[&pong[..], MOVES].concat());
         }
-        if let (Under::Psk(_), true) = (arrival.under, self.peer.is_at(from))
+        if let (SealedBy::Psk(_), true) = (arrival.under, self.peer.is_at(from))
             && let Some((greeting, psk @ Some(_))) = self.packets.greeting(from, false, now)
         {
             let packet = [&pong[..], &greeting].concat();
-            return self.answer_under(psk, from, Some(arrival), &packet);
+            return self.queue_packet_under(psk, from, Some(arrival), &packet);
         }
-        self.answer(from, Some(arrival.local), &pong);
+        self.queue_packet(from, Some(arrival.local), &pong);
     }
 
     /// A datagram under fresh keys has come. False if it is dropped: somebody else has its address.
-    pub(super) fn admits_fresh(&mut self, arrival: Arrival, id: u32, now: Time) -> bool {
+    pub(super) fn accept_fresh(&mut self, arrival: Arrival, id: u32, now: Time) -> bool {
         self.on_confirmed(arrival, now);
         let from = arrival.from;
         let taken = self.paths.to(from).is_some_and(|path| path.sessions > 0);
-        let settled = self.packets.fresh.settles(from, id, taken, now);
+        let settled = self.packets.fresh.claim_address(from, id, taken, now);
         if !settled {
             self.counters.unknown += 1;
             log::debug!("a datagram from {from} is of another process than the one there");
@@ -404,12 +404,13 @@ impl Tunnel {
 
     /// Whether a first packet of a session, under the psk, has to wait for its sender's first use of fresh keys.
     pub(super) fn waits_for_keys(&self, arrival: &Arrival, now: Time) -> bool {
-        matches!(arrival.under, Under::Psk(_)) && self.packets.fresh.is_awaited(arrival.from, now)
+        matches!(arrival.under, SealedBy::Psk(_))
+            && self.packets.fresh.is_awaited(arrival.from, now)
     }
 
     /// Whether a packet that waited is under the psk and may have been recorded earlier, as far as one can tell.
     pub(super) fn may_be_recorded(&self, arrival: &Arrival) -> bool {
-        let psk = matches!(arrival.under, Under::Psk(_));
+        let psk = matches!(arrival.under, SealedBy::Psk(_));
         let fresh = &self.packets.fresh;
         let known = fresh.at(arrival.from).filter(|_| psk);
         known.is_some_and(|id| !fresh.is_after_greeting(id, arrival.number))
@@ -418,7 +419,7 @@ impl Tunnel {
     /// Whether somebody else than the process at `addr`, as far as there are keys with it, has sent what has come.
     pub(super) fn is_another(&self, arrival: &Arrival, addr: SocketAddr) -> bool {
         let there = self.packets.fresh.at(addr);
-        there.is_some_and(|id| arrival.under != Under::Fresh(id))
+        there.is_some_and(|id| arrival.under != SealedBy::Fresh(id))
     }
 
     /// Whether a packet for an address must not leave now: it would be sealed with the psk alone, where more was agreed on or is
