@@ -125,6 +125,8 @@ pub(super) struct Hopping {
     /// When the next pair is tried because nothing comes back, and the pause after that.
     next_pair: Option<(Time, u64)>,
     throughput: Throughput,
+    /// When the peer was last pinged because a download had stopped.
+    asked_at: Time,
     comparison: Option<Comparison>,
     /// Until when the pair is not doubted, and how often that was in vain.
     trusted_until: Time,
@@ -271,10 +273,8 @@ impl Tunnel {
     pub(super) fn hopping_at(&self) -> Option<Time> {
         let candidates = self.hopping.candidates.iter().map(|c| c.next).min();
         let hop = self.hop_by_clock_at();
-        [candidates, self.dead_at(), hop]
-            .into_iter()
-            .flatten()
-            .min()
+        let all = [candidates, self.dead_at(), self.stopped_at(), hop];
+        all.into_iter().flatten().min()
     }
 
     /// When the operator's time for the present pair is over.
@@ -293,7 +293,8 @@ impl Tunnel {
         }
         let (path_id, _) = self.hopping_path()?;
         let path = &self.paths[path_id];
-        let asked = path.liveness.unanswered().sent.into_iter();
+        // acks alone get no answer
+        let asked = path.liveness.unanswered().owed.into_iter();
         let since = asked.chain(self.peer.unanswered_since()).min()?;
         if path.sessions == 0 {
             return None;
@@ -303,6 +304,17 @@ impl Tunnel {
         Some(dead.max(self.hopping.next_pair.map_or(Time::ZERO, |(at, _)| at)))
     }
 
+    /// When the peer is pinged because a download has stopped: only its answer tells whether that has ended or the pair is dead.
+    fn stopped_at(&self) -> Option<Time> {
+        let asks = self.hopping.ports.len() > 1
+            && self.hopping.throughput.is_receiving()
+            && self.peer.unanswered_since().is_none();
+        let (path_id, _) = self.hopping_path().filter(|_| asks)?;
+        let path = &self.paths[path_id];
+        let news_at = path.liveness.news_at();
+        (path.sessions > 0 && news_at > self.hopping.asked_at).then(|| news_at.after(DEAD_AFTER))
+    }
+
     /// Tries fresh pairs, as far as it is time to.
     pub(super) fn hop_if_due(&mut self, now: Time) {
         if self.dead_at().is_some_and(|at| at <= now) {
@@ -310,6 +322,12 @@ impl Tunnel {
             let next = (2 * pause).min(NEXT_PAIR_MOST);
             self.hopping.next_pair = Some((now.after(pause), next));
             self.try_pair(Reason::Dead, now);
+        }
+        if self.stopped_at().is_some_and(|at| at <= now)
+            && let Some(peer) = self.peer.addr()
+        {
+            self.hopping.asked_at = now;
+            self.ping(peer, now);
         }
         if self.hop_by_clock_at().is_some_and(|at| at <= now) {
             self.try_pair(Reason::Hop, now);

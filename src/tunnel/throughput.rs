@@ -167,6 +167,11 @@ impl Throughput {
         }
     }
 
+    /// Whether a transfer came from the peer when there was last one to measure.
+    pub(super) fn is_receiving(&self) -> bool {
+        self.inbound.rate >= TRANSFER_RATE_MIN
+    }
+
     /// How long ago it began to fall, microseconds.
     pub(super) fn doubted_for(&self, now: Time) -> u64 {
         self.fallen_at.map_or(0, |at| now.since(at) + TICK_MIN)

@@ -191,3 +191,26 @@ fn a_transfer_that_moves_a_hundred_times_in_a_minute_arrives_whole() {
     assert!(failed.is_empty(), "failed: KCPTUN_SEED={failed:?}");
     assert!(60 * moves >= 100 * seconds, "{moves} moves in {seconds} s");
 }
+
+#[test]
+fn who_has_nothing_to_answer_is_not_dead() {
+    for pause in [500, 2_000, 5_000] {
+        let near = Shape::path(1, 0.0, 100.0, 50);
+        let mut world = world(options(near, 1), 10);
+        for _ in 0..20 {
+            let request = Role::Send {
+                bytes: 100,
+                fin: true,
+            };
+            let answer = Role::Serve {
+                request: 100,
+                bytes: 200_000,
+                fin: true,
+            };
+            let (_, conv) = world.connect(request, answer);
+            world.run_for(pause * MS);
+            world.assert_clean(conv);
+        }
+        assert_eq!(world.ends[0].tunnel.moved(), None, "every {pause} ms");
+    }
+}
