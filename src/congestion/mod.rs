@@ -43,6 +43,7 @@ mod loss_probe;
 mod overload;
 pub(crate) mod pacer;
 mod round;
+mod rtt;
 mod startup;
 
 use crate::time::{MS, SEC, Time};
@@ -55,6 +56,7 @@ use loss_probe::{CHANCE_MOST, LossProbe};
 use overload::{Overload, Verdict};
 use pacer::Pacer;
 use round::{Recent, Round, Seen};
+use rtt::Rtt;
 use startup::{Next, Startup};
 
 /// A full packet, bytes; near enough whatever the mtu is.
@@ -101,8 +103,6 @@ const MANY_ACKS: f64 = 4e6;
 const URGENT_DEBT_MAX: u64 = 20 * MS;
 /// The lowest rate, bytes per second: a few packets a second have to go, or nothing can be measured.
 const RATE_MIN: f64 = 8_000.0;
-/// How far packets are at least assumed to overtake each other, microseconds.
-const REORDERING_MIN: u64 = 2 * MS;
 
 /// How long an ack waits for others at most, microseconds; on a slow line the ack of a transfer waits several times as long.
 /// Senders allow for it: see `Controller::reordering`, and the noise of a queue.
@@ -157,19 +157,6 @@ pub struct Controller {
     rtt: Rtt,
 }
 
-/// The round trip and how it varies, microseconds.
-#[derive(Clone, Copy, Debug)]
-struct Rtt {
-    /// The smoothed round trip.
-    srtt: u64,
-    /// Its deviation.
-    rttvar: u64,
-    /// How much longer than the least the round trips of a round are on average.
-    scatter: u64,
-    /// How far packets are assumed to overtake each other; it grows when something was given up too early.
-    overtaken: u64,
-}
-
 /// What is on its way and what has arrived.
 #[derive(Debug, Default)]
 struct Traffic {
@@ -205,12 +192,7 @@ impl Controller {
             traffic: Traffic::default(),
             round: Round::first(now),
             recent: Recent::default(),
-            rtt: Rtt {
-                srtt: base_rtt::ASSUMED,
-                rttvar: base_rtt::ASSUMED / 2,
-                scatter: 0,
-                overtaken: REORDERING_MIN,
-            },
+            rtt: Rtt::assumed(),
         }
     }
 
@@ -320,7 +302,7 @@ impl Controller {
 
     /// Smoothed round trip, microseconds.
     pub fn srtt(&self) -> u64 {
-        self.rtt.srtt
+        self.rtt.smoothed()
     }
 
     /// The path's round trip without a queue, microseconds; None before the first sample.
@@ -352,24 +334,19 @@ impl Controller {
 
     /// Whether the queue is so long that nothing should be sent that can be done without.
     pub fn is_congested(&self) -> bool {
-        self.rtt.srtt > self.base.get() + (self.base.get() / 4).max(CONGESTED_QUEUE)
+        self.rtt.smoothed() > self.base.get() + (self.base.get() / 4).max(CONGESTED_QUEUE)
     }
 
     /// How long to wait for an acknowledgement before asking again (RFC 6298's and RFC 9002's shape), microseconds.
     pub fn timeout(&self) -> u64 {
-        self.rtt.srtt + (4 * self.rtt.rttvar).max(10 * MS) + 10 * MS
+        self.rtt.timeout()
     }
 
     /// How far a later packet may overtake an earlier one before that counts as lost, microseconds (RACK, RFC 8985, has a
     /// quarter of the round trip): long enough for a lost datagram of acks to be repeated. A `hole` is too small for a lost
     /// datagram of many acks; it only waits for the reordering that the path has shown.
     pub fn reordering(&self, hole: bool) -> u64 {
-        let repeated = (self.rtt.srtt / 8).clamp(4 * MS, 2 * ACK_DELAY_MOST + 2 * MS);
-        if hole && self.rate > MANY_ACKS {
-            self.rtt.overtaken
-        } else {
-            repeated.max(self.rtt.overtaken)
-        }
+        self.rtt.reordering(hole && self.rate > MANY_ACKS)
     }
 
     /// The mode and the numbers that the window rests on, for a person to read.
@@ -412,12 +389,7 @@ impl Controller {
 
     /// A round trip was measured, microseconds.
     pub fn on_rtt(&mut self, rtt: u64, now: Time) {
-        if self.base.measured().is_none() {
-            (self.rtt.srtt, self.rtt.rttvar) = (rtt, rtt / 2);
-        } else {
-            self.rtt.rttvar = (3 * self.rtt.rttvar + self.rtt.srtt.abs_diff(rtt)) / 4;
-            self.rtt.srtt = (7 * self.rtt.srtt + rtt) / 8;
-        }
+        self.rtt.record(rtt, self.base.measured().is_none());
         self.base.record(rtt, now);
         self.recent.record(rtt, self.base.get() / 8, now);
         self.traffic.rtt = Some(self.traffic.rtt.map_or(rtt, |least| least.min(rtt)));
@@ -494,14 +466,14 @@ impl Controller {
             // a thin flow's acks are all held back, and it fills no queue
             ACK_DELAY_MOST
         } else {
-            self.rtt.scatter + self.headroom.span() / 2
+            self.rtt.scatter() + self.headroom.span() / 2
         };
         let least = self.base.get() + self.noise();
         if rtt <= least + slack {
             self.loss.record(lost);
         }
         // a queue that stands although less is sent is full of others' packets, and what it drops proves nothing
-        if stamp.eased && rtt <= least + 2 * self.rtt.scatter {
+        if stamp.eased && rtt <= least + 2 * self.rtt.scatter() {
             self.loss_probe.record(lost);
         }
     }
@@ -511,8 +483,7 @@ impl Controller {
         self.loss.retract();
         self.round.packets_lost = self.round.packets_lost.saturating_sub(1);
         self.traffic.fates.1 = self.traffic.fates.1.saturating_sub(1);
-        let further = self.rtt.overtaken + self.rtt.overtaken / 8 + MS / 4;
-        self.rtt.overtaken = further.min(self.rtt.srtt.max(REORDERING_MIN));
+        self.rtt.on_late();
     }
 
     /// A transmission of `bytes` will never be acknowledged: its session is gone.
@@ -570,7 +541,7 @@ impl Controller {
 
     /// By how much the least of some round trips may be above the path's without a queue, microseconds.
     fn wanders(&self) -> u64 {
-        (self.base.get() / 8).max(self.noise()) + 2 * self.rtt.scatter
+        (self.base.get() / 8).max(self.noise()) + 2 * self.rtt.scatter()
     }
 
     fn end_round(&mut self, now: Time) {
@@ -581,7 +552,7 @@ impl Controller {
             .end_round(base, span, round.arrived, round.lost, round.full);
         let limited = round.is_limited(span);
         let (queue, mean) = round.delays(base);
-        self.rtt.scatter = (7 * self.rtt.scatter + mean.saturating_sub(queue)) / 8;
+        self.rtt.end_round(mean.saturating_sub(queue));
         let told = self.overload.end_round(
             u64::from(round.packets),
             round.packets_lost,
@@ -599,7 +570,7 @@ impl Controller {
                 queue,
                 mean,
                 noise: self.noise() / 2 + MS / 2,
-                scatter: self.rtt.scatter,
+                scatter: self.rtt.scatter(),
             };
             self.cruise(seen, told, limited, now);
         } else {
@@ -670,7 +641,7 @@ impl Controller {
             (true, Some(window)) => self.mode = Mode::Startup(Startup::new(window)),
             (true, None) => self.headroom.restore(),
             (false, _) => {
-                let mean = self.rtt.srtt.saturating_sub(self.base.get());
+                let mean = self.rtt.smoothed().saturating_sub(self.base.get());
                 self.headroom.on_overload(mean, now);
             }
         }

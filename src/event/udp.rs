@@ -4,7 +4,7 @@
 //! what was lost. How many datagrams make one call of the system is `batch`'s, which sockets there are is `sockets`'; which
 //! addresses are bound is decided in `start`.
 
-use super::batch::{Batch, Shared};
+use super::batch::{Batch, Shared, TRANSMIT_MAX};
 use super::report::{Throttle, reason};
 use super::socket::{self, Buffers, canonical};
 use super::sockets::Sockets;
@@ -21,8 +21,6 @@ use std::net::{IpAddr, SocketAddr};
 
 /// The most datagrams received, and sent, before others have their turn.
 const DATAGRAMS_PER_TURN: usize = 256;
-/// Room for a GSO batch, bytes; how long one may be is decided in `tunnel`.
-const TRANSMIT_MAX: usize = 65_536;
 /// The most errors in one turn before the socket is left alone until something new happens to it.
 const ERRORS_PER_TURN: usize = 16;
 

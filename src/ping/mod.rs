@@ -543,16 +543,9 @@ impl Ping {
 
     fn close(&mut self, way: usize, buf: &mut [u8]) -> usize {
         let last = self.pings.sent.saturating_sub(1) as u32;
-        let ping = Control::Ping(self.settings.first.wrapping_add(last));
-        buf[..CONTROL_LEN].copy_from_slice(&ping.to_wire());
-        let len = match &mut self.ways[way].sealing {
-            Some(sealing) => {
-                let padding = self.rng.random_range(0..=PADDING_MOST);
-                buf[CONTROL_LEN..CONTROL_LEN + padding].fill(padding as u8);
-                sealing.seal(buf, CONTROL_LEN + padding)
-            }
-            None => CONTROL_LEN,
-        };
+        let value = self.settings.first.wrapping_add(last);
+        let sealing = self.ways[way].sealing.as_mut();
+        let len = write_ping(value, sealing, &mut self.rng, buf);
         if self.own.len() == OWN_REMEMBERED {
             self.own.pop_front();
         }
@@ -567,6 +560,25 @@ impl Ping {
                 .lines
                 .push_back(format!("seq={} {what}", self.pings.sent));
         }
+    }
+}
+
+/// Writes a ping of this value into `buf`, sealed if it is to be, with padding of a random length then. Returns the datagram's
+/// length.
+fn write_ping(
+    value: u32,
+    sealing: Option<&mut Sealing>,
+    rng: &mut SmallRng,
+    buf: &mut [u8],
+) -> usize {
+    buf[..CONTROL_LEN].copy_from_slice(&Control::Ping(value).to_wire());
+    match sealing {
+        Some(sealing) => {
+            let padding = rng.random_range(0..=PADDING_MOST);
+            buf[CONTROL_LEN..CONTROL_LEN + padding].fill(padding as u8);
+            sealing.seal(buf, CONTROL_LEN + padding)
+        }
+        None => CONTROL_LEN,
     }
 }
 

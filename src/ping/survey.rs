@@ -1,12 +1,13 @@
 //! Which ports of the other end answer, asked before it is pinged at one of them: what is sent when, what an answer or a
 //! refusal means, and the lines that are printed. The sockets are in `event::survey`.
 
+use super::write_ping;
 use crate::config::Ports;
 use crate::crypto::{Key, Method, Sealing};
-use crate::message::{CONTROL_LEN, Control, PADDING_MOST};
+use crate::message::Control;
 use crate::time::{MS, SEC, Time};
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
 
 /// How often a port that says nothing is asked: packets get lost.
 const ROUNDS: u32 = 3;
@@ -79,16 +80,8 @@ impl Survey {
         if self.place.is_multiple_of(BURST) {
             self.next_at = now.after(BURST_PAUSE);
         }
-        let ping = Control::Ping(self.first.wrapping_add(place as u32));
-        buf[..CONTROL_LEN].copy_from_slice(&ping.to_wire());
-        let len = match &mut self.sealing {
-            Some(sealing) => {
-                let padding = self.rng.random_range(0..=PADDING_MOST);
-                buf[CONTROL_LEN..CONTROL_LEN + padding].fill(padding as u8);
-                sealing.seal(buf, CONTROL_LEN + padding)
-            }
-            None => CONTROL_LEN,
-        };
+        let value = self.first.wrapping_add(place as u32);
+        let len = write_ping(value, self.sealing.as_mut(), &mut self.rng, buf);
         Some((self.ports[place].0, len))
     }
 
@@ -164,6 +157,7 @@ impl Survey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::CONTROL_LEN;
 
     const BUF: usize = 200;
 

@@ -101,12 +101,6 @@ struct Candidate {
     answered: bool,
 }
 
-/// A pair that was moved to in order to compare.
-struct Comparison {
-    /// The age of the pair before it when that was throttled, microseconds.
-    age: u64,
-}
-
 /// The pair of ports in use, and what is tried beside it.
 #[derive(Default)]
 pub(super) struct Hopping {
@@ -127,7 +121,8 @@ pub(super) struct Hopping {
     throughput: Throughput,
     /// When the peer was last pinged because a download had stopped.
     asked_at: Time,
-    comparison: Option<Comparison>,
+    /// The pair is compared with the one before it: how old that was when it was throttled, microseconds.
+    compared_age: Option<u64>,
     /// Until when the pair is not doubted, and how often that was in vain.
     trusted_until: Time,
     in_vain: u32,
@@ -159,9 +154,14 @@ impl Hopping {
         self.candidates.iter().any(|c| c.addr == from)
     }
 
+    /// Whether the peer has another port than the one in use.
+    fn has_many_ports(&self) -> bool {
+        self.ports.len() > 1
+    }
+
     /// Whether there is another pair than the one in use.
     fn has_others(&self) -> bool {
-        self.ports.len() > 1 || !self.fixed
+        self.has_many_ports() || !self.fixed
     }
 
     /// Whether this end tries a pair of ports, of which an address and a socket of its own are the two.
@@ -210,21 +210,16 @@ impl Hopping {
             reason,
             count,
         });
-        self.comparison = None;
-        match reason {
-            Reason::Throttled => {
-                let age = age.saturating_sub(self.throughput.doubted_for(now));
-                self.comparison = Some(Comparison { age });
-            }
-            Reason::Aged => self.early += 1,
-            Reason::Dead | Reason::Hop => {}
-        }
+        let throttled = reason == Reason::Throttled;
+        let age = age.saturating_sub(self.throughput.doubted_for(now));
+        self.compared_age = throttled.then_some(age);
+        self.early += u32::from(reason == Reason::Aged);
         self.throughput.on_move(now);
     }
 
     /// What a pair that was moved to carries is known.
     fn on_compared(&mut self, better: bool, now: Time) {
-        let Some(Comparison { age }) = self.comparison.take() else {
+        let Some(age) = self.compared_age.take() else {
             return;
         };
         if better {
@@ -288,7 +283,7 @@ impl Tunnel {
     /// When another pair is tried because nothing comes back. With one port of the peer that is the caller's business, who makes
     /// a new socket (`peer_silent_at`).
     fn dead_at(&self) -> Option<Time> {
-        if self.hopping.ports.len() < 2 {
+        if !self.hopping.has_many_ports() {
             return None;
         }
         let (path_id, _) = self.hopping_path()?;
@@ -306,10 +301,13 @@ impl Tunnel {
 
     /// When the peer is pinged because a download has stopped: only its answer tells whether that has ended or the pair is dead.
     fn stopped_at(&self) -> Option<Time> {
-        let asks = self.hopping.ports.len() > 1
+        let asks = self.hopping.has_many_ports()
             && self.hopping.throughput.is_receiving()
             && self.peer.unanswered_since().is_none();
-        let (path_id, _) = self.hopping_path().filter(|_| asks)?;
+        if !asks {
+            return None;
+        }
+        let (path_id, _) = self.hopping_path()?;
         let path = &self.paths[path_id];
         let news_at = path.liveness.news_at();
         (path.sessions > 0 && news_at > self.hopping.asked_at).then(|| news_at.after(DEAD_AFTER))
@@ -348,7 +346,7 @@ impl Tunnel {
             return;
         };
         let verdict = self.hopping.throughput.record(&self.paths[path_id], now);
-        if self.hopping.comparison.is_some() {
+        if self.hopping.compared_age.is_some() {
             if let Some(better) = self.hopping.throughput.compared() {
                 self.hopping.on_compared(better, now);
             }

@@ -99,7 +99,7 @@ impl Flow {
 
     fn on_move(&mut self) {
         (self.before, self.after) = (self.rate, 0.0);
-        (self.fallen, self.faded) = (0, 0);
+        self.forget_ticks();
     }
 }
 
@@ -130,7 +130,8 @@ impl Throughput {
     pub(super) fn record(&mut self, path: &Path, now: Time) -> Verdict {
         let span = now.since(self.at);
         let (before, delivered) = (self.counts, self.delivered);
-        (self.at, self.next) = (now, now.after(TICK_MIN.max(path.congestion.srtt())));
+        let tick = TICK_MIN.max(path.congestion.srtt());
+        (self.at, self.next) = (now, now.after(tick));
         (self.counts, self.delivered) = (path.counts, path.congestion.delivered());
         let seconds = span as f64 / SEC as f64;
         let since = |now: u64, before: u64| now.saturating_sub(before);
@@ -140,7 +141,7 @@ impl Throughput {
         let received = since(path.counts.received, before.received);
         let full = since(path.counts.full, before.full);
         let missed = since(path.counts.missed, before.missed);
-        if span > PAUSE_TICKS * TICK_MIN.max(path.congestion.srtt()) && lost + missed == 0 {
+        if span > PAUSE_TICKS * tick && lost + missed == 0 {
             self.outbound.forget_ticks();
             self.inbound.forget_ticks();
             return Verdict::Quiet;
@@ -201,7 +202,7 @@ impl Throughput {
     pub(super) fn accept(&mut self) {
         for flow in [&mut self.outbound, &mut self.inbound] {
             (flow.best, flow.mean) = (flow.after, flow.after);
-            (flow.fallen, flow.faded) = (0, 0);
+            flow.forget_ticks();
         }
     }
 }

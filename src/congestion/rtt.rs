@@ -1,0 +1,81 @@
+//! The smoothed round trip of a path and how it varies, and how long a sender waits because of that. The round trip without a
+//! queue is in `base_rtt`.
+
+use super::{ACK_DELAY_MOST, base_rtt};
+use crate::time::MS;
+
+/// How far packets are at least assumed to overtake each other, microseconds.
+const REORDERING_MIN: u64 = 2 * MS;
+
+/// The round trip and how it varies, microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rtt {
+    /// The smoothed round trip.
+    smoothed: u64,
+    /// Its deviation.
+    deviation: u64,
+    /// How much longer than the least the round trips of a round are on average.
+    scatter: u64,
+    /// How far packets are assumed to overtake each other; it grows when something was given up too early.
+    overtaken: u64,
+}
+
+impl Rtt {
+    /// Of a path of which nothing is known.
+    pub(super) fn assumed() -> Rtt {
+        Rtt {
+            smoothed: base_rtt::ASSUMED,
+            deviation: base_rtt::ASSUMED / 2,
+            scatter: 0,
+            overtaken: REORDERING_MIN,
+        }
+    }
+
+    /// A round trip was measured (RFC 6298's shape); `first`: none was before.
+    pub(super) fn record(&mut self, rtt: u64, first: bool) {
+        if first {
+            (self.smoothed, self.deviation) = (rtt, rtt / 2);
+        } else {
+            self.deviation = (3 * self.deviation + self.smoothed.abs_diff(rtt)) / 4;
+            self.smoothed = (7 * self.smoothed + rtt) / 8;
+        }
+    }
+
+    /// A round is over, whose round trips were by so much longer than its least on average.
+    pub(super) fn end_round(&mut self, scatter: u64) {
+        self.scatter = (7 * self.scatter + scatter) / 8;
+    }
+
+    /// A transmission that was given up has arrived after all.
+    pub(super) fn on_late(&mut self) {
+        let further = self.overtaken + self.overtaken / 8 + MS / 4;
+        self.overtaken = further.min(self.smoothed.max(REORDERING_MIN));
+    }
+
+    /// The smoothed round trip.
+    pub(super) fn smoothed(&self) -> u64 {
+        self.smoothed
+    }
+
+    /// How much longer than the least the round trips of a round are on average.
+    pub(super) fn scatter(&self) -> u64 {
+        self.scatter
+    }
+
+    /// How long to wait for an acknowledgement before asking again (RFC 6298's and RFC 9002's shape).
+    pub(super) fn timeout(&self) -> u64 {
+        self.smoothed + (4 * self.deviation).max(10 * MS) + 10 * MS
+    }
+
+    /// How far a later packet may overtake an earlier one before that counts as lost: as far as it was seen to and, unless only
+    /// that is asked for, long enough for a lost datagram of acks to be repeated.
+    pub(super) fn reordering(&self, seen_only: bool) -> u64 {
+        match seen_only {
+            true => self.overtaken,
+            false => {
+                let repeated = (self.smoothed / 8).clamp(4 * MS, 2 * ACK_DELAY_MOST + 2 * MS);
+                repeated.max(self.overtaken)
+            }
+        }
+    }
+}
