@@ -32,8 +32,8 @@ pub(crate) struct TimeWait {
     records: HashMap<(SocketAddr, u32), Record>,
     /// For each number, how many records it has, whatever the address, and the address of the latest.
     numbers: HashMap<u32, (u32, SocketAddr)>,
-    /// The sessions in the order of their end. This is also the order of their expiry, except after `time_wait` was reduced:
-    /// then an earlier session keeps the later ones until it expires.
+    /// The sessions in the order of their end. An earlier one that is remembered for longer keeps the later ones until it
+    /// expires.
     order: VecDeque<(SocketAddr, u32, Time)>,
 }
 

@@ -7,6 +7,7 @@ mod amplification;
 mod clock;
 mod liveness;
 mod migration;
+mod numbers;
 mod size;
 mod validation;
 

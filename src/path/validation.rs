@@ -2,6 +2,7 @@
 //! challenge, was answered from there (RFC 9000, section 8.2, has it so). Who is challenged when is decided in
 //! `tunnel::validation`.
 
+use super::numbers::Numbers;
 use crate::time::{SEC, Time};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -9,8 +10,8 @@ use std::ops::Range;
 
 /// A challenge is good for at least so long, microseconds, and at most for twice.
 const CHALLENGE_SPAN: u64 = 60 * SEC;
-/// A datagram may be overtaken by so many of its sender: twice what KCP sends before it has heard of a window. One that is
-/// further behind a proof of its sender, but for what no process sends in its life, is from before it.
+/// What an address is validated for may be overtaken by so many datagrams of its sender: twice what KCP sends before it has heard
+/// of a window. One that is further behind, but for what no process sends in its life, is from before the challenge.
 const BEFORE: Range<u128> = 2 * crate::segment::DEFAULT_WINDOW as u128..1 << 40;
 
 /// Makes what pings name, so that nobody who does not receive them can.
@@ -54,6 +55,8 @@ pub(crate) struct Validation {
     moves_at: Option<Time>,
     /// The number of the datagram that last validated it.
     proof: Option<u128>,
+    /// Those of all that came from there under the psk.
+    numbers: Numbers,
     /// At most how long that took, microseconds.
     round_trip: Option<u64>,
 }
@@ -86,13 +89,27 @@ impl Validation {
         self.validated = false;
     }
 
-    /// Whether a datagram was sent before the one that has validated its address: somebody has recorded it, even if it
-    /// comes from there. (Where senders do not count, or have begun to count anew, that is not known.)
-    pub(crate) fn is_from_before(&self, number: Option<u128>) -> bool {
-        let (Some(proof), Some(number)) = (self.proof, number) else {
+    /// A datagram of this number has come, if it has one.
+    pub(crate) fn note(&mut self, number: Option<u128>, now: Time) {
+        if let Some(number) = number {
+            self.numbers.note(number, now);
+        }
+    }
+
+    /// Whether a datagram of this number was held back, as far as those say that came from here.
+    pub(crate) fn is_late(&self, number: u128, now: Time) -> bool {
+        self.numbers.is_late(number, now)
+    }
+
+    /// Whether a datagram was sent well before another that has come: before the one that has validated its address, or some
+    /// time before any. Somebody has recorded it or held it back, even if it comes from there. (Where senders do not count, or
+    /// have begun to count anew, that is not known.)
+    pub(crate) fn is_from_before(&self, number: Option<u128>, now: Time) -> bool {
+        let Some(number) = number else {
             return false;
         };
-        BEFORE.contains(&(proof.wrapping_sub(number) % (1 << 96)))
+        let before = |proof: u128| BEFORE.contains(&(proof.wrapping_sub(number) % (1 << 96)));
+        self.proof.is_some_and(before) || self.numbers.is_late(number, now)
     }
 
     /// The validation took so long, microseconds, or less.

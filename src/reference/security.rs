@@ -41,7 +41,7 @@ fn fresh_keys() -> Vec<Block> {
         Block::text(
             "Two kcptuns that have a key agree on fresh keys while they ping each other, before the first connection and without a round \
                  trip of their own: X25519 with the key mixed in, which is Noise's pattern NNpsk0. The keys belong to the two processes, go along \
-                 when an address changes, are renewed after three minutes or 4 GiB, and are wiped from memory ten seconds after others are in use.",
+                 when an address changes, are renewed after two minutes or 4 GiB, are wiped from memory ten seconds after others are in use, and end after three minutes in any case.",
         ),
         Block::text(
             "What is promised: whoever records all packets and gets the key later can read what was sent before the first answer to a \
@@ -80,11 +80,11 @@ fn recorded() -> Vec<Block> {
                  care. A service that acts on a single packet might.",
         ),
         Block::text(
-            "An attacker on the way can also hold a dial back while its client repeats it. From `time_wait` after the end of \
-                 that session on, he can have it taken once more, as long as the keys that seal it are in use: the service is connected to \
-                 again, with the data that is in the packet. If he has also kept the end of the first session from the client, the client's \
-                 program may read what the service says the second time behind what it said the first time. ssh and TLS notice that; a \
-                 protocol that only counts on TCP does not.",
+            "An attacker on the way can also hold a dial back while its client repeats it. Fresh keys end after 3 minutes, and the number \
+                 of an ended session is remembered for 6, so that such a dial opens nothing. Without fresh keys a dial is refused that another \
+                 packet of its client has overtaken by 40 s. He who can cut off such a client for longer than `time_wait` can have a dial of \
+                 it taken twice: the service is connected to again, with the data that is in the packet, and the client's program may read \
+                 the second answer behind the first. ssh and TLS notice that; a protocol that only counts on TCP does not.",
         ),
         Block::text(
             "An attacker who can hold packets back and send them on from another address is taken for the other end's new address, as long \

@@ -1,6 +1,7 @@
 //! How sessions end: in order, or before their time with the other end being told; and when they leave the table.
 //! What is remembered of them then is in `time_wait`; the timers that end one are in `mod`.
 
+use super::fresh_keys::TIME_WAIT_MIN;
 use super::scheduler::{Outgoing, Timer};
 use super::{Event, SessionId, Tunnel};
 use crate::message::{CONTROL_LEN, Control};
@@ -175,8 +176,11 @@ impl Tunnel {
         entry.session.conversation.forget(&mut self.paths[path_id]);
         self.sessions.unlink(id);
         self.scheduler.clear(Timer::Session(id));
-        self.time_wait
-            .insert(addr, conv, ending, now.after(self.settings.time_wait));
+        let span = match self.packets.fresh.at(addr) {
+            Some(_) => self.settings.time_wait.max(TIME_WAIT_MIN),
+            None => self.settings.time_wait,
+        };
+        self.time_wait.insert(addr, conv, ending, now.after(span));
         self.paths[path_id].sessions -= 1;
         self.idle_path(path_id);
         // what it had in flight may have been what the others waited for

@@ -146,7 +146,7 @@ impl Tunnel {
         let mut headers = std::mem::take(&mut self.buffers.headers);
         match Segments::parse(packet, &mut headers) {
             Ok(packet) => match known {
-                Some(id) => self.on_packet(id, arrival.local, packet, now),
+                Some(id) => self.on_packet(id, arrival, packet, now),
                 None => self.on_stranger(arrival, conv, packet, now),
             },
             Err(malformed) => self.on_malformed(arrival.from, known.is_some(), malformed, now),
@@ -172,7 +172,9 @@ impl Tunnel {
         }
         let message = Control::read(packet);
         if let (Some(_), Some(path_id)) = (&message, self.paths.id_of(from)) {
-            self.paths[path_id].liveness.hear(local, now);
+            let path = &mut self.paths[path_id];
+            path.validation.note(arrival.number, now);
+            path.liveness.hear(local, now);
             self.begin_search(path_id, now);
         }
         let followup = match message.zip(packet.get(CONTROL_LEN..)) {
@@ -255,7 +257,7 @@ impl Tunnel {
     }
 
     /// A packet of a session that is in the table.
-    pub(super) fn on_packet(&mut self, id: u32, local: Local, packet: Segments, now: Time) {
+    pub(super) fn on_packet(&mut self, id: u32, arrival: Arrival, packet: Segments, now: Time) {
         let state = self.sessions[id].session.state;
         if state == State::HalfOpen && !self.keeps_early(id, &packet, now) {
             return;
@@ -282,7 +284,8 @@ impl Tunnel {
             return self.abort(id, Cause::Restarted, now);
         }
         entry.session.hear(now);
-        path.liveness.hear(local, now);
+        path.validation.note(arrival.number, now);
+        path.liveness.hear(arrival.local, now);
         if path.counts.news > news {
             path.liveness.on_news(now);
         }
@@ -391,9 +394,9 @@ impl Tunnel {
             // its sender's port is another one now: two of a number would become one stream there
             return self.reset(from, local, conv, now);
         }
-        if self.is_from_before(arrival) {
+        if self.is_from_before(arrival, now) {
             self.counters.replayed += 1;
-            let what = "it was sent before its sender has last answered";
+            let what = "it was sent long before others of its sender that have come";
             return self.suspect(now, from, None, what);
         }
         let waits = self.waits_for_keys(&arrival, now);
@@ -418,7 +421,7 @@ impl Tunnel {
             return self.reset(from, local, conv, now);
         }
         let id = self.insert(from, conv, false, now);
-        self.on_packet(id, local, packet, now);
+        self.on_packet(id, arrival, packet, now);
     }
 
     /// Somebody would begin a session under the psk, which is not enough. `waits`: he is about to have fresh keys, and repeats it.

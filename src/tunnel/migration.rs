@@ -99,7 +99,7 @@ impl Tunnel {
         let path = &self.paths[path_id];
         if path.migration.has_left(from, now) {
             // it was on its way when its sender moved
-            return self.on_packet(id, local, packet, now);
+            return self.on_packet(id, arrival, packet, now);
         }
         let late = |ts| path.clock.is_late(ts);
         if HeaderSummary::of(packet.headers()).ts.is_some_and(late) {
@@ -112,7 +112,7 @@ impl Tunnel {
         {
             // its end has shown before the move that it receives there
             self.relocate(path_id, from, local, now);
-            return self.on_packet(id, local, packet, now);
+            return self.on_packet(id, arrival, packet, now);
         }
         let new = Packet::new(arrival, packet.bytes(), now);
         self.newcomers.hold(new, now);

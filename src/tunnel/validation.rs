@@ -118,10 +118,16 @@ impl Tunnel {
         path.is_some_and(|path| path.validation.is_validated() && !path.limit.is_spent())
     }
 
-    /// Whether a datagram was sent before the one that has validated its address.
-    pub(super) fn is_from_before(&self, arrival: Arrival) -> bool {
+    /// Whether a datagram was sent before the one that has validated its address, or was held back.
+    pub(super) fn is_from_before(&self, arrival: Arrival, now: Time) -> bool {
         let path = self.paths.to(arrival.from);
-        path.is_some_and(|path| path.validation.is_from_before(arrival.number))
+        let before = path.is_some_and(|path| path.validation.is_from_before(arrival.number, now));
+        // its sender may have been at another address
+        let late = |number| {
+            let mut paths = self.paths.iter();
+            paths.any(|(_, path)| path.validation.is_late(number, now))
+        };
+        before || arrival.number.is_some_and(late)
     }
 
     /// Whether what has come is of another process than the one at the end of a path. The peer may be another one.

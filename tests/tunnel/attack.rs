@@ -1,12 +1,13 @@
 //! Attacks on moves between pairs of ports by somebody who sees every datagram, is faster than the network and has no key. What
-//! is thrown at a tunnel without regard to moves is in `hostile`, and attacks on fresh keys are in `fresh_keys`.
+//! is thrown at a tunnel without regard to moves is in `hostile`, and attacks on fresh keys are in `fresh_keys`. And dials that are
+//! held back until their session is forgotten.
 
-use crate::sim::link::Shape;
+use crate::sim::link::{Fate, Shape};
 use crate::sim::{self, Options, Role, World};
 use kcptun::crypto::{Method, Sealing};
 use kcptun::message::Control;
 use kcptun::path::Local;
-use kcptun::settings::Settings;
+use kcptun::settings::{ForwardSecrecy, Settings};
 use kcptun::time::{MS, SEC, Time};
 use kcptun::tunnel::{DATAGRAM_MAX, Transmit, Tunnel};
 use std::net::SocketAddr;
@@ -118,5 +119,98 @@ fn nobody_moves_sessions_to_a_newcomers_address() {
     for wait in [100, 900, 2_500] {
         let received = in_the_name_of_a_newcomer(wait * MS);
         assert!(received > 20_000_000, "{received} after {wait} ms");
+    }
+}
+
+fn world(forward_secrecy: ForwardSecrecy, kbit: f64) -> World {
+    let mut world = World::new(Options {
+        method: Some(METHOD),
+        shapes: [Shape::path(40, 0.0, kbit, 50); 2],
+        tune: Some(Box::new(move |s: &mut Settings| {
+            s.forward_secrecy = forward_secrecy;
+        })),
+        met: false,
+        ..Options::default()
+    });
+    world.run_for(3 * SEC);
+    world
+}
+
+/// A client's dial is held back for `span`, and its repetition is answered. How often the service is dialled after that.
+fn held_back(forward_secrecy: ForwardSecrecy, span: u64) -> u64 {
+    let mut world = world(forward_secrecy, 20.0);
+    world.links[0].fates = [Fate::Delay(span)].into();
+    let send = Role::Send {
+        bytes: 100,
+        fin: true,
+    };
+    let (_, conv) = world.connect(send, Role::Echo);
+    world.run_for(10 * SEC);
+    world.assert_clean(conv);
+    let before = world.ends[1].dials_seen;
+    world.services.insert(conv, Role::Echo);
+    world.run_for(span);
+    world.ends[1].dials_seen - before
+}
+
+#[test]
+fn a_dial_that_was_held_back_opens_nothing() {
+    for forward_secrecy in [ForwardSecrecy::Off, ForwardSecrecy::Auto] {
+        for span in [60, 119, 131, 150, 179, 200, 400, 900] {
+            let dials = held_back(forward_secrecy, span * SEC);
+            assert_eq!(dials, 0, "{forward_secrecy:?}, {span} s");
+        }
+    }
+}
+
+/// What a client's reader has got of an answer of 600,000 bytes, and whether that seemed whole, where the service breaks off, its
+/// end is kept from the client, and a dial that was held back for `span` comes to a service that answers otherwise. Whatever
+/// else is longer than a ping is cut out.
+fn spliced(forward_secrecy: ForwardSecrecy, span: u64) -> (u64, bool) {
+    let mut world = world(forward_secrecy, 8.0);
+    world.links[0].fates = [Fate::Delay(span)].into();
+    let serve = |bytes| Role::Serve {
+        request: 100,
+        bytes,
+        fin: true,
+    };
+    let send = Role::Send {
+        bytes: 100,
+        fin: true,
+    };
+    let (_, conv) = world.connect(send, serve(600_000));
+    while world.tcp(0, conv).is_none_or(|tcp| tcp.received < 20_000) {
+        world.run_for(5 * MS);
+    }
+    world.carries = [28 + 51; 2];
+    world.run_for(50 * MS);
+    world.links[1].shape.dead = true;
+    let id = world.id(1, conv).expect("a session");
+    world.reset(1, id);
+    world.run_for(5 * SEC);
+    world.links[1].shape.dead = false;
+    world.services.insert(conv, serve(900_000));
+    world.run_for(span - 6 * SEC);
+    world.carries = [28 + 51, usize::MAX];
+    let dials = world.ends[1].dials_seen;
+    for _ in 0..400 {
+        world.run_for(10 * MS);
+        if world.ends[1].dials_seen > dials {
+            world.carries[0] = usize::MAX;
+        }
+    }
+    world.run_for(20 * SEC);
+    let tcp = world.tcp(0, conv).expect("the client's connection");
+    (tcp.received, tcp.fin_received)
+}
+
+#[test]
+fn two_answers_are_never_joined() {
+    for forward_secrecy in [ForwardSecrecy::Off, ForwardSecrecy::Auto] {
+        for span in [100, 130, 150, 170, 300, 500] {
+            let (received, whole) = spliced(forward_secrecy, span * SEC);
+            let cut = received < 600_000 && !whole;
+            assert!(cut, "{forward_secrecy:?}, {span} s: {received}, {whole}");
+        }
     }
 }

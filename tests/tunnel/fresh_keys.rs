@@ -167,6 +167,51 @@ fn renewals_under_load_lose_nothing() {
 }
 
 #[test]
+fn keys_end_where_nobody_renews_them_and_sessions_go_on_with_others() {
+    let mut world = World::new(options(METHOD));
+    world.run_for(SEC);
+    let conv = transfer(&mut world, 1_000);
+    world.run_for(2 * SEC);
+    world.assert_clean(conv);
+    let (_, open) = world.connect(
+        Role::Send {
+            bytes: 1_000,
+            fin: false,
+        },
+        Role::Echo,
+    );
+    world.run_for(2 * SEC);
+    for link in &mut world.links {
+        link.shape.dead = true;
+    }
+    world.run_for(150 * SEC);
+    assert!(has_keys(&world, 0) && has_keys(&world, 1));
+    world.run_for(30 * SEC);
+    assert!(!has_keys(&world, 0) && !has_keys(&world, 1));
+    world.sniffed = Some(Vec::new());
+    world.run_for(60 * SEC);
+    let mut sealing = Sealing::new(METHOD, &key());
+    for (end, datagram) in world.sniffed.take().expect("recorded") {
+        let packet = under_psk(&mut sealing, &datagram).expect("not under keys that have ended");
+        assert!(is_handshake(&packet), "sent by {end}");
+    }
+    for link in &mut world.links {
+        link.shape.dead = false;
+    }
+    world.run_for(40 * SEC);
+    assert!(has_keys(&world, 0) && has_keys(&world, 1));
+    let id = world.id(0, open).expect("it is still open");
+    let tcp = world.ends[0].tcp.get_mut(&id).expect("its connection");
+    tcp.role = Role::Send {
+        bytes: 2_000,
+        fin: true,
+    };
+    world.poke(0, id);
+    world.run_for(5 * SEC);
+    world.assert_clean(open);
+}
+
+#[test]
 fn whichever_end_restarts_there_are_other_keys_soon() {
     for end in [0, 1] {
         let mut world = World::new(options(METHOD));

@@ -16,10 +16,16 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use zeroize::Zeroizing;
 
-/// Keys are renewed when they are so old, microseconds.
-pub(super) const RENEW_AFTER: u64 = 180 * SEC;
+/// Keys are renewed when they are so old, microseconds (WireGuard's Rekey-After-Time).
+pub(super) const RENEW_AFTER: u64 = 120 * SEC;
 /// And when they have sealed and opened so many bytes.
 const RENEW_BYTES: u64 = 4 << 30;
+/// Keys end when they are so old, microseconds, whether there are others or not (WireGuard's Reject-After-Time): what they seal
+/// can be held back for so long, and no longer.
+const REJECT_AFTER: u64 = 180 * SEC;
+/// For so long after its end a session's number is not to be used again, microseconds. Within `REJECT_AFTER` of the end its client
+/// may get what was held back of the answer; until then it repeats its dial, which is taken for as long again.
+pub(in crate::tunnel) const TIME_WAIT_MIN: u64 = 2 * REJECT_AFTER;
 /// Keys that were replaced are accepted for so long: longer than any datagram is under way.
 const PREVIOUS_LIVES: u64 = 10 * SEC;
 /// And at most for so long where the other end has not used the new ones.
@@ -46,6 +52,7 @@ pub(super) struct Keys {
     index: u32,
     sealing: FreshSealing,
     pub(super) renew_at: Time,
+    ends_at: Time,
     /// Sealed and opened.
     bytes: u64,
     /// Something has opened.
@@ -226,6 +233,10 @@ impl FreshKeys {
         let association = &mut self.table[id as usize];
         let len = datagram.len() as u64;
         let keys = association.keys_of(index).ok_or(Rejected::Seal)?;
+        if keys.ends_at <= now {
+            // a machine that has slept reads before its timers run
+            return Err(Rejected::Seal);
+        }
         let packet = keys.sealing.open(datagram)?;
         keys.bytes += len;
         let first = !std::mem::replace(&mut keys.heard, true);
@@ -365,6 +376,7 @@ impl FreshKeys {
             index,
             sealing: FreshSealing::new(method, pair, other, start),
             renew_at: now.after(RENEW_AFTER),
+            ends_at: now.after(REJECT_AFTER),
             bytes: 0,
             heard: false,
         }
@@ -520,8 +532,14 @@ impl FreshKeys {
         self.last_address.set(None);
         self.last_index.set(None);
         for (_, association) in &mut self.table {
-            if let Some(old) = association.previous.take_if(|p| p.1 <= now) {
+            if let Some(old) = association
+                .previous
+                .take_if(|p| p.1.min(p.0.ends_at) <= now)
+            {
                 self.indices.remove(&old.0.index);
+            }
+            if let Some(old) = association.current.take_if(|keys| keys.ends_at <= now) {
+                self.indices.remove(&old.index);
             }
             if let Some(old) = association.next.take_if(|n| n.until <= now) {
                 self.indices.remove(&old.keys.index);
@@ -612,7 +630,9 @@ impl Association {
 
     /// When `FreshKeys::advance` may have something to do with it.
     fn wakes_at(&self, now: Time) -> Time {
-        let previous = self.previous.as_ref().map(|previous| previous.1);
+        let previous = self.previous.as_ref();
+        let previous = previous.map(|previous| previous.1.min(previous.0.ends_at));
+        let current = self.current.as_ref().map(|keys| keys.ends_at);
         let next = self.next.as_ref().map(|next| next.until);
         let heard = self.heard_at;
         let unreached = Some(heard.after(PREVIOUS_LIVES)).filter(|at| *at > now);
@@ -622,7 +642,7 @@ impl Association {
             // something is sent there
             false => now.after(FORGET_AFTER),
         };
-        let times = [previous, next, unreached, Some(forgotten)];
+        let times = [previous, current, next, unreached, Some(forgotten)];
         times.into_iter().flatten().min().unwrap_or(Time::NEVER)
     }
 }

@@ -47,10 +47,10 @@ use crate::time::{SEC, Time};
 use associations::{Asking, GREETING_LIVES, RENEW_AFTER, Reply};
 use std::net::SocketAddr;
 
-pub(super) use associations::FreshKeys;
+pub(super) use associations::{FreshKeys, TIME_WAIT_MIN};
 
 /// A renewal that was not answered is tried again after so long.
-const RENEW_AGAIN: u64 = 10 * SEC;
+const RENEW_AGAIN: u64 = 5 * SEC;
 /// A greeting without an answer, though pings are answered, is repeated after a second, after two more and so on, so many
 /// times. Then it rides on the pings that there are.
 const GREETING_AGAIN: u32 = 3;
@@ -457,15 +457,18 @@ impl Tunnel {
         let (paths, peer) = (&self.paths, &self.peer);
         let has_sessions = |addr| paths.to(addr).is_some_and(|path| path.sessions > 0);
         let in_use = |addr| peer.is_at(addr) || has_sessions(addr);
+        let addr = peer.addr();
+        let had_keys = addr.is_some_and(|peer| self.packets.fresh.has_keys(peer));
         self.packets.fresh.advance(now, in_use);
-        let Some(peer) = self.peer.addr() else {
+        let Some(peer) = addr else {
             return;
         };
-        let due = self.packets.fresh.asks_at(peer).is_some_and(|at| at <= now);
-        if !due {
+        let fresh = &self.packets.fresh;
+        let silent = self.settings.keepalive == 0 && !has_sessions(peer);
+        let ended = had_keys && !fresh.has_keys(peer) && !silent;
+        if !ended && fresh.asks_at(peer).is_none_or(|at| at > now) {
             return;
         }
-        let silent = self.settings.keepalive == 0 && !has_sessions(peer);
         if silent && self.packets.fresh.has_keys(peer) {
             return self.packets.fresh.postpone(peer, now.after(RENEW_AFTER));
         }
