@@ -65,7 +65,7 @@ impl Numbers {
 
 fn is_from_one_process(one: u128, other: u128) -> bool {
     let ahead = one.wrapping_sub(other) & MASK;
-    ahead < ONE_PROCESS || ahead > MASK - ONE_PROCESS
+    ahead.min(MASK - ahead) < ONE_PROCESS
 }
 
 /// Whether a number comes after another of the same process.

@@ -3,7 +3,8 @@
 //!
 //! Some providers slow down a flow of UDP that lasts, and know it by its ports. Whether a path is throttled or the line itself
 //! has become slower is found out by comparing: everything moves to a fresh pair, and if that carries no more, the question is
-//! asked again ever more rarely. A pair is in use only once the peer has challenged this end there and so validates the new
+//! asked again ever more rarely. Where a transfer loses much from its beginning nothing falls; then a packet train (`train`) tells
+//! first whether a fresh pair loses less, and only then everything moves. A pair is in use only once the peer has challenged this end there and so validates the new
 //! address (`validation`): sessions then move without a pause. A peer that answers and never challenges cannot move sessions
 //! (kcptun-libev cannot): new ones begin on the fresh pair, and the others stay where they are.
 //!
@@ -11,8 +12,9 @@
 //! caller's business.
 
 use super::throughput::{Throughput, Verdict};
+use super::train::Train;
 use super::{Tunnel, clock};
-use crate::message::Control;
+use crate::message::{Control, MOVES};
 use crate::path::Local;
 use crate::time::{MS, SEC, Time};
 use rand::RngExt;
@@ -33,7 +35,7 @@ const PING_AGAIN: u64 = 100 * MS;
 const PINGS: u32 = 5;
 /// The most fresh pairs at a time.
 const CANDIDATES_MOST: usize = 6;
-/// After a move for nothing the pair is not doubted for so long, microseconds; each further one doubles it.
+/// After a move, or a train, for nothing the pair is not doubted for so long, microseconds; each further one doubles it.
 const DOUBT_PAUSE: u64 = 10 * SEC;
 /// So many times at most.
 const DOUBT_DOUBLINGS: u32 = 6;
@@ -51,6 +53,8 @@ pub enum Reason {
     Dead,
     /// It carried less than before.
     Throttled,
+    /// It lost what a fresh pair did not lose.
+    Lossy,
     /// Pairs before it were throttled at its age.
     Aged,
     /// The operator's time was over.
@@ -63,6 +67,7 @@ impl Reason {
         match self {
             Reason::Dead => "dead",
             Reason::Throttled => "throttled",
+            Reason::Lossy => "lossy",
             Reason::Aged => "aged",
             Reason::Hop => "hop",
         }
@@ -74,6 +79,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Reason::Dead => "nothing came back",
             Reason::Throttled => "it carried much less than before",
+            Reason::Lossy => "it lost much, and another pair did not",
             Reason::Aged => "pairs before it were throttled at this age",
             Reason::Hop => "its time was over",
         })
@@ -99,6 +105,26 @@ struct Candidate {
     pings: u32,
     next: Time,
     answered: bool,
+    /// The train that is to pass before it is used.
+    train: Option<Train>,
+}
+
+/// After a question in vain it is not asked for a while, and ever more rarely.
+#[derive(Default)]
+struct Backoff {
+    until: Time,
+    in_vain: u32,
+}
+
+impl Backoff {
+    fn allows(&self, now: Time) -> bool {
+        now >= self.until
+    }
+
+    fn on_failure(&mut self, now: Time) {
+        self.until = now.after(DOUBT_PAUSE << self.in_vain.min(DOUBT_DOUBLINGS));
+        self.in_vain += 1;
+    }
 }
 
 /// The pair of ports in use, and what is tried beside it.
@@ -121,11 +147,11 @@ pub(super) struct Hopping {
     throughput: Throughput,
     /// When the peer was last pinged because a download had stopped.
     asked_at: Time,
-    /// The pair is compared with the one before it: how old that was when it was throttled, microseconds.
-    compared_age: Option<u64>,
-    /// Until when the pair is not doubted, and how often that was in vain.
-    trusted_until: Time,
-    in_vain: u32,
+    /// The pair is compared with the one before it: how old that was when it was throttled, microseconds, if that is known.
+    compared: Option<Option<u64>>,
+    /// When the pair is doubted next, and when a train is sent.
+    doubt: Backoff,
+    trains: Backoff,
     /// The age at which the last pair was throttled; at which pairs are left because two were; and how many were left so.
     throttled_at: Option<u64>,
     lifetime: Option<u64>,
@@ -169,6 +195,19 @@ impl Hopping {
         self.place_of(addr, local).is_some()
     }
 
+    /// Keeps a challenge that has come there until the train on that pair has passed. False if there is none.
+    pub(super) fn keep_challenge(&mut self, from: SocketAddr, local: Local, value: u32) -> bool {
+        let place = self.place_of(from, local);
+        let train = place.and_then(|place| self.candidates[place].train.as_mut());
+        match train {
+            Some(train) => {
+                train.challenge = Some(value);
+                true
+            }
+            None => false,
+        }
+    }
+
     fn place_of(&self, addr: SocketAddr, local: Local) -> Option<usize> {
         let same = |c: &Candidate| c.addr == addr && c.socket == local.socket;
         self.candidates.iter().position(same)
@@ -210,19 +249,29 @@ impl Hopping {
             reason,
             count,
         });
-        let throttled = reason == Reason::Throttled;
         let age = age.saturating_sub(self.throughput.doubted_for(now));
-        self.compared_age = throttled.then_some(age);
+        self.compared = match reason {
+            Reason::Throttled => Some(Some(age)),
+            Reason::Lossy => Some(None),
+            _ => None,
+        };
         self.early += u32::from(reason == Reason::Aged);
         self.throughput.on_move(now);
     }
 
     /// What a pair that was moved to carries is known.
     fn on_compared(&mut self, better: bool, now: Time) {
-        let Some(age) = self.compared_age.take() else {
+        let Some(age) = self.compared.take() else {
             return;
         };
-        if better {
+        if !better {
+            self.doubt.on_failure(now);
+            self.trains.on_failure(now);
+            // the line is slower
+            return self.throughput.accept();
+        }
+        (self.doubt.in_vain, self.trains.in_vain) = (0, 0);
+        if let Some(age) = age {
             let spread = |last: u64| last.abs_diff(age) as f64 / last.max(age).max(1) as f64;
             if let Some(last) = self
                 .throttled_at
@@ -231,13 +280,8 @@ impl Hopping {
                 self.lifetime = Some((last.min(age) as f64 * LIFETIME_SHARE) as u64);
                 self.early = 0;
             }
-            (self.throttled_at, self.in_vain) = (Some(age), 0);
-            return;
+            self.throttled_at = Some(age);
         }
-        self.trusted_until = now.after(DOUBT_PAUSE << self.in_vain.min(DOUBT_DOUBLINGS));
-        self.in_vain += 1;
-        // the line is slower
-        self.throughput.accept();
     }
 
     /// Whether pairs as old as this one were throttled. One in a while stays all the same.
@@ -346,7 +390,7 @@ impl Tunnel {
             return;
         };
         let verdict = self.hopping.throughput.record(&self.paths[path_id], now);
-        if self.hopping.compared_age.is_some() {
+        if self.hopping.compared.is_some() {
             if let Some(better) = self.hopping.throughput.compared() {
                 self.hopping.on_compared(better, now);
             }
@@ -355,15 +399,38 @@ impl Tunnel {
         let tried = !self.hopping.candidates.is_empty();
         match verdict {
             _ if tried => {}
-            Verdict::Fallen if now >= self.hopping.trusted_until => {
+            Verdict::Fallen if self.hopping.doubt.allows(now) => {
                 self.try_pair(Reason::Throttled, now);
             }
             Verdict::Busy if self.hopping.has_aged(now) => self.try_pair(Reason::Aged, now),
+            Verdict::Busy if self.hopping.trains.allows(now) => self.send_train_if_lossy(now),
             _ => {}
         }
     }
 
     fn try_pair(&mut self, reason: Reason, now: Time) {
+        self.try_pair_by(None, reason, now);
+    }
+
+    /// Has a train show whether a fresh pair loses less, if the transfer loses much.
+    fn send_train_if_lossy(&mut self, now: Time) {
+        let Some((rate, inbound)) = self.hopping.throughput.lossy() else {
+            return;
+        };
+        let Some((path_id, _)) = self.hopping_path() else {
+            return;
+        };
+        let path = &self.paths[path_id];
+        let (most, rtt) = (path.packet_size(), path.congestion.base_rtt());
+        let rtt = rtt.unwrap_or(path.congestion.srtt());
+        let first = self.newcomers.token(clock(&self.settings, now).clock);
+        let train = Train::new(rate, inbound, first, most, rtt, now);
+        if train.is_some() {
+            self.try_pair_by(train, Reason::Lossy, now);
+        }
+    }
+
+    fn try_pair_by(&mut self, train: Option<Train>, reason: Reason, now: Time) {
         let Some((path_id, peer)) = self.hopping_path() else {
             return;
         };
@@ -387,6 +454,7 @@ impl Tunnel {
             pings: 0,
             next: now,
             answered: false,
+            train,
         });
         self.go_on_with(self.hopping.candidates.len() - 1, now);
     }
@@ -395,13 +463,16 @@ impl Tunnel {
     fn go_on_with(&mut self, place: usize, now: Time) {
         let candidate = &mut self.hopping.candidates[place];
         let (addr, socket, reason) = (candidate.addr, candidate.socket, candidate.reason);
+        if candidate.train.is_some() {
+            return self.go_on_with_train(place, now);
+        }
         if candidate.pings >= PINGS {
             if candidate.answered && !self.hopping.challenges {
                 return self.begin_at(addr, socket, reason, now);
             }
             self.hopping.candidates.remove(place);
             if reason == Reason::Throttled {
-                self.hopping.trusted_until = now.after(DOUBT_PAUSE);
+                self.hopping.doubt.until = now.after(DOUBT_PAUSE);
             }
             return;
         }
@@ -411,11 +482,59 @@ impl Tunnel {
         self.queue_packet(addr, Some(Local { ip: None, socket }), &ping);
     }
 
-    /// A pong has come from a fresh pair. False: it is none.
-    pub(super) fn on_candidate_pong(&mut self, from: SocketAddr, local: Local, now: Time) -> bool {
+    /// Sends the next ping of a train. When all had time to be answered, everything moves or nothing does.
+    fn go_on_with_train(&mut self, place: usize, now: Time) {
+        let candidate = &mut self.hopping.candidates[place];
+        let (addr, local) = (
+            candidate.addr,
+            Local {
+                ip: None,
+                socket: candidate.socket,
+            },
+        );
+        let Some(train) = &mut candidate.train else {
+            return;
+        };
+        if let Some((packet, next)) = train.next() {
+            candidate.next = next;
+            return self.queue_packet(addr, Some(local), &packet);
+        }
+        let (passed, challenge) = (train.has_passed(), train.challenge);
+        candidate.train = None;
+        match challenge {
+            _ if !passed => {
+                self.hopping.candidates.remove(place);
+                self.hopping.trains.on_failure(now);
+            }
+            Some(challenge) => {
+                let pong = Control::Pong(challenge).to_wire();
+                self.queue_packet(addr, Some(local), &[&pong[..], MOVES].concat());
+                self.hop_to(place, now);
+            }
+            None if self.hopping.fixed => self.hop_to(place, now),
+            None if !self.hopping.challenges => {
+                self.begin_at(addr, local.socket, Reason::Lossy, now);
+            }
+            // its challenges got lost: they come again with the pings that follow
+            None => {}
+        }
+    }
+
+    /// A pong that names `value`, in a packet of `len` bytes, has come from a fresh pair. False: it is none.
+    pub(super) fn on_candidate_pong(
+        &mut self,
+        from: SocketAddr,
+        local: Local,
+        (value, len): (u32, usize),
+        now: Time,
+    ) -> bool {
         let Some(place) = self.hopping.place_of(from, local) else {
             return false;
         };
+        if let Some(train) = &mut self.hopping.candidates[place].train {
+            train.on_pong(value, len, now);
+            return true;
+        }
         if self.hopping.fixed {
             // the other end knows this address already
             self.hop_to(place, now);
@@ -431,7 +550,9 @@ impl Tunnel {
         self.hopping.challenges |= self.peer.is_at(from);
         if let Some(place) = self.hopping.place_of(from, local) {
             self.hopping.challenges = true;
-            self.hop_to(place, now);
+            if self.hopping.candidates[place].train.is_none() {
+                self.hop_to(place, now);
+            }
         }
     }
 
@@ -459,7 +580,7 @@ impl Tunnel {
         };
         if addr == peer {
             self.hopping.candidates.clear();
-            self.hopping.trusted_until = now.after(DOUBT_PAUSE << DOUBT_DOUBLINGS);
+            self.hopping.doubt.until = now.after(DOUBT_PAUSE << DOUBT_DOUBLINGS);
             return;
         }
         self.log_move(peer, addr, reason);

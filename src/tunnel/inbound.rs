@@ -202,7 +202,7 @@ impl Tunnel {
             // it would take back that this end stops
             Some(Control::Ping(_)) if self.farewell.has_begun() => {}
             Some(Control::Ping(ts)) => {
-                self.pong(&arrival, ts, now);
+                self.pong(&arrival, ts, packet, now);
                 // whoever pings may dial soon: the address shall be validated by then. Nobody gets more than they sent
                 let paid = self.packets.sealed() || packet.len() >= 2 * CONTROL_LEN;
                 if self.settings.accepts && paid && !self.is_validated_for_now(from) {
@@ -219,7 +219,8 @@ impl Tunnel {
             Some(Control::Pong(token)) if self.on_size_answer(from, token, now) => {
                 self.on_answer(from, None, now);
             }
-            Some(Control::Pong(_)) if self.on_candidate_pong(from, local, now) => {}
+            Some(Control::Pong(value))
+                if self.on_candidate_pong(from, local, (value, packet.len()), now) => {}
             Some(Control::Pong(ts)) => {
                 if let Some(path_id) = self.paths.id_of(from)
                     && let Some(rtt) = since_ping(&self.settings, ts, now)

@@ -38,6 +38,7 @@ pub mod stats;
 mod summary;
 mod throughput;
 mod trace;
+mod train;
 mod transmit;
 mod validation;
 mod waiting;

@@ -20,6 +20,10 @@ const FALLEN_TICKS: u32 = 2;
 const FADED_BELOW: f64 = 0.25;
 /// For so many ticks in a row.
 const FADED_TICKS: u32 = 30;
+/// A transfer that loses this share of its packets is lossy, and a policer may be the cause.
+const LOSSY: f64 = 0.03;
+/// If it has done so for so many ticks in a row.
+const LOSSY_TICKS: u32 = 12;
 /// How much more another pair has to carry to be better.
 const BETTER_BY: f64 = 1.5;
 /// Ticks after a move that say nothing yet.
@@ -55,11 +59,15 @@ struct Flow {
     best: f64,
     /// What usually gets lost, 0 to 1.
     lost: f64,
+    /// Segments that were lost in the last tick.
+    lost_before: u64,
     /// Ticks with a transfer.
     busy: u32,
     /// Ticks in a row that it has fallen, and faded.
     fallen: u32,
     faded: u32,
+    /// And that a transfer lost many of its packets.
+    lossy: u32,
     /// Its rate before the last move.
     before: f64,
     /// The best rate since.
@@ -78,23 +86,32 @@ impl Flow {
         self.busy += u32::from(rate >= TRANSFER_RATE_MIN);
         let known = self.best >= TRANSFER_RATE_MIN && self.busy >= USUAL_TICKS;
         let low = known && rate < FALLEN_BELOW * self.best;
+        // what is lost as a policer sets in may be seen a tick before the rate falls
+        let lost_then = lost + std::mem::replace(&mut self.lost_before, lost);
+        let arrives = (segments - lost) as f64 / (segments - lost + lost_then).max(1) as f64;
+        let dropped = enough && arrives < ARRIVING_SHARE * (1.0 - self.lost);
         // who sends less after it loses less again
-        let fallen = low
-            && (self.fallen > 0 || (enough && 1.0 - share < ARRIVING_SHARE * (1.0 - self.lost)));
+        let fallen = low && (self.fallen > 0 || dropped);
         let faded = known && wanted && rate < FADED_BELOW * self.best;
         self.fallen = if fallen { self.fallen + 1 } else { 0 };
         self.faded = if faded { self.faded + 1 } else { 0 };
         if enough && !fallen {
             self.lost += (share - self.lost) * AVERAGE_WEIGHT;
         }
+        let lossy = rate >= TRANSFER_RATE_MIN && self.lost >= LOSSY;
+        self.lossy = if lossy { self.lossy + 1 } else { 0 };
     }
 
     fn has_fallen(&self) -> bool {
         self.fallen >= FALLEN_TICKS || self.faded >= FADED_TICKS
     }
 
+    fn is_lossy(&self) -> bool {
+        self.lossy >= LOSSY_TICKS
+    }
+
     fn forget_ticks(&mut self) {
-        (self.fallen, self.faded) = (0, 0);
+        (self.fallen, self.faded, self.lossy) = (0, 0, 0);
     }
 
     fn on_move(&mut self) {
@@ -171,6 +188,15 @@ impl Throughput {
     /// Whether a transfer came from the peer when there was last one to measure.
     pub(super) fn is_receiving(&self) -> bool {
         self.inbound.rate >= TRANSFER_RATE_MIN
+    }
+
+    /// The rate of a transfer that loses many of its packets, bytes per second, if there is one, and whether it comes from the
+    /// peer.
+    pub(super) fn lossy(&self) -> Option<(f64, bool)> {
+        let flows = [(&self.outbound, false), (&self.inbound, true)];
+        let lossy = flows.into_iter().filter(|(flow, _)| flow.is_lossy());
+        let most = lossy.max_by(|(a, _), (b, _)| a.rate.total_cmp(&b.rate));
+        most.map(|(flow, inbound)| (flow.rate.max(flow.best), inbound))
     }
 
     /// How long ago it began to fall, microseconds.

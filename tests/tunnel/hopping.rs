@@ -33,8 +33,9 @@ fn throttle(world: &mut World, after: u64) {
     }
 }
 
-/// What a transfer of 60 s gets of the line, and bytes on the line for each that arrives.
-fn throttled(ports: u16, up: bool, seed: u64) -> (f64, f64) {
+/// What a transfer of 60 s gets of the line, and bytes on the line for each that arrives, where the two ends have been connected
+/// for `idle` seconds when it begins.
+fn throttled(ports: u16, up: bool, idle: u64, seed: u64) -> (f64, f64) {
     let options = Options {
         tune: Some(Box::new(move |settings| {
             if seed.is_multiple_of(2) {
@@ -45,7 +46,7 @@ fn throttled(ports: u16, up: bool, seed: u64) -> (f64, f64) {
     };
     let mut world = world(options, ports);
     throttle(&mut world, 6);
-    world.run_for(SEC);
+    world.run_for(idle * SEC);
     let sender = usize::from(!up);
     let bulk = Bulk::start(&mut world, 1, up);
     let before = world.links[sender].counts.offered_bytes;
@@ -56,10 +57,10 @@ fn throttled(ports: u16, up: bool, seed: u64) -> (f64, f64) {
 }
 
 /// With so many ports of the server.
-fn leaves_throttled_pairs(ports: u16) {
+fn leaves_throttled_pairs(ports: u16, idle: u64) {
     for up in [false, true] {
         for seed in 1..=4 {
-            let (share, waste) = throttled(ports, up, seed);
+            let (share, waste) = throttled(ports, up, idle, seed);
             let told = format!("up {up} seed {seed}: {share:.3}, waste {waste:.3}");
             println!("{told}");
             assert!(share >= 0.8 && waste <= 1.15, "{told}");
@@ -69,12 +70,18 @@ fn leaves_throttled_pairs(ports: u16) {
 
 #[test]
 fn a_throttled_pair_is_left() {
-    leaves_throttled_pairs(20);
+    leaves_throttled_pairs(20, 1);
+}
+
+#[test]
+fn a_pair_that_was_throttled_before_the_transfer_is_left() {
+    leaves_throttled_pairs(20, 30);
 }
 
 #[test]
 fn with_one_port_a_new_source_port_will_do() {
-    leaves_throttled_pairs(1);
+    leaves_throttled_pairs(1, 1);
+    leaves_throttled_pairs(1, 30);
 }
 
 #[test]

@@ -42,7 +42,7 @@ use super::scheduler::Outgoing;
 use super::{Tunnel, clock};
 use crate::crypto::Sealing;
 use crate::crypto::handshake::{ANSWER_LEN, Extension, GREETING_LEN, Greeted, Greeting, Hello};
-use crate::message::{CONTROL_LEN, Control, MOVES};
+use crate::message::{CONTROL_LEN, Control, ECHO, MOVES};
 use crate::time::{SEC, Time};
 use associations::{Asking, GREETING_LIVES, RENEW_AFTER, Reply};
 use std::net::SocketAddr;
@@ -363,9 +363,12 @@ impl Tunnel {
         }
     }
 
-    /// Answers a ping. Who could greet its sender does.
-    pub(super) fn pong(&mut self, arrival: &Arrival, value: u32, now: Time) {
+    /// Answers a ping that names `value`. Who could greet its sender does.
+    pub(super) fn pong(&mut self, arrival: &Arrival, value: u32, ping: &[u8], now: Time) {
         let (from, pong) = (arrival.from, Control::Pong(value).to_wire());
+        if self.hopping.keep_challenge(from, arrival.local, value) {
+            return;
+        }
         if self.hopping.is_tried(from, arrival.local) {
             return self.queue_packet(from, Some(arrival.local), &[&pong[..], MOVES].concat());
         }
@@ -374,6 +377,11 @@ impl Tunnel {
         {
             let packet = [&pong[..], &greeting].concat();
             return self.queue_packet_under(psk, from, Some(arrival), &packet);
+        }
+        if ping[CONTROL_LEN..].starts_with(ECHO) {
+            let mut long = pong.to_vec();
+            long.resize(ping.len(), 0);
+            return self.queue_packet(from, Some(arrival.local), &long);
         }
         self.queue_packet(from, Some(arrival.local), &pong);
     }

@@ -1,0 +1,189 @@
+//! A packet train: pings as long as data, at a fresh pair of ports, faster than the transfer that the present pair carries. If most
+//! arrive as fast as they were sent the present pair is throttled. If the line itself is full they do not: they share it with
+//! the transfer, and no more than all of it can be theirs. Loss by chance and disorder say nothing here. What is done then is
+//! decided in `hopping`.
+
+use crate::message::{CONTROL_LEN, Control, ECHO};
+use crate::time::{MS, SEC, Time};
+
+/// How much faster than the transfer it is sent.
+const SPEED: f64 = 4.0;
+/// And how much faster it has to arrive. Of a line that is full, it has at most 0.8 of the transfer's rate.
+const PASSES: f64 = 1.5;
+/// A train has as many bytes as the transfer brings within this, microseconds.
+const SHARE: f64 = 0.2 * SEC as f64;
+/// The fewest pings of a train, and the most.
+const LENGTH_MIN: f64 = 12.0;
+const LENGTH_MAX: f64 = 256.0;
+/// A transfer has to be as fast for a train, bytes per second; a slower line would be filled by it for longer than `SHARE`.
+const RATE_MIN: f64 = 90_000.0;
+/// After the last ping answers are awaited for so many round trips.
+const ROUND_TRIPS: u64 = 2;
+/// And for so long, microseconds.
+const WAIT_MIN: u64 = 100 * MS;
+
+/// A train that is under way.
+pub(super) struct Train {
+    /// The transfer's rate, bytes per second. It comes from the other end, so that answers are as long as pings.
+    rate: f64,
+    echoes: bool,
+    /// What the first ping names; each following one names one more.
+    first: u32,
+    length: u32,
+    /// Bytes of a ping's packet.
+    size: usize,
+    /// Between two pings, and after the last, microseconds.
+    spacing: u64,
+    wait: u64,
+    /// The shortest round trip of the present pair, microseconds.
+    base_rtt: u64,
+    began: Time,
+    sent: u32,
+    answered: u32,
+    answered_at: Time,
+    /// What the other end has challenged this one with there. It is answered when the train has passed.
+    pub(super) challenge: Option<u32>,
+}
+
+impl Train {
+    /// Beside a transfer of `rate` bytes per second. `echoes`: it comes from the other end; `first`: a random number; `size`: bytes
+    /// of the largest packet; `base_rtt`: the shortest round trip of the present pair, microseconds. None: the transfer is too slow.
+    pub(super) fn new(
+        rate: f64,
+        echoes: bool,
+        first: u32,
+        size: usize,
+        base_rtt: u64,
+        now: Time,
+    ) -> Option<Train> {
+        let size = size.max(CONTROL_LEN + ECHO.len());
+        let length = SHARE * rate / SEC as f64 / size as f64;
+        (rate >= RATE_MIN).then(|| Train {
+            rate,
+            echoes,
+            first,
+            length: length.clamp(LENGTH_MIN, LENGTH_MAX) as u32,
+            size,
+            spacing: (size as f64 / (SPEED * rate) * SEC as f64) as u64,
+            wait: WAIT_MIN.max(ROUND_TRIPS * base_rtt),
+            base_rtt,
+            began: now,
+            sent: 0,
+            answered: 0,
+            answered_at: now,
+            challenge: None,
+        })
+    }
+
+    /// The packet of the next ping, if there is one, and when there is something to do again.
+    pub(super) fn next(&mut self) -> Option<(Vec<u8>, Time)> {
+        if self.sent == self.length {
+            return None;
+        }
+        let value = self.first.wrapping_add(self.sent);
+        self.sent += 1;
+        // from its beginning on, so that a late timer does not slow it down
+        let span = self.spacing * u64::from(self.sent);
+        let wait = if self.sent == self.length {
+            self.wait
+        } else {
+            0
+        };
+        let mut packet = Control::Ping(value).to_wire().to_vec();
+        if self.echoes {
+            packet.extend(ECHO);
+        }
+        packet.resize(self.size, 0);
+        Some((packet, self.began.after(span + wait)))
+    }
+
+    /// A pong of so many bytes has come that names this.
+    pub(super) fn on_pong(&mut self, value: u32, len: usize, now: Time) {
+        let whole = !self.echoes || len >= self.size;
+        if value.wrapping_sub(self.first) < self.sent && whole {
+            self.answered += 1;
+            self.answered_at = now;
+        }
+    }
+
+    /// Whether its pair carries much more than the present one.
+    pub(super) fn has_passed(&self) -> bool {
+        let span = self.answered_at.since(self.began);
+        // whatever held an answer up counts against it
+        let span = span.saturating_sub(self.base_rtt).max(1) as f64 / SEC as f64;
+        let sent_in = (self.spacing * u64::from(self.length)) as f64 / SEC as f64;
+        let bytes = f64::from(self.answered) * self.size as f64;
+        bytes / span.max(sent_in) >= PASSES * self.rate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTT: u64 = 60 * MS;
+    const FIRST: u32 = u32::MAX - 3;
+
+    fn train() -> Train {
+        Train::new(250_000.0, true, FIRST, 1400, RTT, Time::ZERO).expect("a fast transfer")
+    }
+
+    /// Answers each ping that `arrives` names, after the pings before it have passed at `rate`.
+    fn passes(rate: f64, arrives: impl Fn(u32) -> bool) -> bool {
+        let (mut train, mut now, mut free, mut n) = (train(), Time::ZERO, Time::ZERO, 0);
+        let mut answers = Vec::new();
+        while let Some((packet, next)) = train.next() {
+            free = free
+                .max(now)
+                .after((packet.len() as f64 / rate * 1e6) as u64);
+            if arrives(n) {
+                answers.push((FIRST.wrapping_add(n), free.after(RTT)));
+            }
+            (now, n) = (next, n + 1);
+        }
+        for (value, at) in answers {
+            train.on_pong(value, 1400, at);
+        }
+        train.has_passed()
+    }
+
+    #[test]
+    fn its_pings_are_apart_and_then_answers_are_awaited() {
+        let (mut train, mut now, mut bytes) = (train(), Time::ZERO, 0);
+        while let Some((packet, next)) = train.next() {
+            assert!(packet[CONTROL_LEN..].starts_with(ECHO));
+            (now, bytes) = (next, bytes + packet.len());
+        }
+        assert_eq!(bytes, 35 * 1400);
+        assert_eq!(now.since(Time::ZERO), 35 * 1400 + 120 * MS);
+        assert!(Train::new(80_000.0, true, 1, 1400, RTT, now).is_none());
+        let mut fast = Train::new(1e8, false, 1, 1400, RTT, now).expect("fast");
+        assert_eq!(fast.length, 256);
+        let (packet, _) = fast.next().expect("a ping");
+        assert!(!packet[CONTROL_LEN..].starts_with(ECHO));
+    }
+
+    #[test]
+    fn it_passes_where_it_arrives_as_fast_as_it_was_sent() {
+        assert!(passes(1e9, |_| true));
+        assert!(passes(1e6, |_| true));
+        // a tenth is lost by chance, or half
+        assert!(passes(1e9, |n| n % 10 != 0));
+        assert!(!passes(1e9, |n| n % 3 == 0));
+        // it has all of the line, or a policer lets a quarter through
+        assert!(!passes(250_000.0, |_| true));
+        assert!(!passes(1e9, |n| n % 4 == 0));
+        assert!(!passes(1e9, |_| false));
+    }
+
+    #[test]
+    fn short_answers_do_not_count_for_a_download() {
+        let mut train = train();
+        while train.next().is_some() {}
+        for n in 0..35 {
+            train.on_pong(FIRST.wrapping_add(n), 40, Time::from_micros(RTT));
+        }
+        train.on_pong(7_777_777, 1400, Time::from_micros(RTT));
+        assert!(!train.has_passed());
+    }
+}
