@@ -10,19 +10,18 @@
 mod sim;
 
 use kcptun::crypto::{Key, Method};
-use kcptun::time::{MS, SEC, Time};
+use kcptun::time::{Duration, Instant, SEC};
 use kcptun::tunnel::SessionId;
 use sim::link::{Counts, Shape};
 use sim::{Options, Role, World};
 use std::process::ExitCode;
-use std::time::Instant;
 
 /// What the line could carry in so many seconds is downloaded.
 const SECONDS: f64 = 8.0;
 /// When the demonstration gives up, in emulated seconds.
 const PATIENCE: usize = 40;
-/// A key is pressed so often, in microseconds.
-const TYPING: u64 = 50 * MS;
+/// A key is pressed so often.
+const TYPING: Duration = Duration::from_millis(50);
 /// How long the full bar of the table is.
 const BAR: usize = 25;
 
@@ -69,7 +68,7 @@ impl Line {
 /// A world in which a download and somebody who types share one tunnel.
 struct Demo {
     world: World,
-    start: Time,
+    start: Instant,
     download: u32,
     typing: (SessionId, u32),
     presses: u64,
@@ -117,7 +116,7 @@ impl Demo {
     }
 
     /// Runs until `end` or the end of the download, whatever comes first.
-    fn run_until(&mut self, end: Time) {
+    fn run_until(&mut self, end: Instant) {
         while self.world.now < end && !self.is_complete() {
             self.press();
             self.world.run_for(TYPING);
@@ -146,8 +145,8 @@ impl Demo {
         self.world.poke(0, self.typing.0);
     }
 
-    /// How long the keys took whose echo has come since the last call, microseconds, in order of size.
-    fn echoes(&mut self) -> Vec<u64> {
+    /// How long the keys took whose echo has come since the last call, in order of size.
+    fn echoes(&mut self) -> Vec<Duration> {
         let arrivals = self.world.tcp(0, self.typing.1);
         let arrivals = arrivals.and_then(|tcp| tcp.arrivals.as_deref());
         let mut spans = Vec::new();
@@ -168,7 +167,7 @@ impl Demo {
     }
 
     fn seconds(&self) -> f64 {
-        self.world.now.since(self.start) as f64 / SEC as f64
+        self.world.now.since(self.start).as_secs_f64()
     }
 
     /// The way of the download.
@@ -186,7 +185,7 @@ fn main() -> ExitCode {
         }
     };
     introduce(&line);
-    let began = Instant::now();
+    let began = std::time::Instant::now();
     let mut demo = Demo::new(&line);
     show(&mut demo, &line);
     conclude(demo, &line, began)
@@ -242,7 +241,7 @@ fn show(demo: &mut Demo, line: &Line) {
                 .trim_end_matches('.'),
             share * 100.0,
             "#".repeat(((share * BAR as f64).round() as usize).min(BAR)),
-            median.map_or("-".into(), |span| format!("{:.0} ms", *span as f64 / 1e3)),
+            median.map_or("-".into(), |span| format!("{:.0} ms", span.as_millis_f64())),
             lost as f64 / offered * 100.0,
             sent / data,
         );
@@ -254,7 +253,7 @@ fn show(demo: &mut Demo, line: &Line) {
 }
 
 /// Was every byte right, and is nothing left?
-fn conclude(mut demo: Demo, line: &Line, began: Instant) -> ExitCode {
+fn conclude(mut demo: Demo, line: &Line, began: std::time::Instant) -> ExitCode {
     let (received, seconds) = (demo.received(), demo.seconds());
     let (wanted, counts) = (line.download(), demo.counts());
     demo.let_type(true);

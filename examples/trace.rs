@@ -47,15 +47,15 @@ fn main() {
         let (congestion, counts) = (&path.congestion, world.links[trial.sender].counts);
         println!(
             "{:6.2} s  {} of {:.1}  capacity {:.2} pacing {:.2} in flight {}k of {}k  base {:.1} srtt {:.1}  loss {:.3}, after loss {:.2}  {}  overflowed {}  waste {:.3}",
-            world.now.since(start) as f64 / 1e6,
+            world.now.since(start).as_secs_f64(),
             rates.collect::<Vec<_>>().join(" "),
             trial.capacity(from, world.now) * 8e-3 / step as f64,
             congestion.capacity() * 8e-6,
             congestion.pacing() * 8e-6,
             congestion.in_flight() / 1000,
             congestion.in_flight_limit() / 1000,
-            congestion.base_rtt().unwrap_or(0) as f64 / 1e3,
-            congestion.srtt() as f64 / 1e3,
+            congestion.base_rtt().unwrap_or_default().as_millis_f64(),
+            congestion.srtt().as_millis_f64(),
             congestion.loss().share(),
             path.loss_after_loss(),
             congestion.describe(),

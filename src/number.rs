@@ -1,10 +1,10 @@
 //! Numbers and spans as people read them.
 
-use crate::time::SEC;
+use crate::time::Duration;
 
-/// Microseconds as seconds, for programs.
-pub(crate) fn seconds(us: u64) -> f64 {
-    us as f64 / SEC as f64
+/// A span in seconds, for programs.
+pub(crate) fn seconds(span: Duration) -> f64 {
+    span.as_secs_f64()
 }
 
 /// A rate in bytes per second, as `41.2 Mbit/s`.
@@ -33,9 +33,9 @@ fn scaled(mut value: f64, units: &[&str]) -> String {
     format!("{value:.digits$} {}", units[unit])
 }
 
-/// A span in microseconds, as `3 min 5 s`.
-pub(crate) fn span(us: u64) -> String {
-    let s = us / SEC;
+/// A span, as `3 min 5 s`.
+pub(crate) fn span(span: Duration) -> String {
+    let s = span.as_secs();
     match s {
         0..60 => format!("{s} s"),
         60..3600 => format!("{} min {} s", s / 60, s % 60),
@@ -44,9 +44,9 @@ pub(crate) fn span(us: u64) -> String {
     }
 }
 
-/// A span in microseconds, as `104 ms`; a dash if there is none.
-pub(crate) fn millis(us: Option<u64>) -> String {
-    us.map_or("-".into(), |us| match us as f64 / 1e3 {
+/// A span, as `104 ms`; a dash if there is none.
+pub(crate) fn millis(span: Option<Duration>) -> String {
+    span.map_or("-".into(), |span| match span.as_millis_f64() {
         ms if ms < 9.95 => format!("{ms:.1} ms"),
         ms => format!("{ms:.0} ms"),
     })
@@ -63,6 +63,7 @@ pub(crate) fn percent(share: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::SEC;
 
     #[test]
     fn numbers_read_well() {
@@ -73,8 +74,8 @@ mod tests {
         assert_eq!(bytes(999_999), "1.00 MB");
         assert_eq!(span(59 * SEC), "59 s");
         assert_eq!(span(3700 * SEC), "1 h 1 min");
-        assert_eq!(millis(Some(1_250)), "1.2 ms");
-        assert_eq!(millis(Some(104_400)), "104 ms");
+        assert_eq!(millis(Some(Duration::from_micros(1_250))), "1.2 ms");
+        assert_eq!(millis(Some(Duration::from_micros(104_400))), "104 ms");
         assert_eq!(percent(Some(0.123)), "12 %");
         assert_eq!(percent(None), "-");
     }

@@ -4,7 +4,7 @@
 //!
 //! Which path is worth the pings, and how they look, is decided in `tunnel::size`. Sizes here are bytes of whole IP packets.
 
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant};
 
 /// The packet size that a path is assumed to carry before any is confirmed, bytes: that of any path with IPv6.
 pub const BASE: usize = 1280;
@@ -22,18 +22,18 @@ const REFUTING_CHANCE_MAX: f64 = 0.003;
 const ROUNDS_MAX_SILENT: usize = 4;
 /// The most rounds where something is answered.
 const ROUNDS_MAX: usize = 16;
-/// The shortest time between two rounds while a size that packets have is in doubt, microseconds.
-const ROUND_INTERVAL_IN_DOUBT: u64 = 150 * MS;
-/// The shortest time between two rounds otherwise, microseconds.
-const ROUND_INTERVAL: u64 = 200 * MS;
-/// How long answers are awaited at least after the last round, microseconds.
-const FINAL_WAIT: u64 = SEC;
-/// The shortest time from the end of one check to the next, microseconds.
-const CHECK_PAUSE: u64 = SEC;
-/// The pause after the first search that came to no end, microseconds; it doubles each time.
-const RETRY_PAUSE: u64 = 5 * SEC;
-/// A path that carries less than it might is searched again after this time, microseconds (RFC 8899).
-const PMTU_RAISE_TIMER: u64 = 600 * SEC;
+/// The shortest time between two rounds while a size that packets have is in doubt.
+const ROUND_INTERVAL_IN_DOUBT: Duration = Duration::from_millis(150);
+/// The shortest time between two rounds otherwise.
+const ROUND_INTERVAL: Duration = Duration::from_millis(200);
+/// How long answers are awaited at least after the last round.
+const FINAL_WAIT: Duration = Duration::from_secs(1);
+/// The shortest time from the end of one check to the next.
+const CHECK_PAUSE: Duration = Duration::from_secs(1);
+/// The pause after the first search that came to no end; it doubles each time.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// A path that carries less than it might is searched again after this time (RFC 8899).
+const PMTU_RAISE_TIMER: Duration = Duration::from_secs(600);
 
 /// A ping that is to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,11 +74,11 @@ pub struct Search {
     control: usize,
     /// Any of these was answered.
     heard: bool,
-    next: Time,
+    next: Instant,
     /// When the size that packets have was last confirmed, or found to need no confirmation.
-    checked_at: Time,
+    checked_at: Instant,
     /// When a larger one is looked for again.
-    raise_at: Time,
+    raise_at: Instant,
     /// Searches in a row that came to no end.
     fruitless: u32,
 }
@@ -97,9 +97,9 @@ impl Search {
             rounds: Vec::new(),
             control: most.min(LEAST),
             heard: false,
-            next: Time::ZERO,
-            checked_at: Time::ZERO,
-            raise_at: Time::ZERO,
+            next: Instant::ZERO,
+            checked_at: Instant::ZERO,
+            raise_at: Instant::ZERO,
             fruitless: 0,
         }
     }
@@ -130,15 +130,15 @@ impl Search {
     }
 
     /// When `ask` has something to do; `NEVER` if it has not.
-    pub fn due(&self) -> Time {
+    pub fn due(&self) -> Instant {
         match self.most > LEAST {
             true => self.next,
-            false => Time::NEVER,
+            false => Instant::NEVER,
         }
     }
 
     /// Packets of the present size may no longer arrive, while smaller ones do: checks the size.
-    pub fn suspect(&mut self, now: Time) {
+    pub fn suspect(&mut self, now: Instant) {
         let free = match self.phase {
             Phase::New | Phase::Check => false,
             // the first search looks at smaller ones as well
@@ -154,7 +154,7 @@ impl Search {
 
     /// Nothing of the present size was sent for a while, and the path may have become smaller since: returns to the size that
     /// most paths carry until an answer confirms the larger one again.
-    pub fn resume(&mut self, now: Time) {
+    pub fn resume(&mut self, now: Instant) {
         if self.is_at_rest() && self.size > BASE {
             (self.low, self.high) = (0, self.size + 1);
             self.question(Phase::Check, vec![self.size], LEAST, now);
@@ -163,12 +163,17 @@ impl Search {
     }
 
     /// When the size was last confirmed.
-    pub fn checked_at(&self) -> Time {
+    pub fn checked_at(&self) -> Instant {
         self.checked_at
     }
 
-    /// The pings to send now. `rtt`: the path's round trip, microseconds; `token` gives a new number each time.
-    pub fn ask(&mut self, rtt: u64, now: Time, mut token: impl FnMut() -> u32) -> Vec<Probe> {
+    /// The pings to send now. `rtt`: the path's round trip; `token` gives a new number each time.
+    pub fn ask(
+        &mut self,
+        rtt: Duration,
+        now: Instant,
+        mut token: impl FnMut() -> u32,
+    ) -> Vec<Probe> {
         if self.due() > now {
             return Vec::new();
         }
@@ -212,7 +217,7 @@ impl Search {
     }
 
     /// A pong has come. False if it answers none of these pings.
-    pub fn on_answer(&mut self, token: u32, now: Time) -> bool {
+    pub fn on_answer(&mut self, token: u32, now: Instant) -> bool {
         // 0: not asked yet
         let asked = |probe: &&Probe| token != 0 && probe.token == token;
         if let Some(probe) = self.sizes.iter().find(asked) {
@@ -246,21 +251,21 @@ impl Search {
     }
 
     /// Everything from `LEAST` to the most that is allowed is in question.
-    fn search_all(&mut self, now: Time) {
+    fn search_all(&mut self, now: Instant) {
         (self.low, self.high) = (0, self.most + 1);
         let sizes = self.ladder(self.most).collect();
         self.question(Phase::Rise, sizes, LEAST, now);
     }
 
     /// Searches for a size larger than the one that is confirmed.
-    fn search_above(&mut self, now: Time) {
+    fn search_above(&mut self, now: Instant) {
         (self.low, self.high) = (self.size, self.most + 1);
         let sizes = [self.most].into_iter().chain(self.between()).collect();
         self.question(Phase::Rise, sizes, self.size, now);
     }
 
     /// A size that was not answered when others were is too large.
-    fn conclude(&mut self, now: Time) {
+    fn conclude(&mut self, now: Instant) {
         self.low = self.low.max(self.control);
         let refuted = self.sizes.iter().map(|probe| probe.size);
         let refuted = refuted.filter(|size| *size > self.low).min();
@@ -275,7 +280,7 @@ impl Search {
         }
     }
 
-    fn question(&mut self, phase: Phase, sizes: Vec<usize>, control: usize, now: Time) {
+    fn question(&mut self, phase: Phase, sizes: Vec<usize>, control: usize, now: Instant) {
         let probe = |size| Probe { size, token: 0 };
         self.sizes = sizes.into_iter().map(probe).collect();
         (self.phase, self.control, self.next) = (phase, control, now);
@@ -310,7 +315,7 @@ impl Search {
     }
 
     /// Neither confirmed nor refuted: the path is silent, or loses too much.
-    fn give_up(&mut self, now: Time) {
+    fn give_up(&mut self, now: Instant) {
         let again = RETRY_PAUSE << self.fruitless.min(7);
         let fruitless = self.fruitless + 1;
         self.rest(now);
@@ -320,7 +325,7 @@ impl Search {
         }
     }
 
-    fn rest(&mut self, now: Time) {
+    fn rest(&mut self, now: Instant) {
         self.fruitless = 0;
         if self.phase == Phase::Rise {
             self.raise_at = now.after(PMTU_RAISE_TIMER);
@@ -329,7 +334,7 @@ impl Search {
         self.next = match self.size < self.most {
             // a check may have come between
             true => self.raise_at.max(now.after(RETRY_PAUSE)),
-            false => Time::NEVER,
+            false => Instant::NEVER,
         };
     }
 }
@@ -337,6 +342,7 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::MS;
     use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
     /// A path that carries packets of `carries` bytes and loses one in `loses` pings.
@@ -345,12 +351,12 @@ mod tests {
         carries: usize,
         loses: u32,
         rng: SmallRng,
-        now: Time,
+        now: Instant,
         count: u32,
         sent: usize,
     }
 
-    const RTT: u64 = 100 * MS;
+    const RTT: Duration = Duration::from_millis(100);
 
     impl World {
         fn new(most: usize, carries: usize) -> World {
@@ -359,7 +365,7 @@ mod tests {
                 carries,
                 loses: 0,
                 rng: SmallRng::seed_from_u64(1),
-                now: Time::from_millis(1_000),
+                now: Instant::from_millis(1_000),
                 count: 0,
                 sent: 0,
             }
@@ -381,7 +387,7 @@ mod tests {
                         answers.push((self.now.after(RTT), probe.token));
                     }
                 }
-                let due = |(at, _): &mut (Time, u32)| *at <= self.now;
+                let due = |(at, _): &mut (Instant, u32)| *at <= self.now;
                 for (_, token) in answers.extract_if(.., due).collect::<Vec<_>>() {
                     self.search.on_answer(token, self.now);
                 }
@@ -413,7 +419,7 @@ mod tests {
         world.run(60_000);
         assert_eq!(world.search.size(), 1500);
         assert!(world.sent < 8_000, "{} bytes", world.sent);
-        assert_eq!(world.search.due(), Time::NEVER);
+        assert_eq!(world.search.due(), Instant::NEVER);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::path::Path;
 use crate::pool::BufferPool;
 use crate::ring::{CAPACITY, Ring};
 use crate::settings::Settings;
-use crate::time::{Now, SEC, Time};
+use crate::time::{Duration, Instant, Now};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -15,8 +15,8 @@ use std::net::SocketAddr;
 const WORTH_READING: usize = 16 * 1024;
 /// Always kept free of TCP's bytes: the session's own messages (dial, eof, keepalive) must fit.
 const RESERVED: usize = 4 * MESSAGE_HEADER;
-/// A session that the other end has begun must dial within this, microseconds of a path that is alive.
-pub(crate) const DIAL_WITHIN: u64 = 30 * SEC;
+/// A session that the other end has begun must dial within this, of a path that is alive.
+pub(crate) const DIAL_WITHIN: Duration = Duration::from_secs(30);
 /// The largest segment that a `kcp` object of any configuration sends.
 pub(crate) const SEGMENT_MAX: usize = 1500;
 
@@ -159,9 +159,9 @@ pub(crate) struct Session {
     /// Whether this end opened it (and accepted its TCP connection).
     pub opener: bool,
     /// When it was opened.
-    pub opened_at: Time,
+    pub opened_at: Instant,
     /// When lingering ends.
-    pub until: Time,
+    pub until: Instant,
     /// Where its TCP connection came from, if it was accepted here.
     pub client: Option<SocketAddr>,
     outbound: Outbound,
@@ -195,7 +195,7 @@ struct Inbound {
     /// `Event::Readable` stands in the queue; one is enough.
     announced: bool,
     /// When what has arrived may be read, by the operator's limit.
-    held_until: Time,
+    held_until: Instant,
     /// Bytes of data.
     bytes: u64,
 }
@@ -203,13 +203,13 @@ struct Inbound {
 /// When something of a session last happened.
 struct Activity {
     /// A packet of it arrived.
-    heard_at: Time,
+    heard_at: Instant,
     /// The other end was asked whether it still knows it.
-    asked_at: Time,
+    asked_at: Instant,
     /// TCP's reader took something after having been waited for.
-    read_at: Time,
+    read_at: Instant,
     /// Since when the other end is known to have forgotten it, while what has arrived is still being read.
-    forgotten_at: Option<Time>,
+    forgotten_at: Option<Instant>,
 }
 
 impl Session {
@@ -219,10 +219,10 @@ impl Session {
         level: log::Level,
         addr: SocketAddr,
         how: fmt::Arguments,
-        now: Time,
+        now: Instant,
     ) {
         let from = self.client.unwrap_or(addr);
-        let seconds = now.since(self.opened_at) as f64 / SEC as f64;
+        let seconds = now.since(self.opened_at).as_secs_f64();
         log::log!(
             level,
             "{:08x} from {from} ended after {seconds:.1} s, {} bytes in, {} bytes out, {how}",
@@ -238,7 +238,7 @@ impl Session {
         path: u32,
         opener: bool,
         pool: &mut BufferPool,
-        now: Time,
+        now: Instant,
     ) -> Session {
         let mut session = Session {
             conversation,
@@ -250,7 +250,7 @@ impl Session {
             },
             opener,
             opened_at: now,
-            until: Time::NEVER,
+            until: Instant::NEVER,
             client: None,
             outbound: Outbound::default(),
             inbound: Inbound {
@@ -260,7 +260,7 @@ impl Session {
                 finished: false,
                 end_told: false,
                 announced: false,
-                held_until: Time::NEVER,
+                held_until: Instant::NEVER,
                 bytes: 0,
             },
             activity: Activity {
@@ -287,12 +287,12 @@ impl Session {
     }
 
     /// When a packet of it last arrived.
-    pub(crate) fn heard_at(&self) -> Time {
+    pub(crate) fn heard_at(&self) -> Instant {
         self.activity.heard_at
     }
 
     /// A packet of it has arrived.
-    pub(crate) fn hear(&mut self, now: Time) {
+    pub(crate) fn hear(&mut self, now: Instant) {
         self.activity.heard_at = now;
     }
 
@@ -329,25 +329,25 @@ impl Session {
     }
 
     /// The priority of what it has to send now. None: nothing.
-    pub(crate) fn wants(&self, path: &Path, now: Time) -> Option<Priority> {
+    pub(crate) fn wants(&self, path: &Path, now: Instant) -> Option<Priority> {
         self.conversation
             .wants(self.outbound.stream.len(), path, now)
     }
 
     /// Whether all that is urgent now fits into a packet of `room` bytes.
-    pub(crate) fn urgent_fits(&self, room: usize, path: &Path, now: Time) -> bool {
+    pub(crate) fn urgent_fits(&self, room: usize, path: &Path, now: Instant) -> bool {
         self.conversation
             .urgent_fits(room, self.outbound.stream.len(), path, now)
     }
 
     /// When this session has to be looked at again.
-    pub(crate) fn deadline(&self, path: &Path, settings: &Settings, now: Now) -> Time {
+    pub(crate) fn deadline(&self, path: &Path, settings: &Settings, now: Now) -> Instant {
         let conversation = self
             .conversation
             .deadline(self.outbound.stream.len(), path, now);
         let silence = self.silent_at(settings);
         let ask = match self.state {
-            State::HalfOpen => Time::NEVER,
+            State::HalfOpen => Instant::NEVER,
             State::Lingering => self.until,
             _ => self.ask_at(settings),
         };
@@ -371,7 +371,7 @@ impl Session {
 
     /// The other end says that it knows nothing of the session. True if that is no reason to end it: first the rest is read,
     /// which tells whether the stream is complete.
-    pub(crate) fn outlives_reset(&mut self, now: Time) -> bool {
+    pub(crate) fn outlives_reset(&mut self, now: Instant) -> bool {
         let waits = self.waits_for_reader();
         if waits {
             self.activity.forgotten_at.get_or_insert(now);
@@ -385,12 +385,12 @@ impl Session {
     }
 
     /// When the other end has been silent for too long, or nobody reads what one has left that is gone.
-    pub(crate) fn silent_at(&self, settings: &Settings) -> Time {
+    pub(crate) fn silent_at(&self, settings: &Settings) -> Instant {
         if let Some(at) = self.activity.forgotten_at {
             return at.max(self.activity.read_at).after(settings.timeout);
         }
         if self.waits_for_reader() {
-            return Time::NEVER;
+            return Instant::NEVER;
         }
         self.activity
             .heard_at
@@ -399,9 +399,9 @@ impl Session {
     }
 
     /// When the other end is asked whether it still knows the session: several times before `timeout` has passed.
-    fn ask_at(&self, settings: &Settings) -> Time {
+    fn ask_at(&self, settings: &Settings) -> Instant {
         if self.waits_for_reader() {
-            return Time::NEVER;
+            return Instant::NEVER;
         }
         let parts = if self.opener { 4 } else { 2 };
         self.activity
@@ -412,7 +412,7 @@ impl Session {
     }
 
     /// Asks whether the other end still knows the session, if it is time to.
-    pub(crate) fn keep_alive(&mut self, settings: &Settings, pool: &mut BufferPool, now: Time) {
+    pub(crate) fn keep_alive(&mut self, settings: &Settings, pool: &mut BufferPool, now: Instant) {
         if self.ask_at(settings) <= now && matches!(self.state, State::Dialling | State::Connected)
         {
             self.activity.asked_at = now;
@@ -488,7 +488,7 @@ impl Session {
     }
 
     /// The first `n` bytes of `output` were written.
-    pub(crate) fn consumed(&mut self, n: usize, pool: &mut BufferPool, now: Time) {
+    pub(crate) fn consumed(&mut self, n: usize, pool: &mut BufferPool, now: Instant) {
         if self.waits_for_reader() {
             self.activity.read_at = now;
         }
@@ -540,7 +540,7 @@ impl Session {
 
     /// Whether what has arrived waits for the operator's limit.
     pub(crate) fn is_held(&self) -> bool {
-        self.inbound.held_until != Time::NEVER
+        self.inbound.held_until != Instant::NEVER
     }
 
     /// Bytes of memory that its two queues take.
@@ -563,7 +563,7 @@ impl Session {
         now: Now,
     ) -> Result<Read, Cause> {
         let mut read = Read::default();
-        self.inbound.held_until = Time::NEVER;
+        self.inbound.held_until = Instant::NEVER;
         let mut any = false;
         while let Some(n) = self.conversation.peek() {
             if self.state == State::Lingering {

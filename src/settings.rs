@@ -3,7 +3,7 @@
 
 use crate::congestion::Limits;
 use crate::crypto::Sealing;
-use crate::time::SEC;
+use crate::time::{Duration, SEC};
 
 /// How a KCP session is driven. See `kcp.*` in `config::keys`.
 #[derive(Clone, Debug)]
@@ -141,16 +141,16 @@ pub struct Settings {
     pub accepts: bool,
     /// What this end does in rendezvous mode.
     pub rendezvous: Rendezvous,
-    /// The silence after which a session is ended, microseconds.
-    pub timeout: u64,
-    /// How long a closed session waits for progress on its last data, microseconds.
-    pub linger: u64,
-    /// The silence after which a peer sends a ping, microseconds; 0: never.
-    pub keepalive: u64,
-    /// How long the number of an ended session stays known, microseconds.
-    pub time_wait: u64,
-    /// The time after which another pair of ports is used, microseconds; 0: as long as the present one carries.
-    pub hop: u64,
+    /// The silence after which a session is ended.
+    pub timeout: Duration,
+    /// How long a closed session waits for progress on its last data.
+    pub linger: Duration,
+    /// The silence after which a peer sends a ping; 0: never.
+    pub keepalive: Duration,
+    /// How long the number of an ended session stays known.
+    pub time_wait: Duration,
+    /// The time after which another pair of ports is used; 0: as long as the present one carries.
+    pub hop: Duration,
     /// Whether statistics are shown (the configuration has `http_listen`): then a peer that is gone is to be noticed soon.
     pub watched: bool,
     /// The most sessions at once; a new one beyond is refused.
@@ -175,7 +175,7 @@ impl Default for Settings {
             linger: 30 * SEC,
             keepalive: 25 * SEC,
             time_wait: 120 * SEC,
-            hop: 0,
+            hop: Duration::ZERO,
             watched: false,
             max_sessions: 65_535,
             clock_offset: 0,

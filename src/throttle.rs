@@ -1,28 +1,28 @@
 //! Limits what others can cause as often as they like. A warning that repeats itself is logged at once, and then at growing
 //! intervals while it lasts; other things are done at most some number of times a second.
 
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant, SEC};
 
-/// The first pause after a line, microseconds; each further one is twice as long.
-const PAUSE_MIN: u64 = SEC;
-/// The longest pause, microseconds.
-const PAUSE_MAX: u64 = 300 * SEC;
-/// What has not happened for this long, microseconds, begins anew.
-const CALM_SPAN: u64 = 60 * SEC;
+/// The first pause after a line; each further one is twice as long.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// What has not happened for this long begins anew.
+const CALM_SPAN: Duration = Duration::from_secs(60);
 
 /// For one kind of warning.
 #[derive(Default)]
 pub(crate) struct Throttle {
-    next: Time,
-    last: Time,
-    pause: u64,
+    next: Instant,
+    last: Instant,
+    pause: Duration,
     held_back: u64,
 }
 
 impl Throttle {
     /// It has happened. Whether a line may be written now and, if so, how many were held back since the last one.
-    pub(crate) fn admit(&mut self, now: Time) -> Option<u64> {
-        if self.pause == 0 || now.since(self.last) >= CALM_SPAN {
+    pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
+        if self.pause.is_zero() || now.since(self.last) >= CALM_SPAN {
             (self.next, self.pause) = (now, PAUSE_MIN);
         }
         self.last = now;
@@ -39,13 +39,13 @@ impl Throttle {
 /// At most some number of times a second.
 #[derive(Default)]
 pub(crate) struct PerSecond {
-    began: Time,
+    began: Instant,
     count: u32,
 }
 
 impl PerSecond {
     /// Whether one more is within the `most` of this second.
-    pub(crate) fn admit(&mut self, most: u32, now: Time) -> bool {
+    pub(crate) fn admit(&mut self, most: u32, now: Instant) -> bool {
         if now.since(self.began) >= SEC {
             (self.began, self.count) = (now, 0);
         }
@@ -60,9 +60,9 @@ mod tests {
 
     /// The seconds in which a line is written while it happens every 10 ms.
     fn lines(throttle: &mut Throttle, from: u64, to: u64) -> Vec<u64> {
-        let each = (from * 100..to * 100).map(|n| Time::from_millis(n * 10));
+        let each = (from * 100..to * 100).map(|n| Instant::from_millis(n * 10));
         let written = each.filter(|now| throttle.admit(*now).is_some());
-        written.map(|now| now.micros() / SEC).collect()
+        written.map(|now| now.millis() / 1_000).collect()
     }
 
     #[test]
@@ -79,7 +79,7 @@ mod tests {
         let mut limit = PerSecond::default();
         let mut admitted = |ms| {
             (0..9)
-                .filter(|_| limit.admit(3, Time::from_millis(ms)))
+                .filter(|_| limit.admit(3, Instant::from_millis(ms)))
                 .count()
         };
         assert_eq!(
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn what_was_held_back_is_counted() {
         let mut throttle = Throttle::default();
-        let at = Time::from_millis;
+        let at = Instant::from_millis;
         assert_eq!(throttle.admit(at(5)), Some(0));
         assert_eq!(throttle.admit(at(6)), None);
         assert_eq!(throttle.admit(at(7)), None);

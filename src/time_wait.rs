@@ -1,7 +1,7 @@
 //! TIME_WAIT: the numbers of sessions that have ended, kept for `time_wait`, so that a late packet of one neither opens a session
 //! nor stays unanswered.
 
-use crate::time::Time;
+use crate::time::{Duration, Instant};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -22,8 +22,8 @@ pub(crate) enum Ending {
 
 struct Record {
     ending: Ending,
-    until: Time,
-    answered_at: Time,
+    until: Instant,
+    answered_at: Instant,
 }
 
 /// The sessions that are remembered, by the other end's address and their number.
@@ -34,12 +34,12 @@ pub(crate) struct TimeWait {
     numbers: HashMap<u32, (u32, SocketAddr)>,
     /// The sessions in the order of their end. An earlier one that is remembered for longer keeps the later ones until it
     /// expires.
-    order: VecDeque<(SocketAddr, u32, Time)>,
+    order: VecDeque<(SocketAddr, u32, Instant)>,
 }
 
 impl TimeWait {
     /// Remembers that a session ended, until `until`.
-    pub(crate) fn insert(&mut self, addr: SocketAddr, conv: u32, ending: Ending, until: Time) {
+    pub(crate) fn insert(&mut self, addr: SocketAddr, conv: u32, ending: Ending, until: Instant) {
         if self.order.len() >= REMEMBERED_MAX {
             self.drop_oldest();
         }
@@ -50,7 +50,7 @@ impl TimeWait {
             Record {
                 ending,
                 until,
-                answered_at: Time::ZERO,
+                answered_at: Instant::ZERO,
             },
         );
         self.order.push_back((addr, conv, until));
@@ -69,17 +69,16 @@ impl TimeWait {
         self.records.contains_key(&(addr, conv))
     }
 
-    /// How the session ended, if its late packets may be answered now. A reset is repeated at most once in `pause`
-    /// microseconds.
+    /// How the session ended, if its late packets may be answered now. A reset is repeated at most once in `pause`.
     pub(crate) fn answer(
         &mut self,
         addr: SocketAddr,
         conv: u32,
-        pause: u64,
-        now: Time,
+        pause: Duration,
+        now: Instant,
     ) -> Option<Ending> {
         let record = self.records.get_mut(&(addr, conv))?;
-        let waits = record.answered_at != Time::ZERO && now.since(record.answered_at) < pause;
+        let waits = record.answered_at != Instant::ZERO && now.since(record.answered_at) < pause;
         let reset = record.ending == Ending::Reset;
         if reset && waits {
             return None;
@@ -89,12 +88,12 @@ impl TimeWait {
     }
 
     /// When `expire` has something to do.
-    pub(crate) fn deadline(&self) -> Option<Time> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.order.front().map(|(_, _, until)| *until)
     }
 
     /// Forgets the sessions whose time is over.
-    pub(crate) fn expire(&mut self, now: Time) {
+    pub(crate) fn expire(&mut self, now: Instant) {
         while self.deadline().is_some_and(|at| at <= now) {
             self.drop_oldest();
         }
@@ -131,6 +130,7 @@ impl TimeWait {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::MS;
 
     #[test]
     fn numbers_are_forgotten_in_time_and_in_number() {
@@ -141,14 +141,14 @@ mod tests {
                 addr,
                 conv,
                 Ending::Reset,
-                Time::from_millis(u64::from(conv)),
+                Instant::from_millis(u64::from(conv)),
             );
         }
         assert_eq!(time_wait.len(), REMEMBERED_MAX);
         assert!(!time_wait.contains(addr, 9) && time_wait.contains(addr, 10));
-        time_wait.expire(Time::from_millis(REMEMBERED_MAX as u64));
+        time_wait.expire(Instant::from_millis(REMEMBERED_MAX as u64));
         assert_eq!(time_wait.len(), 9);
-        time_wait.expire(Time::from_millis(REMEMBERED_MAX as u64 + 9));
+        time_wait.expire(Instant::from_millis(REMEMBERED_MAX as u64 + 9));
         assert!(time_wait.len() == 0 && time_wait.deadline().is_none());
     }
 
@@ -156,17 +156,17 @@ mod tests {
     fn a_reset_is_repeated_only_after_a_pause() {
         let addr: SocketAddr = "192.0.2.1:1".parse().unwrap();
         let mut time_wait = TimeWait::default();
-        time_wait.insert(addr, 7, Ending::Reset, Time::from_millis(9000));
-        let at = Time::from_millis;
+        time_wait.insert(addr, 7, Ending::Reset, Instant::from_millis(9000));
+        let at = Instant::from_millis;
         assert_eq!(
-            time_wait.answer(addr, 7, 200_000, at(1000)),
+            time_wait.answer(addr, 7, 200 * MS, at(1000)),
             Some(Ending::Reset)
         );
-        assert_eq!(time_wait.answer(addr, 7, 200_000, at(1199)), None);
+        assert_eq!(time_wait.answer(addr, 7, 200 * MS, at(1199)), None);
         assert_eq!(
-            time_wait.answer(addr, 7, 200_000, at(1200)),
+            time_wait.answer(addr, 7, 200 * MS, at(1200)),
             Some(Ending::Reset)
         );
-        assert_eq!(time_wait.answer(addr, 8, 0, at(1)), None);
+        assert_eq!(time_wait.answer(addr, 8, Duration::ZERO, at(1)), None);
     }
 }

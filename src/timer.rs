@@ -1,7 +1,7 @@
 //! A hierarchical timing wheel (Varghese and Lauck, 1987): setting, moving and ending a timer cost the same
 //! however many there are. It knows keys and times; what a key means is its owner's affair.
 
-use crate::time::Time;
+use crate::time::Instant;
 
 /// Slots of one level; also the factor between two levels.
 const SLOTS: u64 = 64;
@@ -36,7 +36,7 @@ const UNARMED: u64 = u64::MAX;
 
 impl Wheel {
     /// A wheel without timers.
-    pub(crate) fn new(now: Time) -> Wheel {
+    pub(crate) fn new(now: Instant) -> Wheel {
         Wheel {
             now: now.millis(),
             slots: vec![Vec::new(); SLOTS as usize * LEVELS],
@@ -48,11 +48,11 @@ impl Wheel {
     }
 
     /// Sets the timer of `key`, replacing the one it had.
-    pub(crate) fn set(&mut self, key: u32, at: Time) {
-        if at == Time::NEVER {
+    pub(crate) fn set(&mut self, key: u32, at: Instant) {
+        if at == Instant::NEVER {
             return self.clear(key);
         }
-        let at = at.micros().div_ceil(crate::time::MS);
+        let at = at.micros().div_ceil(1_000);
         if self.armed.len() <= key as usize {
             self.armed.resize(key as usize + 1, UNARMED);
             self.placed.resize(key as usize + 1, [UNARMED; LEVELS]);
@@ -68,11 +68,11 @@ impl Wheel {
 
     /// Makes the timer of `key` fire at `at` or before. One that is set for an earlier time stays: its owner
     /// finds nothing to do then and sets it again, which is cheaper than moving it at every packet.
-    pub(crate) fn set_by(&mut self, key: u32, at: Time) {
+    pub(crate) fn set_by(&mut self, key: u32, at: Instant) {
         let earlier = self
             .armed
             .get(key as usize)
-            .is_some_and(|t| *t != UNARMED && *t <= at.micros().div_ceil(crate::time::MS));
+            .is_some_and(|t| *t != UNARMED && *t <= at.micros().div_ceil(1_000));
         if !earlier {
             self.set(key, at);
         }
@@ -94,16 +94,16 @@ impl Wheel {
     }
 
     /// A time at or before the earliest timer: the next one to call `expire` at. None without timers.
-    pub(crate) fn next(&self) -> Option<Time> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         if self.count == 0 {
             return None;
         }
         let nearest = (0..LEVELS).filter_map(|level| self.next_in(level)).min();
-        nearest.map(Time::from_millis)
+        nearest.map(Instant::from_millis)
     }
 
     /// Ends every timer that is due, and adds their keys to `due`.
-    pub(crate) fn expire(&mut self, now: Time, due: &mut Vec<u32>) {
+    pub(crate) fn expire(&mut self, now: Instant, due: &mut Vec<u32>) {
         let target = now.millis();
         while self.now <= target {
             let Some(at) = (0..LEVELS).filter_map(|level| self.next_in(level)).min() else {
@@ -192,12 +192,11 @@ impl Wheel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::MS;
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     use std::collections::BTreeMap;
 
-    fn at(ms: u64) -> Time {
-        Time::from_millis(ms)
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
     }
 
     #[test]
@@ -277,7 +276,7 @@ mod tests {
     #[test]
     fn nothing_fires_before_its_microsecond() {
         let mut wheel = Wheel::new(at(0));
-        wheel.set(0, Time::from_micros(10 * MS + 1));
+        wheel.set(0, Instant::from_micros(10_001));
         let mut due = Vec::new();
         wheel.expire(at(10), &mut due);
         assert!(due.is_empty());

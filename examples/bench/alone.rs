@@ -3,7 +3,7 @@
 use crate::link::{Line, Shape};
 use crate::{MTU, PATIENCE, cpu};
 use kcptun::crypto::{Key, Method, Sealing};
-use kcptun::time::{MS, Time};
+use kcptun::time::{Instant, MS};
 use kcptun::tunnel::DATAGRAM_MAX;
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;
@@ -33,10 +33,10 @@ pub fn sealing(method: Method, lengths: &[u16]) -> (f64, f64) {
 /// CPU seconds of the link alone.
 pub fn link(shape: Shape, lengths: &[u16]) -> f64 {
     let (mut line, data, begin) = (Line::new(shape), [7; DATAGRAM_MAX], cpu());
-    let mut now = Time::ZERO;
+    let mut now = Instant::ZERO;
     for len in lengths {
         line.offer(now, &data[..usize::from(*len)]);
-        now = Time::from_micros(line.free_at as u64);
+        now = Instant::from_micros(line.free_at as u64);
         while let Some(datagram) = line.arrived(now) {
             line.spare.push(black_box(datagram));
         }
@@ -45,7 +45,7 @@ pub fn link(shape: Shape, lengths: &[u16]) -> f64 {
 }
 
 /// The `kcp` crate's way out.
-struct Tap(Rc<RefCell<Line>>, Rc<Cell<Time>>);
+struct Tap(Rc<RefCell<Line>>, Rc<Cell<Instant>>);
 
 impl std::io::Write for Tap {
     fn write(&mut self, packet: &[u8]) -> std::io::Result<usize> {
@@ -60,7 +60,7 @@ impl std::io::Write for Tap {
 
 /// CPU microseconds that the crate and the link take for a packet.
 pub fn crate_alone(shape: Shape, packets: f64) -> f64 {
-    let clock = Rc::new(Cell::new(Time::from_millis(1_000)));
+    let clock = Rc::new(Cell::new(Instant::from_millis(1_000)));
     let lines = [(); 2].map(|()| Rc::new(RefCell::new(Line::new(shape))));
     let mut ends = [0, 1].map(|i: usize| {
         let mut kcp = kcp::Kcp::new_stream(1, Tap(lines[i].clone(), clock.clone()));

@@ -45,7 +45,7 @@ fn stages(wanted: &str, bytes: f64) {
     println!(
         "MB of payload per CPU second, both ends together; {} Mbit/s, {} ms round trip, no loss\n{:<24}{:>8}{:>10}{:>10}{:>10}{:>8}",
         shape.mbit,
-        shape.rtt / MS,
+        shape.rtt.as_millis(),
         "method",
         "whole",
         "KCP etc.",
@@ -82,7 +82,7 @@ fn windows() {
         .concat()
     {
         let rtt = 100 * MS;
-        let mbit = f64::from(window) * MTU * 8.0 / rtt as f64;
+        let mbit = f64::from(window) * MTU * 8.0 / rtt.as_micros_f64();
         let shape = Shape {
             mbit,
             rtt,

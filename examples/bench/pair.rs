@@ -5,7 +5,7 @@ use crate::{MTU, PATIENCE, cpu};
 use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::path::Local;
 use kcptun::settings::Settings;
-use kcptun::time::Time;
+use kcptun::time::Instant;
 use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
 use std::net::SocketAddr;
 
@@ -21,7 +21,7 @@ pub struct Cost {
 
 /// Two tunnels; the first sends.
 pub struct Pair {
-    now: Time,
+    now: Instant,
     ends: [Tunnel; 2],
     lines: [Line; 2],
     addrs: [SocketAddr; 2],
@@ -31,7 +31,7 @@ pub struct Pair {
 
 impl Pair {
     pub fn new(method: Option<Method>, shape: Shape) -> Pair {
-        let (now, key) = (Time::from_millis(1_000), Key::generate());
+        let (now, key) = (Instant::from_millis(1_000), Key::generate());
         let end = |accepts| {
             let mut settings = Settings {
                 sealing: method.map(|m| Sealing::new(m, &key)),

@@ -3,14 +3,14 @@
 //! queue is not taken for the path when the old minimum is forgotten. This is the ProbeRTT of BBR, but shallow: the minimum
 //! is known, and only our queue has to drain.
 
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant, MS};
 
-/// How long a minimum is remembered, microseconds (BBR draft: 10 s).
-const MINIMUM_LIFETIME: u64 = 10 * SEC;
-/// The round trip that is assumed before the first sample, microseconds.
-pub(super) const ASSUMED: u64 = 100 * MS;
-/// A minimum that was not seen again for this long, microseconds, is probed for.
-const PROBE_AFTER: u64 = 4 * SEC;
+/// How long a minimum is remembered (BBR draft: 10 s).
+const MINIMUM_LIFETIME: Duration = Duration::from_secs(10);
+/// The round trip that is assumed before the first sample.
+pub(super) const ASSUMED: Duration = Duration::from_millis(100);
+/// A minimum that was not seen again for this long is probed for.
+const PROBE_AFTER: Duration = Duration::from_secs(4);
 /// It is probed for only if it was not seen again for this many round trips, too.
 const PROBE_AFTER_ROUNDS: u64 = 10;
 /// What is in flight during a probe, as a share of what the path holds.
@@ -21,23 +21,23 @@ const PROBE_FELT_ROUNDS: u32 = 2;
 /// The estimate, and whether it is probed for.
 #[derive(Debug)]
 pub(super) struct BaseRtt {
-    least: Option<u64>,
+    least: Option<Duration>,
     /// The least of the present half of `MINIMUM_LIFETIME` and of the one before it.
-    now: u64,
-    before: u64,
-    half_began: Time,
-    seen_at: Time,
+    now: Duration,
+    before: Duration,
+    half_began: Instant,
+    seen_at: Instant,
     probes: bool,
     felt: u32,
 }
 
 impl BaseRtt {
     /// Nothing is measured yet.
-    pub(super) fn new(now: Time) -> BaseRtt {
+    pub(super) fn new(now: Instant) -> BaseRtt {
         BaseRtt {
             least: None,
-            now: u64::MAX,
-            before: u64::MAX,
+            now: Duration::MAX,
+            before: Duration::MAX,
             half_began: now,
             seen_at: now,
             probes: false,
@@ -45,18 +45,18 @@ impl BaseRtt {
         }
     }
 
-    /// The measured minimum, microseconds.
-    pub(super) fn measured(&self) -> Option<u64> {
+    /// The measured minimum.
+    pub(super) fn measured(&self) -> Option<Duration> {
         self.least
     }
 
-    /// The measured minimum or, before there is one, the assumed one, microseconds.
-    pub(super) fn get(&self) -> u64 {
+    /// The measured minimum or, before there is one, the assumed one.
+    pub(super) fn get(&self) -> Duration {
         self.least.unwrap_or(ASSUMED).max(MS / 2)
     }
 
-    /// A round trip was measured, microseconds.
-    pub(super) fn record(&mut self, rtt: u64, now: Time) {
+    /// A round trip was measured.
+    pub(super) fn record(&mut self, rtt: Duration, now: Instant) {
         let half = (MINIMUM_LIFETIME / 2)
             .max((PROBE_AFTER_ROUNDS + PROBE_FELT_ROUNDS as u64) * self.get());
         if now.since(self.half_began) > half {
@@ -70,7 +70,7 @@ impl BaseRtt {
     }
 
     /// A round is over. `may`: a probe would be of use.
-    pub(super) fn end_round(&mut self, may: bool, now: Time) {
+    pub(super) fn end_round(&mut self, may: bool, now: Instant) {
         self.felt = if self.probes {
             PROBE_FELT_ROUNDS
         } else {
@@ -100,11 +100,11 @@ mod tests {
 
     #[test]
     fn it_is_probed_for_before_it_is_forgotten() {
-        let mut base = BaseRtt::new(Time::ZERO);
-        base.record(50 * MS, Time::ZERO);
+        let mut base = BaseRtt::new(Instant::ZERO);
+        base.record(50 * MS, Instant::ZERO);
         let mut probes = 0;
         for ms in (100..9_000).step_by(100) {
-            let now = Time::from_millis(ms);
+            let now = Instant::from_millis(ms);
             // a queue of ours stands but while it is probed for
             let rtt = if base.probe().is_some() { 50 } else { 70 };
             base.record(rtt * MS, now);
@@ -117,10 +117,10 @@ mod tests {
 
     #[test]
     fn a_long_path_is_probed_for_in_time() {
-        let mut base = BaseRtt::new(Time::ZERO);
-        base.record(800 * MS, Time::ZERO);
+        let mut base = BaseRtt::new(Instant::ZERO);
+        base.record(800 * MS, Instant::ZERO);
         for n in 1..60 {
-            let now = Time::from_millis(n * 800);
+            let now = Instant::from_millis(n * 800);
             let rtt = if base.probe().is_some() { 800 } else { 900 };
             base.record(rtt * MS, now);
             base.end_round(true, now);
@@ -130,10 +130,10 @@ mod tests {
 
     #[test]
     fn a_longer_path_is_believed_after_ten_seconds() {
-        let mut base = BaseRtt::new(Time::ZERO);
-        base.record(50 * MS, Time::ZERO);
+        let mut base = BaseRtt::new(Instant::ZERO);
+        base.record(50 * MS, Instant::ZERO);
         for ms in (100..11_000).step_by(100) {
-            base.record(80 * MS, Time::from_millis(ms));
+            base.record(80 * MS, Instant::from_millis(ms));
         }
         assert_eq!(base.measured(), Some(80 * MS));
     }

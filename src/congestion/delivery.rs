@@ -4,7 +4,8 @@
 //! A sample is bounded by the sending rate (draft-cheng-iccrg-delivery-rate-estimation): acks that were held back somewhere
 //! and arrive together do not make a rate.
 
-use crate::time::{SEC, Time};
+use super::rate_of;
+use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
 
 /// The number of spans of which the best counts: one is too few where acks arrive in clumps, and with ten (BBR) a falling
@@ -18,9 +19,9 @@ const QUEUE_BUILDING_STRETCH: f64 = 1.25;
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     /// When, on the clock of `Delivery`.
-    at: u64,
+    at: Duration,
     /// When the youngest transmission that was acknowledged by then was sent.
-    sent_at: Time,
+    sent_at: Instant,
     delivered: u64,
     /// Bytes per second over the span that ends here; 0: not known.
     rate: f64,
@@ -30,24 +31,24 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
     entries: VecDeque<Entry>,
-    /// The clock, microseconds. It advances by at most a span from one ack to the next: while a line carries nothing, what it
+    /// The clock. It advances by at most a span from one ack to the next: while a line carries nothing, what it
     /// carried before is not forgotten.
-    clock: u64,
-    heard_at: Time,
-    span: u64,
+    clock: Duration,
+    heard_at: Instant,
+    span: Duration,
     /// Until when the samples may be less than the line could carry.
-    limited_until: u64,
+    limited_until: Duration,
 }
 
 impl Delivery {
-    /// `delivered` bytes have arrived by `now`, the youngest of them sent at `sent_at`; `span`: how long to watch, microseconds.
+    /// `delivered` bytes have arrived by `now`, the youngest of them sent at `sent_at`; `span`: how long to watch.
     /// Returns the sample in bytes per second, once the history is long enough.
     pub(super) fn record(
         &mut self,
         delivered: u64,
-        sent_at: Time,
-        span: u64,
-        now: Time,
+        sent_at: Instant,
+        span: Duration,
+        now: Instant,
     ) -> Option<f64> {
         self.clock += now.since(self.heard_at).min(span);
         (self.heard_at, self.span) = (now, span);
@@ -77,10 +78,11 @@ impl Delivery {
         self.entries.iter().rev().find(ago)
     }
 
-    fn sample(&self, delivered: u64, sent_at: Time) -> Option<f64> {
+    fn sample(&self, delivered: u64, sent_at: Instant) -> Option<f64> {
         let from = self.span_ago()?;
         let took = (self.clock - from.at).max(sent_at.since(from.sent_at));
-        Some((delivered - from.delivered) as f64 / took.max(1) as f64 * SEC as f64)
+        let bytes = (delivered - from.delivered) as f64;
+        Some(rate_of(bytes, took.max(Duration::MICROSECOND)))
     }
 
     /// Whether a queue grows: what arrived in the last span took longer to arrive than to be sent.
@@ -88,12 +90,12 @@ impl Delivery {
         let (Some(from), Some(last)) = (self.span_ago(), self.entries.back()) else {
             return false;
         };
-        let sending = last.sent_at.since(from.sent_at) as f64;
-        (last.at - from.at) as f64 > QUEUE_BUILDING_STRETCH * sending
+        let sending = last.sent_at.since(from.sent_at).as_micros_f64();
+        (last.at - from.at).as_micros_f64() > QUEUE_BUILDING_STRETCH * sending
     }
 
-    /// The senders had nothing to send until now; `span`: a round trip, microseconds.
-    pub(super) fn limited(&mut self, span: u64) {
+    /// The senders had nothing to send until now; `span`: a round trip.
+    pub(super) fn limited(&mut self, span: Duration) {
         self.limited_until = self.clock + (BEST_OF_SPANS + 1) * span;
     }
 
@@ -111,15 +113,14 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::MS;
 
-    const SPAN: u64 = 50 * MS;
+    const SPAN: Duration = Duration::from_millis(50);
 
     /// Acks of 1,000 bytes a millisecond from `from` to `to`, of packets that were sent 100 ms before.
     fn run(delivery: &mut Delivery, delivered: &mut u64, from: u64, to: u64, bytes: u64) {
         for ms in from..to {
             *delivered += bytes;
-            let (sent_at, now) = (Time::from_millis(ms - 100), Time::from_millis(ms));
+            let (sent_at, now) = (Instant::from_millis(ms - 100), Instant::from_millis(ms));
             delivery.record(*delivered, sent_at, SPAN, now);
         }
     }
@@ -151,8 +152,8 @@ mod tests {
         // what was sent over 200 ms is acknowledged within 60
         for n in 0..60 {
             delivered += 3333;
-            let sent_at = Time::from_micros((300 * MS) + n * 3333);
-            delivery.record(delivered, sent_at, SPAN, Time::from_millis(400 + n));
+            let sent_at = Instant::from_micros(300_000 + n * 3333);
+            delivery.record(delivered, sent_at, SPAN, Instant::from_millis(400 + n));
         }
         assert!(delivery.best() < 1.1e6, "{}", delivery.best());
         assert!(!delivery.stretches());

@@ -9,25 +9,25 @@
 
 use super::competitive::{Competition, is_foreign};
 use super::round::Seen;
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant, MS};
 
-/// The largest headroom on a path that has not shown to need more, microseconds. On recorded cellular and Wi-Fi lines a
+/// The largest headroom on a path that has not shown to need more. On recorded cellular and Wi-Fi lines a
 /// sender with perfect acknowledgements carries 99 % with 40 ms.
-const HEADROOM_MAX: u64 = 40 * MS;
+const HEADROOM_MAX: Duration = Duration::from_millis(40);
 /// The same as a share of the round trip.
 const HEADROOM_MAX_SHARE: f64 = 0.8;
-/// The largest headroom is never limited to less than this, microseconds.
-const HEADROOM_MAX_FLOOR: u64 = 24 * MS;
-/// The largest headroom that a trial for more leads to, microseconds.
-const HEADROOM_MAX_TRIED: u64 = 60 * MS;
-/// The largest headroom in competitive mode, microseconds.
-const HEADROOM_MAX_COMPETITIVE: u64 = 80 * MS;
+/// The largest headroom is never limited to less than this.
+const HEADROOM_MAX_FLOOR: Duration = Duration::from_millis(24);
+/// The largest headroom that a trial for more leads to.
+const HEADROOM_MAX_TRIED: Duration = Duration::from_millis(60);
+/// The largest headroom in competitive mode.
+const HEADROOM_MAX_COMPETITIVE: Duration = Duration::from_millis(80);
 /// Rounds in a row in which a steady path has to show its queue.
 const STEADY_ROUNDS: u32 = 3;
 /// How far the rate of a steady path strays, as a share.
 const STEADY_RATE_DEVIATION: f64 = 0.12;
 /// How far the mean round trip of a steady path strays at least, microseconds.
-const STEADY_RTT_DEVIATION: f64 = 2.0 * MS as f64;
+const STEADY_RTT_DEVIATION: f64 = 2.0 * MS.as_micros_f64();
 /// The share of the standing queue that is given up at once.
 const QUEUE_RETURNED: f64 = 0.7;
 /// A reduction has to be this many times what the mean round trip differs by from round to round, or a trial tells
@@ -41,14 +41,14 @@ const TRIAL_GROWTH: f64 = 0.1;
 const EMPTY_ROUNDS: u32 = 4;
 /// How much the rate has to grow over these rounds, as a factor.
 const EMPTY_GROWTH: f64 = 1.15;
-/// How long the next trial waits after the first in vain, microseconds; each further one doubles it.
-const TRIAL_PAUSE: u64 = 2 * SEC;
-/// The longest pause between two trials, microseconds.
-const TRIAL_PAUSE_MAX: u64 = 32 * SEC;
-/// How soon a ceiling that losses have set is doubled, microseconds.
-const CEILING_LIFETIME: u64 = SEC;
-/// The lowest ceiling, microseconds.
-const CEILING_MIN: u64 = MS / 4;
+/// How long the next trial waits after the first in vain; each further one doubles it.
+const TRIAL_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause between two trials.
+const TRIAL_PAUSE_MAX: Duration = Duration::from_secs(32);
+/// How soon a ceiling that losses have set is doubled.
+const CEILING_LIFETIME: Duration = Duration::from_secs(1);
+/// The lowest ceiling.
+const CEILING_MIN: Duration = Duration::from_micros(250);
 
 /// What is being tried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,7 +73,7 @@ impl Kind {
 struct Trial {
     kind: Kind,
     /// The headroom before.
-    before: u64,
+    before: Duration,
     /// Less: the mean round trip above the path's must be below this on average. More: the rate must be above.
     threshold: f64,
     rounds: u32,
@@ -83,8 +83,8 @@ struct Trial {
 /// When a kind of trial may be made again.
 #[derive(Debug)]
 struct Wait {
-    span: u64,
-    until: Time,
+    span: Duration,
+    until: Instant,
 }
 
 /// Rounds in a row in which a queue stood and the rate was steady.
@@ -92,7 +92,7 @@ struct Wait {
 struct Steady {
     rounds: u32,
     rate: f64,
-    least_queue: u64,
+    least_queue: Duration,
     means: f64,
 }
 
@@ -100,16 +100,17 @@ impl Steady {
     fn note(&mut self, seen: &Seen) {
         let mean = self.means / f64::from(self.rounds.max(1));
         let strays = (seen.rate - self.rate).abs() > STEADY_RATE_DEVIATION * self.rate
-            || (seen.mean as f64 - mean).abs() > (seen.scatter as f64).max(STEADY_RTT_DEVIATION);
+            || (seen.mean.as_micros_f64() - mean).abs()
+                > seen.scatter.as_micros_f64().max(STEADY_RTT_DEVIATION);
         if self.rounds == 0 || strays {
             *self = Steady {
                 rate: seen.rate,
-                least_queue: u64::MAX,
+                least_queue: Duration::MAX,
                 ..Steady::default()
             };
         }
         self.rounds += 1;
-        self.means += seen.mean as f64;
+        self.means += seen.mean.as_micros_f64();
         self.least_queue = self.least_queue.min(seen.queue);
     }
 }
@@ -124,11 +125,11 @@ struct Empty {
 /// The headroom of one path, and what it was learned from.
 #[derive(Debug)]
 pub(super) struct Headroom {
-    span: u64,
-    ceiling: u64,
-    ceiling_at: Time,
+    span: Duration,
+    ceiling: Duration,
+    ceiling_at: Instant,
     /// What it was before losses put a ceiling on it.
-    before_overload: u64,
+    before_overload: Duration,
     trial: Option<Trial>,
     less: Wait,
     more: Wait,
@@ -147,7 +148,7 @@ pub(super) struct Headroom {
 
 impl Headroom {
     /// Nothing is learned yet.
-    pub(super) fn new(now: Time) -> Headroom {
+    pub(super) fn new(now: Instant) -> Headroom {
         let wait = || Wait {
             span: TRIAL_PAUSE,
             until: now,
@@ -166,18 +167,18 @@ impl Headroom {
             rate: 0.0,
             rate_most: 0.0,
             mean: 0.0,
-            unrest: MS as f64,
+            unrest: MS.as_micros_f64(),
         }
     }
 
-    /// The headroom, microseconds.
-    pub(super) fn span(&self) -> u64 {
+    /// The headroom.
+    pub(super) fn span(&self) -> Duration {
         self.span
     }
 
-    /// More was lost than by chance: gives up half, but keeps what the round trip is above the path's anyway (`mean`,
-    /// microseconds), so that as much is sent as was delivered.
-    pub(super) fn on_overload(&mut self, mean: u64, now: Time) {
+    /// More was lost than by chance: gives up half, but keeps what the round trip is above the path's anyway (`mean`), so
+    /// that as much is sent as was delivered.
+    pub(super) fn on_overload(&mut self, mean: Duration, now: Instant) {
         if self.ceiling >= HEADROOM_MAX_COMPETITIVE {
             self.before_overload = self.span;
         }
@@ -194,12 +195,13 @@ impl Headroom {
         self.ceiling = HEADROOM_MAX_COMPETITIVE;
     }
 
-    /// A round without overload is over; `base`: the path's round trip, microseconds. True if the queue stays empty however
+    /// A round without overload is over; `base`: the path's round trip. True if the queue stays empty however
     /// fast the rate grows.
-    pub(super) fn end_round(&mut self, seen: Seen, base: u64, now: Time) -> bool {
+    pub(super) fn end_round(&mut self, seen: Seen, base: Duration, now: Instant) -> bool {
         self.raise_ceiling(base, now);
-        let most =
-            ((base as f64 * HEADROOM_MAX_SHARE) as u64).clamp(HEADROOM_MAX_FLOOR, HEADROOM_MAX);
+        let most = base
+            .mul_f64(HEADROOM_MAX_SHARE)
+            .clamp(HEADROOM_MAX_FLOOR, HEADROOM_MAX);
         if self.trial.is_some() {
             self.go_on_trying(&seen, now);
             return false;
@@ -222,7 +224,7 @@ impl Headroom {
         grows
     }
 
-    fn raise_ceiling(&mut self, base: u64, now: Time) {
+    fn raise_ceiling(&mut self, base: Duration, now: Instant) {
         if now.since(self.ceiling_at) > CEILING_LIFETIME.max(4 * base) {
             self.ceiling = (2 * self.ceiling).clamp(MS, HEADROOM_MAX_COMPETITIVE);
             self.ceiling_at = now;
@@ -231,7 +233,7 @@ impl Headroom {
     }
 
     fn note(&mut self, seen: &Seen) {
-        let mean = seen.mean as f64;
+        let mean = seen.mean.as_micros_f64();
         self.unrest += ((mean - self.mean).abs() - self.unrest) / 16.0;
         self.mean = mean;
         self.rate += (seen.rate - self.rate) / 4.0;
@@ -239,7 +241,7 @@ impl Headroom {
     }
 
     /// The queue was empty for a moment. True if it has been for rounds, and the rate has grown all the while.
-    fn on_empty(&mut self, most: u64) -> bool {
+    fn on_empty(&mut self, most: Duration) -> bool {
         self.steady.rounds = 0;
         if self.empty.rounds == 0 {
             self.empty.rate_before = self.rate;
@@ -256,34 +258,36 @@ impl Headroom {
     }
 
     /// Gives up what stands in the queue of a steady path.
-    fn try_less(&mut self, seen: &Seen, now: Time) {
+    fn try_less(&mut self, seen: &Seen, now: Instant) {
         let steady = &self.steady;
         let wanted = seen.noise + seen.scatter;
         let others = steady.least_queue > self.span * 3 / 2 + 2 * seen.noise;
         if steady.rounds < STEADY_ROUNDS || others || now < self.less.until {
             return;
         }
-        let stands = steady.least_queue.saturating_sub(wanted) as f64 * QUEUE_RETURNED;
-        let less = (stands as u64).min(self.span.saturating_sub(wanted));
-        if (less as f64) < (MS as f64 / 2.0).max(SIGNIFICANT_REDUCTION * self.unrest) {
+        let stands = steady.least_queue.saturating_sub(wanted);
+        let less = stands
+            .mul_f64(QUEUE_RETURNED)
+            .min(self.span.saturating_sub(wanted));
+        if less.as_micros_f64()
+            < (MS.as_micros_f64() / 2.0).max(SIGNIFICANT_REDUCTION * self.unrest)
+        {
             return;
         }
         let mean = steady.means / f64::from(steady.rounds);
-        self.begin(Kind::Less, mean - less as f64 / 2.0);
+        self.begin(Kind::Less, mean - less.as_micros_f64() / 2.0);
         self.span -= less;
     }
 
     /// The rate ebbs although the queue does not run empty: there may be no queue, and the window may be too narrow.
-    fn try_more(&mut self, seen: &Seen, base: u64, now: Time) {
+    fn try_more(&mut self, seen: &Seen, base: Duration, now: Instant) {
         let ebbs = self.rate <= RATE_EBBED * self.rate_most;
         if self.trial.is_some() || !ebbs || is_foreign(seen, self.span) || now < self.more.until {
             return;
         }
-        let more = (base + self.span) as f64 * TRIAL_GROWTH;
+        let more = (base + self.span).mul_f64(TRIAL_GROWTH);
         self.begin(Kind::More, self.rate * (1.0 + TRIAL_GROWTH / 2.0));
-        self.span = (self.span + more as u64)
-            .min(HEADROOM_MAX_TRIED)
-            .max(self.span);
+        self.span = (self.span + more).min(HEADROOM_MAX_TRIED).max(self.span);
     }
 
     fn begin(&mut self, kind: Kind, threshold: f64) {
@@ -299,7 +303,7 @@ impl Headroom {
         self.rate_most = self.rate;
     }
 
-    fn go_on_trying(&mut self, seen: &Seen, now: Time) {
+    fn go_on_trying(&mut self, seen: &Seen, now: Instant) {
         let Some(trial) = &mut self.trial else { return };
         trial.rounds += 1;
         // what the change has done is not seen before a round trip
@@ -307,7 +311,7 @@ impl Headroom {
             return;
         }
         trial.sum += match trial.kind {
-            Kind::Less => seen.mean as f64,
+            Kind::Less => seen.mean.as_micros_f64(),
             Kind::More => seen.rate,
         };
         if trial.rounds > trial.kind.rounds() {
@@ -315,7 +319,7 @@ impl Headroom {
         }
     }
 
-    fn end_trial(&mut self, now: Time) {
+    fn end_trial(&mut self, now: Instant) {
         let Some(trial) = self.trial.take() else {
             return;
         };
@@ -334,13 +338,13 @@ impl Headroom {
     }
 
     /// What others keep in the queue counts as part of the path.
-    fn compete(&mut self, seen: &Seen, base: u64, now: Time) {
+    fn compete(&mut self, seen: &Seen, base: Duration, now: Instant) {
         if self.trial.is_some() {
             return;
         }
         let wider = self.competition.end_round(seen, self.span, self.rate, now);
         if let Some(factor) = wider {
-            let held = (factor * (base + seen.mean) as f64) as u64;
+            let held = (base + seen.mean).mul_f64(factor);
             self.span = held
                 .saturating_sub(base)
                 .min(HEADROOM_MAX_COMPETITIVE)
@@ -354,54 +358,54 @@ impl Headroom {
 mod tests {
     use super::*;
 
-    const BASE: u64 = 100 * MS;
+    const BASE: Duration = Duration::from_millis(100);
 
     /// A line that carries `rate` and delays by `delay` more than the base whatever is sent: what a round shows of it.
-    fn round(headroom: &Headroom, rate: f64, delay: u64) -> Seen {
+    fn round(headroom: &Headroom, rate: f64, delay: Duration) -> Seen {
         let queue = headroom.span().max(delay);
         Seen {
-            rate: rate * ((BASE + headroom.span()) as f64 / (BASE + queue) as f64),
+            rate: rate * (BASE + headroom.span()).div_duration_f64(BASE + queue),
             queue,
             mean: queue,
             noise: 2 * MS,
-            scatter: 0,
+            scatter: Duration::ZERO,
         }
     }
 
-    fn run(headroom: &mut Headroom, rate: f64, delay: u64, rounds: u64) {
+    fn run(headroom: &mut Headroom, rate: f64, delay: Duration, rounds: u64) {
         for n in 0..rounds {
             let seen = round(headroom, rate, delay);
-            headroom.end_round(seen, BASE, Time::from_micros(n * BASE));
+            headroom.end_round(seen, BASE, Instant::ZERO.after(n * BASE));
         }
     }
 
     #[test]
     fn a_steady_path_needs_next_to_none() {
-        let mut headroom = Headroom::new(Time::ZERO);
-        run(&mut headroom, 1e6, 0, 60);
-        assert!(headroom.span() < 6 * MS, "{}", headroom.span());
+        let mut headroom = Headroom::new(Instant::ZERO);
+        run(&mut headroom, 1e6, Duration::ZERO, 60);
+        assert!(headroom.span() < 6 * MS, "{:?}", headroom.span());
     }
 
     #[test]
     fn a_delay_that_does_not_answer_is_no_queue() {
-        let mut headroom = Headroom::new(Time::ZERO);
+        let mut headroom = Headroom::new(Instant::ZERO);
         run(&mut headroom, 1e6, 38 * MS, 200);
-        assert!(headroom.span() > 30 * MS, "{}", headroom.span());
+        assert!(headroom.span() > 30 * MS, "{:?}", headroom.span());
     }
 
     #[test]
     fn an_empty_queue_lets_it_grow_up_to_the_ceiling() {
-        let mut headroom = Headroom::new(Time::ZERO);
-        headroom.on_overload(MS, Time::ZERO);
-        headroom.on_overload(MS, Time::ZERO);
+        let mut headroom = Headroom::new(Instant::ZERO);
+        headroom.on_overload(MS, Instant::ZERO);
+        headroom.on_overload(MS, Instant::ZERO);
         assert_eq!(headroom.span(), HEADROOM_MAX / 4);
         let empty = Seen {
-            queue: 0,
+            queue: Duration::ZERO,
             mean: MS,
-            ..round(&headroom, 1e6, 0)
+            ..round(&headroom, 1e6, Duration::ZERO)
         };
         for n in 0..9 {
-            headroom.end_round(empty, BASE, Time::from_micros(n * BASE));
+            headroom.end_round(empty, BASE, Instant::ZERO.after(n * BASE));
         }
         assert_eq!(
             headroom.span(),
@@ -409,11 +413,11 @@ mod tests {
             "losses have put a ceiling on it"
         );
         for n in 9..60 {
-            headroom.end_round(empty, BASE, Time::from_micros(n * BASE));
+            headroom.end_round(empty, BASE, Instant::ZERO.after(n * BASE));
         }
         assert!(
             headroom.span() > HEADROOM_MAX / 4 * 3,
-            "{}",
+            "{:?}",
             headroom.span()
         );
     }

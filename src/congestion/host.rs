@@ -2,11 +2,11 @@
 //! process that reads them is not running. Pacing cannot control that queue, since it empties in clumps; its size is learned
 //! from losses. `congestion` says which rounds there are and what they carried.
 
-use super::PACKET;
-use crate::time::{MS, SEC};
+use super::{PACKET, held};
+use crate::time::{Duration, SEC};
 
-/// From this round trip on, microseconds, a path holds more than the machines do, and its rate is limit enough.
-const HOST_LIMITED_RTT: u64 = 10 * MS;
+/// From this round trip on a path holds more than the machines do, and its rate is limit enough.
+const HOST_LIMITED_RTT: Duration = Duration::from_millis(10);
 /// In flight at first, bytes. On a veth pair anything from 0.3 to 1.2 MB carries as much and loses nothing; with 4 MB
 /// what is read has left the cache, and a sixth of it was lost before.
 const FIRST_LIMIT: f64 = 1024.0 * 1024.0;
@@ -37,8 +37,8 @@ impl Default for HostLimit {
 }
 
 impl HostLimit {
-    /// The most bytes in flight where the base round trip is `base` microseconds.
-    pub(super) fn limit(&self, base: u64) -> u64 {
+    /// The most bytes in flight where the base round trip is `base`.
+    pub(super) fn limit(&self, base: Duration) -> u64 {
         if base >= HOST_LIMITED_RTT {
             u64::MAX
         } else {
@@ -46,13 +46,21 @@ impl HostLimit {
         }
     }
 
-    /// A round of `span` microseconds is over: how many bytes arrived and were lost, and whether the limit kept more from
+    /// A round of `span` is over: how many bytes arrived and were lost, and whether the limit kept more from
     /// being sent.
-    pub(super) fn end_round(&mut self, base: u64, span: u64, arrived: u64, lost: u64, full: bool) {
-        let rate = arrived as f64 * SEC as f64 / span.max(1) as f64;
+    pub(super) fn end_round(
+        &mut self,
+        base: Duration,
+        span: Duration,
+        arrived: u64,
+        lost: u64,
+        full: bool,
+    ) {
+        let rate =
+            arrived as f64 * SEC.as_micros_f64() / span.max(Duration::MICROSECOND).as_micros_f64();
         self.carried += (rate - self.carried) / 8.0;
         // Where nothing queues, this is twice what is in flight: loss by chance does not make the limit matter.
-        let held = 2.0 * self.carried * base as f64 / SEC as f64;
+        let held = held(2.0 * self.carried, base);
         if lost as f64 > EXCESSIVE_LOSS * (arrived + lost) as f64 {
             self.limit *= DECREASE;
         } else if full && self.limit < FIRST_LIMIT.max(2.0 * held) {
@@ -65,6 +73,7 @@ impl HostLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::MS;
 
     /// Rounds of 5 ms over a path of 1 ms: `queue` bytes more than it holds are lost. Returns what was lost of all.
     fn run(host: &mut HostLimit, rate: f64, queue: f64, chance: f64, rounds: usize) -> f64 {

@@ -2,7 +2,7 @@
 //! is sent; then that share is excused, and the window makes up for it. A queue that is too short to be seen, or a policer,
 //! drops nothing while less is sent than it passed before.
 
-use crate::time::Time;
+use crate::time::Instant;
 
 /// How many losses have to be expected, if loss is by chance, before it is judged.
 const EXPECTED_LOSSES_MIN: f64 = 14.0;
@@ -54,7 +54,7 @@ pub(super) struct LossProbe {
     packets: f64,
     probe: Option<Probe>,
     /// When the next probe may begin.
-    pub(super) next_at: Time,
+    pub(super) next_at: Instant,
     /// The window with which the probe has interrupted Startup, bytes.
     pub(super) interrupted: Option<f64>,
 }

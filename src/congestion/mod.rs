@@ -46,7 +46,7 @@ mod round;
 mod rtt;
 mod startup;
 
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant, MS, SEC};
 use base_rtt::BaseRtt;
 use delivery::Delivery;
 use headroom::Headroom;
@@ -66,15 +66,15 @@ const PACKET: f64 = 1400.0;
 const FIRST_WINDOW: f64 = 32.0 * PACKET;
 /// What may be in flight beyond the window, bytes: what is just being written and acknowledged.
 const EXTRA_WINDOW: f64 = 2.0 * PACKET;
-/// The longest pause that the granularity of timers explains, microseconds; after a longer one the senders had nothing to
+/// The longest pause that the granularity of timers explains; after a longer one the senders had nothing to
 /// send.
-const TIMER_GRANULARITY: u64 = 2 * MS;
-/// The shortest span that a rate is measured over, microseconds: acks and timers come in clumps of some milliseconds.
-const MEASUREMENT_SPAN_MIN: u64 = 5 * MS;
+const TIMER_GRANULARITY: Duration = Duration::from_millis(2);
+/// The shortest span that a rate is measured over: acks and timers come in clumps of some milliseconds.
+const MEASUREMENT_SPAN_MIN: Duration = Duration::from_millis(5);
 /// The fewest packets that a rate is measured over.
 const MEASUREMENT_PACKETS_MIN: f64 = 6.0;
-/// The longest span that a rate is measured over, microseconds.
-const MEASUREMENT_SPAN_MAX: u64 = SEC;
+/// The longest span that a rate is measured over.
+const MEASUREMENT_SPAN_MAX: Duration = Duration::from_secs(1);
 /// Pacing in Startup, in windows a round trip.
 const STARTUP_PACING_GAIN: f64 = 2.0;
 /// The most that Startup paces at, in measured delivery rates, which lag behind by a round trip.
@@ -83,8 +83,8 @@ const STARTUP_PACING_MAX: f64 = 2.5;
 const CRUISE_PACING_MAX: f64 = 2.0;
 /// Rounds of overload in a row after which loss is probed for.
 const PROBE_OVERLOADED_ROUNDS: u32 = 2;
-/// The shortest time from one probe for loss to the next, microseconds.
-const PROBE_PAUSE: u64 = 2 * SEC;
+/// The shortest time from one probe for loss to the next.
+const PROBE_PAUSE: Duration = Duration::from_secs(2);
 /// The same in round trips.
 const PROBE_PAUSE_ROUNDS: u64 = 10;
 /// Round trips until what Startup sent too much is seen to be lost: until then loss is not probed for.
@@ -95,24 +95,24 @@ const STARTUP_OVERLOADED_ROUNDS: u32 = 3;
 const THIN_FLOW: u64 = 10_000;
 /// The loss that small messages are protected against before any was seen to be by chance.
 const ASSUMED_LOSS: f64 = 0.02;
-/// A queue, microseconds, above which nothing is sent ahead of need.
-const CONGESTED_QUEUE: u64 = 60 * MS;
+/// A queue above which nothing is sent ahead of need.
+const CONGESTED_QUEUE: Duration = Duration::from_millis(60);
 /// From this rate on, bytes per second, a datagram of acks holds many of them.
 const MANY_ACKS: f64 = 4e6;
-/// The most by which what goes ahead of bulk delays it, microseconds. Once half of it is owed, bulk goes first.
-const URGENT_DEBT_MAX: u64 = 20 * MS;
+/// The most by which what goes ahead of bulk delays it. Once half of it is owed, bulk goes first.
+const URGENT_DEBT_MAX: Duration = Duration::from_millis(20);
 /// The lowest rate, bytes per second: a few packets a second have to go, or nothing can be measured.
 const RATE_MIN: f64 = 8_000.0;
 
-/// How long an ack waits for others at most, microseconds; on a slow line the ack of a transfer waits several times as long.
+/// How long an ack waits for others at most; on a slow line the ack of a transfer waits several times as long.
 /// Senders allow for it: see `Controller::reordering`, and the noise of a queue.
-pub(crate) const ACK_DELAY_MOST: u64 = 6 * MS;
+pub(crate) const ACK_DELAY_MOST: Duration = Duration::from_millis(6);
 
 /// What is remembered with a transmission, to measure with it when it is acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stamp {
     /// When it left.
-    pub sent_at: Time,
+    pub sent_at: Instant,
     /// Bytes that had arrived by then.
     delivered: u64,
     /// Sent while next to nothing else was in flight.
@@ -171,12 +171,12 @@ struct Traffic {
     newest: Stamp,
     is_news: bool,
     /// The least round trip since the last measurement.
-    rtt: Option<u64>,
+    rtt: Option<Duration>,
 }
 
 impl Controller {
     /// A path of which nothing is known.
-    pub fn new(limits: Limits, now: Time) -> Controller {
+    pub fn new(limits: Limits, now: Instant) -> Controller {
         Controller {
             pacer: Pacer::new(URGENT_DEBT_MAX, now),
             limits,
@@ -198,7 +198,7 @@ impl Controller {
 
     /// For a path that goes on over other ports: Startup from the present window on, with what is known of the round trip and of
     /// loss by chance. What the ports before carried is not believed, since some networks slow down a flow that lasts.
-    pub fn resume(&self, limits: Limits, now: Time) -> Controller {
+    pub fn resume(&self, limits: Limits, now: Instant) -> Controller {
         let mut next = Controller::new(limits, now);
         if let Some(base) = self.base.measured() {
             next.base.record(base, now);
@@ -224,15 +224,16 @@ impl Controller {
 
     /// Bytes per second at which bulk may leave now.
     pub fn pacing(&self) -> f64 {
-        let base = self.base.get().max(MEASUREMENT_SPAN_MIN) as f64;
+        let base = self.base.get().max(MEASUREMENT_SPAN_MIN);
         let rate = match &self.mode {
             Mode::Startup(startup) => {
-                let window = STARTUP_PACING_GAIN * startup.window() / base * SEC as f64;
-                let first = STARTUP_PACING_GAIN * FIRST_WINDOW / base * SEC as f64;
+                let window = rate_of(STARTUP_PACING_GAIN * startup.window(), base);
+                let first = rate_of(STARTUP_PACING_GAIN * FIRST_WINDOW, base);
                 window.min((STARTUP_PACING_MAX * self.rate).max(first))
             }
             Mode::Cruise => {
-                let gain = || (self.span_held() as f64 / base).clamp(1.0, CRUISE_PACING_MAX);
+                let gain =
+                    || (self.span_held().div_duration_f64(base)).clamp(1.0, CRUISE_PACING_MAX);
                 match self.loss_probe.sends() {
                     Some(share) => self.rate * share,
                     None => self.capacity() * gain(),
@@ -267,16 +268,16 @@ impl Controller {
     }
 
     /// When bulk may leave next: `NEVER` while too much is in flight (an acknowledgement has to come first).
-    pub fn release_time(&mut self) -> Time {
+    pub fn release_time(&mut self) -> Instant {
         if self.traffic.in_flight >= self.in_flight_limit() {
             (self.traffic.full, self.round.full) = (true, true);
-            return Time::NEVER;
+            return Instant::NEVER;
         }
         self.pacer.release_time()
     }
 
     /// Whether a small message may go ahead of the bulk: while what went ahead is below 10 ms of the rate.
-    pub fn may_go_ahead(&self, now: Time) -> bool {
+    pub fn may_go_ahead(&self, now: Instant) -> bool {
         self.pacer.owes_less_than(URGENT_DEBT_MAX / 2, now)
     }
 
@@ -300,13 +301,13 @@ impl Controller {
         self.traffic.delivered > 0
     }
 
-    /// Smoothed round trip, microseconds.
-    pub fn srtt(&self) -> u64 {
+    /// Smoothed round trip.
+    pub fn srtt(&self) -> Duration {
         self.rtt.smoothed()
     }
 
-    /// The path's round trip without a queue, microseconds; None before the first sample.
-    pub fn base_rtt(&self) -> Option<u64> {
+    /// The path's round trip without a queue; None before the first sample.
+    pub fn base_rtt(&self) -> Option<Duration> {
         self.base.measured()
     }
 
@@ -314,7 +315,7 @@ impl Controller {
     pub fn capacity(&self) -> f64 {
         let rate = match &self.mode {
             Mode::Startup(startup) => {
-                let window = startup.window() / self.base.get() as f64 * SEC as f64;
+                let window = rate_of(startup.window(), self.base.get());
                 self.rate.max(window)
             }
             Mode::Cruise => self.rate,
@@ -337,15 +338,15 @@ impl Controller {
         self.rtt.smoothed() > self.base.get() + (self.base.get() / 4).max(CONGESTED_QUEUE)
     }
 
-    /// How long to wait for an acknowledgement before asking again (RFC 6298's and RFC 9002's shape), microseconds.
-    pub fn timeout(&self) -> u64 {
+    /// How long to wait for an acknowledgement before asking again (RFC 6298's and RFC 9002's shape).
+    pub fn timeout(&self) -> Duration {
         self.rtt.timeout()
     }
 
-    /// How far a later packet may overtake an earlier one before that counts as lost, microseconds (RACK, RFC 8985, has a
+    /// How far a later packet may overtake an earlier one before that counts as lost (RACK, RFC 8985, has a
     /// quarter of the round trip): long enough for a lost datagram of acks to be repeated. A `hole` is too small for a lost
     /// datagram of many acks; it only waits for the reordering that the path has shown.
-    pub fn reordering(&self, hole: bool) -> u64 {
+    pub fn reordering(&self, hole: bool) -> Duration {
         self.rtt.reordering(hole && self.rate > MANY_ACKS)
     }
 
@@ -359,13 +360,13 @@ impl Controller {
         };
         format!(
             "{mode}, headroom {:.1} ms, {:.1} % excused",
-            self.headroom.span() as f64 / 1e3,
+            self.headroom.span().as_millis_f64(),
             self.excused() * 100.0
         )
     }
 
     /// A segment leaves in `bytes` of datagram.
-    pub fn on_sent(&mut self, bytes: usize, now: Time) -> Stamp {
+    pub fn on_sent(&mut self, bytes: usize, now: Instant) -> Stamp {
         let pause = now.since(self.pacer.release_time());
         // what is urgent leaves though the window is full, and says nothing of what waits
         let waited = self.traffic.full;
@@ -387,8 +388,8 @@ impl Controller {
         }
     }
 
-    /// A round trip was measured, microseconds.
-    pub fn on_rtt(&mut self, rtt: u64, now: Time) {
+    /// A round trip was measured.
+    pub fn on_rtt(&mut self, rtt: Duration, now: Instant) {
         self.rtt.record(rtt, self.base.measured().is_none());
         self.base.record(rtt, now);
         self.recent.record(rtt, self.base.get() / 8, now);
@@ -415,7 +416,7 @@ impl Controller {
     }
 
     /// Takes the measurement, after all acks of a datagram: they arrive at the same time, so within it would be too early.
-    pub fn measure(&mut self, now: Time) {
+    pub fn measure(&mut self, now: Instant) {
         // of the acks in a datagram, all but the youngest have waited for it
         if let Some(rtt) = self.traffic.rtt.take() {
             self.round.record(rtt);
@@ -434,7 +435,7 @@ impl Controller {
         }
     }
 
-    fn learn_rate(&mut self, sent_at: Time, now: Time) {
+    fn learn_rate(&mut self, sent_at: Instant, now: Instant) {
         let span = self.span_watched();
         let delivered = self.traffic.delivered;
         if let Some(sample) = self.delivery.record(delivered, sent_at, span, now) {
@@ -461,7 +462,7 @@ impl Controller {
 
     /// What became of a datagram; called in the order of sending. `rtt` is the least round trip of those sent just before it
     /// that arrived: where the queue was long, a loss may have been the queue's.
-    pub fn record_fate(&mut self, lost: bool, stamp: &Stamp, rtt: u64) {
+    pub fn record_fate(&mut self, lost: bool, stamp: &Stamp, rtt: Duration) {
         let slack = if stamp.alone {
             // a thin flow's acks are all held back, and it fills no queue
             ACK_DELAY_MOST
@@ -497,19 +498,19 @@ impl Controller {
         self.loss_probe.excused(self.loss.share())
     }
 
-    /// How long a packet is in flight at most, microseconds: the span that the window is for. Lost packets are found later
+    /// How long a packet is in flight at most: the span that the window is for. Lost packets are found later
     /// than others are acknowledged.
-    fn span_held(&self) -> u64 {
-        let found_late = self.excused() * self.reordering(false) as f64;
-        self.base.get() + self.headroom.span() + found_late as u64
+    fn span_held(&self) -> Duration {
+        let found_late = self.reordering(false).mul_f64(self.excused());
+        self.base.get() + self.headroom.span() + found_late
     }
 
-    /// How long to watch to measure a rate, microseconds.
-    fn span_watched(&self) -> u64 {
+    /// How long to watch to measure a rate.
+    fn span_watched(&self) -> Duration {
         let packets = match self.mode {
-            Mode::Startup(_) => 0,
+            Mode::Startup(_) => Duration::ZERO,
             Mode::Cruise => {
-                (MEASUREMENT_PACKETS_MIN * PACKET / self.rate.max(1.0) * SEC as f64) as u64
+                Duration::from_secs_f64(MEASUREMENT_PACKETS_MIN * PACKET / self.rate.max(1.0))
             }
         };
         self.base
@@ -518,11 +519,11 @@ impl Controller {
             .max(MEASUREMENT_SPAN_MIN)
     }
 
-    /// The longest queue that may be mere noise, microseconds: a share of the round trip, a tick of both ends' timers, and the
+    /// The longest queue that may be mere noise: a share of the round trip, a tick of both ends' timers, and the
     /// wait of an ack where segments are far apart.
-    fn noise(&self) -> u64 {
+    fn noise(&self) -> Duration {
         let base = self.base.get();
-        let spacing = (2.0 * PACKET / self.capacity().max(1.0) * SEC as f64) as u64;
+        let spacing = Duration::from_secs_f64(2.0 * PACKET / self.capacity().max(1.0));
         let share = (base / 32).clamp(MS / 2, 5 * MS);
         // below some 10 ms it is the machines that set the pace, and they are away for milliseconds
         let nearby = MEASUREMENT_SPAN_MIN.saturating_sub(base / 4);
@@ -539,15 +540,15 @@ impl Controller {
         self.recent.enough() && queue > self.wanders()
     }
 
-    /// By how much the least of some round trips may be above the path's without a queue, microseconds.
-    fn wanders(&self) -> u64 {
+    /// By how much the least of some round trips may be above the path's without a queue.
+    fn wanders(&self) -> Duration {
         (self.base.get() / 8).max(self.noise()) + 2 * self.rtt.scatter()
     }
 
-    fn end_round(&mut self, now: Time) {
+    fn end_round(&mut self, now: Instant) {
         let base = self.base.get();
         let round = self.round.finish(self.traffic.delivered, now);
-        let span = now.since(round.began_at).max(1);
+        let span = now.since(round.began_at).max(Duration::MICROSECOND);
         self.host
             .end_round(base, span, round.arrived, round.lost, round.full);
         let limited = round.is_limited(span);
@@ -580,8 +581,16 @@ impl Controller {
     }
 
     /// `limited`: the senders had too little to send in this round or the one before; `stands`: a queue stood all through it.
-    fn start_up(&mut self, round: &Round, told: Verdict, limited: bool, stands: bool, now: Time) {
-        let rate = round.arrived as f64 / now.since(round.began_at).max(1) as f64;
+    fn start_up(
+        &mut self,
+        round: &Round,
+        told: Verdict,
+        limited: bool,
+        stands: bool,
+        now: Instant,
+    ) {
+        let span = now.since(round.began_at).max(Duration::MICROSECOND);
+        let rate = round.arrived as f64 / span.as_micros_f64();
         let packets = f64::from(round.packets) + round.packets_lost as f64;
         let queued = self.queue_shows();
         let overflows = told.excess
@@ -619,7 +628,7 @@ impl Controller {
 
     /// If most is lost, no probe is needed: the delivery rate says how much less to send, and falls to that within the spans
     /// that it remembers.
-    fn probe_for_loss(&mut self, share: f64, now: Time) {
+    fn probe_for_loss(&mut self, share: f64, now: Instant) {
         if share < CHANCE_MOST {
             self.loss_probe.begin(share);
         } else {
@@ -627,15 +636,15 @@ impl Controller {
         }
     }
 
-    /// It is known whether loss depends on the rate. The next probe comes after `pause` at the earliest, microseconds.
-    fn judge_loss(&mut self, stays: bool, pause: u64, now: Time) {
+    /// It is known whether loss depends on the rate. The next probe comes after `pause` at the earliest.
+    fn judge_loss(&mut self, stays: bool, pause: Duration, now: Instant) {
         self.overload.reset();
         self.loss_probe.next_at = now.after(pause);
         self.end_loss_probe(stays, now);
     }
 
     /// A probe for loss is over. If the loss `stays`, it was no reason to give headroom back, nor to interrupt Startup.
-    fn end_loss_probe(&mut self, stays: bool, now: Time) {
+    fn end_loss_probe(&mut self, stays: bool, now: Instant) {
         let interrupted = self.loss_probe.interrupted.take();
         match (stays, interrupted) {
             (true, Some(window)) => self.mode = Mode::Startup(Startup::new(window)),
@@ -647,7 +656,7 @@ impl Controller {
         }
     }
 
-    fn cruise(&mut self, seen: Seen, told: Verdict, limited: bool, now: Time) {
+    fn cruise(&mut self, seen: Seen, told: Verdict, limited: bool, now: Instant) {
         // what was sent during a probe says nothing of the headroom
         let probing = self.loss_probe.is_on() || self.base.is_disturbed();
         if probing || (limited && !told.excess) {
@@ -670,7 +679,12 @@ impl Controller {
     }
 }
 
-/// Bytes that a path of this rate (bytes per second) holds in this many microseconds.
-fn held(rate: f64, span: u64) -> f64 {
-    rate * span as f64 / SEC as f64
+/// Bytes that a path of this rate (bytes per second) holds in this span.
+fn held(rate: f64, span: Duration) -> f64 {
+    rate * span.as_micros_f64() / SEC.as_micros_f64()
+}
+
+/// The rate, bytes per second, at which so many bytes come in this span.
+fn rate_of(bytes: f64, span: Duration) -> f64 {
+    bytes / span.as_micros_f64() * SEC.as_micros_f64()
 }

@@ -2,22 +2,22 @@
 //! queue is in `base_rtt`.
 
 use super::{ACK_DELAY_MOST, base_rtt};
-use crate::time::MS;
+use crate::time::{Duration, MS};
 
-/// How far packets are at least assumed to overtake each other, microseconds.
-const REORDERING_MIN: u64 = 2 * MS;
+/// How far packets are at least assumed to overtake each other.
+const REORDERING_MIN: Duration = Duration::from_millis(2);
 
-/// The round trip and how it varies, microseconds.
+/// The round trip and how it varies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rtt {
     /// The smoothed round trip.
-    smoothed: u64,
+    smoothed: Duration,
     /// Its deviation.
-    deviation: u64,
+    deviation: Duration,
     /// How much longer than the least the round trips of a round are on average.
-    scatter: u64,
+    scatter: Duration,
     /// How far packets are assumed to overtake each other; it grows when something was given up too early.
-    overtaken: u64,
+    overtaken: Duration,
 }
 
 impl Rtt {
@@ -26,13 +26,13 @@ impl Rtt {
         Rtt {
             smoothed: base_rtt::ASSUMED,
             deviation: base_rtt::ASSUMED / 2,
-            scatter: 0,
+            scatter: Duration::ZERO,
             overtaken: REORDERING_MIN,
         }
     }
 
     /// A round trip was measured (RFC 6298's shape); `first`: none was before.
-    pub(super) fn record(&mut self, rtt: u64, first: bool) {
+    pub(super) fn record(&mut self, rtt: Duration, first: bool) {
         if first {
             (self.smoothed, self.deviation) = (rtt, rtt / 2);
         } else {
@@ -42,7 +42,7 @@ impl Rtt {
     }
 
     /// A round is over, whose round trips were by so much longer than its least on average.
-    pub(super) fn end_round(&mut self, scatter: u64) {
+    pub(super) fn end_round(&mut self, scatter: Duration) {
         self.scatter = (7 * self.scatter + scatter) / 8;
     }
 
@@ -53,23 +53,23 @@ impl Rtt {
     }
 
     /// The smoothed round trip.
-    pub(super) fn smoothed(&self) -> u64 {
+    pub(super) fn smoothed(&self) -> Duration {
         self.smoothed
     }
 
     /// How much longer than the least the round trips of a round are on average.
-    pub(super) fn scatter(&self) -> u64 {
+    pub(super) fn scatter(&self) -> Duration {
         self.scatter
     }
 
     /// How long to wait for an acknowledgement before asking again (RFC 6298's and RFC 9002's shape).
-    pub(super) fn timeout(&self) -> u64 {
+    pub(super) fn timeout(&self) -> Duration {
         self.smoothed + (4 * self.deviation).max(10 * MS) + 10 * MS
     }
 
     /// How far a later packet may overtake an earlier one before that counts as lost: as far as it was seen to and, unless only
     /// that is asked for, long enough for a lost datagram of acks to be repeated.
-    pub(super) fn reordering(&self, seen_only: bool) -> u64 {
+    pub(super) fn reordering(&self, seen_only: bool) -> Duration {
         match seen_only {
             true => self.overtaken,
             false => {

@@ -30,7 +30,7 @@ use crate::pool::BufferPool;
 use crate::ring::Ring;
 use crate::segment::Segments;
 use crate::settings::KcpSettings;
-use crate::time::{Now, Time};
+use crate::time::{Instant, Now};
 use paced::Paced;
 use plain::Plain;
 
@@ -145,7 +145,7 @@ impl Conversation {
         into: &mut [u8],
         path: &Path,
         pool: &mut BufferPool,
-        now: Time,
+        now: Instant,
     ) -> Option<usize> {
         match &mut self.engine {
             Engine::Plain(plain) => plain.recv(into, now),
@@ -163,7 +163,7 @@ impl Conversation {
 
     /// When `advance` or `build` has something to do next; `NEVER` if nothing waits for the clock. `waiting`: bytes of the
     /// stream that were not taken yet.
-    pub fn deadline(&self, waiting: usize, path: &Path, now: Now) -> Time {
+    pub fn deadline(&self, waiting: usize, path: &Path, now: Now) -> Instant {
         match &self.engine {
             Engine::Plain(plain) => plain.deadline(now),
             Engine::Paced(paced) => paced.deadline(waiting, path),
@@ -250,7 +250,7 @@ impl Conversation {
 /// What only the paced engine does: it is asked for each packet, and knows of its path.
 impl Conversation {
     /// Whether something could be written by `build` now. `waiting`: bytes of the stream that were not taken yet.
-    pub fn wants(&self, waiting: usize, path: &Path, now: Time) -> Option<Priority> {
+    pub fn wants(&self, waiting: usize, path: &Path, now: Instant) -> Option<Priority> {
         match &self.engine {
             Engine::Plain(_) => None,
             Engine::Paced(paced) => paced.wants(waiting, path, now),
@@ -259,7 +259,7 @@ impl Conversation {
 
     /// Whether all that is urgent now fits into a packet of `room` bytes: small messages and acks do. What concerns windows
     /// gets a packet of its own; copies and acks that are repeated wait for the next if there is no room.
-    pub fn urgent_fits(&self, room: usize, waiting: usize, path: &Path, now: Time) -> bool {
+    pub fn urgent_fits(&self, room: usize, waiting: usize, path: &Path, now: Instant) -> bool {
         match &self.engine {
             Engine::Plain(_) => false,
             Engine::Paced(paced) => paced.urgent_fits(room, waiting, path, now),
@@ -282,7 +282,7 @@ impl Conversation {
     }
 
     /// After reading: tells the other end of a window that was closing and has opened again.
-    pub fn after_reading(&mut self, now: Time) {
+    pub fn after_reading(&mut self, now: Instant) {
         if let Engine::Paced(paced) = &mut self.engine {
             paced.after_reading(now);
         }

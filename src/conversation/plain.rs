@@ -12,7 +12,7 @@ use crate::pool::BufferPool;
 use crate::ring::Ring;
 use crate::segment::{DEFAULT_WINDOW, Segments, ahead, cmd};
 use crate::settings::{Flush, KcpSettings};
-use crate::time::{MS, Now, Time};
+use crate::time::{Duration, Instant, MS, Now};
 use wrapper::Wrapper;
 
 /// KCP, which knows no path, begins with so many segments of a session, and doubles them each round trip: what it sends
@@ -30,9 +30,9 @@ pub(super) struct Plain {
     send_window: u16,
     receive_window: u16,
     /// Acks or a window tell may be waiting in KCP, and leave at this time at the latest.
-    pending: Option<Time>,
-    /// Microseconds between two flushes of KCP's own.
-    interval: u64,
+    pending: Option<Instant>,
+    /// The span between two flushes of KCP's own.
+    interval: Duration,
     /// Segments that KCP is given at most, beside those that were acknowledged: it grows as these do.
     opened: usize,
     order: Order,
@@ -112,14 +112,14 @@ impl Plain {
         self.kcp.peek()
     }
 
-    pub(super) fn recv(&mut self, into: &mut [u8], now: Time) -> Option<usize> {
+    pub(super) fn recv(&mut self, into: &mut [u8], now: Instant) -> Option<usize> {
         let n = self.kcp.recv(into)?;
         self.owe(now);
         Some(n)
     }
 
     /// KCP has something to say that it does not say by itself.
-    fn owe(&mut self, now: Time) {
+    fn owe(&mut self, now: Instant) {
         self.pending.get_or_insert(now.after(self.interval));
     }
 
@@ -154,14 +154,14 @@ impl Plain {
         }
     }
 
-    pub(super) fn deadline(&self, now: Now) -> Time {
+    pub(super) fn deadline(&self, now: Now) -> Instant {
         let busy = self.kcp.waiting() > 0;
         let tick = busy.then(|| {
             let wait = u64::from(self.kcp.check(now.clock)).max(1) * MS;
             now.time.after(wait)
         });
-        let pending = self.pending.unwrap_or(Time::NEVER);
-        tick.unwrap_or(Time::NEVER).min(pending)
+        let pending = self.pending.unwrap_or(Instant::NEVER);
+        tick.unwrap_or(Instant::NEVER).min(pending)
     }
 
     pub(super) fn next_packet(&mut self) -> Option<Vec<u8>> {

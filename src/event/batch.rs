@@ -7,7 +7,7 @@
 use super::marked;
 use super::socket::canonical;
 use super::sockopt::{self, Fragments};
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant};
 use crate::tunnel::{Fit, Transmit};
 use mio::net::UdpSocket;
 use quinn_udp::{RecvMeta, UdpSocketState};
@@ -20,8 +20,8 @@ use std::net::{IpAddr, SocketAddr};
 pub(super) const TRANSMIT_MAX: usize = 65_536;
 /// The most batches received in one call. Their memory is not used before that many arrive.
 const BATCHES_PER_CALL: usize = 16;
-/// How long an address that refused a GSO batch is sent single datagrams, microseconds: routes and devices change.
-const REFUSAL_LIFETIME: u64 = 600 * SEC;
+/// How long an address that refused a GSO batch is sent single datagrams: routes and devices change.
+const REFUSAL_LIFETIME: Duration = Duration::from_secs(600);
 /// The most addresses that are remembered to refuse GSO batches.
 const REFUSALS_MAX: usize = 1024;
 
@@ -46,7 +46,7 @@ pub(super) struct Batch {
 /// What all sockets of this process share: it is large, or true whichever of them sends.
 pub(super) struct Shared {
     /// Addresses that GSO batches could not be sent to, and until when that is believed.
-    refused: HashMap<IpAddr, Time>,
+    refused: HashMap<IpAddr, Instant>,
     buffers: Box<[u8]>,
 }
 
@@ -59,13 +59,13 @@ impl Shared {
     }
 
     /// Whether GSO batches may be sent to an address, as far as is known.
-    fn takes_gso(&self, to: SocketAddr, now: Time) -> bool {
+    fn takes_gso(&self, to: SocketAddr, now: Instant) -> bool {
         self.refused.get(&to.ip()).is_none_or(|until| *until <= now)
     }
 
     /// A GSO batch was refused where a datagram is not: the device or the route cannot take it, or the path takes only smaller
     /// datagrams and the system fragments these.
-    fn remember(&mut self, to: SocketAddr, now: Time) {
+    fn remember(&mut self, to: SocketAddr, now: Instant) {
         if self.refused.len() >= REFUSALS_MAX {
             self.refused.clear();
         }
@@ -189,7 +189,7 @@ impl Batch {
     pub(super) fn send(
         &mut self,
         shared: &mut Shared,
-        now: Time,
+        now: Instant,
         transmit: &Transmit,
         bytes: &[u8],
     ) -> Sent {
@@ -214,7 +214,7 @@ impl Batch {
     fn send_whole(
         &mut self,
         shared: &mut Shared,
-        now: Time,
+        now: Instant,
         transmit: &Transmit,
         bytes: &[u8],
     ) -> Sent {

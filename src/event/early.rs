@@ -1,16 +1,16 @@
 //! TCP connections that came before the other end's address was known: they wait some seconds for it, few of them.
 
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
 
-/// How long a connection waits, microseconds: it takes a second or two to resolve a name again.
-const WAIT_TIMEOUT: u64 = 10 * SEC;
+/// How long a connection waits: it takes a second or two to resolve a name again.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most connections that wait; each of them holds a file.
 const WAITING_MAX: usize = 256;
 
 /// What waits, the oldest first.
 pub(super) struct Early<T> {
-    waiting: VecDeque<(Time, T)>,
+    waiting: VecDeque<(Instant, T)>,
 }
 
 impl<T> Default for Early<T> {
@@ -23,7 +23,7 @@ impl<T> Default for Early<T> {
 
 impl<T> Early<T> {
     /// Keeps one. Fails with it if there are too many.
-    pub(super) fn put(&mut self, now: Time, one: T) -> Result<(), T> {
+    pub(super) fn put(&mut self, now: Instant, one: T) -> Result<(), T> {
         if self.waiting.len() >= WAITING_MAX {
             return Err(one);
         }
@@ -37,13 +37,13 @@ impl<T> Early<T> {
     }
 
     /// One that has waited for too long.
-    pub(super) fn expire(&mut self, now: Time) -> Option<T> {
+    pub(super) fn expire(&mut self, now: Instant) -> Option<T> {
         self.due().filter(|due| *due <= now)?;
         self.take()
     }
 
     /// When `expire` gives the next one.
-    pub(super) fn due(&self) -> Option<Time> {
+    pub(super) fn due(&self) -> Option<Instant> {
         self.waiting.front().map(|(until, _)| *until)
     }
 }
@@ -51,10 +51,11 @@ impl<T> Early<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::SEC;
 
     #[test]
     fn they_wait_in_order_and_not_for_long() {
-        let at = |secs| Time::from_micros(secs * SEC);
+        let at = |secs| Instant::ZERO.after(secs * SEC);
         let mut early = Early::default();
         assert_eq!(early.due(), None);
         for n in 0..3 {

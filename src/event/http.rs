@@ -11,7 +11,7 @@ use super::token::FIRST_HTTP;
 use crate::config::Address;
 use crate::http::exchange::Exchange;
 use crate::http::{Monitor, Site, respond::respond};
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant};
 use crate::tunnel::Tunnel;
 use log::{debug, warn};
 use mio::net::TcpStream;
@@ -25,9 +25,9 @@ const CONNECTIONS_MAX: usize = 16;
 const ACCEPTS_PER_TURN: usize = 8;
 /// The most listeners: as many addresses as a name like localhost has.
 pub const LISTENERS_MAX: usize = 4;
-/// How long an answer may take to leave before its connection gives way to a new one, microseconds. Who reads has it
+/// How long an answer may take to leave before its connection gives way to a new one. Who reads has it
 /// within a few round trips.
-const ANSWER_GRACE: u64 = 2 * SEC;
+const ANSWER_GRACE: Duration = Duration::from_secs(2);
 /// The most bytes read from a connection in one turn.
 const READ_PER_TURN: usize = 8 * 1024;
 /// The most bytes written to a connection in one turn.
@@ -53,7 +53,7 @@ pub struct Http {
 struct Connection {
     stream: TcpStream,
     exchange: Exchange,
-    since: Time,
+    since: Instant,
     readable: bool,
     writable: bool,
 }
@@ -65,7 +65,7 @@ impl Http {
     }
 
     /// `listeners` are bound and not registered yet.
-    pub fn new(listeners: Vec<Listener>, site: Site, now: Time) -> Http {
+    pub fn new(listeners: Vec<Listener>, site: Site, now: Instant) -> Http {
         Http {
             listeners,
             connections: Default::default(),
@@ -106,20 +106,20 @@ impl Http {
     }
 
     /// When `work` has to be called again, whatever the poll says.
-    pub fn due(&self) -> Time {
+    pub fn due(&self) -> Instant {
         let listeners = self.listeners.iter().filter_map(Listener::due);
         let connections = self.connections.iter().flatten().map(Connection::due);
         let others = listeners.chain(connections).min();
-        others.unwrap_or(Time::NEVER).min(self.monitor.due())
+        others.unwrap_or(Instant::NEVER).min(self.monitor.due())
     }
 
-    /// A turn of the loop has taken `span` microseconds.
-    pub fn record_turn(&mut self, span: u64, now: Time) {
+    /// A turn of the loop has taken `span`.
+    pub fn record_turn(&mut self, span: Duration, now: Instant) {
         self.monitor.turns.record(span, now);
     }
 
     /// Does what there is to do, within bounds.
-    pub fn work(&mut self, tunnel: &Tunnel, registry: &Registry, now: Time) {
+    pub fn work(&mut self, tunnel: &Tunnel, registry: &Registry, now: Instant) {
         self.monitor.look(tunnel, now);
         self.accept(registry, now);
         for slot in &mut self.connections {
@@ -131,7 +131,7 @@ impl Http {
         }
     }
 
-    fn accept(&mut self, registry: &Registry, now: Time) {
+    fn accept(&mut self, registry: &Registry, now: Instant) {
         for number in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
                 let Some((stream, _)) = self.listeners[number].accept(now) else {
@@ -155,7 +155,7 @@ impl Http {
 
     /// A free place, or that of the connection that has waited longest without an answer on its way, or with one that
     /// it does not read.
-    fn place(&self, now: Time) -> Option<usize> {
+    fn place(&self, now: Instant) -> Option<usize> {
         if let Some(free) = self.connections.iter().position(Option::is_none) {
             return Some(free);
         }
@@ -172,7 +172,7 @@ impl Http {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, now: Time) -> Connection {
+    fn new(stream: TcpStream, now: Instant) -> Connection {
         Connection {
             stream,
             exchange: Exchange::new(now),
@@ -182,17 +182,17 @@ impl Connection {
         }
     }
 
-    fn due(&self) -> Time {
+    fn due(&self) -> Instant {
         let reads = self.readable && self.exchange.reads();
         let writes = self.writable && !self.exchange.unsent().is_empty();
         if reads || writes {
-            Time::ZERO
+            Instant::ZERO
         } else {
             self.exchange.deadline()
         }
     }
 
-    fn visit(&mut self, monitor: &Monitor, tunnel: &Tunnel, now: Time) {
+    fn visit(&mut self, monitor: &Monitor, tunnel: &Tunnel, now: Instant) {
         self.exchange.expire(now);
         let moved = self
             .read(monitor, tunnel, now)
@@ -203,7 +203,7 @@ impl Connection {
         }
     }
 
-    fn read(&mut self, monitor: &Monitor, tunnel: &Tunnel, now: Time) -> io::Result<()> {
+    fn read(&mut self, monitor: &Monitor, tunnel: &Tunnel, now: Instant) -> io::Result<()> {
         let mut bytes = [0; 1024];
         let mut left = READ_PER_TURN;
         while self.readable && self.exchange.reads() && left > 0 {
@@ -226,7 +226,7 @@ impl Connection {
         Ok(())
     }
 
-    fn write(&mut self, now: Time) -> io::Result<()> {
+    fn write(&mut self, now: Instant) -> io::Result<()> {
         let mut left = WRITTEN_PER_TURN;
         while self.writable && !self.exchange.unsent().is_empty() && left > 0 {
             let unsent = self.exchange.unsent();

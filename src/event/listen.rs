@@ -6,7 +6,7 @@ use super::report::{Throttle, reason};
 use super::socket::{self, Buffers};
 use super::tcp::reset;
 use crate::config::TcpOptions;
-use crate::time::{MS, Time};
+use crate::time::{Duration, Instant};
 use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
@@ -14,16 +14,15 @@ use socket2::{Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 /// The most connections that wait in the kernel to be accepted; the system may allow fewer (net.core.somaxconn).
 const BACKLOG: i32 = 4096;
 /// The probes without an answer after which a silent program is taken for gone.
 const KEEPALIVE_PROBES: u32 = 4;
 /// The time from one probe to the next.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// How long a listener rests after an error that would otherwise repeat at once, microseconds.
-const REST_AFTER_ERROR: u64 = 100 * MS;
+const KEEPALIVE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(15);
+/// How long a listener rests after an error that would otherwise repeat at once.
+const REST_AFTER_ERROR: Duration = Duration::from_millis(100);
 /// The most errors, or connections turned away, on the way to one that is accepted.
 const ERRORS_PER_ACCEPT: usize = 64;
 
@@ -33,7 +32,7 @@ pub struct Listener {
     local: SocketAddr,
     readable: bool,
     /// When to try to accept again.
-    rests_until: Time,
+    rests_until: Instant,
     /// A file descriptor that is held back, to accept and reset a connection when there is no other.
     reserve: Option<File>,
     exhausted: Throttle,
@@ -59,7 +58,7 @@ impl Listener {
             local: socket.local_addr()?,
             socket,
             readable: true,
-            rests_until: Time::ZERO,
+            rests_until: Instant::ZERO,
             reserve: reserve(),
             exhausted: Throttle::default(),
             failed: Throttle::default(),
@@ -92,12 +91,12 @@ impl Listener {
     }
 
     /// When there may be a connection to accept. None: the poll will say.
-    pub fn due(&self) -> Option<Time> {
+    pub fn due(&self) -> Option<Instant> {
         self.readable.then_some(self.rests_until)
     }
 
     /// The next connection; None if there is none, or the listener rests.
-    pub fn accept(&mut self, now: Time) -> Option<(TcpStream, SocketAddr)> {
+    pub fn accept(&mut self, now: Instant) -> Option<(TcpStream, SocketAddr)> {
         for _ in 0..ERRORS_PER_ACCEPT {
             if !self.readable || self.rests_until > now {
                 break;
@@ -110,7 +109,7 @@ impl Listener {
         None
     }
 
-    fn survive(&mut self, now: Time, error: &io::Error) {
+    fn survive(&mut self, now: Instant, error: &io::Error) {
         match error.raw_os_error() {
             _ if error.kind() == ErrorKind::WouldBlock => self.readable = false,
             // The connection was gone before it was accepted, see accept(2): on to the next.
@@ -135,7 +134,7 @@ impl Listener {
     }
 
     /// Resets the next connection, so that its client knows at once, with the descriptor held for this.
-    fn turn_away(&mut self, now: Time, error: &io::Error) {
+    fn turn_away(&mut self, now: Instant, error: &io::Error) {
         self.reserve = None;
         match self.socket.accept() {
             Ok((stream, _)) => {
@@ -160,7 +159,7 @@ pub(super) fn configure(socket: &Socket, options: &TcpOptions) -> io::Result<Res
     if options.keepalive > 0 {
         // TCP_USER_TIMEOUT has no part in it: it also ends connections whose reader has only paused
         let keepalive = TcpKeepalive::new()
-            .with_time(Duration::from_secs(options.keepalive.into()))
+            .with_time(std::time::Duration::from_secs(options.keepalive.into()))
             .with_interval(KEEPALIVE_INTERVAL)
             .with_retries(KEEPALIVE_PROBES);
         socket.set_tcp_keepalive(&keepalive)?;
@@ -197,7 +196,7 @@ mod tests {
         };
         let mut listener = listener(&options);
         let _client = StdTcpStream::connect(listener.local()).expect("connect");
-        let (stream, _) = listener.accept(Time::ZERO).expect("accept");
+        let (stream, _) = listener.accept(Instant::ZERO).expect("accept");
         let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().expect("option"));
         assert!(socket.keepalive().expect("option"));
@@ -208,7 +207,10 @@ mod tests {
                 time,
                 interval * socket.tcp_keepalive_retries().expect("option")
             ),
-            (Duration::from_secs(77), Duration::from_secs(60))
+            (
+                std::time::Duration::from_secs(77),
+                std::time::Duration::from_secs(60)
+            )
         );
         assert_eq!(socket.recv_buffer_size().expect("option"), 100_000);
     }
@@ -216,32 +218,32 @@ mod tests {
     #[test]
     fn it_waits_for_the_poll_when_there_is_nothing_more() {
         let mut listener = listener(&TcpOptions::default());
-        assert_eq!(listener.due(), Some(Time::ZERO));
-        assert!(listener.accept(Time::ZERO).is_none());
+        assert_eq!(listener.due(), Some(Instant::ZERO));
+        assert!(listener.accept(Instant::ZERO).is_none());
         assert_eq!(listener.due(), None);
         listener.note();
-        assert_eq!(listener.due(), Some(Time::ZERO));
+        assert_eq!(listener.due(), Some(Instant::ZERO));
     }
 
     #[test]
     fn without_descriptors_a_connection_is_reset() {
         let mut listener = listener(&TcpOptions::default());
         let mut client = StdTcpStream::connect(listener.local()).expect("connect");
-        listener.survive(Time::ZERO, &io::Error::from_raw_os_error(libc::EMFILE));
+        listener.survive(Instant::ZERO, &io::Error::from_raw_os_error(libc::EMFILE));
         let error = client.read(&mut [0; 8]).expect_err("a reset");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         assert!(listener.reserve.is_some());
-        assert!(listener.due().is_some_and(|due| due == Time::ZERO));
+        assert!(listener.due().is_some_and(|due| due == Instant::ZERO));
     }
 
     #[test]
     fn an_error_that_would_repeat_makes_it_rest() {
         let mut listener = listener(&TcpOptions::default());
         let _client = StdTcpStream::connect(listener.local()).expect("connect");
-        listener.survive(Time::ZERO, &io::Error::from_raw_os_error(libc::ENOBUFS));
-        assert!(listener.accept(Time::ZERO).is_none());
+        listener.survive(Instant::ZERO, &io::Error::from_raw_os_error(libc::ENOBUFS));
+        assert!(listener.accept(Instant::ZERO).is_none());
         let later = listener.due().expect("a time");
-        assert_eq!(later, Time::from_millis(100));
+        assert_eq!(later, Instant::from_millis(100));
         assert!(listener.accept(later).is_some());
     }
 }

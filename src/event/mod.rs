@@ -41,7 +41,7 @@ pub use resolve::Lookup;
 use crate::config::{Address, Config, Endpoint, Ports, TcpOptions, UdpOptions, User};
 use crate::http::Site;
 use crate::settings::Settings;
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant};
 use crate::tunnel::{Event, Refused, SessionId, Tunnel};
 use clock::Clock;
 use dial::{Around, Dialler};
@@ -60,7 +60,6 @@ use socket::canonical;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use target::Target;
 use tcp::{Connections, register, reset};
 use token::{ANSWERS, FIRST_LISTENER, FIRST_SESSION, FIRST_UDP, SIGNALS};
@@ -125,15 +124,15 @@ const EVENTS_PER_TURN: usize = 1024;
 const ACCEPTS_PER_TURN: usize = 64;
 /// The most bytes moved between TCP and the tunnel in one turn: about as long as a full batch of UDP takes.
 const TCP_BYTES_PER_TURN: usize = 1024 * 1024;
-/// The shortest sleep while the UDP socket has no room, microseconds: the tunnel's deadline may be one that only
+/// The shortest sleep while the UDP socket has no room: the tunnel's deadline may be one that only
 /// sending moves. Room ends the sleep earlier.
-const BLOCKED_SLEEP_MIN: u64 = 10 * MS;
+const BLOCKED_SLEEP_MIN: Duration = Duration::from_millis(10);
 /// The longest sleep before a deadline is looked at again: the poll's own limit is 24 days.
-const SLEEP_MAX: u64 = 3600 * SEC;
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// The number of sessions whose memory is worth giving back when most of them are gone.
 const CROWD: usize = 1000;
-/// How long the last datagrams may take to leave after the tunnel was shut down, microseconds.
-const FAREWELL_TIMEOUT: u64 = 300 * MS;
+/// How long the last datagrams may take to leave after the tunnel was shut down.
+const FAREWELL_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Binds what is configured, drops privileges and carries connections until SIGTERM or SIGINT.
 ///
@@ -299,7 +298,7 @@ impl Loop {
         let names = Resolver::new(waker).by(lookup);
         let mut http = options
             .http
-            .map(|http| Http::new(http_listeners, http.site, Time::ZERO));
+            .map(|http| Http::new(http_listeners, http.site, Instant::ZERO));
         register_all(registry, &mut udp, &mut listeners, http.as_mut()).map_err(no_poll)?;
         let meets = options.rendezvous_server.is_some();
         let ports = options.udp_connect.map(|other| other.ports);
@@ -317,7 +316,7 @@ impl Loop {
             },
             tcp: Tcp::new(listeners, Dialler::new(options.connect, known, options.tcp)),
             udp,
-            tunnel: Tunnel::new(options.settings, Time::ZERO),
+            tunnel: Tunnel::new(options.settings, Instant::ZERO),
             http,
             unfinished: true,
             notify: Notify::from_environment(),
@@ -334,8 +333,8 @@ impl Loop {
     /// Begins with the address of the other end, or of the rendezvous server if they `meet` there. None: it is not known yet.
     fn set_out(&mut self, address: Option<SocketAddr>, meet: bool) {
         match address {
-            Some(server) if meet => self.meet_through(Time::ZERO, server),
-            Some(peer) => self.carry_to(Time::ZERO, peer),
+            Some(server) if meet => self.meet_through(Instant::ZERO, server),
+            Some(peer) => self.carry_to(Instant::ZERO, peer),
             None => {}
         }
     }
@@ -390,15 +389,15 @@ impl Loop {
     }
 
     /// Answers requests over HTTP, and notes how long the turn that `began` at this time has taken.
-    fn show(&mut self, began: Time, now: Time) {
+    fn show(&mut self, began: Instant, now: Instant) {
         let Some(http) = &mut self.http else { return };
         http.work(&self.tunnel, self.poll.registry(), now);
-        let ended = Time::from_micros(self.epoch.elapsed().as_micros() as u64);
+        let ended = Instant::from_micros(self.epoch.elapsed().as_micros() as u64);
         http.record_turn(ended.since(began), ended);
     }
 
     /// Does what the tunnel asks for, until it asks for nothing more.
-    fn handle_events(&mut self, now: Time) {
+    fn handle_events(&mut self, now: Instant) {
         while let Some(event) = self.tunnel.poll() {
             match event {
                 Event::Dial(id) => {
@@ -416,7 +415,7 @@ impl Loop {
     }
 
     /// Goes on with the connections to the service that are not established yet.
-    fn dial(&mut self, now: Time) {
+    fn dial(&mut self, now: Instant) {
         // What the tunnel has given up is not gone on with.
         self.handle_events(now);
         let (dialler, mut around) = self.dialling(now);
@@ -426,7 +425,7 @@ impl Loop {
         dialler.work(&mut around);
     }
 
-    fn accept(&mut self, now: Time) {
+    fn accept(&mut self, now: Instant) {
         for number in 0..self.tcp.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
                 match self.tcp.listeners[number].accept(now) {
@@ -440,7 +439,7 @@ impl Loop {
 
     /// Opens sessions for the connections that were accepted before the peer was known, or resets those that have waited too
     /// long.
-    fn open_early(&mut self, now: Time) {
+    fn open_early(&mut self, now: Instant) {
         while self.tunnel.takes_sessions()
             && let Some((stream, from)) = self.tcp.early.take()
         {
@@ -457,7 +456,7 @@ impl Loop {
         }
     }
 
-    fn refuse(&mut self, now: Time, stream: TcpStream, from: SocketAddr, why: &str) {
+    fn refuse(&mut self, now: Instant, stream: TcpStream, from: SocketAddr, why: &str) {
         self.tcp.refused.warn(
             now,
             format_args!("a connection from {} was refused: {why}", canonical(from)),
@@ -466,7 +465,7 @@ impl Loop {
     }
 
     /// Opens a session for an accepted connection, or has it wait for the peer's address, or resets it.
-    fn open(&mut self, now: Time, mut stream: TcpStream, from: SocketAddr) {
+    fn open(&mut self, now: Instant, mut stream: TcpStream, from: SocketAddr) {
         // Its id may be one that was closed: that connection has to go first.
         self.handle_events(now);
         match self.tunnel.open(now) {
@@ -506,7 +505,7 @@ impl Loop {
     }
 
     /// Moves bytes between TCP and the tunnel, until there is nothing to move or the turn's budget is spent.
-    fn carry(&mut self, now: Time) {
+    fn carry(&mut self, now: Instant) {
         let mut budget = TCP_BYTES_PER_TURN;
         self.handle_events(now);
         while budget > 0 && self.tcp.connections.has_work() {
@@ -517,7 +516,7 @@ impl Loop {
         }
     }
 
-    fn dialling(&mut self, now: Time) -> (&mut Dialler, Around<'_>) {
+    fn dialling(&mut self, now: Instant) -> (&mut Dialler, Around<'_>) {
         let around = Around {
             tunnel: &mut self.tunnel,
             connections: &mut self.tcp.connections,
@@ -547,7 +546,7 @@ impl Loop {
                 Some(due) if due < end && !self.tunnel.is_quiet() => due,
                 _ => break,
             };
-            self.wait(Some(Duration::from_micros(until.since(now))))?;
+            self.wait(Some(until.since(now).into()))?;
             if self.signals.take() == Some(Signal::Stop) {
                 info!("stopping at once");
                 break;
@@ -559,7 +558,7 @@ impl Loop {
     }
 
     /// Sleeps until something happens, and notes what it was. The caller acts on it.
-    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), RunError> {
+    fn wait(&mut self, timeout: Option<std::time::Duration>) -> Result<(), RunError> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(e) if e.kind() != ErrorKind::Interrupted => {
                 return Err(RunError::new(format!(
@@ -593,9 +592,9 @@ impl Loop {
     }
 
     /// How long there is nothing to do unless an event comes. None: forever.
-    fn timeout(&self) -> Option<Duration> {
+    fn timeout(&self) -> Option<std::time::Duration> {
         if self.unfinished {
-            return Some(Duration::ZERO);
+            return Some(std::time::Duration::ZERO);
         }
         let listeners = self.tcp.listeners.iter().filter_map(Listener::due);
         let others = self
@@ -610,13 +609,13 @@ impl Loop {
         let least = if self.udp.is_blocked() {
             BLOCKED_SLEEP_MIN
         } else {
-            0
+            Duration::ZERO
         };
-        Some(Duration::from_micros(span.clamp(least, SLEEP_MAX)))
+        Some(span.clamp(least, SLEEP_MAX).into())
     }
 
-    fn now(&self) -> Time {
-        Time::from_micros(self.epoch.elapsed().as_micros() as u64)
+    fn now(&self) -> Instant {
+        Instant::from_micros(self.epoch.elapsed().as_micros() as u64)
     }
 }
 

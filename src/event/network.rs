@@ -10,43 +10,42 @@ use super::target::{RENDEZVOUS, Target};
 use super::udp::Udp;
 use super::{Discovery, Loop};
 use crate::config::Ports;
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant};
 use log::{Level, debug, info, log, warn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
 
-/// How often the own address is looked at while packets arrive, microseconds.
-const LOOK_INTERVAL_BUSY: u64 = 500 * MS;
-/// How often it is looked at while there is no route to the peer, microseconds.
-const LOOK_INTERVAL_NO_ROUTE: u64 = SEC;
-/// How often it is looked at while sessions rest, microseconds.
-const LOOK_INTERVAL_RESTING: u64 = 5 * SEC;
-/// How often it is looked at without sessions, microseconds.
-const LOOK_INTERVAL_EMPTY: u64 = 25 * SEC;
-/// How long after the last packet the network still counts as busy, microseconds.
-const BUSY_SPAN: u64 = 5 * SEC;
+/// How often the own address is looked at while packets arrive.
+const LOOK_INTERVAL_BUSY: Duration = Duration::from_millis(500);
+/// How often it is looked at while there is no route to the peer.
+const LOOK_INTERVAL_NO_ROUTE: Duration = Duration::from_secs(1);
+/// How often it is looked at while sessions rest.
+const LOOK_INTERVAL_RESTING: Duration = Duration::from_secs(5);
+/// How often it is looked at without sessions.
+const LOOK_INTERVAL_EMPTY: Duration = Duration::from_secs(25);
+/// How long after the last packet the network still counts as busy.
+const BUSY_SPAN: Duration = Duration::from_secs(5);
 /// From this many datagrams between two looks on there is a flow. When it stops, the peer is asked whether it has: an
 /// end that only receives would not notice otherwise that a router has forgotten the way back.
 const FLOW_DATAGRAMS: u64 = 8;
 /// How often the peer is asked at most after a flow has stopped.
 const FLOW_PINGS: u32 = 6;
-/// How soon the own address is looked at after an error of the socket, microseconds.
-const LOOK_DELAY_AFTER_ERROR: u64 = 50 * MS;
-/// How long a peer has to be silent before another port is tried, microseconds: a router may have a wrong idea of ours.
+/// How soon the own address is looked at after an error of the socket.
+const LOOK_DELAY_AFTER_ERROR: Duration = Duration::from_millis(50);
+/// How long a peer has to be silent before another port is tried: a router may have a wrong idea of ours.
 /// The pause before the next port is twice as long, and doubles.
-const SILENCE_BEFORE_PORT_CHANGE: u64 = 20 * SEC;
-/// The longest pause between two ports that are tried because of silence, microseconds.
-const PORT_CHANGE_PAUSE_MAX: u64 = 600 * SEC;
-/// A peer that is heard and hears nothing gets another port at once, and again after this pause, microseconds.
-const DEAF_PORT_CHANGE_PAUSE: u64 = 5 * SEC;
+const SILENCE_BEFORE_PORT_CHANGE: Duration = Duration::from_secs(20);
+/// The longest pause between two ports that are tried because of silence.
+const PORT_CHANGE_PAUSE_MAX: Duration = Duration::from_secs(600);
+/// A peer that is heard and hears nothing gets another port at once, and again after this pause.
+const DEAF_PORT_CHANGE_PAUSE: Duration = Duration::from_secs(5);
 /// Addresses of nobody (RFC 5737, RFC 3849): the way there is the way to anywhere.
 const ANYWHERE: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
 ];
 /// The shortest sleep of the machine that counts.
-const SLEEP_MIN: Duration = Duration::from_secs(1);
+const SLEEP_MIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What is known of this machine's own network.
 #[derive(Default)]
@@ -56,32 +55,32 @@ pub(super) struct Network {
     /// While there is no peer: the addresses that routes to anywhere gave.
     around: [Option<IpAddr>; 2],
     looked: bool,
-    next: Time,
+    next: Instant,
     /// Datagrams received at the last look, and when the number was last seen to grow.
     received: u64,
-    heard_at: Option<Time>,
+    heard_at: Option<Instant>,
     /// A flow came at the last look; or how often the peer was asked since it stopped.
     flows: bool,
     asked: u32,
     /// When another port is tried, and the pause after that; when one was tried last.
-    port_at: Option<(Time, u64)>,
-    port_tried: Option<Time>,
+    port_at: Option<(Instant, Duration)>,
+    port_tried: Option<Instant>,
 }
 
 impl Network {
     /// Has the address looked at soon.
-    fn look_soon(&mut self, now: Time) {
+    fn look_soon(&mut self, now: Instant) {
         self.next = self.next.min(now.after(LOOK_DELAY_AFTER_ERROR));
     }
 
     /// A session begins: a change matters from now on.
-    pub(super) fn watch(&mut self, now: Time) {
+    pub(super) fn watch(&mut self, now: Instant) {
         self.next = self.next.min(now.after(LOOK_INTERVAL_BUSY));
     }
 
     /// Forgets what is known: the next look finds a change.
     fn forget(&mut self) {
-        (self.own, self.looked, self.next) = (None, true, Time::ZERO);
+        (self.own, self.looked, self.next) = (None, true, Instant::ZERO);
     }
 
     /// Notes the address that the route gives now. True if it differs from the one before.
@@ -95,7 +94,7 @@ impl Network {
     }
 
     /// The same while the peer's address is not known.
-    fn look_around(&mut self, around: [Option<IpAddr>; 2], now: Time) -> bool {
+    fn look_around(&mut self, around: [Option<IpAddr>; 2], now: Instant) -> bool {
         let before = std::mem::replace(&mut self.around, around);
         self.next = now.after(LOOK_INTERVAL_NO_ROUTE);
         let both = around.iter().zip(before);
@@ -104,7 +103,7 @@ impl Network {
     }
 
     /// Sets when to look next. True if the peer is to be asked whether it is there: a flow has stopped.
-    fn plan(&mut self, now: Time, received: u64, sessions: usize) -> bool {
+    fn plan(&mut self, now: Instant, received: u64, sessions: usize) -> bool {
         let more = received - std::mem::replace(&mut self.received, received);
         if more > 0 {
             (self.heard_at, self.asked) = (Some(now), 0);
@@ -125,7 +124,7 @@ impl Network {
     }
 
     /// Whether to try another port. `silent`, `deaf`: since when the peer counts as such, if it does now.
-    fn wants_port(&mut self, now: Time, silent: Option<Time>, deaf: Option<Time>) -> bool {
+    fn wants_port(&mut self, now: Instant, silent: Option<Instant>, deaf: Option<Instant>) -> bool {
         let Some(since) = silent else {
             (self.port_at, self.port_tried) = (None, None);
             return false;
@@ -135,8 +134,9 @@ impl Network {
             2 * SILENCE_BEFORE_PORT_CHANGE,
         ));
         let tried = self.port_tried;
-        let pauses =
-            |deaf: Time| tried.map_or(deaf, |tried| deaf.max(tried.after(DEAF_PORT_CHANGE_PAUSE)));
+        let pauses = |deaf: Instant| {
+            tried.map_or(deaf, |tried| deaf.max(tried.after(DEAF_PORT_CHANGE_PAUSE)))
+        };
         if deaf.is_some_and(|deaf| pauses(deaf) <= now) {
             self.port_tried = Some(now);
             return true;
@@ -180,7 +180,7 @@ impl Discovery {
 
 impl Loop {
     /// Looks at everything that may have changed, if it is time to.
-    pub(super) fn follow(&mut self, now: Time) {
+    pub(super) fn follow(&mut self, now: Instant) {
         let slept = self.epoch.slept();
         if slept >= SLEEP_MIN {
             info!("the machine slept for {} s", slept.as_secs());
@@ -207,7 +207,7 @@ impl Loop {
             }
             changed
         };
-        let by_now = |at: Option<Time>| at.filter(|at| *at <= now);
+        let by_now = |at: Option<Instant>| at.filter(|at| *at <= now);
         let silent = by_now(self.tunnel.peer_silent_at());
         let deaf = by_now(self.tunnel.peer_deaf_at());
         if changed {
@@ -248,7 +248,7 @@ impl Loop {
     }
 
     /// Goes to another address of the name from now on.
-    fn turn_to(&mut self, now: Time, address: SocketAddr) {
+    fn turn_to(&mut self, now: Instant, address: SocketAddr) {
         match self.discovery.target.as_ref().map(Target::key) {
             Some(RENDEZVOUS) => self.meet_through(now, address),
             _ => self.carry_to(now, address),
@@ -256,7 +256,7 @@ impl Loop {
     }
 
     /// Has sessions carried to an address of the other end from now on. Of several ports one is chosen by chance.
-    pub(super) fn carry_to(&mut self, now: Time, address: SocketAddr) {
+    pub(super) fn carry_to(&mut self, now: Instant, address: SocketAddr) {
         let mut peer = address;
         if let Some(ports) = &self.discovery.ports {
             let fixed = self.rebinding.bind.is_some();
@@ -270,7 +270,7 @@ impl Loop {
     }
 
     /// The name is not known: another network may know it.
-    fn look_around(&mut self, now: Time) {
+    fn look_around(&mut self, now: Instant) {
         if self.discovery.target.is_none() || self.discovery.network.next > now {
             return;
         }
@@ -294,7 +294,7 @@ impl Loop {
     }
 
     /// Goes on with a new socket, if the port is free to change.
-    fn renew(&mut self, now: Time) {
+    fn renew(&mut self, now: Instant) {
         if self.rebinding.bind.is_none() {
             match self.new_socket() {
                 Ok(udp) => self.udp = udp,
@@ -318,7 +318,7 @@ impl Loop {
     }
 
     /// Goes through this rendezvous server from now on.
-    pub(super) fn meet_through(&mut self, now: Time, server: SocketAddr) {
+    pub(super) fn meet_through(&mut self, now: Instant, server: SocketAddr) {
         self.discovery.rendezvous = Some(server);
         let local = canonical(self.udp.local());
         let ip = own_address(local, server).unwrap_or(local.ip());
@@ -327,7 +327,7 @@ impl Loop {
     }
 
     /// Resolves the name of the other end, or of the rendezvous server, if nobody answers at its last known address.
-    fn follow_name(&mut self, now: Time) {
+    fn follow_name(&mut self, now: Instant) {
         let silent = self.silent_at().is_some_and(|at| at <= now);
         let answers = self.tunnel.peer_answers();
         let present = self.goal().map(|goal| self.discovery.as_resolved(goal));
@@ -367,22 +367,22 @@ impl Loop {
         let told = self.discovery.told(address);
         log!(level, "{key}: the name now stands for {told}");
         self.turn_to(now, address);
-        self.discovery.network.next = Time::ZERO;
+        self.discovery.network.next = Instant::ZERO;
     }
 
     /// Since when the one that is named does not answer.
-    fn silent_at(&self) -> Option<Time> {
+    fn silent_at(&self) -> Option<Instant> {
         match (&self.discovery.target, self.goal()) {
-            (_, None) => Some(Time::ZERO),
+            (_, None) => Some(Instant::ZERO),
             (Some(target), _) if target.key() == RENDEZVOUS => {
-                self.tunnel.rendezvous_is_silent().then_some(Time::ZERO)
+                self.tunnel.rendezvous_is_silent().then_some(Instant::ZERO)
             }
             _ => self.tunnel.peer_silent_at(),
         }
     }
 
     /// When `follow` has something to do. None: not before an event.
-    pub(super) fn follow_at(&self) -> Option<Time> {
+    pub(super) fn follow_at(&self) -> Option<Instant> {
         let target = self.discovery.target.as_ref();
         let name = target.and_then(|target| Some(self.silent_at()?.max(target.due())));
         let looks = self.goal().is_some() || self.discovery.target.is_some();
@@ -425,6 +425,7 @@ mod tests {
     use super::*;
     use crate::config::Ports;
     use crate::event::Resolver;
+    use crate::time::SEC;
     use mio::{Poll, Token, Waker};
     use std::sync::Arc;
 
@@ -510,7 +511,7 @@ mod tests {
     #[test]
     fn a_way_to_anywhere_that_comes_up_is_a_change() {
         let mut network = Network::default();
-        let mut look = |four, six| network.look_around([ip(four), ip(six)], Time::ZERO);
+        let mut look = |four, six| network.look_around([ip(four), ip(six)], Instant::ZERO);
         assert!(!look("", ""));
         assert!(look("192.0.2.7", ""));
         assert!(!look("192.0.2.7", ""));
@@ -523,18 +524,19 @@ mod tests {
     fn it_looks_often_where_that_matters() {
         let mut network = Network::default();
         let mut pause = |own, now, received, sessions| {
+            let now = Instant::ZERO.after(now);
             network.look(own);
-            network.plan(Time::from_micros(now), received, sessions);
-            network.next.since(Time::from_micros(now))
+            network.plan(now, received, sessions);
+            network.next.since(now)
         };
         let here = ip("192.0.2.1");
-        assert_eq!(pause(here, 0, 0, 1), LOOK_INTERVAL_RESTING);
+        assert_eq!(pause(here, Duration::ZERO, 0, 1), LOOK_INTERVAL_RESTING);
         assert_eq!(pause(here, SEC, 5, 1), LOOK_INTERVAL_BUSY);
         assert_eq!(pause(here, 3 * SEC, 5, 1), LOOK_INTERVAL_BUSY);
         assert_eq!(pause(here, 7 * SEC, 5, 1), LOOK_INTERVAL_RESTING);
         assert_eq!(pause(here, 8 * SEC, 9, 0), LOOK_INTERVAL_EMPTY);
         assert_eq!(pause(None, 9 * SEC, 9, 0), LOOK_INTERVAL_NO_ROUTE);
-        let now = Time::from_micros(9 * SEC);
+        let now = Instant::ZERO.after(9 * SEC);
         network.watch(now);
         assert_eq!(network.next.since(now), LOOK_INTERVAL_BUSY);
         network.look_soon(now);
@@ -559,17 +561,19 @@ mod tests {
             (200, false),
         ];
         for (i, (received, asks)) in looks.into_iter().enumerate() {
-            let now = Time::from_micros(i as u64 * LOOK_INTERVAL_BUSY);
+            let now = Instant::ZERO.after(i as u64 * LOOK_INTERVAL_BUSY);
             assert_eq!(network.plan(now, received, 1), asks, "{i}");
         }
-        let asked = (0..20).filter(|_| network.plan(Time::ZERO, 200, 1)).count();
+        let asked = (0..20)
+            .filter(|_| network.plan(Instant::ZERO, 200, 1))
+            .count();
         assert_eq!(asked, FLOW_PINGS as usize);
     }
 
     #[test]
     fn another_port_is_tried_ever_more_rarely() {
         let mut network = Network::default();
-        let at = |secs: u64| Time::from_micros(secs * SEC);
+        let at = |secs: u64| Instant::ZERO.after(secs * SEC);
         let mut tried = Vec::new();
         for second in 100..400 {
             if network.wants_port(at(second), Some(at(100)), None) {

@@ -1,25 +1,25 @@
 //! What systemd is told (sd_notify(3)): that the service is ready, reloads, stops or works, and how many sessions it has.
 //! If no service manager has asked for it, nothing is done.
 
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant};
 use log::debug;
 use sd_notify::{NotifyState, notify, watchdog_enabled};
 
-/// The least span between two reports of the number of sessions, microseconds.
-const STATUS_PAUSE: u64 = 5 * SEC;
+/// The least span between two reports of the number of sessions.
+const STATUS_PAUSE: Duration = Duration::from_secs(5);
 
 /// Tells the service manager, if there is one.
 #[derive(Default)]
 pub(super) struct Notify {
     listens: bool,
-    /// How often it wants a sign of life, microseconds.
-    watchdog: Option<u64>,
+    /// How often it wants a sign of life.
+    watchdog: Option<Duration>,
     /// When the next sign of life has to be there.
-    sign: Option<Time>,
+    sign: Option<Instant>,
     /// The number of sessions that it was told.
     said: Option<usize>,
     /// When it may be told another one.
-    status: Time,
+    status: Instant,
     /// Whether it knows another number than the right one.
     outdated: bool,
 }
@@ -32,8 +32,8 @@ impl Notify {
         Notify {
             listens,
             // Twice as often as needed, as sd_watchdog_enabled(3) asks for.
-            watchdog: watchdog.map(|span| (span.as_micros() / 2) as u64),
-            sign: watchdog.map(|_| Time::ZERO),
+            watchdog: watchdog.map(|span| Duration::from(span) / 2),
+            sign: watchdog.map(|_| Instant::ZERO),
             ..Notify::default()
         }
     }
@@ -56,7 +56,7 @@ impl Notify {
     }
 
     /// The loop turns: what is due is told.
-    pub(super) fn turned(&mut self, now: Time, sessions: usize) {
+    pub(super) fn turned(&mut self, now: Instant, sessions: usize) {
         if !self.listens {
             return;
         }
@@ -80,7 +80,7 @@ impl Notify {
     }
 
     /// When `turned` has to be called again at the latest.
-    pub(super) fn due(&self) -> Option<Time> {
+    pub(super) fn due(&self) -> Option<Instant> {
         let status = self.outdated.then_some(self.status);
         self.sign.into_iter().chain(status).min()
     }

@@ -10,13 +10,12 @@ use super::target::RENDEZVOUS;
 use super::{batch, marked};
 use crate::config::{Config, Endpoint, Ports};
 use crate::ping::{DATAGRAM, Fault, Ping, Settings, Survey};
-use crate::time::Time;
+use crate::time::Instant;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Protocol, Type};
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
 
 /// Other TCP ports at which most machines on the Internet answer or refuse: remote login and the web.
 const USUAL_PORTS: [u16; 2] = [22, 443];
@@ -50,12 +49,16 @@ pub struct Options {
     /// None: until SIGINT or SIGTERM.
     pub count: Option<u64>,
     /// The time from one ping to the next.
-    pub interval: Duration,
+    pub interval: std::time::Duration,
 }
 
 impl Options {
     /// None: the configuration names no other end.
-    pub fn new(config: &Config, count: Option<u64>, interval: Duration) -> Option<Options> {
+    pub fn new(
+        config: &Config,
+        count: Option<u64>,
+        interval: std::time::Duration,
+    ) -> Option<Options> {
         let (key, endpoint) = match (&config.udp_connect, &config.rendezvous_server) {
             (Some(other), _) => ("udp_connect", other.clone()),
             (None, Some(server)) => (RENDEZVOUS, server.clone().into()),
@@ -105,7 +108,7 @@ pub fn run(options: Options, out: &mut dyn Write) -> Result<bool, RunError> {
         meets: options.key == RENDEZVOUS,
         seal: options.seal,
         count: options.count,
-        interval: options.interval.as_micros() as u64,
+        interval: options.interval.into(),
         first: rand::random(),
         seed: rand::random(),
         mtu: usize::from(options.mtu),
@@ -116,12 +119,12 @@ pub fn run(options: Options, out: &mut dyn Write) -> Result<bool, RunError> {
         .map_err(no_poll)?;
     let tcp_places = options.tcp_ports.iter();
     let mut this = Pinging {
-        ping: Ping::new(settings, Time::ZERO),
+        ping: Ping::new(settings, Instant::ZERO),
         socket,
         no_way: fault,
         signals,
         poll,
-        epoch: Instant::now(),
+        epoch: std::time::Instant::now(),
         tcp: Vec::new(),
         tcp_places: tcp_places
             .map(|port| SocketAddr::new(at.ip(), *port))
@@ -152,7 +155,7 @@ fn survey_ports(
     out: &mut dyn Write,
 ) -> Result<(Option<Ports>, bool), RunError> {
     let (ports, seal) = (&options.endpoint.ports, options.seal.as_ref());
-    let mut survey = Survey::new(ports, seal, rand::random(), rand::random(), Time::ZERO);
+    let mut survey = Survey::new(ports, seal, rand::random(), rand::random(), Instant::ZERO);
     let from = options.from.filter(|ip| ip.is_ipv4() == host.is_ipv4());
     let stopped = survey::run(&mut survey, host, (from, options.dscp), signals, around)
         .map_err(|e| RunError::new(format!("ping: {}", reason(&e))))?;
@@ -216,7 +219,7 @@ struct Pinging {
     no_way: Option<Fault>,
     signals: Signals,
     poll: Poll,
-    epoch: Instant,
+    epoch: std::time::Instant,
     tcp: Vec<TcpStream>,
     tcp_places: Vec<SocketAddr>,
 }
@@ -239,7 +242,7 @@ impl Pinging {
             if self.ping.is_over(now) {
                 return Ok(());
             }
-            let span = Duration::from_micros(self.ping.deadline().since(self.now()));
+            let span = self.ping.deadline().since(self.now()).into();
             match self.poll.poll(&mut events, Some(span)) {
                 Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
                 _ => {}
@@ -281,7 +284,7 @@ impl Pinging {
         registry.reregister(&mut self.socket, UDP, Interest::READABLE)
     }
 
-    fn send(&mut self, now: Time) -> io::Result<()> {
+    fn send(&mut self, now: Instant) -> io::Result<()> {
         let mut buf = [0; DATAGRAM];
         while let Some(len) = self.ping.transmit(now, &mut buf) {
             if let Some(fault) = &self.no_way {
@@ -340,8 +343,8 @@ impl Pinging {
         }
     }
 
-    fn now(&self) -> Time {
-        Time::from_micros(self.epoch.elapsed().as_micros() as u64)
+    fn now(&self) -> Instant {
+        Instant::from_micros(self.epoch.elapsed().as_micros() as u64)
     }
 }
 

@@ -6,7 +6,7 @@ use super::report::reason;
 use crate::config::{Change, Config};
 use crate::http::Site;
 use crate::logging;
-use crate::time::Time;
+use crate::time::Instant;
 use log::{error, info, warn};
 
 /// How the configuration is read again.
@@ -18,7 +18,7 @@ pub struct Reread {
 }
 
 impl Loop {
-    pub(super) fn reload(&mut self, now: Time) {
+    pub(super) fn reload(&mut self, now: Instant) {
         if let Err(e) = logging::reopen() {
             let lost = "the log still goes to the file that was open";
             warn!("log: cannot open the file again: {}; {lost}", reason(&e));
@@ -49,7 +49,7 @@ impl Loop {
         }
     }
 
-    fn take_over(&mut self, now: Time, config: &Config) {
+    fn take_over(&mut self, now: Instant, config: &Config) {
         self.tunnel.reload(now, config.settings());
         self.tcp
             .dialler

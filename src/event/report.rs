@@ -1,7 +1,7 @@
 //! What the loop says to people: why it cannot run, what an error of the system means, and warnings that are
 //! not repeated too often. Nothing here does I/O but the log.
 
-use crate::time::Time;
+use crate::time::Instant;
 use log::warn;
 use std::{fmt, io};
 
@@ -65,7 +65,7 @@ pub(super) struct Throttle(crate::throttle::Throttle);
 
 impl Throttle {
     /// Logs `line` as a warning, unless others like it were logged too recently.
-    pub(super) fn warn(&mut self, now: Time, line: fmt::Arguments) {
+    pub(super) fn warn(&mut self, now: Instant, line: fmt::Arguments) {
         match self.0.admit(now) {
             Some(0) => warn!("{line}"),
             Some(more) => warn!("{line} ({more} more like this since the last such line)"),

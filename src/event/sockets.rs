@@ -8,7 +8,7 @@
 
 use super::batch::Batch;
 use super::token::FIRST_UDP;
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant};
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -17,8 +17,8 @@ use std::net::SocketAddr;
 
 /// The most sockets whose ports the system chooses.
 const FREE_MAX: usize = 16;
-/// How long such a socket is kept that is not the latest and from which nothing is sent, microseconds.
-const UNUSED_LIFETIME: u64 = 15 * SEC;
+/// How long such a socket is kept that is not the latest and from which nothing is sent.
+const UNUSED_LIFETIME: Duration = Duration::from_secs(15);
 
 /// All UDP sockets, at least one.
 pub(super) struct Sockets {
@@ -36,14 +36,14 @@ struct Entry {
     batch: Batch,
     number: u16,
     /// When the tunnel last sent from it.
-    used: Time,
+    used: Instant,
     /// It is among the `readable`; and among those that are `told`.
     readable: bool,
     told: bool,
 }
 
 impl Entry {
-    fn new(batch: Batch, number: u16, now: Time) -> Entry {
+    fn new(batch: Batch, number: u16, now: Instant) -> Entry {
         Entry {
             batch,
             number,
@@ -60,7 +60,7 @@ impl Sockets {
         let all = std::iter::once(first).chain(others).zip(0..);
         let entry = |(batch, place)| {
             let number = place as u16;
-            (place, Entry::new(batch, number, Time::ZERO))
+            (place, Entry::new(batch, number, Instant::ZERO))
         };
         Sockets {
             all: all.map(entry).collect(),
@@ -106,7 +106,7 @@ impl Sockets {
         mut batch: Batch,
         number: u16,
         registry: &Registry,
-        now: Time,
+        now: Instant,
     ) -> io::Result<()> {
         while self.all.len() >= FREE_MAX
             && let Some(place) = self.oldest()
@@ -139,7 +139,7 @@ impl Sockets {
     }
 
     /// The tunnel sends from the socket in a place.
-    pub(super) fn note_used(&mut self, place: usize, now: Time) {
+    pub(super) fn note_used(&mut self, place: usize, now: Instant) {
         self.all[place].used = now;
     }
 
@@ -154,14 +154,14 @@ impl Sockets {
     }
 
     /// When the next socket is to be closed that is not used. None: there is none.
-    pub(super) fn due(&self) -> Option<Time> {
+    pub(super) fn due(&self) -> Option<Instant> {
         let latest = self.latest?;
         let unused = self.all.iter().filter(|(_, e)| e.number != latest);
         unused.map(|(_, e)| e.used.after(UNUSED_LIFETIME)).min()
     }
 
     /// Closes the sockets that are not used any more.
-    pub(super) fn expire(&mut self, now: Time) {
+    pub(super) fn expire(&mut self, now: Instant) {
         while self.due().is_some_and(|due| due <= now)
             && let Some(place) = self.oldest()
         {
@@ -252,6 +252,7 @@ impl Sockets {
 mod tests {
     use super::*;
     use crate::event::socket;
+    use crate::time::SEC;
     use mio::Poll;
     use socket2::{Protocol, Type};
 
@@ -289,8 +290,8 @@ mod tests {
         assert_eq!(sockets.due(), None);
     }
 
-    fn at(secs: u64) -> Time {
-        Time::from_micros(secs * SEC)
+    fn at(secs: u64) -> Instant {
+        Instant::ZERO.after(secs * SEC)
     }
 
     /// Sockets as an end without `udp_bind` has them.
@@ -308,7 +309,7 @@ mod tests {
             Free { sockets, poll }
         }
 
-        fn send_from(&mut self, number: u16, now: Time) -> SocketAddr {
+        fn send_from(&mut self, number: u16, now: Instant) -> SocketAddr {
             if self.sockets.lacks(number) {
                 let registry = self.poll.registry();
                 let added = self.sockets.add(batch(), number, registry, now);

@@ -6,14 +6,13 @@ use super::signal::{Signal, Signals};
 use super::socket::{self, any_of};
 use crate::path::Local;
 use crate::ping::{DATAGRAM, Survey};
-use crate::time::Time;
+use crate::time::{Duration, Instant};
 use crate::tunnel::{Fit, Transmit};
 use log::debug;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Protocol, Type};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
 
 /// The most datagrams received before others are sent.
 const DATAGRAMS_PER_TURN: usize = 64;
@@ -34,7 +33,7 @@ pub(super) fn run(
         batch: Batch::new(socket)?,
         shared: Shared::new(),
         host,
-        epoch: Instant::now(),
+        epoch: std::time::Instant::now(),
     };
     this.batch.mark(dscp)?;
     if let Err(e) = this.batch.hear() {
@@ -48,10 +47,10 @@ pub(super) fn run(
         this.send(survey);
         let more = this.receive(survey);
         let span = match more {
-            true => 0,
+            true => Duration::ZERO,
             false => survey.deadline().since(this.now()),
         };
-        match poll.poll(&mut events, Some(Duration::from_micros(span))) {
+        match poll.poll(&mut events, Some(span.into())) {
             Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
             _ => {}
         }
@@ -68,7 +67,7 @@ struct Surveying {
     batch: Batch,
     shared: Shared,
     host: SocketAddr,
-    epoch: Instant,
+    epoch: std::time::Instant,
 }
 
 impl Surveying {
@@ -117,7 +116,7 @@ impl Surveying {
         more
     }
 
-    fn now(&self) -> Time {
-        Time::from_micros(self.epoch.elapsed().as_micros() as u64)
+    fn now(&self) -> Instant {
+        Instant::from_micros(self.epoch.elapsed().as_micros() as u64)
     }
 }

@@ -4,21 +4,21 @@
 use super::report::reason;
 use super::resolve::{Answer, Resolver, literal};
 use crate::config::Address;
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant};
 use log::warn;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
-/// The first pause between two queries, microseconds; it doubles each time.
-const RETRY_PAUSE: u64 = SEC;
-/// The longest pause between two queries, microseconds.
-const RETRY_PAUSE_MAX: u64 = 60 * SEC;
-/// How long the answer to a query is awaited while somebody is in a hurry, microseconds: the system may wait for a name
+/// The first pause between two queries; it doubles each time.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause between two queries.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How long the answer to a query is awaited while somebody is in a hurry: the system may wait for a name
 /// server that cannot be reached, while another one would answer by now.
-const QUERY_TIMEOUT: u64 = 2 * SEC;
-/// How often the log says that a name does not resolve, microseconds.
-const REMINDER_INTERVAL: u64 = 600 * SEC;
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the log says that a name does not resolve.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(600);
 /// The most addresses of a name that take turns without being news.
 const TOLD_MAX: usize = 16;
 
@@ -33,14 +33,14 @@ pub(super) struct Target {
     known: Vec<SocketAddr>,
     /// An answer is to come; and when it was asked for last.
     asked: bool,
-    asked_at: Option<Time>,
+    asked_at: Option<Instant>,
     /// Somebody waits for it.
     hurried: bool,
-    pause: u64,
+    pause: Duration,
     /// Not to be asked before.
-    next: Time,
+    next: Instant,
     /// Whether the last answer was none, and when the log says so again.
-    failed: Option<Time>,
+    failed: Option<Instant>,
     /// The last addresses that the log has named since somebody answered.
     told: VecDeque<SocketAddr>,
 }
@@ -63,8 +63,8 @@ impl Target {
             asked_at: None,
             hurried: false,
             pause: RETRY_PAUSE,
-            next: Time::from_micros(if found { 0 } else { RETRY_PAUSE }),
-            failed: (!found).then_some(Time::from_micros(REMINDER_INTERVAL)),
+            next: Instant::ZERO.after(if found { Duration::ZERO } else { RETRY_PAUSE }),
+            failed: (!found).then_some(Instant::ZERO.after(REMINDER_INTERVAL)),
             told: VecDeque::new(),
         })
     }
@@ -76,7 +76,7 @@ impl Target {
 
     /// The address is right: if the name is needed again, it is resolved at once.
     pub(super) fn heard(&mut self) {
-        (self.pause, self.next) = (RETRY_PAUSE, Time::ZERO);
+        (self.pause, self.next) = (RETRY_PAUSE, Instant::ZERO);
     }
 
     /// The other end has answered: its next address is news.
@@ -105,21 +105,23 @@ impl Target {
     pub(super) fn resolve_now(&mut self) {
         self.hurried = true;
         self.pause = RETRY_PAUSE;
-        let earliest = self.asked_at.map_or(Time::ZERO, |at| at.after(RETRY_PAUSE));
+        let earliest = self
+            .asked_at
+            .map_or(Instant::ZERO, |at| at.after(RETRY_PAUSE));
         self.next = self.next.min(earliest);
     }
 
     /// When to ask, if the answer is wanted.
-    pub(super) fn due(&self) -> Time {
+    pub(super) fn due(&self) -> Instant {
         match (self.asked, self.asked_at) {
             (false, _) => self.next,
             (true, Some(at)) if self.hurried => at.after(QUERY_TIMEOUT),
-            (true, _) => Time::NEVER,
+            (true, _) => Instant::NEVER,
         }
     }
 
     /// Asks for its addresses if it is time.
-    pub(super) fn ask(&mut self, now: Time, resolver: &mut Resolver) {
+    pub(super) fn ask(&mut self, now: Instant, resolver: &mut Resolver) {
         if self.due() > now {
             return;
         }
@@ -138,7 +140,7 @@ impl Target {
     }
 
     /// The addresses that it has now; none if that cannot be found out.
-    pub(super) fn answer(&mut self, now: Time, answer: Answer) -> Vec<SocketAddr> {
+    pub(super) fn answer(&mut self, now: Instant, answer: Answer) -> Vec<SocketAddr> {
         self.asked = false;
         match answer.found {
             Ok(found) => {
@@ -153,7 +155,7 @@ impl Target {
         }
     }
 
-    fn complain(&mut self, now: Time, error: &io::Error) {
+    fn complain(&mut self, now: Instant, error: &io::Error) {
         if self.failed.is_some_and(|remind| now < remind) {
             return;
         }
@@ -171,6 +173,7 @@ pub(super) fn unresolved(key: &str, name: &Address, error: &io::Error) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::SEC;
     use mio::{Poll, Token, Waker};
 
     fn name(host: &str) -> Address {
@@ -184,8 +187,8 @@ mod tests {
         vec![SocketAddr::from(([192, 0, 2, 1], 7))]
     }
 
-    fn at(secs: u64) -> Time {
-        Time::from_micros(secs * SEC)
+    fn at(secs: u64) -> Instant {
+        Instant::ZERO.after(secs * SEC)
     }
 
     #[test]
@@ -193,7 +196,7 @@ mod tests {
         let poll = Poll::new().expect("poll");
         let mut resolver = Resolver::new(Waker::new(poll.registry(), Token(0)).expect("waker"));
         let mut target = Target::new("k", Some(&name("a.invalid")), Vec::new()).expect("a name");
-        let ms = Time::from_millis;
+        let ms = Instant::from_millis;
         let mut asks = |from: u64, to: u64, hurries: bool, answered: bool| {
             let mut times = Vec::new();
             for now in (from..to).step_by(100) {
@@ -239,7 +242,7 @@ mod tests {
         for second in 0..200 {
             target.ask(at(second), &mut resolver);
             if target.asked {
-                assert_eq!(target.due(), Time::NEVER);
+                assert_eq!(target.due(), Instant::NEVER);
                 times.push(second);
                 let found = Err(io::ErrorKind::NotFound.into());
                 let address = target.name.clone();
@@ -249,12 +252,12 @@ mod tests {
                         .is_empty()
                 );
                 // only the first is worth a line
-                assert_eq!(target.failed, Some(Time::from_micros(REMINDER_INTERVAL)));
+                assert_eq!(target.failed, Some(Instant::ZERO.after(REMINDER_INTERVAL)));
             }
         }
         assert_eq!(times, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
         target.heard();
-        assert_eq!(target.due(), Time::ZERO);
+        assert_eq!(target.due(), Instant::ZERO);
         target.ask(at(200), &mut resolver);
         assert_eq!(
             target.answer(

@@ -6,7 +6,7 @@
 
 use super::report::reason;
 use super::token::FIRST_SESSION;
-use crate::time::Time;
+use crate::time::Instant;
 use crate::tunnel::{SessionId, Tunnel};
 use log::debug;
 use mio::net::TcpStream;
@@ -87,7 +87,7 @@ impl Connections {
     }
 
     /// Moves what can be moved, one connection after the other, until nothing is left to do or the budget is spent.
-    pub(super) fn work(&mut self, tunnel: &mut Tunnel, now: Time, budget: &mut usize) {
+    pub(super) fn work(&mut self, tunnel: &mut Tunnel, now: Instant, budget: &mut usize) {
         while *budget > 0
             && let Some(id) = self.ready.pop_front()
         {
@@ -147,7 +147,7 @@ impl Connection {
         }
     }
 
-    fn visit(&mut self, tunnel: &mut Tunnel, now: Time, id: SessionId) -> Moved {
+    fn visit(&mut self, tunnel: &mut Tunnel, now: Instant, id: SessionId) -> Moved {
         let mut moved = Moved::default();
         if self.broken {
             return moved;
@@ -183,7 +183,7 @@ impl Connection {
     fn read(
         &mut self,
         tunnel: &mut Tunnel,
-        now: Time,
+        now: Instant,
         id: SessionId,
         moved: &mut Moved,
     ) -> io::Result<()> {
@@ -214,7 +214,7 @@ impl Connection {
     fn write(
         &mut self,
         tunnel: &mut Tunnel,
-        now: Time,
+        now: Instant,
         id: SessionId,
         moved: &mut Moved,
     ) -> io::Result<()> {

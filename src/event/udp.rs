@@ -11,7 +11,7 @@ use super::sockets::Sockets;
 use super::token::{FIRST_SESSION, FIRST_UDP};
 use crate::config::UdpOptions;
 use crate::path::Local;
-use crate::time::Time;
+use crate::time::Instant;
 use crate::tunnel::{Fit, Transmit, Tunnel};
 use log::{debug, warn};
 use mio::{Interest, Registry, event::Event};
@@ -137,7 +137,7 @@ impl Udp {
     }
 
     /// When a socket is to be closed that the tunnel does not use any more.
-    pub(super) fn due(&self) -> Option<Time> {
+    pub(super) fn due(&self) -> Option<Instant> {
         // what there was no room for leaves first
         self.sockets.due().filter(|_| self.blocked.is_none())
     }
@@ -206,7 +206,7 @@ impl Udp {
     }
 
     /// Hands the tunnel what has arrived, in a bounded batch. The sockets take turns.
-    pub(super) fn receive(&mut self, tunnel: &mut Tunnel, now: Time) {
+    pub(super) fn receive(&mut self, tunnel: &mut Tunnel, now: Instant) {
         let (mut count, mut errors) = (0, 0);
         while count < DATAGRAMS_PER_TURN
             && let Some(place) = self.sockets.next_readable()
@@ -245,7 +245,7 @@ impl Udp {
     }
 
     /// Sends what the tunnel has, in a bounded batch. True if there may be more to send without waiting.
-    pub(super) fn send(&mut self, tunnel: &mut Tunnel, now: Time, registry: &Registry) -> bool {
+    pub(super) fn send(&mut self, tunnel: &mut Tunnel, now: Instant, registry: &Registry) -> bool {
         let mut count = 0;
         if self.due().is_some_and(|due| due <= now) {
             self.sockets.expire(now);
@@ -276,7 +276,7 @@ impl Udp {
     }
 
     /// Makes a socket of this number; where that fails, the latest one takes its place.
-    fn make(&mut self, number: u16, registry: &Registry, now: Time) {
+    fn make(&mut self, number: u16, registry: &Registry, now: Instant) {
         let any = SocketAddr::new(self.local().ip(), 0);
         let options = self.making.clone().unwrap_or_default();
         // the log has told of the first one's buffers
@@ -301,7 +301,7 @@ impl Udp {
 
     /// Sends a GSO batch except the bytes that were sent `before`, from the socket that it names. What fails is lost, as on the
     /// path; what there is no room for is kept.
-    fn send_transmit(&mut self, now: Time, transmit: Transmit, before: usize) {
+    fn send_transmit(&mut self, now: Instant, transmit: Transmit, before: usize) {
         let place = self.sockets.place_of(transmit.local.socket);
         self.sockets.note_used(place, now);
         let bytes = &self.out[before..transmit.len];
@@ -401,8 +401,8 @@ mod tests {
         }
         // the first of the three has left already
         udp.unsent = Some((transmit, 100));
-        let mut tunnel = Tunnel::new(Settings::default(), Time::ZERO);
-        assert!(!udp.send(&mut tunnel, Time::ZERO, poll.registry()));
+        let mut tunnel = Tunnel::new(Settings::default(), Instant::ZERO);
+        assert!(!udp.send(&mut tunnel, Instant::ZERO, poll.registry()));
         assert!(udp.unsent.is_none());
         there
             .set_read_timeout(Some(Duration::from_secs(5)))
@@ -426,7 +426,7 @@ mod tests {
                 segment: 10,
                 fit: Fit::Fits,
             };
-            udp.send_transmit(Time::ZERO, transmit, 0);
+            udp.send_transmit(Instant::ZERO, transmit, 0);
             assert!(!udp.is_blocked() && udp.unsent.is_none());
         }
     }
@@ -453,8 +453,8 @@ mod tests {
             fit: Fit::Fits,
         };
         udp.unsent = Some((transmit, 0));
-        let mut tunnel = Tunnel::new(Settings::default(), Time::ZERO);
-        assert!(!udp.send(&mut tunnel, Time::ZERO, poll.registry()));
+        let mut tunnel = Tunnel::new(Settings::default(), Instant::ZERO);
+        assert!(!udp.send(&mut tunnel, Instant::ZERO, poll.registry()));
         let mut buffer = [0; 200];
         let (_, from) = there.recv_from(&mut buffer).expect("a datagram");
         assert_eq!((udp.local(), udp.latest()), (from, 8));
@@ -466,8 +466,8 @@ mod tests {
             for place in 0..2 {
                 udp.sockets.mark_readable(place);
             }
-            udp.receive(&mut tunnel, Time::ZERO);
-            assert!(!udp.send(&mut tunnel, Time::ZERO, poll.registry()));
+            udp.receive(&mut tunnel, Instant::ZERO);
+            assert!(!udp.send(&mut tunnel, Instant::ZERO, poll.registry()));
             let (len, from) = there.recv_from(&mut buffer).expect("an answer");
             assert_eq!(from, asked);
             assert_eq!(Control::read(&buffer[..len]), Some(Control::Pong(9)));

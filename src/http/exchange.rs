@@ -2,14 +2,14 @@
 //! so that nobody can hold a connection by doing nothing. The caller decides what is answered.
 
 use super::request::{self, HEAD_MAX, Refusal, Request};
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant};
 
-/// How long the request may take, microseconds.
-const REQUEST_TIMEOUT: u64 = 5 * SEC;
-/// How long the answer may take to leave, microseconds.
-const ANSWER_TIMEOUT: u64 = 20 * SEC;
-/// How long the other side may take to close after it has the answer, microseconds.
-const CLOSE_TIMEOUT: u64 = 2 * SEC;
+/// How long the request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the answer may take to leave.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the other side may take to close after it has the answer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most bytes that are read and thrown away after the answer: closed with something unread, TCP would take the
 /// answer back.
 const SURPLUS_MAX: usize = 64 * 1024;
@@ -31,12 +31,12 @@ pub struct Exchange {
     output: Vec<u8>,
     written: usize,
     surplus: usize,
-    deadline: Time,
+    deadline: Instant,
 }
 
 impl Exchange {
     /// A connection that was just accepted.
-    pub fn new(now: Time) -> Exchange {
+    pub fn new(now: Instant) -> Exchange {
         Exchange {
             step: Step::Request,
             input: Vec::new(),
@@ -48,12 +48,12 @@ impl Exchange {
     }
 
     /// When `expire` has to be called.
-    pub fn deadline(&self) -> Time {
+    pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
     /// Ends the connection if its time is over.
-    pub fn expire(&mut self, now: Time) {
+    pub fn expire(&mut self, now: Instant) {
         if now >= self.deadline {
             self.step = Step::Over;
         }
@@ -75,7 +75,7 @@ impl Exchange {
         &mut self,
         bytes: &[u8],
         host: Option<&str>,
-        now: Time,
+        now: Instant,
         answer: impl FnOnce(Result<Request, Refusal>) -> Vec<u8>,
     ) {
         match self.step {
@@ -120,7 +120,7 @@ impl Exchange {
     }
 
     /// The first `n` bytes of `unsent` were written. True once, when all were and the writing half is to be shut down.
-    pub fn wrote(&mut self, n: usize, now: Time) -> bool {
+    pub fn wrote(&mut self, n: usize, now: Instant) -> bool {
         self.written += n;
         let done = self.step == Step::Answer && self.written >= self.output.len();
         if done {
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn from_the_request_to_the_end() {
-        let at = |ms| Time::from_millis(ms);
+        let at = |ms| Instant::from_millis(ms);
         let mut exchange = Exchange::new(at(0));
         exchange.received(b"GET / HTTP/1.1\r\nHost: loc", None, at(1), none);
         assert!(exchange.step == Step::Request && exchange.unsent().is_empty());
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn every_step_has_its_time_and_its_size() {
-        let at = |ms| Time::from_millis(ms);
+        let at = |ms| Instant::from_millis(ms);
         let mut slow = Exchange::new(at(0));
         for second in 0..5 {
             slow.received(b"G", None, at(second * 1000), |_| b"refused".to_vec());

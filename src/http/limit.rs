@@ -3,7 +3,7 @@
 
 use crate::config::Role;
 use crate::number;
-use crate::time::SEC;
+use crate::time::{Duration, SEC};
 use crate::tunnel::stats::Load;
 
 /// The loss from which on loss, and not the line, is called the limit: it costs this share of the line.
@@ -122,8 +122,8 @@ pub enum Direction {
 pub struct Moment {
     /// What sessions wait for.
     pub load: Load,
-    /// Microseconds since the one before.
-    pub span: u64,
+    /// The span since the one before.
+    pub span: Duration,
     /// Bytes from TCP.
     pub taken: u64,
     /// Bytes to TCP.
@@ -138,7 +138,8 @@ pub struct Moment {
 
 impl Moment {
     fn much(&self, bytes: u64) -> bool {
-        bytes as f64 * SEC as f64 / self.span.max(1) as f64 >= IDLE_RATE
+        let span = self.span.max(Duration::MICROSECOND);
+        bytes as f64 * SEC.as_micros_f64() / span.as_micros_f64() >= IDLE_RATE
     }
 }
 
@@ -208,18 +209,18 @@ pub fn most_frequent(seen: impl Iterator<Item = Limit> + Clone) -> Limit {
 pub enum Contact {
     /// It answers, or was not asked anything yet. At an end that others come to: somebody has come.
     Good,
-    /// It has answered before, and is silent for this long, microseconds.
-    SilentFor(u64),
-    /// It has answered before, and is heard, but what is sent there gets lost; microseconds.
-    DeafFor(u64),
-    /// It has answered before, and little is heard of it: what is sent there gets lost, or what it sends; microseconds.
-    HardlyFor(u64),
-    /// It has answered before, and next to nothing of what it sends arrives; microseconds.
-    LosesFor(u64),
-    /// It has said that it stops, and has not answered since; microseconds since its last answer.
-    StoppedFor(u64),
-    /// It was asked and never answered, for this many microseconds; None: for a few seconds at most.
-    Unanswered(Option<u64>),
+    /// It has answered before, and is silent for this long.
+    SilentFor(Duration),
+    /// It has answered before, and is heard, but what is sent there gets lost.
+    DeafFor(Duration),
+    /// It has answered before, and little is heard of it: what is sent there gets lost, or what it sends.
+    HardlyFor(Duration),
+    /// It has answered before, and next to nothing of what it sends arrives.
+    LosesFor(Duration),
+    /// It has said that it stops, and has not answered since; from its last answer on.
+    StoppedFor(Duration),
+    /// It was asked and never answered, for so long; None: for a few seconds at most.
+    Unanswered(Option<Duration>),
     /// The rendezvous server has not said where it is.
     NotFound,
     /// Its name is not resolved.

@@ -4,24 +4,24 @@
 use super::limit::{self, Contact, Direction, Facts, Limit, Moment};
 use crate::config::{Address, Config, Role};
 use crate::number;
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant, SEC};
 use crate::tunnel::Tunnel;
 use crate::tunnel::stats::Snapshot;
 use crate::tunnel::stats::{DEAF, SCARCE};
 use std::collections::VecDeque;
 
-/// The time from one look at the tunnel to the next with sessions, microseconds.
-const LOOK_INTERVAL: u64 = 250 * MS;
-/// The same without sessions, microseconds.
-const LOOK_INTERVAL_IDLE: u64 = SEC;
+/// The time from one look at the tunnel to the next with sessions.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// The same without sessions.
+const LOOK_INTERVAL_IDLE: Duration = Duration::from_secs(1);
 /// The looks that rates and limits are computed from: those of about two seconds.
 const LOOKS_KEPT: usize = 9;
 /// The points of the history, one a second.
 const HISTORY_POINTS: usize = 300;
 /// The upper bounds of the histogram of the loop's turns, seconds.
 pub const CLASSES: [f64; 8] = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3];
-/// The longest turn is that of the last one to two such spans, microseconds.
-const LONGEST_TURN_SPAN: u64 = 30 * SEC;
+/// The longest turn is that of the last one to two such spans.
+const LONGEST_TURN_SPAN: Duration = Duration::from_secs(30);
 
 /// What the configuration says of the daemon.
 #[derive(Clone, Debug)]
@@ -68,27 +68,27 @@ impl Site {
 pub struct Turns {
     /// The number of turns by `CLASSES`; the last is for longer ones.
     pub counts: [u64; CLASSES.len() + 1],
-    /// The sum of all turns, microseconds.
-    pub sum: u64,
-    longest: [u64; 2],
-    since: Time,
+    /// The sum of all turns.
+    pub sum: Duration,
+    longest: [Duration; 2],
+    since: Instant,
 }
 
 impl Turns {
-    /// A turn has taken `span` microseconds.
-    pub fn record(&mut self, span: u64, now: Time) {
-        let seconds = span as f64 / SEC as f64;
+    /// A turn has taken `span`.
+    pub fn record(&mut self, span: Duration, now: Instant) {
+        let seconds = span.as_secs_f64();
         let class = CLASSES.iter().position(|most| seconds <= *most);
         self.counts[class.unwrap_or(CLASSES.len())] += 1;
         self.sum += span;
         if now.since(self.since) >= LONGEST_TURN_SPAN {
-            (self.longest, self.since) = ([self.longest[1], 0], now);
+            (self.longest, self.since) = ([self.longest[1], Duration::ZERO], now);
         }
         self.longest[1] = self.longest[1].max(span);
     }
 
-    /// The longest of the last half to whole minute, microseconds.
-    pub fn longest(&self) -> u64 {
+    /// The longest of the last half to whole minute.
+    pub fn longest(&self) -> Duration {
         self.longest[0].max(self.longest[1])
     }
 }
@@ -97,15 +97,15 @@ impl Turns {
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
     /// When it ended.
-    pub at: Time,
+    pub at: Instant,
     /// TCP's data sent to the other end.
     pub sending: f64,
     /// TCP's data received from there.
     pub receiving: f64,
-    /// The first path's smoothed round trip, microseconds.
-    pub srtt: Option<u64>,
-    /// Its round trip with an empty queue, microseconds.
-    pub base_rtt: Option<u64>,
+    /// The first path's smoothed round trip.
+    pub srtt: Option<Duration>,
+    /// Its round trip with an empty queue.
+    pub base_rtt: Option<Duration>,
     /// The share lost on the way there and on the way here, 0 to 1.
     pub loss: [Option<f64>; 2],
 }
@@ -135,7 +135,7 @@ impl Totals {
 }
 
 struct Look {
-    at: Time,
+    at: Instant,
     totals: Totals,
     sending: Limit,
     receiving: Limit,
@@ -168,9 +168,9 @@ pub struct View<'a> {
     /// What the configuration says.
     pub site: &'a Site,
     /// The present.
-    pub now: Time,
-    /// How long the daemon has run, microseconds.
-    pub uptime: u64,
+    pub now: Instant,
+    /// How long the daemon has run.
+    pub uptime: Duration,
     /// The tunnel's state.
     pub snapshot: Snapshot,
     /// The rates of the last seconds.
@@ -196,8 +196,8 @@ pub struct View<'a> {
 /// What is remembered of the last minutes.
 pub struct Monitor {
     site: Site,
-    started: Time,
-    due: Time,
+    started: Instant,
+    due: Instant,
     looks: VecDeque<Look>,
     history: VecDeque<Point>,
     /// How long the turns of the event loop take.
@@ -206,7 +206,7 @@ pub struct Monitor {
 
 impl Monitor {
     /// A monitor that has seen nothing yet.
-    pub fn new(site: Site, now: Time) -> Monitor {
+    pub fn new(site: Site, now: Instant) -> Monitor {
         Monitor {
             site,
             started: now,
@@ -228,12 +228,12 @@ impl Monitor {
     }
 
     /// When `look` has to be called next.
-    pub fn due(&self) -> Time {
+    pub fn due(&self) -> Instant {
         self.due
     }
 
     /// Looks at the tunnel, if it is time to.
-    pub fn look(&mut self, tunnel: &Tunnel, now: Time) {
+    pub fn look(&mut self, tunnel: &Tunnel, now: Instant) {
         if now < self.due {
             return;
         }
@@ -264,7 +264,7 @@ impl Monitor {
         }
     }
 
-    fn moment(&self, snapshot: &Snapshot, totals: Totals, now: Time) -> Moment {
+    fn moment(&self, snapshot: &Snapshot, totals: Totals, now: Instant) -> Moment {
         let Some(before) = self.looks.back() else {
             return Moment::default();
         };
@@ -280,7 +280,7 @@ impl Monitor {
         }
     }
 
-    fn remember(&mut self, snapshot: &Snapshot, now: Time) {
+    fn remember(&mut self, snapshot: &Snapshot, now: Instant) {
         let rates = self.rates();
         let path = snapshot.paths.first();
         self.history.push_back(Point {
@@ -300,7 +300,8 @@ impl Monitor {
         let (Some(first), Some(last)) = (self.looks.front(), self.looks.back()) else {
             return Rates::default();
         };
-        let seconds = last.at.since(first.at).max(1) as f64 / SEC as f64;
+        let span = last.at.since(first.at).max(Duration::MICROSECOND);
+        let seconds = span.as_secs_f64();
         let rate = |of: fn(&Totals) -> u64| {
             of(&last.totals).saturating_sub(of(&first.totals)) as f64 / seconds
         };
@@ -313,7 +314,7 @@ impl Monitor {
     }
 
     /// Everything as it is now.
-    pub fn view(&self, tunnel: &Tunnel, now: Time) -> View<'_> {
+    pub fn view(&self, tunnel: &Tunnel, now: Instant) -> View<'_> {
         let snapshot = tunnel.snapshot(now);
         let rates = self.rates();
         let sending = limit::most_frequent(self.looks.iter().map(|look| look.sending));
@@ -473,15 +474,18 @@ mod tests {
     #[test]
     fn turns_fall_into_classes_and_the_longest_is_forgotten_in_time() {
         let mut turns = Turns::default();
-        let at = |s: u64| Time::from_millis(s * 1000);
+        let at = |s: u64| Instant::from_millis(s * 1000);
         for span in [50, 100, 101, 400_000] {
-            turns.record(span, at(1));
+            turns.record(Duration::from_micros(span), at(1));
         }
         assert_eq!(turns.counts, [2, 1, 0, 0, 0, 0, 0, 0, 1]);
-        assert_eq!((turns.sum, turns.longest()), (400_251, 400_000));
-        turns.record(10, at(40));
-        assert_eq!(turns.longest(), 400_000);
-        turns.record(10, at(80));
-        assert_eq!(turns.longest(), 10);
+        assert_eq!(
+            (turns.sum, turns.longest()),
+            (Duration::from_micros(400_251), Duration::from_millis(400))
+        );
+        turns.record(Duration::from_micros(10), at(40));
+        assert_eq!(turns.longest(), Duration::from_millis(400));
+        turns.record(Duration::from_micros(10), at(80));
+        assert_eq!(turns.longest(), Duration::from_micros(10));
     }
 }

@@ -3,7 +3,7 @@
 use super::monitor::Monitor;
 use super::request::{Refusal, Request, Resource};
 use super::{json, metrics, text};
-use crate::time::Time;
+use crate::time::Instant;
 use crate::tunnel::Tunnel;
 
 /// The page, which needs nothing beside it but `/stats.json`.
@@ -31,7 +31,7 @@ pub fn respond(
     request: Result<Request, Refusal>,
     monitor: &Monitor,
     tunnel: &Tunnel,
-    now: Time,
+    now: Instant,
 ) -> Vec<u8> {
     let request = match request {
         Ok(request) => request,

@@ -2,19 +2,19 @@
 //! receives there. Whoever is there shows it again and again while a transfer lasts; somebody who was there once is not flooded
 //! in answer to datagrams that others forge in that name. When to ask is said here, how is in `tunnel::validation`.
 
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant};
 
-/// Bytes at least, and after a pause of so many microseconds at most: six times what leaves in a first round trip.
+/// Bytes at least, and at most after a pause this long: six times what leaves in a first round trip.
 const LEAST: u64 = 256 * 1024;
-const PAUSE: u64 = 60 * SEC;
+const PAUSE: Duration = Duration::from_secs(60);
 /// A transfer at most doubles what it sends from one round trip to the next. Beyond that: where 30 % are lost each way, half
 /// of the questions or their answers are, and eight in a row once in 250 times.
 const GROWTH: u64 = 16;
 /// Less is not worth a question.
 const ASK_FROM: u64 = 16 * 1024;
-/// From one question to the next, microseconds: a round trip within these bounds, or less if twice as much has been sent
+/// From one question to the next: a round trip within these bounds, or less if twice as much has been sent
 /// since. After so many without an answer twice as long from each to the next, so many times at most.
-const ASK_PAUSE: [u64; 2] = [100 * MS, SEC];
+const ASK_PAUSE: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 const OFTEN: u32 = 20;
 const DOUBLINGS: u32 = 6;
 
@@ -25,9 +25,9 @@ pub(crate) struct AmplificationLimit {
     /// What had been sent when the last validation came, since the one before it.
     carried: u64,
     /// The last validation that came for a transfer is good until then.
-    earned_until: Time,
-    validated_at: Time,
-    asked_at: Time,
+    earned_until: Instant,
+    validated_at: Instant,
+    asked_at: Instant,
     /// Questions since the last validation, and what had been sent at the latest.
     asked: u32,
     asked_sent: u64,
@@ -44,12 +44,12 @@ impl AmplificationLimit {
     }
 
     /// Whether a validation has come lately for as much as is worth a question: a transfer's, and not that of a few packets.
-    pub(crate) fn is_earned(&self, now: Time) -> bool {
+    pub(crate) fn is_earned(&self, now: Instant) -> bool {
         self.earned_until > now
     }
 
-    /// Whether a challenge is to be sent; then it counts as asked for. `rtt`: of the path, microseconds.
-    pub(crate) fn asks(&mut self, rtt: u64, now: Time) -> bool {
+    /// Whether a challenge is to be sent; then it counts as asked for. `rtt`: of the path.
+    pub(crate) fn asks(&mut self, rtt: Duration, now: Instant) -> bool {
         let stale = now.since(self.validated_at) >= PAUSE;
         if stale {
             self.carried = 0;
@@ -65,9 +65,9 @@ impl AmplificationLimit {
     }
 
     /// When it is time for the next question.
-    pub(crate) fn asks_at(&self, rtt: u64) -> Time {
+    pub(crate) fn asks_at(&self, rtt: Duration) -> Instant {
         if self.asked == 0 {
-            return Time::ZERO;
+            return Instant::ZERO;
         }
         let [least, most] = ASK_PAUSE;
         let doublings = self.asked.saturating_sub(OFTEN).min(DOUBLINGS);
@@ -75,7 +75,7 @@ impl AmplificationLimit {
     }
 
     /// The address was validated. True if something may have waited for that.
-    pub(crate) fn renew(&mut self, now: Time) -> bool {
+    pub(crate) fn renew(&mut self, now: Instant) -> bool {
         let spent = self.is_spent();
         let earns = self.sent >= ASK_FROM;
         *self = AmplificationLimit {
@@ -95,11 +95,12 @@ impl AmplificationLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::MS;
 
     #[test]
     fn who_is_asked_and_answers_can_be_sent_ever_more() {
         let mut limit = AmplificationLimit::default();
-        let mut now = Time::from_millis(1_000);
+        let mut now = Instant::from_millis(1_000);
         for round in 0..12 {
             let mut left = 44_000u64 << round;
             while left > 0 {
@@ -107,8 +108,8 @@ mod tests {
                 left = left.saturating_sub(1_400);
                 assert!(!limit.is_spent(), "round {round}");
             }
-            assert!(limit.asks(0, now));
-            assert!(!limit.asks(0, now));
+            assert!(limit.asks(Duration::ZERO, now));
+            assert!(!limit.asks(Duration::ZERO, now));
             now = now.after(100 * MS);
             assert!(!limit.renew(now));
         }
@@ -117,17 +118,17 @@ mod tests {
     #[test]
     fn who_does_not_answer_is_sent_little() {
         let mut limit = AmplificationLimit::default();
-        let now = Time::from_millis(1_000);
+        let now = Instant::from_millis(1_000);
         limit.charge(100_000_000);
         assert!(limit.renew(now));
         // what a transfer had reached is forgotten after a while
         let late = now.after(PAUSE);
         limit.charge(20_000);
-        assert!(limit.asks(0, late) && !limit.is_spent());
+        assert!(limit.asks(Duration::ZERO, late) && !limit.is_spent());
         limit.charge(LEAST as usize);
         assert!(limit.is_spent());
         // and asked ever more rarely
-        let asked = (0..10_000).filter(|ms| limit.asks(0, late.after(ms * MS)));
+        let asked = (0..10_000).filter(|ms| limit.asks(Duration::ZERO, late.after(*ms * MS)));
         assert_eq!(asked.count(), OFTEN as usize + 5);
         assert!(limit.renew(late));
     }

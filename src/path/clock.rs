@@ -2,7 +2,7 @@
 //! of is decided in `tunnel::migration`.
 
 use crate::segment::ahead;
-use crate::time::{MS, Time};
+use crate::time::{Instant, MS};
 
 /// How far a clock may be off, milliseconds: what a packet may take on its way, and what the other end's clock is corrected by.
 pub(crate) const CLOCK_SLACK: i32 = 10_000;
@@ -13,23 +13,23 @@ const HELD_BACK: i32 = 600_000;
 #[derive(Default)]
 pub(crate) struct RemoteClock {
     /// The newest timestamp that it has sent, and when that came.
-    newest: Option<(u32, Time)>,
+    newest: Option<(u32, Instant)>,
     /// How far it was ahead of ours at most: what it has sent may have been held back on the way here.
     lead: u32,
 }
 
 impl RemoteClock {
     /// Whether a timestamp could be from the same clock: between what was heard last and now, a suspended clock being late.
-    pub(crate) fn in_step(&self, ts: u32, now: Time) -> bool {
+    pub(crate) fn in_step(&self, ts: u32, now: Instant) -> bool {
         self.is_within(ts, now, CLOCK_SLACK)
     }
 
     /// The same where all that was heard may have been held back: how far the clock is ahead is not known then.
-    pub(crate) fn may_follow(&self, ts: u32, now: Time) -> bool {
+    pub(crate) fn may_follow(&self, ts: u32, now: Instant) -> bool {
         self.is_within(ts, now, HELD_BACK)
     }
 
-    fn is_within(&self, ts: u32, now: Time, most: i32) -> bool {
+    fn is_within(&self, ts: u32, now: Instant, most: i32) -> bool {
         let Some((last, _)) = self.newest else {
             return true;
         };
@@ -42,7 +42,7 @@ impl RemoteClock {
         self.newest.is_some_and(|(last, _)| ahead(ts, last) < 0)
     }
 
-    pub(crate) fn note(&mut self, ts: u32, now: Time) {
+    pub(crate) fn note(&mut self, ts: u32, now: Instant) {
         // a copy that was held back is late: it must not turn the clock back
         if self.is_late(ts) {
             return;
@@ -60,13 +60,13 @@ impl RemoteClock {
     }
 
     /// What it shows now, if it was seen.
-    pub(crate) fn shows(&self, now: Time) -> Option<u32> {
+    pub(crate) fn shows(&self, now: Instant) -> Option<u32> {
         let (ts, at) = self.newest?;
         Some(ts.wrapping_add((now.since(at) / MS) as u32))
     }
 }
 
 /// How far a clock that shows `ts` is ahead of ours, milliseconds; both wrap.
-fn lead(ts: u32, now: Time) -> u32 {
+fn lead(ts: u32, now: Instant) -> u32 {
     ts.wrapping_sub(now.millis() as u32)
 }

@@ -1,10 +1,10 @@
 //! When a path was heard, and what it owes an answer to. What is done about silence is decided in `tunnel::peer`.
 
 use super::Local;
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant};
 
-/// A path that was heard from within this, microseconds, is not silent.
-pub(crate) const ALIVE: u64 = 5 * SEC;
+/// A path that was heard from within this is not silent.
+pub(crate) const ALIVE: Duration = Duration::from_secs(5);
 
 /// When something came from a path's other end.
 pub(crate) struct Liveness {
@@ -12,13 +12,13 @@ pub(crate) struct Liveness {
     local: Local,
     /// The socket that is sent from, whichever is sent to.
     pinned: Option<u16>,
-    heard_at: Time,
+    heard_at: Instant,
     /// Something was ever heard.
     heard: bool,
     /// When a session last brought something new: see `Counts`.
-    news_at: Time,
+    news_at: Instant,
     /// When it was heard again after silence.
-    alive_since: Time,
+    alive_since: Instant,
     unanswered: Unanswered,
 }
 
@@ -26,14 +26,14 @@ pub(crate) struct Liveness {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Unanswered {
     /// The first packet of a session, and the first with something that wants an acknowledgement.
-    pub(crate) sent: Option<Time>,
-    pub(crate) owed: Option<Time>,
+    pub(crate) sent: Option<Instant>,
+    pub(crate) owed: Option<Instant>,
     /// What had come from there by the first: see `Counts`.
     pub(crate) news: u64,
 }
 
 impl Liveness {
-    pub(crate) fn new(now: Time) -> Liveness {
+    pub(crate) fn new(now: Instant) -> Liveness {
         Liveness {
             local: Local::default(),
             pinned: None,
@@ -46,7 +46,7 @@ impl Liveness {
     }
 
     /// A good datagram came to this address of the machine.
-    pub(crate) fn hear(&mut self, local: Local, now: Time) {
+    pub(crate) fn hear(&mut self, local: Local, now: Instant) {
         if self.is_silent(now) {
             self.alive_since = now;
         }
@@ -55,7 +55,7 @@ impl Liveness {
     }
 
     /// A session has brought something new.
-    pub(crate) fn on_news(&mut self, now: Time) {
+    pub(crate) fn on_news(&mut self, now: Instant) {
         self.news_at = now;
     }
 
@@ -65,7 +65,7 @@ impl Liveness {
     }
 
     /// A packet of a session leaves. `owed`: it is owed an acknowledgement; `news`: what has come from there.
-    pub(crate) fn on_sent(&mut self, owed: bool, news: u64, now: Time) {
+    pub(crate) fn on_sent(&mut self, owed: bool, news: u64, now: Instant) {
         let unanswered = &mut self.unanswered;
         if unanswered.sent.is_none() {
             (unanswered.sent, unanswered.news) = (Some(now), news);
@@ -100,24 +100,24 @@ impl Liveness {
         self.local
     }
 
-    pub(crate) fn heard_at(&self) -> Time {
+    pub(crate) fn heard_at(&self) -> Instant {
         self.heard_at
     }
 
-    /// How long ago something came, microseconds; None: nothing ever did.
-    pub(crate) fn heard_before(&self, now: Time) -> Option<u64> {
+    /// How long ago something came; None: nothing ever did.
+    pub(crate) fn heard_before(&self, now: Instant) -> Option<Duration> {
         self.heard.then(|| now.since(self.heard_at))
     }
 
-    pub(crate) fn is_silent(&self, now: Time) -> bool {
+    pub(crate) fn is_silent(&self, now: Instant) -> bool {
         now.since(self.heard_at) >= ALIVE
     }
 
-    pub(crate) fn alive_since(&self) -> Time {
+    pub(crate) fn alive_since(&self) -> Instant {
         self.alive_since
     }
 
-    pub(crate) fn news_at(&self) -> Time {
+    pub(crate) fn news_at(&self) -> Instant {
         self.news_at
     }
 

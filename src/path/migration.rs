@@ -1,22 +1,22 @@
 //! Where the other end of a path may have moved to, and which addresses it has left. Whether it has moved, and what follows
 //! for its sessions, is decided in `tunnel::migration`.
 
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant};
 use std::net::SocketAddr;
 
-/// An address that may be somebody's new one is pinged again after so long, microseconds, then after twice as long, and so on.
-const ASK_AGAIN: u64 = 100 * MS;
+/// An address that may be somebody's new one is pinged again after so long, then after twice as long, and so on.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// One that has answered too early is pinged again no sooner than this after the last time.
-const ONCE_MORE: u64 = 20 * MS;
+const ONCE_MORE: Duration = Duration::from_millis(20);
 /// Pings for one packet from an address that is not validated, and the most that are saved up.
 pub(crate) const PINGS_EACH: u32 = 3;
 const PINGS_AHEAD: u32 = 6;
 /// An address that has not answered for so long is asked no more.
-const GIVE_UP: u64 = 30 * SEC;
+const GIVE_UP: Duration = Duration::from_secs(30);
 /// The most addresses that one other end may seem to have moved to.
 const PROBES_MOST: usize = 8;
 /// How long late packets from an address that was left are still taken.
-const LATE_SPAN: u64 = 10 * SEC;
+const LATE_SPAN: Duration = Duration::from_secs(10);
 /// The most addresses of which it is known that an end has left them.
 const LEFT_MOST: usize = 8;
 
@@ -25,11 +25,11 @@ const LEFT_MOST: usize = 8;
 struct Probe {
     addr: SocketAddr,
     /// Since when nothing may have been heard from the old address, or the end has not moved.
-    since: Time,
-    began: Time,
-    next: Time,
+    since: Instant,
+    began: Instant,
+    next: Instant,
     asked: u32,
-    asked_at: Time,
+    asked_at: Instant,
     /// Pings that may still go there: an address that was named to us gets them until it is given up, one that only packets
     /// have come from no more than so many for each.
     pings: u32,
@@ -53,7 +53,7 @@ pub(crate) struct Migration {
     homeless: bool,
     probes: Vec<Probe>,
     /// The addresses that it has left lately, and when; the last of them last.
-    left: Vec<(SocketAddr, Time)>,
+    left: Vec<(SocketAddr, Instant)>,
 }
 
 impl Migration {
@@ -68,27 +68,27 @@ impl Migration {
     }
 
     /// It is at another address than before.
-    pub(crate) fn arrive(&mut self, from: SocketAddr, now: Time) {
+    pub(crate) fn arrive(&mut self, from: SocketAddr, now: Instant) {
         if !std::mem::take(&mut self.homeless) {
             self.leave(from, now);
         }
     }
 
     /// Whether it was at an address a moment ago.
-    pub(crate) fn has_left(&self, addr: SocketAddr, now: Time) -> bool {
-        let late = |at: Time| now.since(at) < LATE_SPAN;
+    pub(crate) fn has_left(&self, addr: SocketAddr, now: Instant) -> bool {
+        let late = |at: Instant| now.since(at) < LATE_SPAN;
         let mut all = self.left.iter();
         all.any(|(left, at)| *left == addr && late(*at))
     }
 
     /// Whether it came to its address a moment ago.
-    pub(crate) fn has_moved(&self, now: Time) -> bool {
+    pub(crate) fn has_moved(&self, now: Instant) -> bool {
         let last = self.left.last();
         last.is_some_and(|(_, at)| now.since(*at) < LATE_SPAN)
     }
 
-    fn leave(&mut self, addr: SocketAddr, now: Time) {
-        let stale = |(_, at): &(SocketAddr, Time)| now.since(*at) >= LATE_SPAN;
+    fn leave(&mut self, addr: SocketAddr, now: Instant) {
+        let stale = |(_, at): &(SocketAddr, Instant)| now.since(*at) >= LATE_SPAN;
         self.left.retain(|left| !stale(left));
         if self.left.len() >= LEFT_MOST {
             self.left.remove(0);
@@ -97,12 +97,12 @@ impl Migration {
     }
 
     /// The addresses that it has left lately, which are another path's from now on.
-    pub(crate) fn take_left(&mut self) -> Vec<(SocketAddr, Time)> {
+    pub(crate) fn take_left(&mut self) -> Vec<(SocketAddr, Instant)> {
         std::mem::take(&mut self.left)
     }
 
     /// Takes over what another path's end, which is the same, has left.
-    pub(crate) fn join(&mut self, left: Vec<(SocketAddr, Time)>) {
+    pub(crate) fn join(&mut self, left: Vec<(SocketAddr, Instant)>) {
         for (addr, at) in left {
             self.leave(addr, at);
         }
@@ -120,7 +120,7 @@ impl Migration {
 
     /// The other end may be at an address, which is worth so many pings. Returns the one that is given up for it, if there
     /// are too many.
-    pub(crate) fn add(&mut self, addr: SocketAddr, pings: u32, now: Time) -> Option<SocketAddr> {
+    pub(crate) fn add(&mut self, addr: SocketAddr, pings: u32, now: Instant) -> Option<SocketAddr> {
         let full = self.probes.len() >= PROBES_MOST;
         let given_up = full.then(|| self.probes.remove(0).addr);
         self.probes.push(Probe {
@@ -147,7 +147,7 @@ impl Migration {
     }
 
     /// The addresses that are to be pinged now; they count as pinged. `only`: no other than this one.
-    pub(crate) fn ask(&mut self, only: Option<SocketAddr>, now: Time) -> Vec<SocketAddr> {
+    pub(crate) fn ask(&mut self, only: Option<SocketAddr>, now: Instant) -> Vec<SocketAddr> {
         let mut due = Vec::new();
         for probe in &mut self.probes {
             let wanted = only.is_none_or(|addr| probe.addr == addr);
@@ -162,7 +162,7 @@ impl Migration {
     }
 
     /// Forgets the addresses that have not answered for too long; which they were.
-    pub(crate) fn give_up(&mut self, now: Time) -> Vec<SocketAddr> {
+    pub(crate) fn give_up(&mut self, now: Instant) -> Vec<SocketAddr> {
         let stale = |p: &&Probe| now.since(p.began) >= GIVE_UP;
         let gone = self.probes.iter().filter(stale).map(|p| p.addr).collect();
         self.probes.retain(|p| !stale(&p));
@@ -170,7 +170,7 @@ impl Migration {
     }
 
     /// When `ask` or `give_up` has something to do.
-    pub(crate) fn next_probe(&self) -> Option<Time> {
+    pub(crate) fn next_probe(&self) -> Option<Instant> {
         let next = |p: &Probe| match p.pings {
             0 => p.began.after(GIVE_UP),
             _ => p.next,
@@ -178,14 +178,14 @@ impl Migration {
         self.probes.iter().map(next).min()
     }
 
-    /// An address has answered. The old one was last heard at `heard_at`, and may need `patience` microseconds to be heard: if
+    /// An address has answered. The old one was last heard at `heard_at`, and may need `patience` to be heard: if
     /// it was meanwhile, or could not be yet, the new one has to answer once more.
     pub(crate) fn on_answer(
         &mut self,
         addr: SocketAddr,
-        heard_at: Time,
-        patience: u64,
-        now: Time,
+        heard_at: Instant,
+        patience: Duration,
+        now: Instant,
     ) -> Answered {
         let known = self.probes.iter_mut().find(|p| p.addr == addr);
         let Some(probe) = known else {

@@ -22,7 +22,7 @@ use crate::congestion::loss::Loss;
 use crate::congestion::pacer::Pacer;
 use crate::congestion::{Controller, Limits};
 use crate::segment::ahead;
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant, MS, SEC};
 use std::net::{IpAddr, SocketAddr};
 
 /// This end of a path.
@@ -50,12 +50,12 @@ const COPIES: f64 = 0.03;
 /// And the share that small segments may take which ride along in another's datagram.
 const RIDES: f64 = 0.5;
 
-/// Bytes of a piece that goes ahead of the operator's limit, and how far, microseconds.
+/// Bytes of a piece that goes ahead of the operator's limit, and how far.
 const SMALL: usize = 400;
-const AHEAD: u64 = 50 * MS;
+const AHEAD: Duration = Duration::from_millis(50);
 
-/// Who has an address validated to move there does it within this, microseconds.
-const MOVES_WITHIN: u64 = SEC;
+/// Who has an address validated to move there does it within this.
+const MOVES_WITHIN: Duration = Duration::from_secs(1);
 
 /// What has gone over a path, in segments of all its sessions.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ struct Budgets {
 }
 
 impl Budgets {
-    fn new(down: Option<f64>, now: Time) -> Budgets {
+    fn new(down: Option<f64>, now: Instant) -> Budgets {
         Budgets {
             copies: Pacer::new(SEC, now),
             rides: Pacer::new(SEC, now),
@@ -149,7 +149,7 @@ pub struct Path {
     /// Bytes around a KCP packet: IP, UDP and seal.
     pub overhead: usize,
     /// When anything was last sent there.
-    pub sent_at: Time,
+    pub sent_at: Instant,
     /// What has gone over it.
     pub counts: Counts,
     /// Sessions on this path.
@@ -166,7 +166,7 @@ pub struct Path {
 
 impl Path {
     /// `seal`: what sealing adds to a packet, bytes; `most`: the size of IP packets that the configuration allows.
-    pub fn new(addr: SocketAddr, seal: usize, most: usize, limits: Limits, now: Time) -> Path {
+    pub fn new(addr: SocketAddr, seal: usize, most: usize, limits: Limits, now: Instant) -> Path {
         Path {
             addr,
             congestion: Controller::new(limits, now),
@@ -195,7 +195,7 @@ impl Path {
         seal: usize,
         limits: Limits,
         same_line: bool,
-        now: Time,
+        now: Instant,
     ) -> Path {
         let mut old = Path::new(addr, seal, self.size.most(), limits, now);
         if same_line {
@@ -218,7 +218,7 @@ impl Path {
     }
 
     /// Whether somebody has just shown that they receive at its address, and has no session there: they are about to move to it.
-    pub(crate) fn awaits_move(&self, now: Time) -> bool {
+    pub(crate) fn awaits_move(&self, now: Instant) -> bool {
         self.sessions == 0
             && self.validation.awaits_move(MOVES_WITHIN, now)
             && !self.limit.is_spent()
@@ -229,15 +229,15 @@ impl Path {
         !self.migration.is_homeless() && !self.limit.is_spent()
     }
 
-    /// The smoothed round trip of what was delivered, or of the validation, microseconds; None: neither was.
-    pub(crate) fn known_rtt(&self) -> Option<u64> {
+    /// The smoothed round trip of what was delivered, or of the validation; None: neither was.
+    pub(crate) fn known_rtt(&self) -> Option<Duration> {
         let measured = self.congestion.has_delivered();
         let measured = measured.then(|| self.congestion.srtt());
         measured.or(self.validation.round_trip())
     }
 
     /// A packet of a session leaves. `owed`: it is owed an acknowledgement.
-    pub(crate) fn note_unanswered(&mut self, owed: bool, now: Time) {
+    pub(crate) fn note_unanswered(&mut self, owed: bool, now: Instant) {
         self.liveness.on_sent(owed, self.counts.news, now);
     }
 
@@ -292,7 +292,7 @@ impl Path {
     }
 
     /// Whether a copy may be sent ahead of need; `bytes` of datagram are charged if so.
-    pub fn may_copy(&mut self, bytes: usize, now: Time) -> bool {
+    pub fn may_copy(&mut self, bytes: usize, now: Instant) -> bool {
         let may = self.budgets.copies.owes_less_than(500 * MS, now);
         if may {
             self.budgets
@@ -303,7 +303,7 @@ impl Path {
     }
 
     /// Whether a copy may ride along in a datagram; `bytes` are charged if so.
-    pub fn may_ride(&mut self, bytes: usize, now: Time) -> bool {
+    pub fn may_ride(&mut self, bytes: usize, now: Instant) -> bool {
         let may =
             !self.congestion.is_congested() && self.budgets.rides.owes_less_than(100 * MS, now);
         if may {
@@ -316,7 +316,7 @@ impl Path {
 
     /// Whether `bytes` that have arrived may be handed on now, by the operator's limit; they are charged if so. Small pieces
     /// go ahead: they are what somebody waits for.
-    pub fn may_read(&mut self, bytes: usize, now: Time) -> bool {
+    pub fn may_read(&mut self, bytes: usize, now: Instant) -> bool {
         let Some(down) = self.budgets.down else {
             return true;
         };
@@ -329,7 +329,7 @@ impl Path {
     }
 
     /// When the next may be handed on.
-    pub fn reads_at(&self) -> Time {
+    pub fn reads_at(&self) -> Instant {
         self.budgets.reads.release_time()
     }
 }

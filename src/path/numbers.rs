@@ -1,11 +1,11 @@
 //! Which of its datagrams a sender had sent by when, where it numbers them under the psk. A datagram with a lower number than one
 //! that came a while ago was held back. Nothing is dropped here: `tunnel::inbound` decides what a late datagram may not do.
 
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant};
 
-/// A datagram that is overtaken by one that came so long ago, microseconds, is late; one that is overtaken for twice that is
+/// A datagram that is overtaken by one that came so long ago, is late; one that is overtaken for twice that is
 /// known to be. Shorter than TIME_WAIT, and longer than packets are under way.
-const LATE: u64 = 20 * SEC;
+const LATE: Duration = Duration::from_secs(20);
 /// Numbers that are further apart are of two processes: none sends so many datagrams in its life.
 const ONE_PROCESS: u128 = 1 << 40;
 /// Numbers have 96 bits.
@@ -15,16 +15,16 @@ const MASK: u128 = (1 << 96) - 1;
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Numbers {
     /// The highest of all, and when it came. None: nothing has come.
-    newest: Option<(u128, Time)>,
+    newest: Option<(u128, Instant)>,
     /// The highest of some time ago, and since when that time is past.
-    mark: Option<(u128, Time)>,
+    mark: Option<(u128, Instant)>,
     /// The highest of `LATE` ago, or longer.
     late: Option<u128>,
 }
 
 impl Numbers {
     /// A datagram of this number has come.
-    pub(crate) fn note(&mut self, number: u128, now: Time) {
+    pub(crate) fn note(&mut self, number: u128, now: Instant) {
         match self.newest {
             Some((newest, _)) if is_from_one_process(newest, number) => {
                 self.advance(now);
@@ -43,19 +43,19 @@ impl Numbers {
     }
 
     /// Whether a datagram of this number is late: another of its sender, which was sent after it, came `LATE` ago or before.
-    pub(crate) fn is_late(&self, number: u128, now: Time) -> bool {
+    pub(crate) fn is_late(&self, number: u128, now: Instant) -> bool {
         let before = |late| is_from_one_process(late, number) && !is_ahead(number, late);
         self.late_at(now).is_some_and(before)
     }
 
     /// The highest number of those that came `LATE` before `now`, as far as it is known.
-    fn late_at(&self, now: Time) -> Option<u128> {
-        let old = |(number, at): (u128, Time)| (now.since(at) >= LATE).then_some(number);
+    fn late_at(&self, now: Instant) -> Option<u128> {
+        let old = |(number, at): (u128, Instant)| (now.since(at) >= LATE).then_some(number);
         let newest = self.newest.and_then(old);
         newest.or_else(|| self.mark.and_then(old)).or(self.late)
     }
 
-    fn advance(&mut self, now: Time) {
+    fn advance(&mut self, now: Instant) {
         self.late = self.late_at(now);
         if self.mark.is_none_or(|(_, since)| now.since(since) >= LATE) {
             self.mark = self.newest.map(|(number, _)| (number, now));
@@ -79,8 +79,8 @@ mod tests {
 
     const START: u128 = MASK - 5;
 
-    fn at(seconds: u64) -> Time {
-        Time::from_micros(seconds * SEC)
+    fn at(seconds: u64) -> Instant {
+        Instant::ZERO.after(Duration::from_secs(seconds))
     }
 
     #[test]

@@ -2,23 +2,23 @@
 //! that the search sends, and what follows for sessions, are in `tunnel::size`.
 
 use crate::pmtu::{BASE, Probe, Search};
-use crate::time::{MS, Time};
+use crate::time::{Duration, Instant};
 
-/// The size of a path that has carried no large packet for so long, microseconds, is confirmed again before one is sent.
-const UNUSED: u64 = 10_000 * MS;
+/// The size of a path that has carried no large packet for so long is confirmed again before one is sent.
+const UNUSED: Duration = Duration::from_millis(10_000);
 
 /// Sizes are bytes of whole IP packets.
 pub(crate) struct Size {
     search: Search,
     /// When a packet was last sent that not every path carries.
-    large_at: Time,
+    large_at: Instant,
     /// What the log was last told; 0: nothing yet.
     told: usize,
 }
 
 impl Size {
     /// `most`: what the configuration allows.
-    pub(crate) fn new(most: usize, now: Time) -> Size {
+    pub(crate) fn new(most: usize, now: Instant) -> Size {
         Size {
             search: Search::new(most),
             large_at: now,
@@ -42,39 +42,44 @@ impl Size {
     }
 
     /// When `ask` has something to do; `NEVER` if it has not.
-    pub(crate) fn due(&self) -> Time {
+    pub(crate) fn due(&self) -> Instant {
         self.search.due()
     }
 
     /// When the clock has to come back to the search. None: what comes begins the next one.
-    pub(crate) fn wakes_at(&self) -> Option<Time> {
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
         self.search.is_active().then(|| self.search.due())
     }
 
-    /// The pings to send now. `rtt`: of the path, microseconds; `token`: gives another number each time.
-    pub(crate) fn ask(&mut self, rtt: u64, now: Time, token: impl FnMut() -> u32) -> Vec<Probe> {
+    /// The pings to send now. `rtt`: of the path; `token`: gives another number each time.
+    pub(crate) fn ask(
+        &mut self,
+        rtt: Duration,
+        now: Instant,
+        token: impl FnMut() -> u32,
+    ) -> Vec<Probe> {
         self.search.ask(rtt, now, token)
     }
 
     /// A pong has come. False if it answers no ping of the search.
-    pub(crate) fn on_answer(&mut self, token: u32, now: Time) -> bool {
+    pub(crate) fn on_answer(&mut self, token: u32, now: Instant) -> bool {
         self.search.on_answer(token, now)
     }
 
     /// Packets of the present size may not arrive any more.
-    pub(crate) fn suspect(&mut self, now: Time) {
+    pub(crate) fn suspect(&mut self, now: Instant) {
         self.search.suspect(now);
     }
 
     /// A packet of so many bytes leaves.
-    pub(crate) fn on_sent(&mut self, size: usize, now: Time) {
+    pub(crate) fn on_sent(&mut self, size: usize, now: Instant) {
         if size > BASE {
             self.large_at = now;
         }
     }
 
     /// The path is to carry large packets. True if it has carried none for a while, and is asked anew.
-    pub(crate) fn resume(&mut self, now: Time) -> bool {
+    pub(crate) fn resume(&mut self, now: Instant) -> bool {
         let unused = now.since(self.large_at.max(self.search.checked_at())) >= UNUSED;
         if unused {
             self.large_at = now;

@@ -3,13 +3,13 @@
 //! `tunnel::validation`.
 
 use super::numbers::Numbers;
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::ops::Range;
 
-/// A challenge is good for at least so long, microseconds, and at most for twice.
-const CHALLENGE_SPAN: u64 = 60 * SEC;
+/// A challenge is good for at least so long, and at most for twice.
+const CHALLENGE_SPAN: Duration = Duration::from_secs(60);
 /// What an address is validated for may be overtaken by so many datagrams of its sender: twice what KCP sends before it has heard
 /// of a window. One that is further behind, but for what no process sends in its life, is from before the challenge.
 const BEFORE: Range<u128> = 2 * crate::segment::DEFAULT_WINDOW as u128..1 << 40;
@@ -36,13 +36,13 @@ impl Challenges {
     }
 
     /// What a ping names that validates `addr`.
-    pub(crate) fn challenge(&self, addr: SocketAddr, now: Time) -> u32 {
-        self.at(addr, now.micros() / CHALLENGE_SPAN)
+    pub(crate) fn challenge(&self, addr: SocketAddr, now: Instant) -> u32 {
+        self.at(addr, now.since(Instant::ZERO) / CHALLENGE_SPAN)
     }
 
     /// Whether a pong from `addr` shows that our ping has arrived there.
-    pub(crate) fn is_answer(&self, addr: SocketAddr, value: u32, now: Time) -> bool {
-        let span = now.micros() / CHALLENGE_SPAN;
+    pub(crate) fn is_answer(&self, addr: SocketAddr, value: u32, now: Instant) -> bool {
+        let span = now.since(Instant::ZERO) / CHALLENGE_SPAN;
         value == self.at(addr, span) || (span > 0 && value == self.at(addr, span - 1))
     }
 }
@@ -52,13 +52,13 @@ impl Challenges {
 pub(crate) struct Validation {
     validated: bool,
     /// When somebody said there that sessions follow.
-    moves_at: Option<Time>,
+    moves_at: Option<Instant>,
     /// The number of the datagram that last validated it.
     proof: Option<u128>,
     /// Those of all that came from there under the psk.
     numbers: Numbers,
-    /// At most how long that took, microseconds.
-    round_trip: Option<u64>,
+    /// At most how long that took.
+    round_trip: Option<Duration>,
 }
 
 impl Validation {
@@ -68,13 +68,13 @@ impl Validation {
     }
 
     /// It has, by the datagram of this number.
-    pub(crate) fn validate(&mut self, number: Option<u128>, moves: bool, now: Time) {
+    pub(crate) fn validate(&mut self, number: Option<u128>, moves: bool, now: Instant) {
         (self.validated, self.proof) = (true, number);
         self.moves_at = moves.then_some(now);
     }
 
-    /// It has within so many microseconds, and has said that sessions follow.
-    pub(crate) fn awaits_move(&self, span: u64, now: Time) -> bool {
+    /// It has within `span`, and has said that sessions follow.
+    pub(crate) fn awaits_move(&self, span: Duration, now: Instant) -> bool {
         let fresh = |at| now.since(at) < span;
         self.validated && self.moves_at.is_some_and(fresh)
     }
@@ -90,21 +90,21 @@ impl Validation {
     }
 
     /// A datagram of this number has come, if it has one.
-    pub(crate) fn note(&mut self, number: Option<u128>, now: Time) {
+    pub(crate) fn note(&mut self, number: Option<u128>, now: Instant) {
         if let Some(number) = number {
             self.numbers.note(number, now);
         }
     }
 
     /// Whether a datagram of this number was held back, as far as those say that came from here.
-    pub(crate) fn is_late(&self, number: u128, now: Time) -> bool {
+    pub(crate) fn is_late(&self, number: u128, now: Instant) -> bool {
         self.numbers.is_late(number, now)
     }
 
     /// Whether a datagram was sent well before another that has come: before the one that has validated its address, or some
     /// time before any. Somebody has recorded it or held it back, even if it comes from there. (Where senders do not count, or
     /// have begun to count anew, that is not known.)
-    pub(crate) fn is_from_before(&self, number: Option<u128>, now: Time) -> bool {
+    pub(crate) fn is_from_before(&self, number: Option<u128>, now: Instant) -> bool {
         let Some(number) = number else {
             return false;
         };
@@ -112,12 +112,12 @@ impl Validation {
         self.proof.is_some_and(before) || self.numbers.is_late(number, now)
     }
 
-    /// The validation took so long, microseconds, or less.
-    pub(crate) fn set_round_trip(&mut self, span: u64) {
+    /// The validation took so long, or less.
+    pub(crate) fn set_round_trip(&mut self, span: Duration) {
         self.round_trip = Some(span);
     }
 
-    pub(crate) fn round_trip(&self) -> Option<u64> {
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
         self.round_trip
     }
 }

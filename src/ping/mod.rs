@@ -15,7 +15,7 @@ use crate::crypto::{Key, Method, Rejected, Sealing};
 use crate::message::{CONTROL_LEN, Control, PADDING_MOST};
 use crate::path::headers;
 use crate::pmtu::{Probe, Search};
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant, MS};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::VecDeque;
@@ -23,18 +23,22 @@ use std::net::SocketAddr;
 
 /// Bytes that the longest datagram of `transmit` takes: a ping that asks for the size of packets.
 pub(crate) const DATAGRAM: usize = 1500;
-/// A ping without an answer for this long, microseconds, is reported; a later answer still counts.
-const ANSWER_TIMEOUT: u64 = SEC;
-/// How long a ping is remembered for a late answer, microseconds.
-const ANSWER_MEMORY: u64 = 60 * SEC;
-/// When the other ways to seal are tried, microseconds after the first ping; more than once, since packets get lost.
-const OTHER_SEALS_AT: [u64; 3] = [SEC, 2 * SEC, 6 * SEC];
-/// How long silence has to last before it is judged, microseconds.
-const VERDICT_AFTER: u64 = 4 * SEC;
-/// How long answers are awaited after the last ping, microseconds.
-const FINAL_WAIT: u64 = 2 * SEC;
-/// How long the size of packets is searched for at most after the first answer, microseconds.
-const SIZE_SEARCH_TIMEOUT: u64 = 6 * SEC;
+/// A ping without an answer for this long is reported; a later answer still counts.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a ping is remembered for a late answer.
+const ANSWER_MEMORY: Duration = Duration::from_secs(60);
+/// When the other ways to seal are tried, from the first ping on; more than once, since packets get lost.
+const OTHER_SEALS_AT: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(6),
+];
+/// How long silence has to last before it is judged.
+const VERDICT_AFTER: Duration = Duration::from_secs(4);
+/// How long answers are awaited after the last ping.
+const FINAL_WAIT: Duration = Duration::from_secs(2);
+/// How long the size of packets is searched for at most after the first answer.
+const SIZE_SEARCH_TIMEOUT: Duration = Duration::from_secs(6);
 /// How many of our own datagrams are remembered, to know them when they come back.
 const OWN_REMEMBERED: usize = 32;
 
@@ -50,8 +54,8 @@ pub(crate) struct Settings {
     pub seal: Option<(Method, Key)>,
     /// The number of pings. None: until `stop`.
     pub count: Option<u64>,
-    /// The time from one ping to the next, microseconds.
-    pub interval: u64,
+    /// The time from one ping to the next.
+    pub interval: Duration,
     /// The first ping's timestamp; the others count up. It should not be easy to guess.
     pub first: u32,
     /// Seeds the padding.
@@ -68,7 +72,7 @@ struct Way {
 
 struct Waiting {
     number: u64,
-    sent_at: Time,
+    sent_at: Instant,
     /// It was said that there is no answer.
     missed: bool,
 }
@@ -85,12 +89,12 @@ struct Signs {
     host_lives: bool,
 }
 
-/// Round trips, microseconds.
+/// Round trips; their sums in microseconds.
 #[derive(Default)]
 struct Trips {
     count: u64,
-    least: u64,
-    most: u64,
+    least: Duration,
+    most: Duration,
     sum: f64,
     squares: f64,
 }
@@ -100,8 +104,8 @@ pub(crate) struct Ping {
     settings: Settings,
     /// The first is the configured one.
     ways: Vec<Way>,
-    began: Time,
-    stopped: Option<Time>,
+    began: Instant,
+    stopped: Option<Instant>,
     pings: Pings,
     /// Indices into `ways`, to be sent now.
     queue: VecDeque<usize>,
@@ -117,7 +121,7 @@ pub(crate) struct Ping {
 
 /// The pings that were sent, and when the next is.
 struct Pings {
-    next_at: Time,
+    next_at: Instant,
     sent: u64,
     missed: u64,
     waiting: VecDeque<Waiting>,
@@ -126,7 +130,7 @@ struct Pings {
 /// How large packets may be on the way there, which is looked for once there was an answer.
 struct PacketSize {
     /// When the first answer came.
-    answered_at: Time,
+    answered_at: Instant,
     search: Search,
     probes: VecDeque<Probe>,
     tokens: u32,
@@ -184,7 +188,7 @@ fn heading(settings: &Settings) -> String {
 
 impl Ping {
     /// Nothing is sent yet.
-    pub(crate) fn new(settings: Settings, now: Time) -> Ping {
+    pub(crate) fn new(settings: Settings, now: Instant) -> Ping {
         let heading = heading(&settings);
         Ping {
             rng: SmallRng::seed_from_u64(settings.seed),
@@ -220,7 +224,7 @@ impl Ping {
     }
 
     /// Writes the next datagram to send now into `buf`, which has room for `DATAGRAM` bytes; returns its length.
-    pub(crate) fn transmit(&mut self, now: Time, buf: &mut [u8]) -> Option<usize> {
+    pub(crate) fn transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
         if self.has_more() && now >= self.pings.next_at {
             self.pings.next_at = now.after(self.settings.interval);
             self.pings.waiting.push_back(Waiting {
@@ -240,7 +244,7 @@ impl Ping {
             return Some(self.close(way, buf));
         }
         if self.size.probes.is_empty() && self.size_at().is_some_and(|at| at <= now) {
-            let mean = self.trips.sum as u64 / self.trips.count.max(1);
+            let mean = Duration::from_micros(self.trips.sum as u64) / self.trips.count.max(1);
             let tokens = &mut self.size.tokens;
             let probes = self.size.search.ask(mean, now, || {
                 *tokens = tokens.wrapping_add(1);
@@ -253,14 +257,14 @@ impl Ping {
     }
 
     /// When the size of packets is to be asked for.
-    fn size_at(&self) -> Option<Time> {
+    fn size_at(&self) -> Option<Instant> {
         let asks = self.trips.count > 0 && self.stopped.is_none() && !self.size.search.is_at_rest();
         asks.then(|| self.size.search.due())
-            .filter(|at| *at < Time::NEVER)
+            .filter(|at| *at < Instant::NEVER)
     }
 
     /// Whether it is time to see if the host answers anything at all; true once.
-    pub(crate) fn asks_host(&mut self, now: Time) -> bool {
+    pub(crate) fn asks_host(&mut self, now: Instant) -> bool {
         let asks = !self.asked_host && self.is_silent() && now >= self.began.after(ANSWER_TIMEOUT);
         self.asked_host |= asks;
         asks
@@ -272,7 +276,7 @@ impl Ping {
     }
 
     /// A datagram has come from the other end's address.
-    pub(crate) fn receive(&mut self, now: Time, datagram: &[u8]) {
+    pub(crate) fn receive(&mut self, now: Instant, datagram: &[u8]) {
         if self.own.iter().any(|own| own == datagram) {
             self.signs.echo = true;
             return self.tell_odd("what was sent came back".into());
@@ -308,7 +312,7 @@ impl Ping {
     }
 
     /// The system reports that the last datagram, or one before it, did not arrive.
-    pub(crate) fn on_fault(&mut self, now: Time, fault: Fault) {
+    pub(crate) fn on_fault(&mut self, now: Instant, fault: Fault) {
         let told = format!(
             "seq={} {}",
             self.pings.sent,
@@ -323,7 +327,7 @@ impl Ping {
     }
 
     /// Does what the clock has made due.
-    pub(crate) fn look(&mut self, now: Time) {
+    pub(crate) fn look(&mut self, now: Instant) {
         for waiting in &mut self.pings.waiting {
             if !waiting.missed && now.since(waiting.sent_at) >= ANSWER_TIMEOUT {
                 waiting.missed = true;
@@ -332,7 +336,7 @@ impl Ping {
                 let seq = waiting.number + 1;
                 let line = format!(
                     "seq={seq} no answer within {} s, loss={loss} %",
-                    ANSWER_TIMEOUT / SEC
+                    ANSWER_TIMEOUT.as_secs()
                 );
                 self.report.lines.push_back(line);
             }
@@ -350,7 +354,7 @@ impl Ping {
     }
 
     /// When to call again `transmit` or `look`.
-    pub(crate) fn deadline(&self) -> Time {
+    pub(crate) fn deadline(&self) -> Instant {
         let next = self.has_more().then_some(self.pings.next_at);
         let first = self.pings.waiting.iter().find(|waiting| !waiting.missed);
         let missed = first.map(|waiting| waiting.sent_at.after(ANSWER_TIMEOUT));
@@ -366,16 +370,16 @@ impl Ping {
             self.size_at(),
             self.ends_at(),
         ];
-        all.into_iter().flatten().min().unwrap_or(Time::NEVER)
+        all.into_iter().flatten().min().unwrap_or(Instant::NEVER)
     }
 
     /// Sends no further pings, and waits for none.
-    pub(crate) fn stop(&mut self, now: Time) {
+    pub(crate) fn stop(&mut self, now: Instant) {
         self.stopped.get_or_insert(now);
     }
 
     /// Whether everything is sent and nothing more is waited for.
-    pub(crate) fn is_over(&self, now: Time) -> bool {
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.stopped.is_some() || self.ends_at().is_some_and(|at| at <= now)
     }
 
@@ -390,11 +394,11 @@ impl Ping {
     }
 
     /// The lines at the end.
-    pub(crate) fn summary(&self, now: Time) -> Vec<String> {
+    pub(crate) fn summary(&self, now: Instant) -> Vec<String> {
         let (sent, answered) = (self.pings.sent, self.trips.count);
         // those that left a moment before the end are neither lost nor answered
         let pending = self.pings.waiting.iter().filter(|w| !w.missed).count();
-        let seconds = now.since(self.began) as f64 / SEC as f64;
+        let seconds = now.since(self.began).as_secs_f64();
         let pending = match pending {
             0 => String::new(),
             n => format!("{n} under way, "),
@@ -417,7 +421,7 @@ impl Ping {
     }
 
     /// The verdict on the other end as of now.
-    pub(crate) fn verdict(&self, now: Time) -> Verdict {
+    pub(crate) fn verdict(&self, now: Instant) -> Verdict {
         let signs = &self.signs;
         match (&signs.other_way, &signs.fault) {
             _ if self.trips.count > 0 => Verdict::Answers,
@@ -449,25 +453,25 @@ impl Ping {
     }
 
     /// Whether enough was seen, or enough time has passed, to say why nothing answers.
-    fn can_be_judged(&self, now: Time) -> bool {
+    fn can_be_judged(&self, now: Instant) -> bool {
         let signs = self.signs.other_way.is_some() || self.signs.echo;
         let silent = now.since(self.began) >= VERDICT_AFTER;
         let errors = self.signs.fault.is_some() && self.pings.missed > 2;
         self.trips.count == 0 && (signs || silent || errors)
     }
 
-    fn other_ways_at(&self) -> Option<Time> {
+    fn other_ways_at(&self) -> Option<Instant> {
         let after = OTHER_SEALS_AT.get(self.tried)?;
         let tries = self.is_silent() && self.ways.len() > 1 && self.stopped.is_none();
         tries.then(|| self.began.after(*after))
     }
 
     /// When all is sent and nothing more is waited for.
-    fn ends_at(&self) -> Option<Time> {
+    fn ends_at(&self) -> Option<Instant> {
         if self.has_more() {
             return None;
         }
-        let size = self.size_at().map_or(Time::ZERO, |_| {
+        let size = self.size_at().map_or(Instant::ZERO, |_| {
             self.size.answered_at.after(SIZE_SEARCH_TIMEOUT)
         });
         let Some(last) = self.pings.waiting.back() else {
@@ -486,7 +490,7 @@ impl Ping {
         u64::from(ts.wrapping_sub(self.settings.first)) < self.pings.sent
     }
 
-    fn on_pong(&mut self, now: Time, way: usize, ts: u32) {
+    fn on_pong(&mut self, now: Instant, way: usize, ts: u32) {
         if way != 0 {
             let method = self.ways[way].method;
             self.signs.other_way = Some(method);
@@ -514,7 +518,7 @@ impl Ping {
         let seq = waiting.number + 1;
         self.report.lines.push_back(format!(
             "seq={seq} time={} loss={loss} %",
-            millis(trip as f64)
+            millis(trip.as_micros_f64())
         ));
     }
 
@@ -583,15 +587,15 @@ fn write_ping(
 }
 
 impl Trips {
-    fn record(&mut self, trip: u64) {
+    fn record(&mut self, trip: Duration) {
         self.least = match self.count {
             0 => trip,
             _ => self.least.min(trip),
         };
         self.most = self.most.max(trip);
         self.count += 1;
-        self.sum += trip as f64;
-        self.squares += (trip as f64).powi(2);
+        self.sum += trip.as_micros_f64();
+        self.squares += trip.as_micros_f64().powi(2);
     }
 
     fn line(&self) -> String {
@@ -599,9 +603,9 @@ impl Trips {
         let variance = (self.squares / self.count as f64 - mean * mean).max(0.0);
         format!(
             "round trip: least {}, mean {}, most {}, deviation {}",
-            millis(self.least as f64),
+            millis(self.least.as_micros_f64()),
             millis(mean),
-            millis(self.most as f64),
+            millis(self.most.as_micros_f64()),
             millis(variance.sqrt())
         )
     }
@@ -609,7 +613,7 @@ impl Trips {
 
 /// Microseconds in milliseconds, with three significant digits.
 fn millis(us: f64) -> String {
-    let ms = us / MS as f64;
+    let ms = us / MS.as_micros_f64();
     match ms {
         100.0.. => format!("{ms:.0} ms"),
         10.0.. => format!("{ms:.1} ms"),

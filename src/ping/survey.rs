@@ -5,17 +5,17 @@ use super::write_ping;
 use crate::config::Ports;
 use crate::crypto::{Key, Method, Sealing};
 use crate::message::Control;
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 /// How often a port that says nothing is asked: packets get lost.
 const ROUNDS: u32 = 3;
-/// The time from the beginning of one round to that of the next, and for the last answers, microseconds.
-const ROUND: u64 = SEC;
-/// So many pings leave one after the other, and the next after this pause, microseconds: more would fill a slow line.
+/// The time from the beginning of one round to that of the next, and for the last answers.
+const ROUND: Duration = Duration::from_secs(1);
+/// So many pings leave one after the other, and the next after this pause: more would fill a slow line.
 const BURST: usize = 16;
-const BURST_PAUSE: u64 = 5 * MS;
+const BURST_PAUSE: Duration = Duration::from_millis(5);
 
 /// What is known of a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,10 +34,10 @@ pub(crate) struct Survey {
     rng: SmallRng,
     /// The place of the port that is asked next, and when.
     place: usize,
-    next_at: Time,
+    next_at: Instant,
     /// Rounds that have begun, and when the last one did.
     rounds: u32,
-    round_at: Time,
+    round_at: Instant,
 }
 
 impl Survey {
@@ -47,7 +47,7 @@ impl Survey {
         seal: Option<&(Method, Key)>,
         first: u32,
         seed: u64,
-        now: Time,
+        now: Instant,
     ) -> Survey {
         Survey {
             ports: ports.iter().map(|port| (port, State::Silent)).collect(),
@@ -62,7 +62,7 @@ impl Survey {
     }
 
     /// The next datagram to send, built in `buf`: the port that it is for, and its length.
-    pub(crate) fn transmit(&mut self, now: Time, buf: &mut [u8]) -> Option<(u16, usize)> {
+    pub(crate) fn transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<(u16, usize)> {
         if now < self.next_at || self.is_over(now) {
             return None;
         }
@@ -111,12 +111,12 @@ impl Survey {
     }
 
     /// When to call `transmit` again, or to look whether it is over.
-    pub(crate) fn deadline(&self) -> Time {
+    pub(crate) fn deadline(&self) -> Instant {
         self.next_at
     }
 
     /// Whether all is known that can be.
-    pub(crate) fn is_over(&self, now: Time) -> bool {
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
         let asked = self.rounds > ROUNDS && now >= self.next_at;
         asked || self.ports.iter().all(|(_, state)| *state != State::Silent)
     }
@@ -158,6 +158,7 @@ impl Survey {
 mod tests {
     use super::*;
     use crate::message::CONTROL_LEN;
+    use crate::time::SEC;
 
     const BUF: usize = 200;
 
@@ -186,10 +187,10 @@ mod tests {
         ports: &str,
         key: Option<&(Method, Key)>,
         mut other: impl FnMut(u16) -> Option<u16>,
-    ) -> (Survey, Time, usize) {
+    ) -> (Survey, Instant, usize) {
         let ports = Ports::parse(ports).expect("ports");
-        let mut survey = Survey::new(&ports, key, u32::MAX - 1, 1, Time::ZERO);
-        let (mut now, mut sent) = (Time::ZERO, 0);
+        let mut survey = Survey::new(&ports, key, u32::MAX - 1, 1, Instant::ZERO);
+        let (mut now, mut sent) = (Instant::ZERO, 0);
         while !survey.is_over(now) {
             let mut buf = [0; BUF];
             while let Some((port, len)) = survey.transmit(now, &mut buf) {
@@ -223,7 +224,7 @@ mod tests {
             ];
             assert_eq!(survey.lines(), lines);
             assert_eq!(survey.answering().map(|ports| ports.first()), Some(5));
-            assert_eq!((now, sent), (Time::ZERO.after(3 * SEC), 6 + 2 + 2));
+            assert_eq!((now, sent), (Instant::ZERO.after(3 * SEC), 6 + 2 + 2));
         }
     }
 
@@ -235,7 +236,7 @@ mod tests {
             (asked > 3).then_some(port)
         });
         assert_eq!(late.lines(), ["answer:    2 of 2 ports, 5-6"]);
-        assert!(now < Time::ZERO.after(3 * SEC));
+        assert!(now < Instant::ZERO.after(3 * SEC));
         let (mut silent, _, sent) = survey("5-6", None, |_| None);
         assert_eq!((silent.answering(), sent), (None, 6));
         silent.on_refused(6);
@@ -252,13 +253,13 @@ mod tests {
     fn many_ports_are_not_asked_at_once() {
         let survey_of = |ports| {
             let ports = Ports::parse(ports).expect("ports");
-            let mut survey = Survey::new(&ports, None, 7, 1, Time::ZERO);
+            let mut survey = Survey::new(&ports, None, 7, 1, Instant::ZERO);
             let mut buf = [0; BUF];
-            std::iter::from_fn(|| survey.transmit(Time::ZERO, &mut buf)).count()
+            std::iter::from_fn(|| survey.transmit(Instant::ZERO, &mut buf)).count()
         };
         assert_eq!(survey_of("1-1024"), BURST);
         let (_, now, sent) = survey("1-1024", None, Some);
         assert_eq!(sent, 1024);
-        assert!(now < Time::ZERO.after(ROUND));
+        assert!(now < Instant::ZERO.after(ROUND));
     }
 }

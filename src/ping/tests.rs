@@ -1,4 +1,5 @@
 use super::*;
+use crate::time::{MS, SEC};
 
 fn settings(seal: Option<(Method, Key)>, count: Option<u64>) -> Settings {
     Settings {
@@ -18,13 +19,13 @@ fn settings(seal: Option<(Method, Key)>, count: Option<u64>) -> Settings {
 type Other<'a> = &'a mut dyn FnMut(&[u8]) -> Option<Vec<u8>>;
 
 /// Pings against an `other` that answers after 20 ms, until all is over or `seconds` have passed.
-fn run(settings: Settings, seconds: u64, other: Other) -> (Ping, Vec<String>, Time) {
-    let mut ping = Ping::new(settings, Time::ZERO);
+fn run(settings: Settings, seconds: u64, other: Other) -> (Ping, Vec<String>, Instant) {
+    let mut ping = Ping::new(settings, Instant::ZERO);
     let (mut lines, mut answers) = (Vec::new(), VecDeque::new());
-    let (mut now, end) = (Time::ZERO, Time::ZERO.after(seconds * SEC));
+    let (mut now, end) = (Instant::ZERO, Instant::ZERO.after(seconds * SEC));
     loop {
         while let Some((_, answer)) =
-            answers.pop_front_if(|(at, _): &mut (Time, Vec<u8>)| *at <= now)
+            answers.pop_front_if(|(at, _): &mut (Instant, Vec<u8>)| *at <= now)
         {
             ping.receive(now, &answer);
         }
@@ -41,7 +42,7 @@ fn run(settings: Settings, seconds: u64, other: Other) -> (Ping, Vec<String>, Ti
         if ping.is_over(now) {
             return (ping, lines, now);
         }
-        let next = answers.front().map_or(Time::NEVER, |(at, _)| *at);
+        let next = answers.front().map_or(Instant::NEVER, |(at, _)| *at);
         let deadline = ping.deadline().min(next).min(end);
         assert!(deadline > now, "it waits for the past: {lines:?}");
         now = deadline;
@@ -91,7 +92,7 @@ fn round_trips_are_told_and_summed_up() {
     ];
     assert_eq!(lines, expected);
     // the last answer ends it
-    assert_eq!(now, Time::ZERO.after(2 * SEC + 20 * MS));
+    assert_eq!(now, Instant::ZERO.after(2 * SEC + 20 * MS));
     let expected = [
         "--- example.org:7: 3 sent, 3 answered, 0 % lost, 2.0 s",
         "round trip: least 20.0 ms, mean 20.0 ms, most 20.0 ms, deviation 0.00 ms",
@@ -118,13 +119,13 @@ fn how_large_packets_may_be_is_told() {
             said.ends_with("arrive there; kcp.mtu allows 1500"),
             "{said}"
         );
-        assert!(now <= Time::ZERO.after((count + 6) * SEC), "{now:?}");
+        assert!(now <= Instant::ZERO.after((count + 6) * SEC), "{now:?}");
     }
     // pings alone do not say it
     let (ping, ..) = run(settings(None, Some(2)), 60, &mut |datagram| {
         (datagram.len() < 100).then(|| answer(&mut None, datagram))?
     });
-    let summary = ping.summary(Time::ZERO.after(9 * SEC));
+    let summary = ping.summary(Instant::ZERO.after(9 * SEC));
     assert!(
         summary[0].contains("2 sent, 2 answered, 0 % lost"),
         "{summary:?}"
@@ -148,10 +149,10 @@ fn what_is_lost_is_counted_and_what_is_late_is_not() {
         "{summary:?}"
     );
 
-    let mut ping = Ping::new(settings(None, Some(1)), Time::ZERO);
+    let mut ping = Ping::new(settings(None, Some(1)), Instant::ZERO);
     let mut buf = [0; DATAGRAM];
-    let len = ping.transmit(Time::ZERO, &mut buf).expect("a ping");
-    let late = Time::ZERO.after(1_500 * MS);
+    let len = ping.transmit(Instant::ZERO, &mut buf).expect("a ping");
+    let late = Instant::ZERO.after(1_500 * MS);
     ping.look(late);
     let pong = answer(&mut None, &buf[..len]).expect("a pong");
     for _ in 0..2 {
@@ -235,8 +236,11 @@ fn silence_is_judged_after_a_while_and_again_at_the_end() {
 
 #[test]
 fn a_host_that_lives_is_no_dead_one() {
-    let mut ping = Ping::new(settings(Some((METHOD, Key::generate())), None), Time::ZERO);
-    let at = |ms| Time::ZERO.after(ms * MS);
+    let mut ping = Ping::new(
+        settings(Some((METHOD, Key::generate())), None),
+        Instant::ZERO,
+    );
+    let at = |ms| Instant::ZERO.after(ms * MS);
     assert!(!ping.asks_host(at(500)));
     assert!(ping.asks_host(at(1000)) && !ping.asks_host(at(1001)));
     ping.on_host_lives();
@@ -277,14 +281,14 @@ fn errors_end_the_wait_and_are_explained() {
         (Fault::Forbidden, "this machine"),
         (Fault::Other("out of luck".into()), "out of luck"),
     ] {
-        let mut ping = Ping::new(settings(None, Some(1)), Time::ZERO);
+        let mut ping = Ping::new(settings(None, Some(1)), Instant::ZERO);
         let mut buf = [0; DATAGRAM];
-        assert!(ping.transmit(Time::ZERO, &mut buf).is_some());
-        assert!(!ping.is_over(Time::ZERO));
-        ping.on_fault(Time::ZERO, fault.clone());
-        assert!(ping.is_over(Time::ZERO));
-        assert!(!ping.asks_host(Time::ZERO.after(2 * SEC)));
-        let lines = ping.summary(Time::ZERO);
+        assert!(ping.transmit(Instant::ZERO, &mut buf).is_some());
+        assert!(!ping.is_over(Instant::ZERO));
+        ping.on_fault(Instant::ZERO, fault.clone());
+        assert!(ping.is_over(Instant::ZERO));
+        assert!(!ping.asks_host(Instant::ZERO.after(2 * SEC)));
+        let lines = ping.summary(Instant::ZERO);
         assert!(
             lines[0].contains("1 sent, 0 answered, 100 % lost"),
             "{lines:?}"

@@ -8,34 +8,34 @@ use crate::message::{CONTROL_LEN, Control};
 use crate::path::Path;
 use crate::segment::HEADER;
 use crate::session::{Cause, State};
-use crate::time::{MS, Time};
+use crate::time::{Duration, Instant};
 use crate::time_wait::Ending;
 
-/// When a reset is said again, microseconds after the last time: it may get lost, and the other end's TCP waits for it.
+/// When a reset is said again, from the last time on: it may get lost, and the other end's TCP waits for it.
 /// Where 30 % are lost, one in 15,000 takes more than a second.
-const RESET_AGAIN: [u64; 7] = [
-    40 * MS,
-    60 * MS,
-    80 * MS,
-    120 * MS,
-    160 * MS,
-    200 * MS,
-    240 * MS,
+const RESET_AGAIN: [Duration; 7] = [
+    Duration::from_millis(40),
+    Duration::from_millis(60),
+    Duration::from_millis(80),
+    Duration::from_millis(120),
+    Duration::from_millis(160),
+    Duration::from_millis(200),
+    Duration::from_millis(240),
 ];
 
 /// When it is said again that this end stops, likewise.
-const PARTING_AGAIN: [u64; 2] = [60 * MS, 120 * MS];
+const PARTING_AGAIN: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(120)];
 
 /// That this end stops, and who is told so.
 #[derive(Default)]
 pub(super) struct Farewell {
     begun: bool,
     /// When it is said again, and how often it was.
-    next: Option<(Time, usize)>,
+    next: Option<(Instant, usize)>,
 }
 
 impl Farewell {
-    fn begin(&mut self, now: Time) {
+    fn begin(&mut self, now: Instant) {
         (self.begun, self.next) = (true, Some((now, 0)));
     }
 
@@ -45,12 +45,12 @@ impl Farewell {
     }
 
     /// When it is said again.
-    pub(super) fn deadline(&self) -> Option<Time> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.next.map(|(at, _)| at)
     }
 
     /// It was said, if there was `anybody` to say it to.
-    fn on_said(&mut self, anybody: bool, now: Time) {
+    fn on_said(&mut self, anybody: bool, now: Instant) {
         let said = self.next.map_or(0, |(_, said)| said);
         let again = PARTING_AGAIN.get(said).filter(|_| anybody);
         self.next = again.map(|pause| (now.after(*pause), said + 1));
@@ -68,7 +68,7 @@ impl Tunnel {
     }
 
     /// Ends a session before its time. The other end is told, unless it was the one to say so.
-    pub(super) fn abort(&mut self, id: u32, cause: Cause, now: Time) {
+    pub(super) fn abort(&mut self, id: u32, cause: Cause, now: Instant) {
         let entry = &self.sessions[id];
         if entry.session.state.is_over() {
             return;
@@ -96,7 +96,7 @@ impl Tunnel {
     }
 
     /// Ends every session, and tells the other ends that this one stops (the datagrams come from `poll_transmit`).
-    pub fn shutdown(&mut self, now: Time) {
+    pub fn shutdown(&mut self, now: Instant) {
         for id in self.sessions.ids_of(|_| true) {
             self.abort(id, Cause::Shutdown, now);
         }
@@ -106,7 +106,7 @@ impl Tunnel {
     }
 
     /// Tells those who have come here lately, with sessions or without, that this end stops, if it is time to.
-    pub(super) fn part_if_due(&mut self, now: Time) {
+    pub(super) fn part_if_due(&mut self, now: Instant) {
         if self.farewell.deadline().is_none_or(|at| at > now) {
             return;
         }
@@ -126,7 +126,7 @@ impl Tunnel {
     }
 
     /// Says (again) that a session is no more; after the last time, forgets it.
-    pub(super) fn tell_reset(&mut self, id: u32, now: Time) {
+    pub(super) fn tell_reset(&mut self, id: u32, now: Instant) {
         let entry = &mut self.sessions[id];
         let State::Reset { told } = entry.session.state else {
             return;
@@ -154,7 +154,7 @@ impl Tunnel {
         session.opener || self.packets.sealed() || cost as u64 <= session.bytes_in()
     }
 
-    pub(super) fn retire_cleanly(&mut self, id: u32, now: Time) {
+    pub(super) fn retire_cleanly(&mut self, id: u32, now: Instant) {
         let entry = &self.sessions[id];
         let session = &entry.session;
         let how = format_args!("in order");
@@ -169,7 +169,7 @@ impl Tunnel {
     }
 
     /// Takes a session out of the table; only its number stays known.
-    pub(super) fn retire(&mut self, id: u32, ending: Ending, now: Time) {
+    pub(super) fn retire(&mut self, id: u32, ending: Ending, now: Instant) {
         let entry = &mut self.sessions[id];
         let (conv, addr, path_id) = (entry.session.conv(), entry.addr(), entry.session.path);
         entry.session.discard(&mut self.buffers.pool);

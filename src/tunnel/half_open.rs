@@ -3,18 +3,18 @@
 
 use crate::segment::{Segments, ahead};
 use crate::session::DIAL_WITHIN;
-use crate::time::{MS, Time};
+use crate::time::{Duration, Instant};
 
 /// A session that another end goes on with, and that is not known here, has not begun here: its first segment never comes.
 /// So many packets that come without it, this long after the first and so many round trips, say so.
-const BEGINS_WITHIN: u64 = 700 * MS;
+const BEGINS_WITHIN: Duration = Duration::from_millis(700);
 const BEGIN_ROUND_TRIPS: u64 = 10;
 const BEGIN_PACKETS: usize = 4;
 /// A round trip that nobody has measured, for this.
-const UNKNOWN_RTT: u64 = 300 * MS;
+const UNKNOWN_RTT: Duration = Duration::from_millis(300);
 
-/// How long the first segment of a session may take to come after others of it have, microseconds. `rtt`: of its path.
-pub(super) fn begins_within(rtt: Option<u64>) -> u64 {
+/// How long the first segment of a session may take to come after others of it have. `rtt`: of its path.
+pub(super) fn begins_within(rtt: Option<Duration>) -> Duration {
     BEGINS_WITHIN.max(BEGIN_ROUND_TRIPS * rtt.unwrap_or(UNKNOWN_RTT))
 }
 
@@ -22,18 +22,18 @@ pub(super) fn begins_within(rtt: Option<u64>) -> u64 {
 pub(super) struct HalfOpen {
     /// Packets that went on with a beginning that has not come, since when, and the highest number of these.
     early: usize,
-    early_since: Time,
+    early_since: Instant,
     furthest: u32,
     /// Bytes of those that were kept.
     bytes: usize,
     /// Its first segment has come.
     first_came: bool,
     /// Since when it waits for its dial while the path is not silent.
-    waits_since: Time,
+    waits_since: Instant,
 }
 
 impl HalfOpen {
-    pub(super) fn new(now: Time) -> HalfOpen {
+    pub(super) fn new(now: Instant) -> HalfOpen {
         HalfOpen {
             early: 0,
             early_since: now,
@@ -49,14 +49,14 @@ impl HalfOpen {
         !self.first_came && has_first(packet)
     }
 
-    /// Notes a packet that came `silence` microseconds after the one before it; the beginning may take `patience`. True if it
+    /// Notes a packet that came `silence` after the one before it; the beginning may take `patience`. True if it
     /// should have come by now.
     pub(super) fn note(
         &mut self,
         packet: &Segments,
-        silence: u64,
-        patience: u64,
-        now: Time,
+        silence: Duration,
+        patience: Duration,
+        now: Instant,
     ) -> bool {
         if silence >= patience {
             // the path was silent, and its other end begins again with the first
@@ -91,7 +91,7 @@ impl HalfOpen {
 
     /// Whether the dial has not come in the time that there was for it. A path that is `silent` stops the clock; it was heard
     /// again last at `alive_since`.
-    pub(super) fn lacks_dial(&mut self, silent: bool, alive_since: Time, now: Time) -> bool {
+    pub(super) fn lacks_dial(&mut self, silent: bool, alive_since: Instant, now: Instant) -> bool {
         if silent {
             (self.early_since, self.waits_since) = (now, now);
         }

@@ -16,27 +16,27 @@ use super::train::Train;
 use super::{Tunnel, clock};
 use crate::message::{Control, MOVES};
 use crate::path::Local;
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant};
 use rand::RngExt;
 use std::fmt;
 use std::net::SocketAddr;
 
-/// Nothing has come back for so long, microseconds: the pair may be dead.
-const DEAD_AFTER: u64 = 450 * MS;
+/// Nothing has come back for so long: the pair may be dead.
+const DEAD_AFTER: Duration = Duration::from_millis(450);
 /// Nor for so many round trips.
 const DEAD_ROUND_TRIPS: u64 = 4;
-/// The pause before the next pair is tried while none answers, microseconds; it doubles.
-const NEXT_PAIR: u64 = 150 * MS;
-/// The longest such pause, microseconds.
-const NEXT_PAIR_MOST: u64 = 10 * SEC;
-/// A fresh pair is pinged again after so long, microseconds, then after twice as long and so on.
-const PING_AGAIN: u64 = 100 * MS;
+/// The pause before the next pair is tried while none answers; it doubles.
+const NEXT_PAIR: Duration = Duration::from_millis(150);
+/// The longest such pause.
+const NEXT_PAIR_MOST: Duration = Duration::from_secs(10);
+/// A fresh pair is pinged again after so long, then after twice as long and so on.
+const PING_AGAIN: Duration = Duration::from_millis(100);
 /// How often it is pinged.
 const PINGS: u32 = 5;
 /// The most fresh pairs at a time.
 const CANDIDATES_MOST: usize = 6;
-/// After a move, or a train, for nothing the pair is not doubted for so long, microseconds; each further one doubles it.
-const DOUBT_PAUSE: u64 = 10 * SEC;
+/// After a move, or a train, for nothing the pair is not doubted for so long; each further one doubles it.
+const DOUBT_PAUSE: Duration = Duration::from_secs(10);
 /// So many times at most.
 const DOUBT_DOUBLINGS: u32 = 6;
 /// Two pairs that were throttled at ages that differ by no more than this share: others will be at that age, too.
@@ -90,7 +90,7 @@ impl fmt::Display for Reason {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Moved {
     /// When.
-    pub at: Time,
+    pub at: Instant,
     /// Why the pair before it was left.
     pub reason: Reason,
     /// Moves so far.
@@ -103,7 +103,7 @@ struct Candidate {
     socket: u16,
     reason: Reason,
     pings: u32,
-    next: Time,
+    next: Instant,
     answered: bool,
     /// The train that is to pass before it is used.
     train: Option<Train>,
@@ -112,16 +112,16 @@ struct Candidate {
 /// After a question in vain it is not asked for a while, and ever more rarely.
 #[derive(Default)]
 struct Backoff {
-    until: Time,
+    until: Instant,
     in_vain: u32,
 }
 
 impl Backoff {
-    fn allows(&self, now: Time) -> bool {
+    fn allows(&self, now: Instant) -> bool {
         now >= self.until
     }
 
-    fn on_failure(&mut self, now: Time) {
+    fn on_failure(&mut self, now: Instant) {
         self.until = now.after(DOUBT_PAUSE << self.in_vain.min(DOUBT_DOUBLINGS));
         self.in_vain += 1;
     }
@@ -138,23 +138,23 @@ pub(super) struct Hopping {
     socket: u16,
     newest: u16,
     /// Since when the pair is in use.
-    began: Time,
+    began: Instant,
     candidates: Vec<Candidate>,
     /// The peer has challenged this end: it can move sessions.
     challenges: bool,
     /// When the next pair is tried because nothing comes back, and the pause after that.
-    next_pair: Option<(Time, u64)>,
+    next_pair: Option<(Instant, Duration)>,
     throughput: Throughput,
     /// When the peer was last pinged because a download had stopped.
-    asked_at: Time,
-    /// The pair is compared with the one before it: how old that was when it was throttled, microseconds, if that is known.
-    compared: Option<Option<u64>>,
+    asked_at: Instant,
+    /// The pair is compared with the one before it: how old that was when it was throttled, if that is known.
+    compared: Option<Option<Duration>>,
     /// When the pair is doubted next, and when a train is sent.
     doubt: Backoff,
     trains: Backoff,
     /// The age at which the last pair was throttled; at which pairs are left because two were; and how many were left so.
-    throttled_at: Option<u64>,
-    lifetime: Option<u64>,
+    throttled_at: Option<Duration>,
+    lifetime: Option<Duration>,
     early: u32,
     moved: Option<Moved>,
 }
@@ -239,7 +239,7 @@ impl Hopping {
     }
 
     /// A pair is in use from now on.
-    fn on_move(&mut self, socket: u16, reason: Reason, now: Time) {
+    fn on_move(&mut self, socket: u16, reason: Reason, now: Instant) {
         let age = now.since(self.began);
         (self.socket, self.began, self.next_pair) = (socket, now, None);
         self.candidates.clear();
@@ -260,7 +260,7 @@ impl Hopping {
     }
 
     /// What a pair that was moved to carries is known.
-    fn on_compared(&mut self, better: bool, now: Time) {
+    fn on_compared(&mut self, better: bool, now: Instant) {
         let Some(age) = self.compared.take() else {
             return;
         };
@@ -272,12 +272,15 @@ impl Hopping {
         }
         (self.doubt.in_vain, self.trains.in_vain) = (0, 0);
         if let Some(age) = age {
-            let spread = |last: u64| last.abs_diff(age) as f64 / last.max(age).max(1) as f64;
+            let spread = |last: Duration| {
+                let longer = last.max(age).max(Duration::MICROSECOND);
+                last.abs_diff(age).div_duration_f64(longer)
+            };
             if let Some(last) = self
                 .throttled_at
                 .filter(|last| spread(*last) <= LIFETIME_SPREAD)
             {
-                self.lifetime = Some((last.min(age) as f64 * LIFETIME_SHARE) as u64);
+                self.lifetime = Some(last.min(age).mul_f64(LIFETIME_SHARE));
                 self.early = 0;
             }
             self.throttled_at = Some(age);
@@ -285,8 +288,8 @@ impl Hopping {
     }
 
     /// Whether pairs as old as this one were throttled. One in a while stays all the same.
-    fn has_aged(&self, now: Time) -> bool {
-        let aged = |lifetime: u64| now.since(self.began) >= lifetime;
+    fn has_aged(&self, now: Instant) -> bool {
+        let aged = |lifetime: Duration| now.since(self.began) >= lifetime;
         self.early < EARLY_MOVES && self.lifetime.is_some_and(aged)
     }
 }
@@ -309,7 +312,7 @@ impl Tunnel {
     }
 
     /// When `hop_if_due` has something to do.
-    pub(super) fn hopping_at(&self) -> Option<Time> {
+    pub(super) fn hopping_at(&self) -> Option<Instant> {
         let candidates = self.hopping.candidates.iter().map(|c| c.next).min();
         let hop = self.hop_by_clock_at();
         let all = [candidates, self.dead_at(), self.stopped_at(), hop];
@@ -317,8 +320,8 @@ impl Tunnel {
     }
 
     /// When the operator's time for the present pair is over.
-    fn hop_by_clock_at(&self) -> Option<Time> {
-        let hop = Some(self.settings.hop).filter(|hop| *hop > 0)?;
+    fn hop_by_clock_at(&self) -> Option<Instant> {
+        let hop = Some(self.settings.hop).filter(|hop| !hop.is_zero())?;
         let (path_id, _) = self.hopping_path()?;
         let idle = self.paths[path_id].sessions == 0 || !self.hopping.candidates.is_empty();
         (!idle).then(|| self.hopping.began.after(hop))
@@ -326,7 +329,7 @@ impl Tunnel {
 
     /// When another pair is tried because nothing comes back. With one port of the peer that is the caller's business, who makes
     /// a new socket (`peer_silent_at`).
-    fn dead_at(&self) -> Option<Time> {
+    fn dead_at(&self) -> Option<Instant> {
         if !self.hopping.has_many_ports() {
             return None;
         }
@@ -338,13 +341,13 @@ impl Tunnel {
         if path.sessions == 0 {
             return None;
         }
-        let patience = DEAD_AFTER.max(DEAD_ROUND_TRIPS * path.known_rtt().unwrap_or(0));
+        let patience = DEAD_AFTER.max(DEAD_ROUND_TRIPS * path.known_rtt().unwrap_or_default());
         let dead = since.max(path.liveness.heard_at()).after(patience);
-        Some(dead.max(self.hopping.next_pair.map_or(Time::ZERO, |(at, _)| at)))
+        Some(dead.max(self.hopping.next_pair.map_or(Instant::ZERO, |(at, _)| at)))
     }
 
     /// When the peer is pinged because a download has stopped: only its answer tells whether that has ended or the pair is dead.
-    fn stopped_at(&self) -> Option<Time> {
+    fn stopped_at(&self) -> Option<Instant> {
         let asks = self.hopping.has_many_ports()
             && self.hopping.throughput.is_receiving()
             && self.peer.unanswered_since().is_none();
@@ -358,7 +361,7 @@ impl Tunnel {
     }
 
     /// Tries fresh pairs, as far as it is time to.
-    pub(super) fn hop_if_due(&mut self, now: Time) {
+    pub(super) fn hop_if_due(&mut self, now: Instant) {
         if self.dead_at().is_some_and(|at| at <= now) {
             let (_, pause) = self.hopping.next_pair.unwrap_or((now, NEXT_PAIR));
             let next = (2 * pause).min(NEXT_PAIR_MOST);
@@ -382,7 +385,7 @@ impl Tunnel {
     }
 
     /// Notes what has come and what was acknowledged; moves if the pair seems to be throttled, or will be.
-    pub(super) fn watch_throughput(&mut self, now: Time) {
+    pub(super) fn watch_throughput(&mut self, now: Instant) {
         if !self.hopping.throughput.is_due(now) {
             return;
         }
@@ -408,12 +411,12 @@ impl Tunnel {
         }
     }
 
-    fn try_pair(&mut self, reason: Reason, now: Time) {
+    fn try_pair(&mut self, reason: Reason, now: Instant) {
         self.try_pair_by(None, reason, now);
     }
 
     /// Has a train show whether a fresh pair loses less, if the transfer loses much.
-    fn send_train_if_lossy(&mut self, now: Time) {
+    fn send_train_if_lossy(&mut self, now: Instant) {
         let Some((rate, inbound)) = self.hopping.throughput.lossy() else {
             return;
         };
@@ -430,7 +433,7 @@ impl Tunnel {
         }
     }
 
-    fn try_pair_by(&mut self, train: Option<Train>, reason: Reason, now: Time) {
+    fn try_pair_by(&mut self, train: Option<Train>, reason: Reason, now: Instant) {
         let Some((path_id, peer)) = self.hopping_path() else {
             return;
         };
@@ -460,7 +463,7 @@ impl Tunnel {
     }
 
     /// Pings a fresh pair again, gives it up, or takes it for new sessions if its end does not challenge.
-    fn go_on_with(&mut self, place: usize, now: Time) {
+    fn go_on_with(&mut self, place: usize, now: Instant) {
         let candidate = &mut self.hopping.candidates[place];
         let (addr, socket, reason) = (candidate.addr, candidate.socket, candidate.reason);
         if candidate.train.is_some() {
@@ -483,7 +486,7 @@ impl Tunnel {
     }
 
     /// Sends the next ping of a train. When all had time to be answered, everything moves or nothing does.
-    fn go_on_with_train(&mut self, place: usize, now: Time) {
+    fn go_on_with_train(&mut self, place: usize, now: Instant) {
         let candidate = &mut self.hopping.candidates[place];
         let (addr, local) = (
             candidate.addr,
@@ -526,7 +529,7 @@ impl Tunnel {
         from: SocketAddr,
         local: Local,
         (value, len): (u32, usize),
-        now: Time,
+        now: Instant,
     ) -> bool {
         let Some(place) = self.hopping.place_of(from, local) else {
             return false;
@@ -546,7 +549,7 @@ impl Tunnel {
     }
 
     /// The peer has challenged this end at a fresh pair, and was answered: sessions move there.
-    pub(super) fn on_challenged(&mut self, from: SocketAddr, local: Local, now: Time) {
+    pub(super) fn on_challenged(&mut self, from: SocketAddr, local: Local, now: Instant) {
         self.hopping.challenges |= self.peer.is_at(from);
         if let Some(place) = self.hopping.place_of(from, local) {
             self.hopping.challenges = true;
@@ -556,7 +559,7 @@ impl Tunnel {
         }
     }
 
-    fn hop_to(&mut self, place: usize, now: Time) {
+    fn hop_to(&mut self, place: usize, now: Instant) {
         let Candidate {
             addr,
             socket,
@@ -574,7 +577,7 @@ impl Tunnel {
     }
 
     /// The peer cannot move sessions: new ones begin at a fresh pair. With one port of the peer that would be the same address.
-    fn begin_at(&mut self, addr: SocketAddr, socket: u16, reason: Reason, now: Time) {
+    fn begin_at(&mut self, addr: SocketAddr, socket: u16, reason: Reason, now: Instant) {
         let Some((_, peer)) = self.hopping_path() else {
             return;
         };

@@ -25,12 +25,12 @@ use crate::message::{self, CONTROL_LEN, Control, MOVES};
 use crate::path::Local;
 use crate::segment::{DEFAULT_WINDOW, Header, Malformed, Segments, ahead, cmd};
 use crate::session::{Cause, State};
-use crate::time::{MS, Time};
+use crate::time::{Duration, Instant, MS};
 use crate::time_wait::Ending;
 use std::net::SocketAddr;
 
 /// Late packets of a session that was reset are answered no oftener than this.
-const RESET_PAUSE: u64 = 200 * MS;
+const RESET_PAUSE: Duration = Duration::from_millis(200);
 /// Where there is no key one source leaves a place in so many of the table to others.
 const LEFT: usize = 4;
 /// A datagram that has come, but for the packet in it.
@@ -48,7 +48,7 @@ pub(super) struct Arrival {
 impl Tunnel {
     /// A datagram arrived. It is opened in place; what does not belong here is dropped and counted. `local`: where
     /// it came to; answers are sent from there.
-    pub fn receive(&mut self, now: Time, from: SocketAddr, local: Local, datagram: &mut [u8]) {
+    pub fn receive(&mut self, now: Instant, from: SocketAddr, local: Local, datagram: &mut [u8]) {
         self.counters.received += 1;
         self.counters.received_bytes += datagram.len() as u64;
         if let Some(what) = self.refuses(from, datagram.len(), now) {
@@ -90,7 +90,7 @@ impl Tunnel {
     }
 
     /// Why a datagram is not worth opening, if it is not; then it is counted.
-    fn refuses(&mut self, from: SocketAddr, len: usize, now: Time) -> Option<&'static str> {
+    fn refuses(&mut self, from: SocketAddr, len: usize, now: Instant) -> Option<&'static str> {
         if len > DATAGRAM_MAX {
             self.counters.malformed += 1;
             return Some("it is too long");
@@ -110,7 +110,7 @@ impl Tunnel {
     }
 
     /// A datagram of `len` bytes does not open.
-    fn on_rejected(&mut self, from: SocketAddr, len: usize, why: Rejected, now: Time) {
+    fn on_rejected(&mut self, from: SocketAddr, len: usize, why: Rejected, now: Instant) {
         let what = match why {
             Rejected::Replay => {
                 self.counters.replayed += 1;
@@ -133,7 +133,7 @@ impl Tunnel {
     }
 
     /// A packet of a session, known or not.
-    pub(super) fn on_session(&mut self, arrival: Arrival, packet: &mut [u8], now: Time) {
+    pub(super) fn on_session(&mut self, arrival: Arrival, packet: &mut [u8], now: Instant) {
         let Some(conv) = packet.first_chunk().map(|b| u32::from_be_bytes(*b)) else {
             return;
         };
@@ -154,7 +154,7 @@ impl Tunnel {
         self.buffers.headers = headers;
     }
 
-    fn on_malformed(&mut self, from: SocketAddr, known: bool, malformed: Malformed, now: Time) {
+    fn on_malformed(&mut self, from: SocketAddr, known: bool, malformed: Malformed, now: Instant) {
         self.counters.malformed += 1;
         match known {
             true => {
@@ -165,7 +165,7 @@ impl Tunnel {
         }
     }
 
-    fn on_control(&mut self, arrival: Arrival, packet: &[u8], now: Time) {
+    fn on_control(&mut self, arrival: Arrival, packet: &[u8], now: Instant) {
         let Arrival { from, local, .. } = arrival;
         if self.on_meeting(from, local, packet, now) {
             return;
@@ -195,7 +195,7 @@ impl Tunnel {
         arrival: Arrival,
         message: Option<Control>,
         packet: &[u8],
-        now: Time,
+        now: Instant,
     ) {
         let Arrival { from, local, .. } = arrival;
         match message {
@@ -249,7 +249,7 @@ impl Tunnel {
         }
     }
 
-    fn on_reset(&mut self, id: u32, now: Time) {
+    fn on_reset(&mut self, id: u32, now: Instant) {
         let session = &mut self.sessions[id].session;
         if session.outlives_reset(now) {
             return self.drive(id, now);
@@ -258,7 +258,7 @@ impl Tunnel {
     }
 
     /// A packet of a session that is in the table.
-    pub(super) fn on_packet(&mut self, id: u32, arrival: Arrival, packet: Segments, now: Time) {
+    pub(super) fn on_packet(&mut self, id: u32, arrival: Arrival, packet: Segments, now: Instant) {
         let state = self.sessions[id].session.state;
         if state == State::HalfOpen && !self.keeps_early(id, &packet, now) {
             return;
@@ -313,7 +313,7 @@ impl Tunnel {
     }
 
     /// Whether a packet of a session that has not dialled yet is taken. One whose beginning should have come by now ends.
-    fn keeps_early(&mut self, id: u32, packet: &Segments, now: Time) -> bool {
+    fn keeps_early(&mut self, id: u32, packet: &Segments, now: Instant) -> bool {
         let entry = &mut self.sessions[id];
         let patience = begins_within(self.paths[entry.session.path].known_rtt());
         let silence = now.since(entry.session.heard_at());
@@ -327,7 +327,7 @@ impl Tunnel {
     }
 
     /// A packet of a session that is not (or no longer) in the table.
-    fn on_stranger(&mut self, arrival: Arrival, conv: u32, packet: Segments, now: Time) {
+    fn on_stranger(&mut self, arrival: Arrival, conv: u32, packet: Segments, now: Instant) {
         let Arrival { from, local, .. } = arrival;
         let at = match self.packets.sealed() {
             true => self.time_wait.address(from, conv),
@@ -389,7 +389,7 @@ impl Tunnel {
     }
 
     /// A packet that another end may begin a session with: it does if its sender's address is validated and it has room.
-    fn on_beginning(&mut self, arrival: Arrival, conv: u32, packet: Segments, now: Time) {
+    fn on_beginning(&mut self, arrival: Arrival, conv: u32, packet: Segments, now: Instant) {
         let Arrival { from, local, .. } = arrival;
         if !self.packets.sealed() && self.has_begun_elsewhere(from, conv) {
             // its sender's port is another one now: two of a number would become one stream there
@@ -426,7 +426,7 @@ impl Tunnel {
     }
 
     /// Somebody would begin a session under the psk, which is not enough. `waits`: he is about to have fresh keys, and repeats it.
-    fn refuse_psk(&mut self, arrival: Arrival, conv: u32, waits: bool, now: Time) {
+    fn refuse_psk(&mut self, arrival: Arrival, conv: u32, waits: bool, now: Instant) {
         if waits {
             return;
         }
@@ -455,7 +455,7 @@ impl Tunnel {
     }
 
     /// Tells somebody that their session is not known, or over; not too often.
-    fn reset(&mut self, to: SocketAddr, local: Local, conv: u32, now: Time) {
+    fn reset(&mut self, to: SocketAddr, local: Local, conv: u32, now: Instant) {
         if self.limits.admits_reset(now) {
             self.queue_packet(to, Some(local), &Control::Reset(conv).to_wire());
         }

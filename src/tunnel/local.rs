@@ -6,13 +6,13 @@ use super::{Event, Refused, SessionId, Tunnel, clock};
 use crate::path::Local;
 use crate::pool::BufferPool;
 use crate::session::{Cause, Session, State};
-use crate::time::Time;
+use crate::time::Instant;
 use std::net::SocketAddr;
 
 impl Tunnel {
     /// A TCP connection was accepted: opens a session to the peer. Its dial leaves with its first data or, if none
     /// is there by then, with the next `poll_transmit`.
-    pub fn open(&mut self, now: Time) -> Result<SessionId, Refused> {
+    pub fn open(&mut self, now: Instant) -> Result<SessionId, Refused> {
         let peer = self.peer.addr().ok_or(Refused::NoPeer)?;
         self.greet_peer(peer, now);
         if !self.takes_sessions() {
@@ -60,7 +60,7 @@ impl Tunnel {
     }
 
     /// The service is connected.
-    pub fn dialled(&mut self, now: Time, id: SessionId) {
+    pub fn dialled(&mut self, now: Instant, id: SessionId) {
         let Some((session, _)) = self.held_mut(id) else {
             return;
         };
@@ -72,7 +72,7 @@ impl Tunnel {
     }
 
     /// The service could not be connected.
-    pub fn dial_failed(&mut self, now: Time, id: SessionId) {
+    pub fn dial_failed(&mut self, now: Instant, id: SessionId) {
         if self.held(id).is_some() {
             self.abort(id.0, Cause::DialFailed, now);
         }
@@ -89,7 +89,7 @@ impl Tunnel {
 
     /// The first `n` bytes of `input` were filled from TCP. To be called after every `input` that was not empty, with 0
     /// if nothing was read.
-    pub fn filled(&mut self, now: Time, id: SessionId, n: usize) {
+    pub fn filled(&mut self, now: Instant, id: SessionId, n: usize) {
         if let Some((session, pool)) = self.held_mut(id) {
             session.filled(n, pool);
             if n > 0 {
@@ -100,7 +100,7 @@ impl Tunnel {
     }
 
     /// TCP's end of stream was read.
-    pub fn finished(&mut self, now: Time, id: SessionId) {
+    pub fn finished(&mut self, now: Instant, id: SessionId) {
         if let Some((session, pool)) = self.held_mut(id) {
             session.finish(pool);
             self.drive(id.0, now);
@@ -108,7 +108,7 @@ impl Tunnel {
     }
 
     /// The TCP socket failed or was reset: the other end's TCP connection is reset, too. A `Close` follows.
-    pub fn broken(&mut self, now: Time, id: SessionId) {
+    pub fn broken(&mut self, now: Instant, id: SessionId) {
         if self.held(id).is_some() {
             self.abort(id.0, Cause::TcpFailed, now);
         }
@@ -122,7 +122,7 @@ impl Tunnel {
     }
 
     /// The first `n` bytes of `output` were written to TCP. May be called in a loop until `output` is empty: more may appear.
-    pub fn consumed(&mut self, now: Time, id: SessionId, n: usize) {
+    pub fn consumed(&mut self, now: Instant, id: SessionId, n: usize) {
         let Some((session, pool)) = self.held_mut(id) else {
             return;
         };
@@ -133,7 +133,7 @@ impl Tunnel {
     }
 
     /// True once, when the other end's stream is complete and all of it was consumed: shut down TCP's writing half.
-    pub fn output_ended(&mut self, now: Time, id: SessionId) -> bool {
+    pub fn output_ended(&mut self, now: Instant, id: SessionId) -> bool {
         let Some((session, _)) = self.held_mut(id) else {
             return false;
         };
@@ -145,7 +145,7 @@ impl Tunnel {
     }
 
     /// Moves what has arrived for a session towards its TCP connection.
-    pub(super) fn read(&mut self, id: u32, now: Time) {
+    pub(super) fn read(&mut self, id: u32, now: Instant) {
         let entry = &mut self.sessions[id];
         let path = &mut self.paths[entry.session.path];
         let both = clock(&self.settings, now);

@@ -12,7 +12,7 @@ use super::waiting::Packet;
 use crate::path::{Answered, Local, PINGS_EACH};
 use crate::segment::{DEFAULT_WINDOW, Header, Segments};
 use crate::session::State;
-use crate::time::{SEC, Time};
+use crate::time::{Instant, SEC};
 use std::net::SocketAddr;
 
 /// Whose a packet is that has come from an unknown address.
@@ -31,7 +31,7 @@ impl Tunnel {
         from: SocketAddr,
         conv: u32,
         headers: &[Header],
-        now: Time,
+        now: Instant,
     ) -> Owner {
         let summary = HeaderSummary::of(headers);
         let (mut owner, mut copy) = (Owner::Nobody, false);
@@ -75,7 +75,7 @@ impl Tunnel {
     /// one of an end that has moved, which is not. `other`: where it would be expected from.
     pub(super) fn suspect(
         &mut self,
-        now: Time,
+        now: Instant,
         from: SocketAddr,
         other: Option<SocketAddr>,
         what: &str,
@@ -93,7 +93,7 @@ impl Tunnel {
     }
 
     /// A packet of a session has come from an address that is not its other end's.
-    pub(super) fn on_moved(&mut self, id: u32, arrival: Arrival, packet: Segments, now: Time) {
+    pub(super) fn on_moved(&mut self, id: u32, arrival: Arrival, packet: Segments, now: Instant) {
         let Arrival { from, local, .. } = arrival;
         let path_id = self.sessions[id].session.path;
         let path = &self.paths[path_id];
@@ -121,7 +121,7 @@ impl Tunnel {
     }
 
     /// Notes an address that the other end may be at, which is worth so many pings.
-    pub(super) fn add_candidate(&mut self, path: u32, addr: SocketAddr, pings: u32, now: Time) {
+    pub(super) fn add_candidate(&mut self, path: u32, addr: SocketAddr, pings: u32, now: Instant) {
         if self.paths[path].migration.add_pings(addr, pings) {
             return;
         }
@@ -140,7 +140,7 @@ impl Tunnel {
         &mut self,
         path: u32,
         heard: Option<(SocketAddr, Local)>,
-        now: Time,
+        now: Instant,
     ) {
         let (old, migration) = {
             let path = &mut self.paths[path];
@@ -167,7 +167,7 @@ impl Tunnel {
         path_id: u32,
         from: SocketAddr,
         local: Local,
-        now: Time,
+        now: Instant,
     ) -> bool {
         let path = &mut self.paths[path_id];
         let patience = path.congestion.srtt().min(SEC) * 3 / 2;
@@ -182,7 +182,7 @@ impl Tunnel {
     }
 
     /// Moves the sessions of a path to the address where their other end is now.
-    pub(super) fn relocate(&mut self, path_id: u32, to: SocketAddr, local: Local, now: Time) {
+    pub(super) fn relocate(&mut self, path_id: u32, to: SocketAddr, local: Local, now: Instant) {
         for addr in self.paths[path_id].migration.take_all() {
             self.paths.remove_candidate(addr);
         }
@@ -221,7 +221,7 @@ impl Tunnel {
         to: SocketAddr,
         local: Local,
         same_line: bool,
-        now: Time,
+        now: Instant,
     ) {
         let limits = self.settings.rate.limits();
         let path = &mut self.paths[path_id];
@@ -236,7 +236,7 @@ impl Tunnel {
     }
 
     /// Has a session send what it can on its new path.
-    fn resume_session(&mut self, id: u32, now: Time) {
+    fn resume_session(&mut self, id: u32, now: Instant) {
         let session = &mut self.sessions[id].session;
         if !session.waits_for_reader() {
             session.conversation.send_window_update();
@@ -249,7 +249,7 @@ impl Tunnel {
     /// Somebody comes to the address of a path. If that is the same other end, which has opened sessions there before its
     /// older ones were heard from there, these join; otherwise its sessions are left without an address until they are
     /// heard from another one.
-    fn give_way(&mut self, other: u32, to: u32, now: Time) {
+    fn give_way(&mut self, other: u32, to: u32, now: Instant) {
         let path = &self.paths[other];
         let (addr, shows) = (path.addr, path.clock.shows(now));
         let same = shows.is_none_or(|ts| self.paths[to].clock.in_step(ts, now));
@@ -286,7 +286,7 @@ impl Tunnel {
     }
 
     /// Has the peer show whether it is there, and us to it: what came from it has stopped.
-    pub fn ask_peer(&mut self, now: Time) {
+    pub fn ask_peer(&mut self, now: Instant) {
         if let Some(peer) = self.peer.addr() {
             self.ping(peer, now);
             self.announce_address(peer, now);
@@ -295,7 +295,7 @@ impl Tunnel {
 
     /// This machine's own address has changed, or its socket was made anew: nothing that is known of any path holds, what
     /// was sent is sent again at once, and the other ends are shown where this one is.
-    pub fn network_changed(&mut self, now: Time) {
+    pub fn network_changed(&mut self, now: Instant) {
         for path in self.paths.ids() {
             let addr = self.paths[path].addr;
             self.refresh_path(path, addr, Local::default(), false, now);
@@ -310,7 +310,7 @@ impl Tunnel {
     }
 
     /// Shows the peer, whose NAT may have given us a new address unknown to us, where its sessions are: by a packet of one.
-    pub(super) fn announce_address(&mut self, peer: SocketAddr, now: Time) {
+    pub(super) fn announce_address(&mut self, peer: SocketAddr, now: Instant) {
         let alive = |e: &Entry| matches!(e.session.state, State::Connected | State::Dialling);
         let there = |(_, e): &(u32, &Entry)| e.addr() == peer && alive(e);
         let first = self.sessions.iter().find(there).map(|(id, _)| id);

@@ -50,7 +50,7 @@ use crate::pool::BufferPool;
 use crate::segment::Headers;
 use crate::session::{Cause, Session, State};
 use crate::settings::Settings;
-use crate::time::{MS, Now, Time};
+use crate::time::{Duration, Instant, Now};
 use crate::time_wait::TimeWait;
 use ending::Farewell;
 use hopping::Hopping;
@@ -72,8 +72,8 @@ pub use hopping::{Moved, Reason};
 pub use packet::DATAGRAM_MAX;
 pub use transmit::{Fit, Transmit};
 
-/// A session that is overdue and in a queue is looked at again after so long, microseconds.
-const QUEUED_AGAIN: u64 = 2 * MS;
+/// A session that is overdue and in a queue is looked at again after so long.
+const QUEUED_AGAIN: Duration = Duration::from_millis(2);
 /// A pong that takes longer, milliseconds, answers nothing that was asked here.
 const PING_LIVES: u32 = 60_000;
 
@@ -146,7 +146,7 @@ struct Buffers {
 
 impl Tunnel {
     /// A tunnel without sessions.
-    pub fn new(mut settings: Settings, now: Time) -> Tunnel {
+    pub fn new(mut settings: Settings, now: Instant) -> Tunnel {
         let mut rng = SmallRng::seed_from_u64(settings.seed);
         let packets = Packets::new(
             settings.sealing.take(),
@@ -182,7 +182,7 @@ impl Tunnel {
     /// there are sessions with a peer at another address already, that is only a place where it may be: they and new ones
     /// go there as soon as it has answered, unless the old one is heard as well. May be called with several in a row: the
     /// first to answer is the one. Ends of another process reset the sessions.
-    pub fn set_peer(&mut self, now: Time, peer: SocketAddr) {
+    pub fn set_peer(&mut self, now: Instant, peer: SocketAddr) {
         if let Some(old) = self.peer.addr() {
             if old == peer {
                 return;
@@ -195,7 +195,7 @@ impl Tunnel {
         }
         self.peer.set(peer, now);
         self.path_to(peer, now);
-        if self.settings.keepalive > 0 {
+        if !self.settings.keepalive.is_zero() {
             self.ping(peer, now);
         }
     }
@@ -212,7 +212,7 @@ impl Tunnel {
         }
     }
 
-    fn insert(&mut self, addr: SocketAddr, conv: u32, opener: bool, now: Time) -> u32 {
+    fn insert(&mut self, addr: SocketAddr, conv: u32, opener: bool, now: Instant) -> u32 {
         if opener {
             self.counters.begun_here += 1;
         } else {
@@ -250,7 +250,7 @@ impl Tunnel {
     }
 
     /// The path to an address; one that was idle keeps what it knows.
-    fn path_to(&mut self, addr: SocketAddr, now: Time) -> u32 {
+    fn path_to(&mut self, addr: SocketAddr, now: Instant) -> u32 {
         if let Some(path) = self.paths.id_of(addr) {
             return path;
         }
@@ -287,7 +287,7 @@ impl Tunnel {
     }
 
     /// Looks at what a session has to do next, after anything that may have changed it.
-    fn drive(&mut self, id: u32, now: Time) {
+    fn drive(&mut self, id: u32, now: Instant) {
         let Some(entry) = self.sessions.get_mut(id) else {
             return;
         };
@@ -328,7 +328,7 @@ impl Tunnel {
     }
 
     /// Puts a session into the queues that it has something for, and sets its timer.
-    fn schedule(&mut self, id: u32, now: Time) {
+    fn schedule(&mut self, id: u32, now: Instant) {
         self.enqueue(id, now);
         let session = &self.sessions[id].session;
         let path = &self.paths[session.path];
@@ -348,7 +348,7 @@ impl Tunnel {
     }
 
     /// When `handle_timeout` has to be called next. None: nothing is waiting for the clock.
-    pub fn poll_timeout(&self) -> Option<Time> {
+    pub fn poll_timeout(&self) -> Option<Instant> {
         [
             self.scheduler.deadline(),
             self.time_wait.deadline(),
@@ -368,7 +368,7 @@ impl Tunnel {
     }
 
     /// Does what the clock has made due.
-    pub fn handle_timeout(&mut self, now: Time) {
+    pub fn handle_timeout(&mut self, now: Instant) {
         self.scheduler.expire(now);
         while let Some(timer) = self.scheduler.next_due() {
             match timer {
@@ -393,7 +393,7 @@ impl Tunnel {
         self.reports.sum_up(false, now);
     }
 
-    fn on_session_timer(&mut self, id: u32, now: Time) {
+    fn on_session_timer(&mut self, id: u32, now: Instant) {
         let Some(entry) = self.sessions.get_mut(id) else {
             return;
         };
@@ -458,7 +458,7 @@ impl Tunnel {
     }
 }
 
-fn clock(settings: &Settings, now: Time) -> Now {
+fn clock(settings: &Settings, now: Instant) -> Now {
     Now {
         time: now,
         clock: (now.millis() as u32).wrapping_add(settings.clock_offset),
@@ -466,7 +466,7 @@ fn clock(settings: &Settings, now: Time) -> Now {
 }
 
 /// Milliseconds since a ping with this timestamp was sent; none if that was no ping of the last minute.
-fn since_ping(settings: &Settings, timestamp: u32, now: Time) -> Option<u32> {
+fn since_ping(settings: &Settings, timestamp: u32, now: Instant) -> Option<u32> {
     let age = clock(settings, now).clock.wrapping_sub(timestamp);
     (age < PING_LIVES).then_some(age)
 }

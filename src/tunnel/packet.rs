@@ -5,7 +5,7 @@ use super::fresh_keys::{FreshKeys, SealedBy};
 use crate::crypto::{Rejected, Sealing};
 use crate::message::PADDING_MOST;
 use crate::settings::ForwardSecrecy;
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant};
 use rand::{RngExt, rngs::SmallRng};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -15,11 +15,11 @@ pub const DATAGRAM_MAX: usize = 1500;
 /// The most keys at once, the newest included.
 const KEYS_MOST: usize = 4;
 /// An address that has used a newer key, and only older ones for so long, has gone back: it was started anew.
-const BACK_AFTER: u64 = 10 * SEC;
+const BACK_AFTER: Duration = Duration::from_secs(10);
 /// Addresses of which is known which key they use, at most.
 const USERS_MOST: usize = 65_536;
 /// Other ends are shown a new key when it is there, and again so long after that.
-const ANNOUNCE_AGAIN: [u64; 2] = [SEC, 3 * SEC];
+const ANNOUNCE_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
 /// What a datagram is sealed with.
 #[derive(Clone, Copy)]
@@ -35,7 +35,7 @@ struct Accepted {
     sealing: Sealing,
     serial: u32,
     /// Until when; that of the newest is not looked at.
-    until: Time,
+    until: Instant,
 }
 
 /// Seals and opens; without a key, passes through.
@@ -44,10 +44,10 @@ pub(super) struct Packets {
     keys: Vec<Accepted>,
     serial: u32,
     /// While a key is being replaced: the serial of the key that each address uses, and when it has.
-    users: HashMap<SocketAddr, (u32, Time)>,
+    users: HashMap<SocketAddr, (u32, Instant)>,
     /// Who is to be shown the newest key, when that is done again, and how often it was.
     announce: VecDeque<SocketAddr>,
-    announce_again: Option<(Time, usize)>,
+    announce_again: Option<(Instant, usize)>,
     /// A datagram, while keys are tried on it.
     copy: Vec<u8>,
     pub(super) fresh: FreshKeys,
@@ -81,7 +81,7 @@ impl Packets {
         self.keys.push(Accepted {
             sealing,
             serial: self.serial,
-            until: Time::NEVER,
+            until: Instant::NEVER,
         });
     }
 
@@ -109,7 +109,7 @@ impl Packets {
     /// From now on this key is accepted, too, and used to send to whoever has used it. The present ones go on being
     /// accepted until `until`, and one of them is used to send to all others. False, and nothing changes, if it is the
     /// newest one already. Its overhead must be that of the present one; without a key there is nothing to replace.
-    pub(super) fn replace(&mut self, sealing: Sealing, until: Time) -> bool {
+    pub(super) fn replace(&mut self, sealing: Sealing, until: Instant) -> bool {
         let same = |key: &Accepted| key.sealing.is_like(&sealing);
         let Some(newest) = self.keys.last_mut() else {
             return false;
@@ -123,7 +123,7 @@ impl Packets {
             Some(place) => {
                 let mut back = self.keys.remove(place);
                 self.serial += 1;
-                (back.serial, back.until) = (self.serial, Time::NEVER);
+                (back.serial, back.until) = (self.serial, Instant::NEVER);
                 self.keys.push(back);
             }
             None => self.add(sealing),
@@ -136,7 +136,7 @@ impl Packets {
     }
 
     /// Has the newest key be shown to these addresses.
-    pub(super) fn announce(&mut self, addresses: Vec<SocketAddr>, now: Time) {
+    pub(super) fn announce(&mut self, addresses: Vec<SocketAddr>, now: Instant) {
         let newest = self.serial_of_newest();
         self.announce = addresses.into();
         self.announce.retain(|a| {
@@ -152,18 +152,18 @@ impl Packets {
         self.announce.pop_front()
     }
 
-    pub(super) fn announces_again_at(&self) -> Option<Time> {
+    pub(super) fn announces_again_at(&self) -> Option<Instant> {
         self.announce_again.map(|(at, _)| at)
     }
 
     /// When a key ends that was replaced.
-    pub(super) fn expires_at(&self) -> Option<Time> {
+    pub(super) fn expires_at(&self) -> Option<Instant> {
         let (_, older) = self.keys.split_last()?;
         older.iter().map(|key| key.until).min()
     }
 
     /// Drops the keys whose time has come. True if only the newest is left.
-    pub(super) fn expire(&mut self, now: Time) -> bool {
+    pub(super) fn expire(&mut self, now: Instant) -> bool {
         let newest = self.serial_of_newest();
         self.keys
             .retain(|key| key.until > now || Some(key.serial) == newest);
@@ -279,7 +279,7 @@ impl Packets {
     /// The packet in a datagram, and what it was sealed with.
     pub(super) fn open<'a>(
         &mut self,
-        now: Time,
+        now: Instant,
         from: SocketAddr,
         datagram: &'a mut [u8],
     ) -> Result<(&'a mut [u8], SealedBy), Rejected> {
@@ -301,7 +301,7 @@ impl Packets {
 
     fn open_with_any<'a>(
         &mut self,
-        now: Time,
+        now: Instant,
         from: SocketAddr,
         datagram: &'a mut [u8],
     ) -> Result<(&'a mut [u8], SealedBy), Rejected> {
@@ -330,7 +330,7 @@ impl Packets {
         Err(why.unwrap_or(Rejected::Seal))
     }
 
-    fn note_user(&mut self, now: Time, addr: SocketAddr, serial: u32) {
+    fn note_user(&mut self, now: Instant, addr: SocketAddr, serial: u32) {
         if let Some((last, at)) = self.users.get_mut(&addr) {
             // what was sealed with an older key may just be late
             if serial >= *last || now.since(*at) >= BACK_AFTER {
@@ -352,7 +352,7 @@ mod tests {
     use crate::crypto::{Key, Method};
     use rand::SeedableRng;
 
-    const UNTIL: Time = Time::from_millis(600_000);
+    const UNTIL: Instant = Instant::from_millis(600_000);
 
     fn at(port: u16) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, 1], port))
@@ -377,7 +377,7 @@ mod tests {
     }
 
     fn opens(by: &mut Packets, from: SocketAddr, mut datagram: Vec<u8>) -> Result<(), Rejected> {
-        by.open(Time::ZERO, from, &mut datagram)
+        by.open(Instant::ZERO, from, &mut datagram)
             .map(|(packet, _)| assert_eq!(packet[..20], [7; 20]))
     }
 
@@ -417,7 +417,7 @@ mod tests {
         assert_eq!(opens(&mut there, at(1), send(&mut here, at(2))), Ok(()));
         let mut restarted = packets("old");
         let mut datagram = send(&mut restarted, at(1));
-        let now = Time::from_micros(BACK_AFTER);
+        let now = Instant::ZERO.after(BACK_AFTER);
         assert!(here.open(now, at(2), &mut datagram).is_ok());
         let datagram = send(&mut here, at(2));
         assert_eq!(opens(&mut restarted, at(1), datagram), Ok(()));
@@ -440,7 +440,7 @@ mod tests {
         assert_eq!(opens(&mut here, at(2), datagram), Err(Rejected::Replay));
         assert!(here.replace(sealing("new"), UNTIL));
         assert_eq!(here.expires_at(), Some(UNTIL));
-        assert!(!here.expire(Time::from_millis(1)));
+        assert!(!here.expire(Instant::from_millis(1)));
         assert!(here.expire(UNTIL));
         assert_eq!(here.expires_at(), None);
         assert_eq!(opens(&mut here, at(2), late), Err(Rejected::Seal));

@@ -2,7 +2,7 @@
 //! keeps what is known; and the addresses that an end may have moved to. What is known of a path is in `path`.
 
 use crate::path::{Counts, Path};
-use crate::time::Time;
+use crate::time::Instant;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -159,7 +159,7 @@ impl Paths {
     }
 
     /// When an address that an end may have moved to is asked next, and of which path it is.
-    pub(super) fn next_candidate(&self) -> Option<(Time, u32)> {
+    pub(super) fn next_candidate(&self) -> Option<(Instant, u32)> {
         let paths = self.candidates.values();
         paths
             .filter_map(|id| Some((self[*id].migration.next_probe()?, *id)))

@@ -10,27 +10,27 @@ use crate::message::Control;
 use crate::path::{Counts, Path, Unanswered};
 use crate::settings::Settings;
 use crate::throttle::Throttle;
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant, SEC};
 use std::net::SocketAddr;
 
 /// A peer that has not answered for so long is worth a line in the log.
-pub(super) const SILENCE: u64 = 5 * SEC;
+pub(super) const SILENCE: Duration = Duration::from_secs(5);
 /// Nothing from the peer for so long after it was asked: its address may be another one by now.
-const LOOK_ANEW: u64 = 3 * SEC;
+const LOOK_ANEW: Duration = Duration::from_secs(3);
 /// A peer that owes an answer is pinged after so long.
-const DOUBT: u64 = SEC;
+const DOUBT: Duration = Duration::from_secs(1);
 /// Where somebody looks at how the tunnel is, the peer is asked so often: with the time until it counts as silent, less than
 /// ten seconds.
-const WATCH: u64 = 4 * SEC;
+const WATCH: Duration = Duration::from_secs(4);
 /// So long after the last answer a peer that is heard all the time is asked whether it hears as well, unless what it sends
 /// shows that.
-const BUSY: u64 = 2 * SEC;
+const BUSY: Duration = Duration::from_secs(2);
 /// A peer that is heard and does not answer is pinged again so often, so many times: packets get lost.
-const DEAF_AGAIN: u64 = 250 * MS;
+const DEAF_AGAIN: Duration = Duration::from_millis(250);
 const DEAF_TIMES: u32 = 24;
 /// Who gets no acks goes on for a moment, and then only repeats. So many segments of programs that say little may come in
 /// their own time; more are a transfer, which has its acks.
-const STOPS_WITHIN: u64 = 2 * SEC;
+const STOPS_WITHIN: Duration = Duration::from_secs(2);
 const LITTLE: u64 = 256;
 /// Segments that come while the peer owes answers: fewer are as many as would come if most got lost.
 const FEW: u64 = 16;
@@ -38,10 +38,10 @@ const FEW: u64 = 16;
 const QUICK_TIMES: u32 = 10;
 /// On a new way the peer is shown where its sessions are after so long, after twice as long and so on, since packets get
 /// lost; the last pause is no longer than the other.
-const SHOW_AGAIN: u64 = 200 * MS;
-const SHOW_LAST: u64 = 2 * SEC;
+const SHOW_AGAIN: Duration = Duration::from_millis(200);
+const SHOW_LAST: Duration = Duration::from_secs(2);
 /// The longest pause where `keepalive` sets none.
-const LONGEST_PAUSE: u64 = 30 * SEC;
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Where the peer is, whether it answers, and what was done about it until then.
 #[derive(Default)]
@@ -54,19 +54,19 @@ pub(super) struct Peer {
     /// Pings that were repeated since the last answer.
     asked: u32,
     /// The first ping since the last answer, the latest ping, and the last answer.
-    unanswered: Option<Time>,
-    pinged_at: Time,
-    answered_at: Time,
+    unanswered: Option<Instant>,
+    pinged_at: Instant,
+    answered_at: Instant,
     /// When the way there became another one.
-    since: Time,
+    since: Instant,
     /// When it is shown again where the sessions are, and the pause before that.
-    show: Option<(Time, u64)>,
+    show: Option<(Instant, Duration)>,
     /// What had come from there when it was asked: see `Counts`.
     news: u64,
     /// And segments in all.
     received: u64,
     /// It has said that it stops.
-    stopped_at: Option<Time>,
+    stopped_at: Option<Instant>,
     /// Its machine, or a firewall in its name, has said since the last answer that nothing receives at its port.
     refused: bool,
     told: Told,
@@ -77,7 +77,7 @@ pub(super) struct Peer {
 struct Told {
     /// How often that nothing answers, and when it says so again.
     missed: u32,
-    warn_at: Time,
+    warn_at: Instant,
     /// That it has fallen silent, or stops.
     silence: bool,
     stops: Throttle,
@@ -94,7 +94,7 @@ impl Peer {
     }
 
     /// It is at this address from now on, as the caller says.
-    pub(super) fn set(&mut self, addr: SocketAddr, now: Time) {
+    pub(super) fn set(&mut self, addr: SocketAddr, now: Instant) {
         if self.addr.replace(addr).is_some() {
             (self.met, self.stopped_at) = (false, None);
             return self.begin_anew(now);
@@ -109,18 +109,18 @@ impl Peer {
 
     /// The way to it is another one from now on. What was said of it stays true: since when it is silent, and whether it has
     /// ever answered.
-    pub(super) fn begin_anew(&mut self, now: Time) {
+    pub(super) fn begin_anew(&mut self, now: Instant) {
         (self.asked, self.since, self.refused) = (0, now, false);
         self.show = Some((now.after(SHOW_AGAIN), SHOW_AGAIN));
     }
 
     /// The first ping that is not answered.
-    pub(super) fn unanswered_since(&self) -> Option<Time> {
+    pub(super) fn unanswered_since(&self) -> Option<Instant> {
         self.unanswered
     }
 
     /// The first ping on the present way that is not answered.
-    fn unanswered_here(&self) -> Option<Time> {
+    fn unanswered_here(&self) -> Option<Instant> {
         self.unanswered.map(|asked| asked.max(self.since))
     }
 
@@ -135,7 +135,7 @@ impl Peer {
     }
 
     /// It is pinged. `counts`: of its path.
-    fn on_ping(&mut self, counts: &Counts, now: Time) {
+    fn on_ping(&mut self, counts: &Counts, now: Instant) {
         self.pinged_at = now;
         if self.unanswered.is_none() {
             (self.unanswered, self.news) = (Some(now), counts.news);
@@ -144,7 +144,7 @@ impl Peer {
     }
 
     /// When it is pinged next; `path`: the one to it.
-    fn ping_at(&self, path: &Path, settings: &Settings) -> Time {
+    fn ping_at(&self, path: &Path, settings: &Settings) -> Instant {
         match self.unanswered {
             Some(_) => self.pinged_at.after(self.ask_again_after(path, settings)),
             None => self.idle_at(path, settings).min(doubt_at(path)),
@@ -152,21 +152,21 @@ impl Peer {
     }
 
     /// When a peer that owes nothing is pinged, to keep its mapping alive.
-    fn idle_at(&self, path: &Path, settings: &Settings) -> Time {
+    fn idle_at(&self, path: &Path, settings: &Settings) -> Instant {
         let watch = self.answered_at.max(self.pinged_at).after(WATCH);
         match settings.keepalive {
-            0 => Time::NEVER,
+            Duration::ZERO => Instant::NEVER,
             span if settings.watched => path.sent_at.after(span).min(watch),
             span => path.sent_at.after(span),
         }
     }
 
     /// The pause after a ping that is not answered.
-    fn ask_again_after(&self, path: &Path, settings: &Settings) -> u64 {
+    fn ask_again_after(&self, path: &Path, settings: &Settings) -> Duration {
         let most = match settings.keepalive {
             // nobody waits, and the next session will ask
-            0 if path.sessions == 0 => u64::MAX,
-            0 => LONGEST_PAUSE,
+            Duration::ZERO if path.sessions == 0 => Duration::MAX,
+            Duration::ZERO => LONGEST_PAUSE,
             span if settings.watched => span.min(WATCH),
             span => span,
         };
@@ -186,7 +186,7 @@ impl Peer {
     }
 
     /// From when on it counts as one that does not hear us.
-    fn deaf_at(&self, path: &Path) -> Option<Time> {
+    fn deaf_at(&self, path: &Path) -> Option<Instant> {
         let asked = self.unanswered_here()?;
         if !is_heard_after(path, asked) {
             return None;
@@ -209,7 +209,7 @@ impl Peer {
     }
 
     /// Whether it is to be shown where the sessions are; then it counts as shown.
-    fn takes_announcement(&mut self, now: Time) -> bool {
+    fn takes_announcement(&mut self, now: Instant) -> bool {
         let Some((_, pause)) = self.show.filter(|(at, _)| *at <= now) else {
             return false;
         };
@@ -219,7 +219,7 @@ impl Peer {
     }
 
     /// It has answered something of ours. `rtt`: how long it took if it answers a ping, ms.
-    fn on_answer(&mut self, from: SocketAddr, rtt: Option<u32>, now: Time) {
+    fn on_answer(&mut self, from: SocketAddr, rtt: Option<u32>, now: Instant) {
         (self.unanswered, self.asked) = (None, 0);
         (self.answered_at, self.heard) = (now, true);
         (self.stopped_at, self.refused) = (None, false);
@@ -240,7 +240,7 @@ impl Peer {
 
     /// An address says that whoever is there stops. Anybody could say so where there is no key: it changes what is said of the
     /// peer until it answers the next ping.
-    pub(super) fn on_parting(&mut self, from: SocketAddr, now: Time) {
+    pub(super) fn on_parting(&mut self, from: SocketAddr, now: Instant) {
         if !self.is_at(from) || self.stopped_at.is_some() {
             return;
         }
@@ -259,7 +259,7 @@ impl Peer {
     }
 
     /// How it is; `path`: the one to it.
-    fn life(&self, path: &Path, settings: &Settings, now: Time) -> PeerStats {
+    fn life(&self, path: &Path, settings: &Settings, now: Instant) -> PeerStats {
         let stopped = self.stopped_at.is_some();
         let asked = self.unanswered;
         let asked = asked.filter(|at| stopped || now.since(*at) >= SILENCE);
@@ -270,7 +270,7 @@ impl Peer {
         PeerStats {
             addr: path.addr,
             heard: self.heard,
-            asked: settings.keepalive > 0 || self.unanswered.is_some(),
+            asked: !settings.keepalive.is_zero() || self.unanswered.is_some(),
             silent_for,
             deaf: asked.is_some_and(|asked| {
                 is_heard_after(path, asked) && now.since(path.liveness.heard_at()) < SILENCE
@@ -282,14 +282,14 @@ impl Peer {
     }
 
     /// How it is, if the log is to say now that it is silent; then it counts as said.
-    fn take_silence(&mut self, life: PeerStats) -> Option<u64> {
+    fn take_silence(&mut self, life: PeerStats) -> Option<Duration> {
         let span = life.silent_for.filter(|_| life.heard && !self.told.silence);
         self.told.silence |= span.is_some();
         span
     }
 
     /// Whether the log is to say now that it has never answered; then it counts as said.
-    fn takes_warning(&mut self, now: Time) -> bool {
+    fn takes_warning(&mut self, now: Instant) -> bool {
         let due = !self.heard && now >= self.told.warn_at && self.unanswered.is_some();
         if due {
             self.told.missed += 1;
@@ -301,7 +301,7 @@ impl Peer {
 
 impl Tunnel {
     /// Pings an address; what the peer does not answer, it owes.
-    pub(super) fn ping(&mut self, to: SocketAddr, now: Time) {
+    pub(super) fn ping(&mut self, to: SocketAddr, now: Instant) {
         let clock = clock(&self.settings, now).clock;
         let mut ping = Control::Ping(clock).to_wire().to_vec();
         if self.peer.is_at(to) && !self.peer.is_met() && !self.packets.sealed() {
@@ -327,21 +327,21 @@ impl Tunnel {
     }
 
     /// When `ping_if_due` has something to do.
-    pub(super) fn ping_at(&self) -> Option<Time> {
+    pub(super) fn ping_at(&self) -> Option<Instant> {
         let at = self.peer.ping_at(self.peer_path()?, &self.settings);
-        Some(at).filter(|at| *at < Time::NEVER)
+        Some(at).filter(|at| *at < Instant::NEVER)
     }
 
     /// From when on the peer counts as silent: it was asked, and has not answered for some seconds. Worth a new look at its
     /// name, and at our own address. None: nothing was asked that is not answered.
-    pub fn peer_silent_at(&self) -> Option<Time> {
+    pub fn peer_silent_at(&self) -> Option<Instant> {
         Some(self.peer.unanswered_here()?.after(LOOK_ANEW))
     }
 
     /// From when on the peer counts as one that does not hear us: what it sends arrives, and nothing of ours is answered, be
     /// it because something on the way there has closed to our port. Worth another port at once. None: it answers, or is
     /// not heard, either.
-    pub fn peer_deaf_at(&self) -> Option<Time> {
+    pub fn peer_deaf_at(&self) -> Option<Instant> {
         self.peer.deaf_at(self.peer_path()?)
     }
 
@@ -356,7 +356,7 @@ impl Tunnel {
     }
 
     /// Pings the peer if it is time to, and shows it where the sessions are.
-    pub(super) fn ping_if_due(&mut self, now: Time) {
+    pub(super) fn ping_if_due(&mut self, now: Instant) {
         if self.ping_at().is_some_and(|at| at <= now)
             && let Some(peer) = self.peer.addr()
         {
@@ -367,12 +367,12 @@ impl Tunnel {
     }
 
     /// When `announce_if_due` has something to do.
-    pub(super) fn announce_at(&self) -> Option<Time> {
+    pub(super) fn announce_at(&self) -> Option<Instant> {
         self.peer.show.map(|(at, _)| at)
     }
 
     /// Shows the peer where the sessions are, if it is time to.
-    pub(super) fn announce_if_due(&mut self, now: Time) {
+    pub(super) fn announce_if_due(&mut self, now: Instant) {
         if let Some(peer) = self.peer.addr()
             && self.peer.takes_announcement(now)
         {
@@ -382,7 +382,7 @@ impl Tunnel {
 
     /// Something that has come from an address answers something of ours: the way there is open, and so is the way back.
     /// `rtt`: how long it took if it answers a ping, ms.
-    pub(super) fn on_answer(&mut self, from: SocketAddr, rtt: Option<u32>, now: Time) {
+    pub(super) fn on_answer(&mut self, from: SocketAddr, rtt: Option<u32>, now: Instant) {
         if let Some(path) = self.paths.to_mut(from) {
             path.liveness.on_answer();
         }
@@ -401,20 +401,20 @@ impl Tunnel {
     }
 
     /// How the peer is. None: there is none.
-    pub(super) fn life(&self, now: Time) -> Option<PeerStats> {
+    pub(super) fn life(&self, now: Instant) -> Option<PeerStats> {
         let path = self.peer_path()?;
         Some(self.peer.life(path, &self.settings, now))
     }
 
     /// Says so when a peer that was heard is silent now.
-    pub(super) fn tell_silence(&mut self, now: Time) {
+    pub(super) fn tell_silence(&mut self, now: Instant) {
         let (Some(life), Some(peer)) = (self.life(now), self.peer.addr()) else {
             return;
         };
         let Some(span) = self.peer.take_silence(life) else {
             return;
         };
-        let seconds = span / SEC;
+        let seconds = span.as_secs();
         let mut sessions = self.sessions.iter();
         let lacks = |entry: &Entry| entry.addr() == peer && entry.session.conversation.has_gap();
         match life.deaf {
@@ -434,7 +434,7 @@ impl Tunnel {
     }
 
     /// Says so when the peer has never answered, after some seconds and then ever more rarely.
-    pub(super) fn tell_no_answer(&mut self, now: Time) {
+    pub(super) fn tell_no_answer(&mut self, now: Instant) {
         let Some(peer) = self.peer.addr() else {
             return;
         };
@@ -453,12 +453,12 @@ impl Tunnel {
 }
 
 /// Whether something has come since `asked` that was not on its way then.
-fn is_heard_after(path: &Path, asked: Time) -> bool {
+fn is_heard_after(path: &Path, asked: Instant) -> bool {
     path.liveness.heard_at() >= asked.after(path.congestion.srtt().max(SEC))
 }
 
 /// When a peer that owes something is asked whether it is there; and one that is heard, whether it hears.
-fn doubt_at(path: &Path) -> Time {
+fn doubt_at(path: &Path) -> Instant {
     let Unanswered { sent, owed, news } = path.liveness.unanswered();
     let owed = owed.map(|since| since.max(path.liveness.heard_at()).after(DOUBT));
     let busy = sent.filter(|since| path.liveness.heard_at() >= since.after(BUSY / 2));
@@ -466,9 +466,9 @@ fn doubt_at(path: &Path) -> Time {
     let flows = path.counts.news.saturating_sub(news) > LITTLE;
     let stopped = match flows {
         true => path.liveness.news_at().after(DOUBT),
-        false => Time::ZERO,
+        false => Instant::ZERO,
     };
     let busy = busy.map(|since| since.after(BUSY).max(stopped));
-    let never = |at: Option<Time>| at.unwrap_or(Time::NEVER);
+    let never = |at: Option<Instant>| at.unwrap_or(Instant::NEVER);
     never(owed).min(never(busy))
 }

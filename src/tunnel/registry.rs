@@ -3,7 +3,7 @@
 
 use super::sources::source;
 use crate::path::Local;
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,11 +14,11 @@ const SERVICES_OF_SOURCE: u32 = 64;
 /// Places for servers whose address is not validated yet. A new one
 /// takes the place of the oldest. A power of two: a token's low bits name the place.
 const UNCONFIRMED_MAX: usize = 4096;
-/// Punches to one source: one in so many microseconds, and some more at once.
-const PUNCH_EVERY: u64 = 250 * MS;
+/// Punches to one source: one in this span, and some more at once.
+const PUNCH_EVERY: Duration = Duration::from_millis(250);
 const PUNCHES_AHEAD: u64 = 8;
-/// How often what has expired is looked for, microseconds.
-const SWEEP_EVERY: u64 = 60 * SEC;
+/// How often what has expired is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Where a server is: as it says itself, and as it is seen from here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,7 +31,7 @@ pub(super) struct Place {
 
 struct Service {
     place: Place,
-    expires: Time,
+    expires: Instant,
 }
 
 struct Unconfirmed {
@@ -45,7 +45,7 @@ struct Unconfirmed {
 struct Source {
     services: u32,
     /// When the punches that it was sent are paid for.
-    paid_at: Time,
+    paid_at: Instant,
 }
 
 /// What follows from a registration.
@@ -73,25 +73,25 @@ pub(super) struct Registry {
     /// By the low bits of its token.
     unconfirmed: Vec<Option<Unconfirmed>>,
     serial: usize,
-    sweep_at: Time,
-    /// How long a registration holds, microseconds.
-    lasts: u64,
+    sweep_at: Instant,
+    /// How long a registration holds.
+    lasts: Duration,
 }
 
 impl Registry {
-    pub(super) fn new(lasts: u64) -> Registry {
+    pub(super) fn new(lasts: Duration) -> Registry {
         Registry {
             services: HashMap::new(),
             sources: HashMap::new(),
             unconfirmed: Vec::new(),
             serial: 0,
-            sweep_at: Time::NEVER,
+            sweep_at: Instant::NEVER,
             lasts,
         }
     }
 
-    /// How long a registration holds from its next refresh on, microseconds.
-    pub(super) fn set_lasts(&mut self, lasts: u64) {
+    /// How long a registration holds from its next refresh on.
+    pub(super) fn set_lasts(&mut self, lasts: Duration) {
         self.lasts = lasts;
     }
 
@@ -105,7 +105,7 @@ impl Registry {
         id: &[u8],
         place: Place,
         random: u32,
-        now: Time,
+        now: Instant,
     ) -> Registered {
         if let Some(service) = self.services.get_mut(id)
             && service.place.seen == place.seen
@@ -139,7 +139,7 @@ impl Registry {
     }
 
     /// A pong came. True if it confirms a registration, which takes the place of an earlier one of its service.
-    pub(super) fn confirm(&mut self, from: SocketAddr, token: u32, now: Time) -> bool {
+    pub(super) fn confirm(&mut self, from: SocketAddr, token: u32, now: Instant) -> bool {
         let slot = token as usize % UNCONFIRMED_MAX;
         let Some(found) = self.unconfirmed.get_mut(slot) else {
             return false;
@@ -162,7 +162,7 @@ impl Registry {
 
     /// Where the server of a service is, to be told of somebody who looks for it. None: it is not known, or its source
     /// was told too often lately.
-    pub(super) fn find(&mut self, id: &[u8], now: Time) -> Result<Place, NotFound> {
+    pub(super) fn find(&mut self, id: &[u8], now: Instant) -> Result<Place, NotFound> {
         let service = self.services.get(id).filter(|s| s.expires > now);
         let place = service.ok_or(NotFound::Unknown)?.place;
         let source = self.sources.get_mut(&source(place.seen));
@@ -176,12 +176,12 @@ impl Registry {
     }
 
     /// When `expire` has to be called next.
-    pub(super) fn deadline(&self) -> Option<Time> {
-        (self.sweep_at != Time::NEVER).then_some(self.sweep_at)
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        (self.sweep_at != Instant::NEVER).then_some(self.sweep_at)
     }
 
     /// Forgets servers that have not been heard of for long.
-    pub(super) fn expire(&mut self, now: Time) {
+    pub(super) fn expire(&mut self, now: Instant) {
         if now < self.sweep_at {
             return;
         }
@@ -200,12 +200,12 @@ impl Registry {
         self.sources
             .retain(|_, s| s.services > 0 || s.paid_at > now);
         self.sweep_at = match self.services.is_empty() && self.sources.is_empty() {
-            true => Time::NEVER,
+            true => Instant::NEVER,
             false => now.after(SWEEP_EVERY),
         };
     }
 
-    fn let_go(&mut self, seen: SocketAddr, now: Time) {
+    fn let_go(&mut self, seen: SocketAddr, now: Instant) {
         let key = source(seen);
         let many = self.sources.len() > 2 * SERVICES_MOST;
         let Some(source) = self.sources.get_mut(&key) else {
@@ -221,8 +221,9 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::SEC;
 
-    const LASTS: u64 = 600 * SEC;
+    const LASTS: Duration = Duration::from_secs(600);
 
     fn place(host: u32, port: u16) -> Place {
         let seen = SocketAddr::new(std::net::Ipv4Addr::from_bits(host).into(), port);
@@ -233,7 +234,7 @@ mod tests {
         }
     }
 
-    fn enter(registry: &mut Registry, id: &[u8], place: Place, now: Time) -> bool {
+    fn enter(registry: &mut Registry, id: &[u8], place: Place, now: Instant) -> bool {
         match registry.register(id, place, 0xABCD_EF01, now) {
             Registered::Challenge(token) => registry.confirm(place.seen, token, now),
             Registered::Refreshed => true,
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn only_who_receives_is_registered_and_the_newest_counts() {
-        let (mut registry, now) = (Registry::new(LASTS), Time::from_millis(5));
+        let (mut registry, now) = (Registry::new(LASTS), Instant::from_millis(5));
         let (one, two) = (place(1, 1), place(2, 2));
         assert!(enter(&mut registry, b"x", one, now));
         let Registered::Challenge(token) = registry.register(b"x", two, 77, now) else {
@@ -264,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_registration_ends_unless_it_is_repeated() {
-        let (mut registry, start) = (Registry::new(LASTS), Time::from_millis(5));
+        let (mut registry, start) = (Registry::new(LASTS), Instant::from_millis(5));
         assert!(enter(&mut registry, b"x", place(1, 1), start));
         let later = start.after(400 * SEC);
         assert_eq!(
@@ -281,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_source_is_told_four_times_a_second() {
-        let (mut registry, mut now) = (Registry::new(LASTS), Time::from_millis(5));
+        let (mut registry, mut now) = (Registry::new(LASTS), Instant::from_millis(5));
         for id in 0..9 {
             assert!(enter(&mut registry, &[id], place(1, id.into()), now));
         }
@@ -297,7 +298,7 @@ mod tests {
 
     #[test]
     fn it_holds_so_many_and_no_more() {
-        let (mut registry, now) = (Registry::new(LASTS), Time::from_millis(5));
+        let (mut registry, now) = (Registry::new(LASTS), Instant::from_millis(5));
         for i in 0..100_000u32 {
             let _ = registry.register(&i.to_be_bytes(), place(i, 9), i, now);
         }

@@ -4,14 +4,14 @@
 use super::Tunnel;
 use crate::message::Control;
 use crate::settings::Settings;
-use crate::time::Time;
+use crate::time::Instant;
 use std::net::SocketAddr;
 
 impl Tunnel {
     /// Takes over what may change without ending sessions: `timeout`, `linger`, `keepalive`, `time_wait`, the limits of
     /// `rate` and the key and method of `sealing`, if its overhead is the same. The rest of `settings` is not looked at.
     /// Old keys are accepted for `timeout` more.
-    pub fn reload(&mut self, now: Time, settings: Settings) {
+    pub fn reload(&mut self, now: Instant, settings: Settings) {
         self.settings.timeout = settings.timeout;
         self.meeting.set_lasts(settings.timeout);
         self.settings.linger = settings.linger;
@@ -40,7 +40,7 @@ impl Tunnel {
     }
 
     /// Shows the other ends that they can use the new key.
-    fn announce(&mut self, now: Time) {
+    fn announce(&mut self, now: Instant) {
         let all = self.paths.iter().map(|(_, path)| path);
         let used = all.filter(|path| path.sessions > 0 || self.peer.is_at(path.addr));
         let addresses = used.map(|path| path.addr).collect();
@@ -48,13 +48,13 @@ impl Tunnel {
     }
 
     /// When the keys need `advance_keys`.
-    pub(super) fn keys_at(&self) -> Option<Time> {
+    pub(super) fn keys_at(&self) -> Option<Instant> {
         let times = [self.packets.expires_at(), self.packets.announces_again_at()];
         times.into_iter().flatten().min()
     }
 
-    pub(super) fn advance_keys(&mut self, now: Time) {
-        let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
+    pub(super) fn advance_keys(&mut self, now: Instant) {
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.packets.announces_again_at()) {
             self.announce(now);
         }
@@ -66,7 +66,7 @@ impl Tunnel {
     /// Writes a ping with the newest key, if somebody is to see that; for whom, and its length.
     pub(super) fn show_new_key(
         &mut self,
-        now: Time,
+        now: Instant,
         out: &mut [u8],
     ) -> Option<(SocketAddr, usize)> {
         let addr = self.packets.next_to_announce_to()?;

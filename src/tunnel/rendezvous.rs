@@ -8,29 +8,29 @@ use super::{Tunnel, since_ping};
 use crate::message::{Control, Meeting, PADDING_MOST, PUNCH_MAX};
 use crate::path::Local;
 use crate::settings::Rendezvous;
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant, SEC};
 use rand::RngExt;
 use std::net::{IpAddr, SocketAddr};
 
 /// A server behind NAT registers at least so often: most NATs keep a UDP mapping for 30 s or more.
-const LISTEN_EVERY: u64 = 25 * SEC;
+const LISTEN_EVERY: Duration = Duration::from_secs(25);
 /// And as at the start again, first after so long, when its address had to be validated.
-const PROOF_AGAIN: u64 = 2 * SEC;
+const PROOF_AGAIN: Duration = Duration::from_secs(2);
 /// A client that has no answer asks after 1, 2, 4 s and so on, and at last every so many seconds.
-const CONNECT_EVERY: u64 = 8 * SEC;
+const CONNECT_EVERY: Duration = Duration::from_secs(8);
 /// The pauses after each ping to an address of a punch; after the last one the address is given up.
-const PINGS: [u64; 6] = [
-    100 * MS,
-    200 * MS,
-    400 * MS,
-    800 * MS,
-    1_500 * MS,
-    3_000 * MS,
+const PINGS: [Duration; 6] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1_500),
+    Duration::from_millis(3_000),
 ];
 /// Addresses of punches that are pinged at the same time, at most.
 const PROBES_MOST: usize = 32;
 /// A server that has said nothing for so long, though something was sent to it, is pinged every second.
-const QUIET: u64 = 2 * SEC;
+const QUIET: Duration = Duration::from_secs(2);
 /// After so many of these pings the rendezvous server is asked where it is.
 const MISSED: u64 = 3;
 
@@ -38,7 +38,7 @@ const MISSED: u64 = 3;
 struct Probe {
     addr: SocketAddr,
     sent: usize,
-    next: Time,
+    next: Instant,
 }
 
 /// The rendezvous server, and this end's own address as it goes there.
@@ -54,9 +54,9 @@ pub(super) struct Meetings {
     registry: Option<Box<Registry>>,
     through: Option<Through>,
     /// When the next listen or connect is due.
-    next: Time,
+    next: Instant,
     /// When the last was said.
-    said_at: Option<Time>,
+    said_at: Option<Instant>,
     /// How often one was sent since there was last an answer.
     asked: u32,
     /// The rendezvous server has taken this service's registration.
@@ -65,14 +65,14 @@ pub(super) struct Meetings {
     refused: bool,
     probes: Vec<Probe>,
     /// When the client's server was last heard.
-    heard_at: Time,
+    heard_at: Instant,
     /// Since when the client's server owes an answer, and the pings since then.
-    owing: Option<(Time, u64)>,
+    owing: Option<(Instant, u64)>,
 }
 
 impl Meetings {
-    /// `lasts`: how long a registration holds, microseconds.
-    pub(super) fn new(role: Rendezvous, lasts: u64, now: Time) -> Meetings {
+    /// `lasts`: how long a registration holds.
+    pub(super) fn new(role: Rendezvous, lasts: Duration, now: Instant) -> Meetings {
         let registry = match role {
             Rendezvous::Keeper => Some(Box::new(Registry::new(lasts))),
             _ => None,
@@ -81,7 +81,7 @@ impl Meetings {
             role,
             registry,
             through: None,
-            next: Time::NEVER,
+            next: Instant::NEVER,
             said_at: None,
             asked: 0,
             answered: false,
@@ -92,8 +92,8 @@ impl Meetings {
         }
     }
 
-    /// How long a registration holds from now on, microseconds.
-    pub(super) fn set_lasts(&mut self, lasts: u64) {
+    /// How long a registration holds from now on.
+    pub(super) fn set_lasts(&mut self, lasts: Duration) {
         if let Some(registry) = &mut self.registry {
             registry.set_lasts(lasts);
         }
@@ -114,7 +114,7 @@ impl Meetings {
     }
 
     /// A good packet came from the client's server: it need not be looked for.
-    pub(super) fn heard(&mut self, now: Time) {
+    pub(super) fn heard(&mut self, now: Instant) {
         self.heard_at = now;
         self.owing = None;
         if self.is_seeking() {
@@ -127,23 +127,23 @@ impl Meetings {
     }
 
     fn is_seeking(&self) -> bool {
-        self.is_client() && self.next != Time::NEVER
+        self.is_client() && self.next != Instant::NEVER
     }
 
     fn found(&mut self) {
-        self.next = Time::NEVER;
+        self.next = Instant::NEVER;
         self.asked = 0;
         self.probes.clear();
     }
 
-    fn seek(&mut self, now: Time) {
+    fn seek(&mut self, now: Instant) {
         self.next = now;
         self.asked = 0;
         self.owing = None;
     }
 
     /// Has an address pinged a few times, the first time at once.
-    fn add_candidate(&mut self, addr: SocketAddr, now: Time) {
+    fn add_candidate(&mut self, addr: SocketAddr, now: Instant) {
         let fresh = Probe {
             addr,
             sent: 0,
@@ -189,7 +189,7 @@ fn is_unicast(ip: IpAddr) -> bool {
 impl Tunnel {
     /// Sets the rendezvous server (`rendezvous_server`, resolved) and `own`, the address of this end's socket as it is on
     /// the way there. To be called again when either changes. Nothing happens where the settings name no service.
-    pub fn set_rendezvous(&mut self, now: Time, server: SocketAddr, own: SocketAddr) {
+    pub fn set_rendezvous(&mut self, now: Instant, server: SocketAddr, own: SocketAddr) {
         let meeting = &mut self.meeting;
         if let Rendezvous::Service(_) | Rendezvous::Client(_) = meeting.role {
             meeting.through = Some(Through { server, own });
@@ -198,7 +198,7 @@ impl Tunnel {
     }
 
     /// A program waits for a peer that is not found yet: the rendezvous server is asked at once, at most once a second.
-    pub fn seek_peer(&mut self, now: Time) {
+    pub fn seek_peer(&mut self, now: Instant) {
         let meeting = &mut self.meeting;
         if meeting.is_seeking() && meeting.through.is_some() {
             let earliest = meeting.said_at.map_or(now, |at| at.after(SEC));
@@ -212,7 +212,7 @@ impl Tunnel {
         from: SocketAddr,
         here: Local,
         packet: &[u8],
-        now: Time,
+        now: Instant,
     ) -> bool {
         if self.meeting.role == Rendezvous::None {
             return false;
@@ -247,7 +247,7 @@ impl Tunnel {
     }
 
     /// A server wants to be found. Its address is pinged before it counts: it might be somebody else's.
-    fn on_listen(&mut self, id: &[u8], place: Place, now: Time) {
+    fn on_listen(&mut self, id: &[u8], place: Place, now: Instant) {
         let random = self.rng.random();
         let Some(registry) = &mut self.meeting.registry else {
             return;
@@ -269,7 +269,7 @@ impl Tunnel {
     }
 
     /// A client looks for a service: it and the server are told of each other.
-    fn on_connect(&mut self, id: &[u8], client: Place, asked: usize, now: Time) {
+    fn on_connect(&mut self, id: &[u8], client: Place, asked: usize, now: Instant) {
         let Some(registry) = &mut self.meeting.registry else {
             return;
         };
@@ -298,7 +298,7 @@ impl Tunnel {
     }
 
     /// The rendezvous server says where the other end may be.
-    fn on_punch(&mut self, from: SocketAddr, both: [SocketAddr; 2], now: Time) {
+    fn on_punch(&mut self, from: SocketAddr, both: [SocketAddr; 2], now: Instant) {
         let seeking = self.meeting.is_seeking() || !self.meeting.is_client();
         let right = self.meeting.through.is_some_and(|t| t.server == from);
         if !right || !seeking {
@@ -317,7 +317,7 @@ impl Tunnel {
     /// A ping may tell something of who sends it. The rendezvous server's: that a registration does not count before the
     /// pong is there, so it is repeated in case that gets lost. The other end's: that a NAT gave it another port than the
     /// rendezvous server has seen.
-    fn on_meeting_ping(&mut self, from: SocketAddr, now: Time) {
+    fn on_meeting_ping(&mut self, from: SocketAddr, now: Instant) {
         let meeting = &mut self.meeting;
         let challenges = meeting.through.is_some_and(|t| t.server == from);
         if challenges && matches!(meeting.role, Rendezvous::Service(_)) {
@@ -336,7 +336,7 @@ impl Tunnel {
     }
 
     /// True if the pong is no answer to a ping for a round-trip time.
-    fn on_meeting_pong(&mut self, from: SocketAddr, value: u32, now: Time) -> bool {
+    fn on_meeting_pong(&mut self, from: SocketAddr, value: u32, now: Instant) -> bool {
         let meeting = &mut self.meeting;
         if let Some(registry) = &mut meeting.registry {
             if registry.confirm(from, value, now) {
@@ -369,14 +369,14 @@ impl Tunnel {
     }
 
     /// When `advance_meeting` has something to do next.
-    pub(super) fn meeting_at(&self) -> Option<Time> {
+    pub(super) fn meeting_at(&self) -> Option<Instant> {
         let meeting = &self.meeting;
         if meeting.role == Rendezvous::None {
             return None;
         }
         let probes = meeting.probes.iter().map(|p| p.next);
         let registry = meeting.registry.as_ref().and_then(|r| r.deadline());
-        let next = (meeting.next != Time::NEVER).then_some(meeting.next);
+        let next = (meeting.next != Instant::NEVER).then_some(meeting.next);
         probes
             .chain(registry)
             .chain(next)
@@ -385,7 +385,7 @@ impl Tunnel {
     }
 
     /// When the client's server is pinged or looked for because it says nothing.
-    fn silent_at(&self) -> Option<Time> {
+    fn silent_at(&self) -> Option<Instant> {
         let meeting = &self.meeting;
         if !meeting.is_client() || meeting.is_seeking() {
             return None;
@@ -397,7 +397,7 @@ impl Tunnel {
         (sent_at > meeting.heard_at).then(|| meeting.heard_at.after(QUIET).max(sent_at))
     }
 
-    pub(super) fn advance_meeting(&mut self, now: Time) {
+    pub(super) fn advance_meeting(&mut self, now: Instant) {
         if self.meeting.role == Rendezvous::None {
             return;
         }
@@ -414,16 +414,16 @@ impl Tunnel {
     }
 
     /// Says listen or connect to the rendezvous server.
-    fn introduce(&mut self, now: Time) {
+    fn introduce(&mut self, now: Instant) {
         let meeting = &mut self.meeting;
         let Some(Through { server, own }) = meeting.through else {
-            meeting.next = Time::NEVER;
+            meeting.next = Instant::NEVER;
             return;
         };
         let (message, most) = match &meeting.role {
             Rendezvous::Service(id) => {
                 let often = match self.settings.keepalive {
-                    0 => LISTEN_EVERY,
+                    Duration::ZERO => LISTEN_EVERY,
                     span => span.min(LISTEN_EVERY),
                 };
                 (Meeting::Listen { own, id }, often)
@@ -452,7 +452,7 @@ impl Tunnel {
         self.queue_packet(server, None, &packet);
     }
 
-    fn ping_probes(&mut self, now: Time) {
+    fn ping_probes(&mut self, now: Instant) {
         let mut at = 0;
         while let Some(probe) = self.meeting.probes.get_mut(at) {
             if probe.next > now {
@@ -472,7 +472,7 @@ impl Tunnel {
 
     /// The client's server owes an answer: it is asked again, and after that looked for. Sessions stay where they are
     /// until `set_peer` has its new address.
-    fn miss_server(&mut self, now: Time) {
+    fn miss_server(&mut self, now: Instant) {
         let Some(peer) = self.peer.addr() else {
             return;
         };
@@ -519,7 +519,7 @@ mod tests {
             "[::ffff:127.0.0.1]:9",
             "[2001:db8::1]:0",
         ];
-        let mut meeting = Meetings::new(Rendezvous::Client(vec![1]), SEC, Time::ZERO);
+        let mut meeting = Meetings::new(Rendezvous::Client(vec![1]), SEC, Instant::ZERO);
         for (list, right) in [(&good[..], true), (&bad[..], false)] {
             for addr in list {
                 assert_eq!(meeting.may_ping(addr.parse().unwrap()), right, "{addr}");
@@ -536,9 +536,9 @@ mod tests {
 
     #[test]
     fn addresses_that_are_pinged_are_few() {
-        let mut meeting = Meetings::new(Rendezvous::Service(vec![1]), SEC, Time::ZERO);
+        let mut meeting = Meetings::new(Rendezvous::Service(vec![1]), SEC, Instant::ZERO);
         for i in 1..1000 {
-            meeting.add_candidate(SocketAddr::from(([10, 0, 0, 1], i)), Time::ZERO);
+            meeting.add_candidate(SocketAddr::from(([10, 0, 0, 1], i)), Instant::ZERO);
         }
         assert_eq!(meeting.probes.len(), PROBES_MOST);
     }

@@ -4,7 +4,7 @@
 use super::summary::Summary;
 use crate::session::Cause;
 use crate::throttle::{PerSecond, Throttle};
-use crate::time::Time;
+use crate::time::Instant;
 use std::net::SocketAddr;
 
 /// Kinds of complaints that are told apart, at most.
@@ -23,7 +23,7 @@ pub(super) struct Reports {
 
 impl Reports {
     /// A datagram was dropped, and this is why.
-    pub(super) fn complain(&mut self, now: Time, from: SocketAddr, what: &str) {
+    pub(super) fn complain(&mut self, now: Instant, from: SocketAddr, what: &str) {
         let known = self.complaints.iter().position(|(kind, _)| **kind == *what);
         let place = known.unwrap_or_else(|| {
             self.complaints.truncate(KINDS_MOST - 1);
@@ -44,7 +44,7 @@ impl Reports {
         &mut self,
         cause: Option<Cause>,
         bytes: (u64, u64),
-        now: Time,
+        now: Instant,
     ) -> log::Level {
         match self.summary.note(cause, bytes, now) {
             true => log::Level::Info,
@@ -53,12 +53,12 @@ impl Reports {
     }
 
     /// When `sum_up` has a line to write.
-    pub(super) fn deadline(&self) -> Option<Time> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.summary.due()
     }
 
     /// Writes the line about connections that have ended, if it is due or `all` is over.
-    pub(super) fn sum_up(&mut self, all: bool, now: Time) {
+    pub(super) fn sum_up(&mut self, all: bool, now: Instant) {
         if (all || self.summary.due().is_some_and(|due| due <= now))
             && let Some(line) = self.summary.take(now)
         {
@@ -74,7 +74,7 @@ impl Reports {
         before: usize,
         size: usize,
         most: usize,
-        now: Time,
+        now: Instant,
     ) {
         if !self.sizes.admit(SIZE_LINES, now) {
             return;

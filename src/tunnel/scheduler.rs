@@ -2,7 +2,7 @@
 //! the timers. What a session or path has to send is not known here; what is built of it is in `transmit`.
 
 use crate::path::Local;
-use crate::time::Time;
+use crate::time::Instant;
 use crate::timer::Wheel;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -88,7 +88,7 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
-    pub(super) fn new(now: Time) -> Scheduler {
+    pub(super) fn new(now: Instant) -> Scheduler {
         Scheduler {
             wheel: Wheel::new(now),
             due: Vec::new(),
@@ -101,12 +101,12 @@ impl Scheduler {
     }
 
     /// Has a timer go off at `at` or before: one that is set for an earlier time stays.
-    pub(super) fn set_by(&mut self, timer: Timer, at: Time) {
+    pub(super) fn set_by(&mut self, timer: Timer, at: Instant) {
         self.wheel.set_by(timer.key(), at);
     }
 
     /// Sets a timer, in place of the time that it had.
-    pub(super) fn set(&mut self, timer: Timer, at: Time) {
+    pub(super) fn set(&mut self, timer: Timer, at: Instant) {
         self.wheel.set(timer.key(), at);
     }
 
@@ -115,12 +115,12 @@ impl Scheduler {
     }
 
     /// A time at or before the earliest timer.
-    pub(super) fn deadline(&self) -> Option<Time> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.wheel.next()
     }
 
     /// Has the timers go off whose time has come; `next_due` gives them.
-    pub(super) fn expire(&mut self, now: Time) {
+    pub(super) fn expire(&mut self, now: Instant) {
         self.wheel.expire(now, &mut self.due);
         self.due.reverse();
     }

@@ -6,7 +6,7 @@ use super::size::Progress;
 use super::sources::{Sources, source};
 use super::trace::Trace;
 use crate::session::{Session, State};
-use crate::time::Time;
+use crate::time::Instant;
 use slab::Slab;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -38,7 +38,7 @@ enum Tcp {
 
 impl Entry {
     /// A session whose other end is at `addr`, without a TCP socket.
-    pub(super) fn new(session: Session, addr: SocketAddr, now: Time) -> Entry {
+    pub(super) fn new(session: Session, addr: SocketAddr, now: Instant) -> Entry {
         Entry {
             begun_by: (!session.opener).then(|| source(addr)),
             session,

@@ -11,33 +11,33 @@ use super::{Tunnel, clock};
 use crate::message::Control;
 use crate::pmtu::{BASE, Probe};
 use crate::session::Cause;
-use crate::time::{MS, Time};
+use crate::time::{Duration, Instant};
 use std::net::SocketAddr;
 
-/// Data that is not acknowledged for so long, microseconds and round trips, makes the size of packets suspect.
-const STANDS: u64 = 400 * MS;
+/// Data that is not acknowledged for so long, and for so many round trips, makes the size of packets suspect.
+const STANDS: Duration = Duration::from_millis(400);
 const STANDS_TRIPS: u64 = 2;
 /// A segment that is larger than the path carries, and has not arrived in fragments for so long, never will.
-const HOPELESS: u64 = 30_000 * MS;
+const HOPELESS: Duration = Duration::from_millis(30_000);
 /// The path is silent if nothing has come from there for so long, and then it is not the size.
-const SILENT: u64 = 2_000 * MS;
+const SILENT: Duration = Duration::from_millis(2_000);
 /// How far the other end has acknowledged what a session sent, and since when it is no further.
 #[derive(Default)]
 pub(super) struct Progress {
     first: u32,
-    at: Time,
+    at: Instant,
 }
 
 impl Progress {
     /// Since when it is no further.
-    pub(super) fn since(&self) -> Time {
+    pub(super) fn since(&self) -> Instant {
         self.at
     }
 }
 
 impl Entry {
     /// Notes what has been acknowledged.
-    pub(super) fn note_progress(&mut self, now: Time) {
+    pub(super) fn note_progress(&mut self, now: Instant) {
         let conversation = &self.session.conversation;
         let first = conversation.first();
         if first != self.progress.first || conversation.unacked_bytes() == 0 {
@@ -49,7 +49,7 @@ impl Entry {
 impl Tunnel {
     /// Goes on with the search for a path's size. Only where it matters is one begun: on paths with sessions, and to the
     /// configured other end, once something good has come from there.
-    pub(super) fn search_size(&mut self, path_id: u32, now: Time) {
+    pub(super) fn search_size(&mut self, path_id: u32, now: Instant) {
         let path = &mut self.paths[path_id];
         let addr = path.addr;
         // without a key others can speak in its name: it has to have answered for more than that costs, where that is counted
@@ -74,7 +74,7 @@ impl Tunnel {
     }
 
     /// Something good has come from a path: its size is looked for, if that was not begun yet.
-    pub(super) fn begin_search(&mut self, path_id: u32, now: Time) {
+    pub(super) fn begin_search(&mut self, path_id: u32, now: Instant) {
         if self.paths[path_id].size.due() <= now {
             self.search_size(path_id, now);
         }
@@ -87,7 +87,7 @@ impl Tunnel {
         }
     }
 
-    fn send_probe(&mut self, path_id: u32, probe: Probe, now: Time) {
+    fn send_probe(&mut self, path_id: u32, probe: Probe, now: Instant) {
         let addr = self.paths[path_id].addr;
         let around = self.paths[path_id].overhead;
         let mut packet = Control::Ping(probe.token).to_wire().to_vec();
@@ -101,7 +101,7 @@ impl Tunnel {
     }
 
     /// A pong has come. False if it answers no ping of a search.
-    pub(super) fn on_size_answer(&mut self, from: SocketAddr, token: u32, now: Time) -> bool {
+    pub(super) fn on_size_answer(&mut self, from: SocketAddr, token: u32, now: Instant) -> bool {
         let Some(path_id) = self.paths.id_of(from) else {
             return false;
         };
@@ -114,7 +114,7 @@ impl Tunnel {
     }
 
     /// Has the log tell of a size that a search has found.
-    fn note_size(&mut self, path_id: u32, now: Time) {
+    fn note_size(&mut self, path_id: u32, now: Instant) {
         let path = &mut self.paths[path_id];
         let (addr, size, most) = (path.addr, path.size.size(), path.size.most());
         let Some(before) = path.size.take_news() else {
@@ -125,7 +125,7 @@ impl Tunnel {
 
     /// Large packets of a session may have stopped to arrive, while the path is there. A session that cannot go on for that
     /// ends.
-    pub(super) fn detect_black_hole(&mut self, id: u32, now: Time) {
+    pub(super) fn detect_black_hole(&mut self, id: u32, now: Instant) {
         let entry = &self.sessions[id];
         let path_id = entry.session.path;
         let path = &self.paths[path_id];
@@ -146,14 +146,14 @@ impl Tunnel {
     }
 
     /// The system takes no datagram of the size that packets for this address have.
-    pub fn on_too_long(&mut self, addr: SocketAddr, now: Time) {
+    pub fn on_too_long(&mut self, addr: SocketAddr, now: Instant) {
         if let Some(path_id) = self.paths.id_of(addr) {
             self.suspect_size(path_id, now);
         }
     }
 
     /// A path is to carry large packets, which it may not have for a while.
-    pub(super) fn resume_size(&mut self, path_id: u32, now: Time) {
+    pub(super) fn resume_size(&mut self, path_id: u32, now: Instant) {
         let path = &mut self.paths[path_id];
         if path.size.resume(now) {
             self.note_size(path_id, now);
@@ -161,7 +161,7 @@ impl Tunnel {
         }
     }
 
-    fn suspect_size(&mut self, path_id: u32, now: Time) {
+    fn suspect_size(&mut self, path_id: u32, now: Instant) {
         self.paths[path_id].size.suspect(now);
         self.search_size(path_id, now);
     }

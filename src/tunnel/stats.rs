@@ -5,7 +5,7 @@ use super::{Counters, Moved, Tunnel};
 use crate::conversation::Blocked;
 use crate::path::{Counts, Path};
 use crate::session::State;
-use crate::time::Time;
+use crate::time::{Duration, Instant};
 use std::net::SocketAddr;
 
 /// The most paths that a snapshot tells of one by one.
@@ -67,7 +67,7 @@ impl States {
     }
 }
 
-/// What is known of one path. Rates in bytes per second, spans in microseconds, shares from 0 to 1.
+/// What is known of one path. Rates in bytes per second, shares from 0 to 1.
 #[derive(Clone, Debug)]
 pub struct PathStats {
     /// The other end.
@@ -77,9 +77,9 @@ pub struct PathStats {
     /// What data may leave at now.
     pub pacing: f64,
     /// The round trip without a queue.
-    pub base_rtt: Option<u64>,
+    pub base_rtt: Option<Duration>,
     /// The smoothed round trip.
-    pub srtt: Option<u64>,
+    pub srtt: Option<Duration>,
     /// On the way there, and on the way here.
     pub loss: [Option<f64>; 2],
     /// Bytes.
@@ -89,7 +89,7 @@ pub struct PathStats {
     /// The size of the largest IP packets that are sent there, bytes.
     pub mtu: usize,
     /// Since something came from there; None: nothing ever did.
-    pub heard_before: Option<u64>,
+    pub heard_before: Option<Duration>,
     /// Whether there are fresh keys with the process there.
     pub fresh_keys: bool,
 }
@@ -109,8 +109,8 @@ pub struct PeerStats {
     pub heard: bool,
     /// It was pinged, or will be.
     pub asked: bool,
-    /// For how long it has answered nothing though it should have, microseconds. None: it answers, or need not yet.
-    pub silent_for: Option<u64>,
+    /// For how long it has answered nothing though it should have. None: it answers, or need not yet.
+    pub silent_for: Option<Duration>,
     /// Nevertheless packets come from there: what is sent there gets lost.
     pub deaf: bool,
     /// But few: it may be that most of what comes gets lost, and the answers with it.
@@ -140,7 +140,7 @@ pub struct Load {
     pub gaps: usize,
 }
 
-/// One session. Spans in microseconds.
+/// One session.
 #[derive(Clone, Debug)]
 pub struct SessionStats {
     /// Its number.
@@ -152,7 +152,7 @@ pub struct SessionStats {
     /// Whether it was opened here.
     pub begun_here: bool,
     /// How long it has existed.
-    pub age: u64,
+    pub age: Duration,
     /// Bytes given to TCP.
     pub bytes_in: u64,
     /// Bytes taken from TCP.
@@ -162,12 +162,12 @@ pub struct SessionStats {
     /// Bytes taken from TCP and not acknowledged.
     pub waiting_out: usize,
     /// The smoothed round trip of its path.
-    pub srtt: Option<u64>,
+    pub srtt: Option<Duration>,
 }
 
 impl Tunnel {
     /// How the tunnel is. Takes time in proportion to the number of sessions and paths.
-    pub fn snapshot(&self, now: Time) -> Snapshot {
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
         let (sessions, load) = self.look();
         let (paths, paths_left_out) = self.path_stats(now);
         Snapshot {
@@ -184,7 +184,7 @@ impl Tunnel {
     }
 
     /// Up to `most` sessions, those that carried the most first; and how many there are beside them.
-    pub fn session_stats(&self, now: Time, most: usize) -> (Vec<SessionStats>, usize) {
+    pub fn session_stats(&self, now: Instant, most: usize) -> (Vec<SessionStats>, usize) {
         let live = self
             .sessions
             .iter()
@@ -198,7 +198,7 @@ impl Tunnel {
         (stats.collect(), left_out)
     }
 
-    fn session_stat(&self, id: u32, now: Time) -> SessionStats {
+    fn session_stat(&self, id: u32, now: Instant) -> SessionStats {
         let entry = &self.sessions[id];
         let session = &entry.session;
         let path = &self.paths[session.path];
@@ -249,10 +249,10 @@ impl Tunnel {
         (states, load)
     }
 
-    fn path_stats(&self, now: Time) -> (Vec<PathStats>, usize) {
+    fn path_stats(&self, now: Instant) -> (Vec<PathStats>, usize) {
         let peer = self.peer.addr();
         // the other end first, then by sessions, then by when something was sent there last
-        let mut chosen: Vec<((bool, usize, Time), u32)> = self
+        let mut chosen: Vec<((bool, usize, Instant), u32)> = self
             .paths
             .iter()
             .map(|(id, path)| {
@@ -270,7 +270,7 @@ impl Tunnel {
 }
 
 impl Tunnel {
-    fn path_stat(&self, path: &Path, now: Time) -> PathStats {
+    fn path_stat(&self, path: &Path, now: Instant) -> PathStats {
         let base_rtt = path.congestion.base_rtt();
         PathStats {
             addr: path.addr,

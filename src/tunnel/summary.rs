@@ -3,18 +3,18 @@
 
 use crate::number::{bytes, span};
 use crate::session::Cause;
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant, SEC};
 use std::fmt::Write;
 
-/// From the first end to the line, microseconds.
-const SPAN: u64 = 60 * SEC;
+/// From the first end to the line.
+const SPAN: Duration = Duration::from_secs(60);
 /// Failed connections that have a line of their own, in that time.
 const TOLD: u32 = 10;
 
 /// What has ended since the last line.
 #[derive(Debug, Default)]
 pub(super) struct Summary {
-    since: Time,
+    since: Instant,
     in_order: u64,
     failed: [u64; Cause::ALL.len()],
     bytes_in: u64,
@@ -28,7 +28,7 @@ impl Summary {
         &mut self,
         cause: Option<Cause>,
         (bytes_in, bytes_out): (u64, u64),
-        now: Time,
+        now: Instant,
     ) -> bool {
         if self.count() == 0 {
             self.since = now;
@@ -49,12 +49,12 @@ impl Summary {
     }
 
     /// When there is a line to write.
-    pub(super) fn due(&self) -> Option<Time> {
+    pub(super) fn due(&self) -> Option<Instant> {
         (self.count() > 0).then(|| self.since.after(SPAN))
     }
 
     /// The line, if anything has ended; what it tells is forgotten.
-    pub(super) fn take(&mut self, now: Time) -> Option<String> {
+    pub(super) fn take(&mut self, now: Instant) -> Option<String> {
         let Summary {
             since,
             in_order,
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn a_minute_is_one_line() {
         let mut summary = Summary::default();
-        let at = Time::from_millis;
+        let at = Instant::from_millis;
         assert!(summary.due().is_none() && summary.take(at(0)).is_none());
         for ms in 0..1000 {
             assert!(!summary.note(None, (1_000, 10), at(5_000 + ms)));
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn failures_are_told_and_counted() {
         let mut summary = Summary::default();
-        let now = Time::from_millis(5_000);
+        let now = Instant::from_millis(5_000);
         let mut fail = |cause| summary.note(Some(cause), (0, 7), now);
         let own = (0..50).filter(|_| fail(Cause::ResetByPeer)).count();
         assert_eq!(own, TOLD as usize);

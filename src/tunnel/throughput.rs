@@ -2,10 +2,10 @@
 //! decided in `hopping`.
 
 use crate::path::{Counts, Path};
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant};
 
-/// How often a rate is taken, microseconds, but not oftener than each round trip.
-const TICK_MIN: u64 = 200 * MS;
+/// How often a rate is taken, but not oftener than each round trip.
+const TICK_MIN: Duration = Duration::from_millis(200);
 /// After a silence of more ticks in which nothing got lost there was nothing to send.
 const PAUSE_TICKS: u64 = 3;
 /// A rate below this share of the best has fallen, if much more got lost than usual when it fell: a policer drops.
@@ -125,8 +125,8 @@ impl Flow {
 pub(super) struct Throughput {
     outbound: Flow,
     inbound: Flow,
-    next: Time,
-    at: Time,
+    next: Instant,
+    at: Instant,
     counts: Counts,
     delivered: u64,
     /// Packets that arrived there, and that were lost.
@@ -134,23 +134,23 @@ pub(super) struct Throughput {
     /// Ticks since the last move.
     ticks: u32,
     /// Since when it has fallen.
-    fallen_at: Option<Time>,
+    fallen_at: Option<Instant>,
 }
 
 impl Throughput {
     /// Whether it is time for `record`.
-    pub(super) fn is_due(&self, now: Time) -> bool {
+    pub(super) fn is_due(&self, now: Instant) -> bool {
         now >= self.next
     }
 
     /// Takes the rates since the last time.
-    pub(super) fn record(&mut self, path: &Path, now: Time) -> Verdict {
+    pub(super) fn record(&mut self, path: &Path, now: Instant) -> Verdict {
         let span = now.since(self.at);
         let (before, delivered) = (self.counts, self.delivered);
         let tick = TICK_MIN.max(path.congestion.srtt());
         (self.at, self.next) = (now, now.after(tick));
         (self.counts, self.delivered) = (path.counts, path.congestion.delivered());
-        let seconds = span as f64 / SEC as f64;
+        let seconds = span.as_secs_f64();
         let since = |now: u64, before: u64| now.saturating_sub(before);
         let (arrived, lost) = path.congestion.fates();
         let fates = std::mem::replace(&mut self.fates, (arrived, lost));
@@ -199,13 +199,14 @@ impl Throughput {
         most.map(|(flow, inbound)| (flow.rate.max(flow.best), inbound))
     }
 
-    /// How long ago it began to fall, microseconds.
-    pub(super) fn doubted_for(&self, now: Time) -> u64 {
-        self.fallen_at.map_or(0, |at| now.since(at) + TICK_MIN)
+    /// How long ago it began to fall.
+    pub(super) fn doubted_for(&self, now: Instant) -> Duration {
+        let since = |at| now.since(at) + TICK_MIN;
+        self.fallen_at.map_or(Duration::ZERO, since)
     }
 
     /// Another pair is in use.
-    pub(super) fn on_move(&mut self, now: Time) {
+    pub(super) fn on_move(&mut self, now: Instant) {
         self.outbound.on_move();
         self.inbound.on_move();
         (self.ticks, self.fallen_at) = (0, None);

@@ -3,7 +3,7 @@
 
 use crate::path::{CLOCK_SLACK, RemoteClock};
 use crate::segment::{Header, ahead, cmd};
-use crate::time::Time;
+use crate::time::Instant;
 
 /// How long before the first packet that came another first one may have been sent from a port that was left since: somebody may
 /// have held it back, milliseconds.
@@ -92,7 +92,7 @@ impl Trace {
         ts: u32,
         near: bool,
         clock: &RemoteClock,
-        now: Time,
+        now: Instant,
     ) -> bool {
         let Some(first) = self.first_ts else {
             return true;

@@ -4,14 +4,14 @@
 //! decided in `hopping`.
 
 use crate::message::{CONTROL_LEN, Control, ECHO};
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant};
 
 /// How much faster than the transfer it is sent.
 const SPEED: f64 = 4.0;
-/// And how much faster it has to arrive. Of a line that is full, it has at most 0.8 of the transfer's rate.
+/// And how much faster it has to arrive. Of a line that is full it has at most 0.8 of the transfer's rate.
 const PASSES: f64 = 1.5;
-/// A train has as many bytes as the transfer brings within this, microseconds.
-const SHARE: f64 = 0.2 * SEC as f64;
+/// A train has as many bytes as the transfer brings within this.
+const SHARE: Duration = Duration::from_millis(200);
 /// The fewest pings of a train, and the most.
 const LENGTH_MIN: f64 = 12.0;
 const LENGTH_MAX: f64 = 256.0;
@@ -19,8 +19,8 @@ const LENGTH_MAX: f64 = 256.0;
 const RATE_MIN: f64 = 90_000.0;
 /// After the last ping answers are awaited for so many round trips.
 const ROUND_TRIPS: u64 = 2;
-/// And for so long, microseconds.
-const WAIT_MIN: u64 = 100 * MS;
+/// And for so long.
+const WAIT_MIN: Duration = Duration::from_millis(100);
 
 /// A train that is under way.
 pub(super) struct Train {
@@ -32,39 +32,39 @@ pub(super) struct Train {
     length: u32,
     /// Bytes of a ping's packet.
     size: usize,
-    /// Between two pings, and after the last, microseconds.
-    spacing: u64,
-    wait: u64,
-    /// The shortest round trip of the present pair, microseconds.
-    base_rtt: u64,
-    began: Time,
+    /// Between two pings, and after the last.
+    spacing: Duration,
+    wait: Duration,
+    /// The shortest round trip of the present pair.
+    base_rtt: Duration,
+    began: Instant,
     sent: u32,
     answered: u32,
-    answered_at: Time,
+    answered_at: Instant,
     /// What the other end has challenged this one with there. It is answered when the train has passed.
     pub(super) challenge: Option<u32>,
 }
 
 impl Train {
     /// Beside a transfer of `rate` bytes per second. `echoes`: it comes from the other end; `first`: a random number; `size`: bytes
-    /// of the largest packet; `base_rtt`: the shortest round trip of the present pair, microseconds. None: the transfer is too slow.
+    /// of the largest packet; `base_rtt`: the shortest round trip of the present pair. None: the transfer is too slow.
     pub(super) fn new(
         rate: f64,
         echoes: bool,
         first: u32,
         size: usize,
-        base_rtt: u64,
-        now: Time,
+        base_rtt: Duration,
+        now: Instant,
     ) -> Option<Train> {
         let size = size.max(CONTROL_LEN + ECHO.len());
-        let length = SHARE * rate / SEC as f64 / size as f64;
+        let length = SHARE.as_secs_f64() * rate / size as f64;
         (rate >= RATE_MIN).then(|| Train {
             rate,
             echoes,
             first,
             length: length.clamp(LENGTH_MIN, LENGTH_MAX) as u32,
             size,
-            spacing: (size as f64 / (SPEED * rate) * SEC as f64) as u64,
+            spacing: Duration::from_secs_f64(size as f64 / (SPEED * rate)),
             wait: WAIT_MIN.max(ROUND_TRIPS * base_rtt),
             base_rtt,
             began: now,
@@ -76,7 +76,7 @@ impl Train {
     }
 
     /// The packet of the next ping, if there is one, and when there is something to do again.
-    pub(super) fn next(&mut self) -> Option<(Vec<u8>, Time)> {
+    pub(super) fn next(&mut self) -> Option<(Vec<u8>, Instant)> {
         if self.sent == self.length {
             return None;
         }
@@ -87,7 +87,7 @@ impl Train {
         let wait = if self.sent == self.length {
             self.wait
         } else {
-            0
+            Duration::ZERO
         };
         let mut packet = Control::Ping(value).to_wire().to_vec();
         if self.echoes {
@@ -98,7 +98,7 @@ impl Train {
     }
 
     /// A pong of so many bytes has come that names this.
-    pub(super) fn on_pong(&mut self, value: u32, len: usize, now: Time) {
+    pub(super) fn on_pong(&mut self, value: u32, len: usize, now: Instant) {
         let whole = !self.echoes || len >= self.size;
         if value.wrapping_sub(self.first) < self.sent && whole {
             self.answered += 1;
@@ -110,10 +110,12 @@ impl Train {
     pub(super) fn has_passed(&self) -> bool {
         let span = self.answered_at.since(self.began);
         // whatever held an answer up counts against it
-        let span = span.saturating_sub(self.base_rtt).max(1) as f64 / SEC as f64;
-        let sent_in = (self.spacing * u64::from(self.length)) as f64 / SEC as f64;
+        let span = span
+            .saturating_sub(self.base_rtt)
+            .max(Duration::MICROSECOND);
+        let sent_in = self.spacing * u64::from(self.length);
         let bytes = f64::from(self.answered) * self.size as f64;
-        bytes / span.max(sent_in) >= PASSES * self.rate
+        bytes / span.max(sent_in).as_secs_f64() >= PASSES * self.rate
     }
 }
 
@@ -121,21 +123,21 @@ impl Train {
 mod tests {
     use super::*;
 
-    const RTT: u64 = 60 * MS;
+    const RTT: Duration = Duration::from_millis(60);
     const FIRST: u32 = u32::MAX - 3;
 
     fn train() -> Train {
-        Train::new(250_000.0, true, FIRST, 1400, RTT, Time::ZERO).expect("a fast transfer")
+        Train::new(250_000.0, true, FIRST, 1400, RTT, Instant::ZERO).expect("a fast transfer")
     }
 
     /// Answers each ping that `arrives` names, after the pings before it have passed at `rate`.
     fn passes(rate: f64, arrives: impl Fn(u32) -> bool) -> bool {
-        let (mut train, mut now, mut free, mut n) = (train(), Time::ZERO, Time::ZERO, 0);
+        let (mut train, mut now, mut free, mut n) = (train(), Instant::ZERO, Instant::ZERO, 0);
         let mut answers = Vec::new();
         while let Some((packet, next)) = train.next() {
             free = free
                 .max(now)
-                .after((packet.len() as f64 / rate * 1e6) as u64);
+                .after(Duration::from_secs_f64(packet.len() as f64 / rate));
             if arrives(n) {
                 answers.push((FIRST.wrapping_add(n), free.after(RTT)));
             }
@@ -149,13 +151,13 @@ mod tests {
 
     #[test]
     fn its_pings_are_apart_and_then_answers_are_awaited() {
-        let (mut train, mut now, mut bytes) = (train(), Time::ZERO, 0);
+        let (mut train, mut now, mut bytes) = (train(), Instant::ZERO, 0);
         while let Some((packet, next)) = train.next() {
             assert!(packet[CONTROL_LEN..].starts_with(ECHO));
             (now, bytes) = (next, bytes + packet.len());
         }
         assert_eq!(bytes, 35 * 1400);
-        assert_eq!(now.since(Time::ZERO), 35 * 1400 + 120 * MS);
+        assert_eq!(now.since(Instant::ZERO), Duration::from_millis(49 + 120));
         assert!(Train::new(80_000.0, true, 1, 1400, RTT, now).is_none());
         let mut fast = Train::new(1e8, false, 1, 1400, RTT, now).expect("fast");
         assert_eq!(fast.length, 256);
@@ -181,9 +183,9 @@ mod tests {
         let mut train = train();
         while train.next().is_some() {}
         for n in 0..35 {
-            train.on_pong(FIRST.wrapping_add(n), 40, Time::from_micros(RTT));
+            train.on_pong(FIRST.wrapping_add(n), 40, Instant::ZERO.after(RTT));
         }
-        train.on_pong(7_777_777, 1400, Time::from_micros(RTT));
+        train.on_pong(7_777_777, 1400, Instant::ZERO.after(RTT));
         assert!(!train.has_passed());
     }
 }

@@ -5,16 +5,16 @@ use super::scheduler::{Outgoing, Timer};
 use super::{DATAGRAM_MAX, Tunnel, clock};
 use crate::conversation::Priority;
 use crate::path::{Local, headers};
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant};
 use std::net::SocketAddr;
 
 /// The most datagrams of a GSO batch (Linux, udp(7): UDP_MAX_SEGMENTS was 64 until 6.8), and their bytes: what one datagram of
 /// IP may hold, for the system cuts a GSO batch up as late as it can.
 const GSO_DATAGRAMS_MAX: usize = 64;
 const GSO_BYTES_MAX: usize = 65_000;
-/// Where nothing was heard from the other end of `udp_connect` for so long, microseconds, the system chooses the source
+/// Where nothing was heard from the other end of `udp_connect` for so long, the system chooses the source
 /// address anew: the way there may be another one by now.
-const LOCAL_HOLDS: u64 = 10 * SEC;
+const LOCAL_HOLDS: Duration = Duration::from_secs(10);
 
 /// Datagrams that leave together: `len` bytes, of which every datagram has `segment`, and the last the rest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,7 +94,7 @@ impl Tunnel {
     /// The next datagrams to send, built in `out` one behind the other: as many for the same address as would leave one after
     /// the other now, and as fit into `out` and into one call of the system. `out` has room for `DATAGRAM_MAX` bytes at least;
     /// where it has no more, each leaves alone.
-    pub fn poll_transmit(&mut self, now: Time, out: &mut [u8]) -> Option<Transmit> {
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         let (mut transmit, first) = self.first_datagram(now, out)?;
         if transmit.fit != Fit::Fits {
             return Some(transmit);
@@ -117,7 +117,7 @@ impl Tunnel {
         Some(transmit)
     }
 
-    fn first_datagram(&mut self, now: Time, out: &mut [u8]) -> Option<(Transmit, Next)> {
+    fn first_datagram(&mut self, now: Instant, out: &mut [u8]) -> Option<(Transmit, Next)> {
         if let Some((addr, len)) = self.show_new_key(now, out) {
             let next = Next::unasked((len, addr), Kind::Alone);
             let local = self.local_for(addr);
@@ -168,7 +168,7 @@ impl Tunnel {
     /// those before it.
     fn further_datagram(
         &mut self,
-        now: Time,
+        now: Instant,
         first: &Next,
         segment: usize,
         out: &mut [u8],
@@ -207,7 +207,7 @@ impl Tunnel {
     }
 
     /// The next packet that may leave under the key that there is.
-    fn next_unwithheld(&mut self, now: Time, out: &mut [u8]) -> Option<Next> {
+    fn next_unwithheld(&mut self, now: Instant, out: &mut [u8]) -> Option<Next> {
         loop {
             let next = self.next_packet(now, out)?;
             if next.psk.is_some() || !self.withholds(next.addr, &out[..next.len]) {
@@ -216,7 +216,7 @@ impl Tunnel {
         }
     }
 
-    fn next_packet(&mut self, now: Time, out: &mut [u8]) -> Option<Next> {
+    fn next_packet(&mut self, now: Instant, out: &mut [u8]) -> Option<Next> {
         if let Some(next) = self.next_control(out) {
             return Some(next);
         }
@@ -258,7 +258,7 @@ impl Tunnel {
         &mut self,
         id: u32,
         priority: Priority,
-        now: Time,
+        now: Instant,
         out: &mut [u8],
     ) -> Option<(usize, SocketAddr)> {
         let entry = self.sessions.get_mut(id)?;
@@ -297,7 +297,7 @@ impl Tunnel {
         &mut self,
         addr: SocketAddr,
         most: usize,
-        now: Time,
+        now: Instant,
         out: &mut [u8],
     ) -> Option<usize> {
         let id = self.scheduler.first_urgent()?;
@@ -313,7 +313,13 @@ impl Tunnel {
 
     /// The next bulk packet of a path, if its rate allows one and it is no longer than `most`: a session that was at an address
     /// of the other family may have longer ones.
-    fn build_from(&mut self, path_id: u32, most: usize, now: Time, out: &mut [u8]) -> Option<Next> {
+    fn build_from(
+        &mut self,
+        path_id: u32,
+        most: usize,
+        now: Instant,
+        out: &mut [u8],
+    ) -> Option<Next> {
         loop {
             let path = &mut self.paths[path_id];
             if !path.reaches() {
@@ -347,7 +353,7 @@ impl Tunnel {
     }
 
     /// Puts a session into the queue for what it wants to send.
-    pub(super) fn enqueue(&mut self, id: u32, now: Time) {
+    pub(super) fn enqueue(&mut self, id: u32, now: Instant) {
         let session = &self.sessions[id].session;
         let path = &self.paths[session.path];
         if !path.reaches() {
@@ -361,7 +367,7 @@ impl Tunnel {
     }
 
     /// Moves what plain KCP has put out into the queue of what leaves.
-    pub(super) fn take_packets(&mut self, id: u32, now: Time) {
+    pub(super) fn take_packets(&mut self, id: u32, now: Instant) {
         let entry = &mut self.sessions[id];
         let to = entry.addr();
         let conversation = &mut entry.session.conversation;
@@ -392,11 +398,11 @@ mod tests {
     use crate::segment::HEADER;
     use crate::settings::Settings;
 
-    const NOW: Time = Time::ZERO;
+    const NOW: Instant = Instant::ZERO;
 
     fn tunnel() -> (Tunnel, SocketAddr) {
         let settings = Settings {
-            keepalive: 0,
+            keepalive: Duration::ZERO,
             ..Settings::default()
         };
         let peer = "192.0.2.1:9".parse().expect("address");
@@ -452,7 +458,7 @@ mod tests {
         let mut first = tunnel.next_packet(NOW, &mut out).expect("bulk");
         assert!(first.addr == peer && matches!(first.kind, Kind::Bulk(_)));
         // when the path's rate allows the next
-        let now = Time::from_millis(100);
+        let now = Instant::from_millis(100);
         let full = std::mem::replace(&mut first.len, 100);
         assert_eq!(tunnel.further_datagram(now, &first, 100, &mut out), None);
         first.len = full;

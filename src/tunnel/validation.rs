@@ -9,7 +9,7 @@ use super::scheduler::Timer;
 use super::waiting::{Packet, Waiting};
 use crate::message::{CONTROL_LEN, Control};
 use crate::path::{Challenges, Local};
-use crate::time::Time;
+use crate::time::Instant;
 use std::net::SocketAddr;
 
 /// What is challenged, and what waits for it.
@@ -21,7 +21,7 @@ pub(super) struct Newcomers {
 
 impl Newcomers {
     /// Keeps a packet until its address is validated. True if that is to be challenged.
-    pub(super) fn hold(&mut self, packet: Packet, now: Time) -> bool {
+    pub(super) fn hold(&mut self, packet: Packet, now: Instant) -> bool {
         self.waiting.put(packet, now)
     }
 
@@ -31,17 +31,17 @@ impl Newcomers {
     }
 
     /// Drops the packets that have waited for too long.
-    pub(super) fn expire(&mut self, now: Time) {
+    pub(super) fn expire(&mut self, now: Instant) {
         self.waiting.expire(now);
     }
 
     /// Whether a pong from `addr` answers a challenge.
-    pub(super) fn is_answer(&self, addr: SocketAddr, value: u32, now: Time) -> bool {
+    pub(super) fn is_answer(&self, addr: SocketAddr, value: u32, now: Instant) -> bool {
         self.challenges.is_answer(addr, value, now)
     }
 
     /// The ping that challenges an address.
-    pub(super) fn ping_for(&self, addr: SocketAddr, now: Time) -> [u8; CONTROL_LEN] {
+    pub(super) fn ping_for(&self, addr: SocketAddr, now: Instant) -> [u8; CONTROL_LEN] {
         Control::Ping(self.challenges.challenge(addr, now)).to_wire()
     }
 
@@ -53,7 +53,7 @@ impl Newcomers {
 
 impl Tunnel {
     /// Notes what a session sends to an address that others could speak for, and has its owner show anew that it is there.
-    pub(super) fn charge(&mut self, path_id: u32, bytes: usize, now: Time) {
+    pub(super) fn charge(&mut self, path_id: u32, bytes: usize, now: Instant) {
         let path = &mut self.paths[path_id];
         if self.packets.sealed() || self.peer.is_at(path.addr) {
             return;
@@ -63,7 +63,7 @@ impl Tunnel {
     }
 
     /// The clock has something for a path: the rate allows more, or its owner is to be asked again.
-    pub(super) fn on_path_timer(&mut self, path_id: u32, now: Time) {
+    pub(super) fn on_path_timer(&mut self, path_id: u32, now: Instant) {
         if self.paths.contains(path_id) {
             self.revalidate(path_id, now);
             self.search_size(path_id, now);
@@ -72,7 +72,7 @@ impl Tunnel {
     }
 
     /// Challenges the address of a path anew, if it is time to: see `path::amplification`.
-    pub(super) fn revalidate(&mut self, path_id: u32, now: Time) {
+    pub(super) fn revalidate(&mut self, path_id: u32, now: Instant) {
         let path = &mut self.paths[path_id];
         let (addr, rtt) = (path.addr, path.congestion.srtt());
         if path.limit.asks(rtt, now) {
@@ -87,7 +87,7 @@ impl Tunnel {
     }
 
     /// The sessions of a path have waited for their address to be validated.
-    fn resume_path(&mut self, path_id: u32, now: Time) {
+    fn resume_path(&mut self, path_id: u32, now: Instant) {
         for id in self.sessions.ids_of(|entry| entry.is_on(path_id)) {
             self.drive(id, now);
         }
@@ -95,13 +95,13 @@ impl Tunnel {
     }
 
     /// Sends a ping that only who receives at this address can answer.
-    pub(super) fn challenge(&mut self, addr: SocketAddr, local: Option<Local>, now: Time) {
+    pub(super) fn challenge(&mut self, addr: SocketAddr, local: Option<Local>, now: Instant) {
         if self.limits.admits_challenge(now) {
             self.send_challenge(addr, local, now);
         }
     }
 
-    fn send_challenge(&mut self, addr: SocketAddr, local: Option<Local>, now: Time) {
+    fn send_challenge(&mut self, addr: SocketAddr, local: Option<Local>, now: Instant) {
         let ping = self.newcomers.ping_for(addr, now);
         self.greet_candidate(addr, &ping, now);
         self.queue_packet(addr, local, &ping);
@@ -119,7 +119,7 @@ impl Tunnel {
     }
 
     /// Whether a datagram was sent before the one that has validated its address, or was held back.
-    pub(super) fn is_from_before(&self, arrival: Arrival, now: Time) -> bool {
+    pub(super) fn is_from_before(&self, arrival: Arrival, now: Instant) -> bool {
         let path = self.paths.to(arrival.from);
         let before = path.is_some_and(|path| path.validation.is_from_before(arrival.number, now));
         // its sender may have been at another address
@@ -138,7 +138,7 @@ impl Tunnel {
 
     /// A challenge was answered: the address is validated.
     /// `moves`: who has answered says that sessions follow.
-    pub(super) fn on_validated(&mut self, arrival: Arrival, moves: bool, now: Time) {
+    pub(super) fn on_validated(&mut self, arrival: Arrival, moves: bool, now: Instant) {
         let Arrival {
             from,
             local,

@@ -3,26 +3,26 @@
 
 use super::inbound::Arrival;
 use super::sources::source;
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant};
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 /// The most packets that wait, and the most of one source, whatever its port: 0.7 MB in all.
 const MOST: usize = 512;
 const EACH: usize = 32;
-/// How long they wait, microseconds: the longest round trip that is worth it.
-const PATIENCE: u64 = 3 * SEC;
+/// How long they wait: the longest round trip that is worth it.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// A source is pinged for its packets no oftener than this.
-const ASK_AGAIN: u64 = 100 * MS;
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 pub(super) struct Packet {
     pub(super) arrival: Arrival,
-    pub(super) came_at: Time,
+    pub(super) came_at: Instant,
     pub(super) bytes: Vec<u8>,
 }
 
 impl Packet {
-    pub(super) fn new(arrival: Arrival, packet: &[u8], now: Time) -> Packet {
+    pub(super) fn new(arrival: Arrival, packet: &[u8], now: Instant) -> Packet {
         Packet {
             arrival,
             came_at: now,
@@ -35,15 +35,15 @@ impl Packet {
 pub(super) struct Waiting {
     packets: VecDeque<Packet>,
     /// How many there are of each source, and when one of its ports was last pinged.
-    sources: HashMap<IpAddr, (usize, SocketAddr, Time)>,
+    sources: HashMap<IpAddr, (usize, SocketAddr, Instant)>,
 }
 
 impl Waiting {
     /// Keeps a packet, unless there are too many of its source; the oldest makes room. True if its source is to be pinged.
-    pub(super) fn put(&mut self, packet: Packet, now: Time) -> bool {
+    pub(super) fn put(&mut self, packet: Packet, now: Instant) -> bool {
         self.expire(now);
         let from = packet.arrival.from;
-        let fresh = (0, from, Time::ZERO);
+        let fresh = (0, from, Instant::ZERO);
         let (count, asked, at) = self.sources.entry(source(from)).or_insert(fresh);
         let ask = *count == 0 || *asked != from || now.since(*at) >= ASK_AGAIN;
         if ask {
@@ -72,7 +72,7 @@ impl Waiting {
         taken
     }
 
-    pub(super) fn expire(&mut self, now: Time) {
+    pub(super) fn expire(&mut self, now: Instant) {
         let old = |p: &Packet| now.since(p.came_at) >= PATIENCE;
         while self.packets.front().is_some_and(old) {
             self.drop_oldest();
@@ -111,13 +111,13 @@ mod tests {
             number: None,
             under: super::super::fresh_keys::SealedBy::Nothing,
         };
-        Packet::new(arrival, &[0; 24], Time::from_millis(5))
+        Packet::new(arrival, &[0; 24], Instant::from_millis(5))
     }
 
     #[test]
     fn few_wait_and_not_for_long() {
         let mut waiting = Waiting::default();
-        let at = Time::from_millis;
+        let at = Instant::from_millis;
         assert!(waiting.put(packet("192.0.2.1:1"), at(1)));
         assert!(!waiting.put(packet("192.0.2.1:1"), at(2)));
         assert!(waiting.put(packet("192.0.2.1:2"), at(3)), "another port");

@@ -2,6 +2,7 @@
 
 use kcptun::config::{Config, Role};
 use kcptun::settings::Flush;
+use kcptun::time::Duration;
 use std::path::Path;
 
 const PSK: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -233,10 +234,19 @@ fn text_keys_reach_the_configuration() {
 fn the_tunnel_gets_what_was_configured() {
     let config = with("linger", "7").unwrap();
     let (one, two) = (config.settings(), config.settings());
-    assert_eq!((one.timeout, one.linger), (600_000_000, 7_000_000));
-    assert_eq!((one.keepalive, one.time_wait), (25_000_000, 120_000_000));
-    assert_eq!(one.hop, 0);
-    assert_eq!(with("hop", "90").unwrap().settings().hop, 90_000_000);
+    assert_eq!(
+        (one.timeout, one.linger),
+        (Duration::from_secs(600), Duration::from_secs(7))
+    );
+    assert_eq!(
+        (one.keepalive, one.time_wait),
+        (Duration::from_secs(25), Duration::from_secs(120))
+    );
+    assert_eq!(one.hop, Duration::ZERO);
+    assert_eq!(
+        with("hop", "90").unwrap().settings().hop,
+        Duration::from_secs(90)
+    );
     let dscp = |value| with("dscp", value).map(|config| config.udp.dscp);
     assert_eq!((dscp("46"), dscp("0")), (Ok(46), Ok(0)));
     let right = "dscp: 64 is out of range; it must be 0 to 63";

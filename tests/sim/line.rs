@@ -1,21 +1,21 @@
 //! A bottleneck whose rate changes: step by step, from a recording or from a seed. What it can carry in a step and does
 //! not is lost, as on a radio link. A drop-tail queue, counted in bytes, stands before it.
 
-use kcptun::time::{MS, SEC, Time};
+use kcptun::time::{Duration, Instant, MS};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::collections::VecDeque;
 
-/// How a made line wanders: a step's length, how long its rate is correlated, the factor between its least and its greatest
-/// rate, and after how long it repeats; spans in microseconds.
-const STEP: u64 = 20 * MS;
+/// How a made line wanders: a step's length, how long its rate is correlated (microseconds), the factor between its least
+/// and its greatest rate, and after how long it repeats.
+const STEP: Duration = Duration::from_millis(20);
 const CORRELATED: f64 = 1e6;
 const FACTOR: f64 = 10.0;
-const LAP: u64 = 120 * SEC;
+const LAP: Duration = Duration::from_secs(120);
 
 /// Bits per second in each step; after the last the first follows again.
 #[derive(Clone, Debug)]
 pub struct Rates {
-    pub step: u64,
+    pub step: Duration,
     pub rates: Vec<f64>,
 }
 
@@ -24,7 +24,7 @@ impl Rates {
     /// how many a minute in which nothing is carried, of 0.1 to 1.5 s.
     pub fn wandering(mean: f64, gaps: f64, seed: u64) -> Rates {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let keep = (-(STEP as f64) / CORRELATED).exp();
+        let keep = (-STEP.as_micros_f64() / CORRELATED).exp();
         let most = FACTOR.ln() / 2.0;
         // uniform noise of this width gives the logarithm a standard deviation of half of its range
         let width = most * (3.0 * (1.0 - keep * keep)).sqrt();
@@ -32,8 +32,9 @@ impl Rates {
         let mut rates: Vec<f64> = (0..LAP / STEP)
             .map(|_| {
                 x = (x * keep + rng.random_range(-width..=width)).clamp(-most, most);
-                if gap == 0 && rng.random_bool((gaps * STEP as f64 / 60e6).clamp(0.0, 1.0)) {
-                    gap = rng.random_range(100 * MS..=1500 * MS) / STEP;
+                if gap == 0 && rng.random_bool((gaps * STEP.as_micros_f64() / 60e6).clamp(0.0, 1.0))
+                {
+                    gap = Duration::from_micros(rng.random_range(100_000..=1_500_000)) / STEP;
                 }
                 let carries = gap == 0;
                 gap = gap.saturating_sub(1);
@@ -45,8 +46,8 @@ impl Rates {
         Rates { step: STEP, rates }
     }
 
-    /// A rate that falls to half, and is itself again, each `every` microseconds.
-    pub fn halving(rate: f64, every: u64) -> Rates {
+    /// A rate that falls to half, and is itself again, each `every`.
+    pub fn halving(rate: f64, every: Duration) -> Rates {
         Rates {
             step: every,
             rates: vec![rate, rate / 2.0],
@@ -69,10 +70,10 @@ impl Rates {
     }
 
     /// The same, with its first step at this time.
-    pub fn beginning(mut self, at: Time) -> Rates {
+    pub fn beginning(mut self, at: Instant) -> Rates {
         let len = self.rates.len();
         self.rates
-            .rotate_right((at.micros() / self.step) as usize % len);
+            .rotate_right((at.since(Instant::ZERO) / self.step) as usize % len);
         self
     }
 
@@ -81,12 +82,12 @@ impl Rates {
     }
 
     /// Bits that can be carried between two times.
-    pub fn bits(&self, from: Time, to: Time) -> f64 {
+    pub fn bits(&self, from: Instant, to: Instant) -> f64 {
         let (mut at, mut bits) = (from.micros(), 0.0);
         while at < to.micros() {
-            let step = at / self.step;
-            let end = ((step + 1) * self.step).min(to.micros());
-            bits += self.rate(step) * (end - at) as f64 / SEC as f64;
+            let step = at / self.step.as_micros();
+            let end = ((step + 1) * self.step.as_micros()).min(to.micros());
+            bits += self.rate(step) * (end - at) as f64 / 1e6;
             at = end;
         }
         bits
@@ -98,8 +99,8 @@ impl Rates {
 pub struct Line {
     rates: Rates,
     limit: usize,
-    free_at: Time,
-    waiting: VecDeque<(Time, usize)>,
+    free_at: Instant,
+    waiting: VecDeque<(Instant, usize)>,
     waiting_bytes: usize,
 }
 
@@ -109,14 +110,14 @@ impl Line {
         Line {
             rates,
             limit,
-            free_at: Time::ZERO,
+            free_at: Instant::ZERO,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
         }
     }
 
     /// A packet of `size` bytes arrives: when it has passed, or None where the queue is full.
-    pub fn admit(&mut self, now: Time, size: usize) -> Option<Time> {
+    pub fn admit(&mut self, now: Instant, size: usize) -> Option<Instant> {
         while let Some((begins, bytes)) = self.waiting.front().copied()
             && begins <= now
         {
@@ -129,17 +130,17 @@ impl Line {
         let begins = self.free_at.max(now);
         let (mut at, mut bits) = (begins.micros(), size as f64 * 8.0);
         loop {
-            let step = at / self.rates.step;
-            let end = (step + 1) * self.rates.step;
-            let carried = self.rates.rate(step) * (end - at) as f64 / SEC as f64;
+            let step = at / self.rates.step.as_micros();
+            let end = (step + 1) * self.rates.step.as_micros();
+            let carried = self.rates.rate(step) * (end - at) as f64 / 1e6;
             if carried >= bits {
-                at += (bits / self.rates.rate(step) * SEC as f64) as u64;
+                at += (bits / self.rates.rate(step) * 1e6) as u64;
                 break;
             }
             bits -= carried;
             at = end;
         }
-        self.free_at = Time::from_micros(at);
+        self.free_at = Instant::from_micros(at);
         self.waiting.push_back((begins, size));
         self.waiting_bytes += size;
         Some(self.free_at)

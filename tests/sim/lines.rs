@@ -5,16 +5,16 @@ use super::World;
 use super::line::{Line, Rates};
 use super::link::{Counts, Shape};
 use super::measure::{Bulk, Pings, Scenario, difference, options, percentiles};
-use kcptun::time::{MS, SEC, Time};
+use kcptun::time::{Duration, Instant, MS, SEC};
 
 /// What the queue before a line of changing rate holds, bytes.
 const QUEUE: usize = 1_500_000;
 /// Times a minute at which a wandering line carries nothing for a while.
 const GAPS: f64 = 4.0;
-/// How long a transfer is given to begin, microseconds: its share of that is a figure of its own.
-pub const BEGIN: u64 = 3 * SEC;
-/// How long the last pings are waited for, microseconds.
-const PATIENCE: u64 = 4 * SEC;
+/// How long a transfer is given to begin: its share of that is a figure of its own.
+pub const BEGIN: Duration = Duration::from_secs(3);
+/// How long the last pings are waited for.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What the bottleneck's rate does.
 #[derive(Clone, Debug)]
@@ -23,8 +23,8 @@ pub enum Course {
     Steady,
     /// Bits per second on average.
     Wandering(f64),
-    /// Bits per second, and how long it is kept, microseconds.
-    Halving(f64, u64),
+    /// Bits per second, and how long it is kept.
+    Halving(f64, Duration),
     /// Up and down.
     Recorded([Rates; 2]),
 }
@@ -220,7 +220,7 @@ pub struct Trial {
     pub bulk: Bulk,
     /// The end that sends.
     pub sender: usize,
-    began: Time,
+    began: Instant,
     rates: Option<Rates>,
     pings: Pings,
 }
@@ -259,22 +259,22 @@ impl Trial {
     }
 
     /// Bytes that could have arrived between two times, if none were lost.
-    pub fn capacity(&self, from: Time, to: Time) -> f64 {
+    pub fn capacity(&self, from: Instant, to: Instant) -> f64 {
         let shape = self.world.links[self.sender].shape;
-        let entered = |at: Time| Time::from_micros(at.micros() - shape.delay).max(self.began);
+        let entered = |at: Instant| at.before(shape.delay).max(self.began);
         let (from, to) = (entered(from), entered(to));
         let bits = match &self.rates {
             Some(rates) => rates.bits(from, to),
             None if shape.policed > 0.0 => {
-                shape.rate.min(shape.policed) * to.since(from) as f64 / SEC as f64
+                shape.rate.min(shape.policed) * to.since(from).as_micros_f64() / 1e6
             }
-            None => shape.rate * to.since(from) as f64 / SEC as f64,
+            None => shape.rate * to.since(from).as_micros_f64() / 1e6,
         };
         bits / 8.0
     }
 
-    /// Goes on for `span` microseconds.
-    pub fn run(&mut self, span: u64) -> Carried {
+    /// Goes on for `span`.
+    pub fn run(&mut self, span: Duration) -> Carried {
         let state = |trial: &Trial| {
             let counts = [0, 1].map(|i| trial.world.links[i].counts);
             (trial.world.now, counts, trial.bulk.received(&trial.world))
@@ -302,7 +302,7 @@ impl Trial {
     }
 
     /// The same, with a ping each 20 ms beside it: their median and 95th percentile, ms.
-    fn run_with_pings(&mut self, span: u64) -> (Carried, [f64; 2]) {
+    fn run_with_pings(&mut self, span: Duration) -> (Carried, [f64; 2]) {
         let from = self.world.now;
         self.pings.send(&mut self.world, from, span / Pings::EVERY);
         let carried = self.run(span);

@@ -2,7 +2,7 @@
 //! Repeatable from its seed; time is an argument. A bottleneck whose rate changes is in `line`.
 
 use super::line::Line;
-use kcptun::time::{MS, SEC, Time};
+use kcptun::time::{Duration, Instant, MS, SEC};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -13,20 +13,20 @@ use std::rc::Rc;
 /// Bytes of IP and UDP headers that a datagram takes on the line.
 const HEADERS: usize = 28;
 
-/// The burst that a policer lets pass, as a span of its rate (microseconds), and its least, bytes.
-const BUCKET: u64 = 50 * MS;
+/// The burst that a policer lets pass, as a span of its rate, and its least, bytes.
+const BUCKET: Duration = Duration::from_millis(50);
 const BUCKET_LEAST: f64 = 3000.0;
 
-/// What the path does to datagrams. Chances are 0 to 1, spans are microseconds.
+/// What the path does to datagrams. Chances are 0 to 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    pub delay: u64,
+    pub delay: Duration,
     /// Each datagram is this much later at most, each by a span of its own; the order is kept.
-    pub jitter: u64,
+    pub jitter: Duration,
     /// Jitter swaps datagrams.
     pub disorder: bool,
     /// What arrives waits for the next turn of a shared medium; turns are 1 ms to this span apart. 0: at once.
-    pub turns: u64,
+    pub turns: Duration,
     /// Bits per second that a policer lets pass, without a queue; 0: all.
     pub policed: f64,
     pub loss: f64,
@@ -35,12 +35,12 @@ pub struct Shape {
     /// Bits per second; 0 is unlimited.
     pub rate: f64,
     /// The longest wait at the bottleneck before datagrams are dropped.
-    pub queue: u64,
+    pub queue: Duration,
     pub corrupt: f64,
     pub duplicate: f64,
     /// Chance to be held back by `reorder_by`, and so overtaken.
     pub reorder: f64,
-    pub reorder_by: u64,
+    pub reorder_by: Duration,
     /// Nothing passes.
     pub dead: bool,
 }
@@ -49,9 +49,9 @@ impl Default for Shape {
     fn default() -> Self {
         Shape {
             delay: 10 * MS,
-            jitter: 0,
+            jitter: Duration::ZERO,
             disorder: false,
-            turns: 0,
+            turns: Duration::ZERO,
             policed: 0.0,
             loss: 0.0,
             burst: 1.0,
@@ -79,15 +79,15 @@ impl Shape {
     }
 }
 
-/// What becomes of one datagram that a test has chosen, besides what the shape does. Spans are microseconds.
+/// What becomes of one datagram that a test has chosen, besides what the shape does.
 #[derive(Clone, Copy, Debug)]
 pub enum Fate {
     Pass,
     Drop,
     /// Held back by so long, so that others overtake it.
-    Delay(u64),
+    Delay(Duration),
     /// Arrives, and so much later again.
-    Repeat(u64),
+    Repeat(Duration),
     /// Cut to at most so many bytes.
     Truncate(usize),
     /// This byte, counted round and round, is changed by these bits.
@@ -105,39 +105,39 @@ pub struct Counts {
     pub delivered: u64,
 }
 
-/// A provider slows down each flow that has lasted: from `after` microseconds on, a pair of addresses gets `policed` bits per
+/// A provider slows down each flow that has lasted: from `after` on, a pair of addresses gets `policed` bits per
 /// second, without a queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Throttle {
-    pub after: u64,
+    pub after: Duration,
     pub policed: f64,
 }
 
 /// A flow: when it began, and what its policer would let pass at a time, bytes.
-type Flow = (Time, Bucket);
+type Flow = (Instant, Bucket);
 
 /// From where, and whereto.
 pub type Addressed = Option<(SocketAddr, SocketAddr)>;
 
 /// When it arrives, its place among those of the same time, its bytes, and its addresses.
-type OnTheWay = (Time, u64, Vec<u8>, Addressed);
+type OnTheWay = (Instant, u64, Vec<u8>, Addressed);
 
 /// A token bucket: what it would let pass at a time, bytes.
 #[derive(Default)]
 struct Bucket {
     tokens: f64,
-    at: Time,
+    at: Instant,
 }
 
 impl Bucket {
     /// Whether so many bytes pass at this rate, bits per second; 0: all do.
-    fn passes(&mut self, rate: f64, now: Time, size: usize) -> bool {
-        let rate = rate / 8.0 / SEC as f64;
+    fn passes(&mut self, rate: f64, now: Instant, size: usize) -> bool {
+        let rate = rate / 8.0 / SEC.as_micros_f64();
         if rate == 0.0 {
             return true;
         }
-        let bucket = (rate * BUCKET as f64).max(BUCKET_LEAST);
-        let tokens = (self.tokens + now.since(self.at) as f64 * rate).min(bucket);
+        let bucket = (rate * BUCKET.as_micros_f64()).max(BUCKET_LEAST);
+        let tokens = (self.tokens + now.since(self.at).as_micros_f64() * rate).min(bucket);
         let passes = tokens >= size as f64;
         let used = if passes { size as f64 } else { 0.0 };
         (self.tokens, self.at) = (tokens - used, now);
@@ -153,7 +153,7 @@ pub struct Link {
     rng: SmallRng,
     in_burst: bool,
     /// When the bottleneck will have sent what it holds; links that share a bottleneck share this.
-    line_free: Rc<Cell<Time>>,
+    line_free: Rc<Cell<Instant>>,
     /// A bottleneck whose rate changes takes the place of the shape's.
     line: Option<Rc<RefCell<Line>>>,
     policer: Bucket,
@@ -163,8 +163,8 @@ pub struct Link {
     /// The pair of addresses whose datagrams get lost.
     pub blocked: Option<(SocketAddr, SocketAddr)>,
     /// The medium's next turn.
-    turn: Time,
-    last_due: Time,
+    turn: Instant,
+    last_due: Instant,
     wire: BinaryHeap<Reverse<OnTheWay>>,
     serial: u64,
 }
@@ -183,8 +183,8 @@ impl Link {
             throttle: None,
             flows: HashMap::new(),
             blocked: None,
-            turn: Time::ZERO,
-            last_due: Time::ZERO,
+            turn: Instant::ZERO,
+            last_due: Instant::ZERO,
             wire: BinaryHeap::new(),
             serial: 0,
         }
@@ -203,11 +203,11 @@ impl Link {
     }
 
     /// A datagram enters.
-    pub fn offer(&mut self, now: Time, datagram: &[u8]) {
+    pub fn offer(&mut self, now: Instant, datagram: &[u8]) {
         self.offer_to(now, None, datagram);
     }
 
-    pub fn offer_to(&mut self, now: Time, addressed: Addressed, datagram: &[u8]) {
+    pub fn offer_to(&mut self, now: Instant, addressed: Addressed, datagram: &[u8]) {
         let size = datagram.len() + HEADERS;
         self.counts.offered += 1;
         self.counts.offered_bytes += size as u64;
@@ -235,8 +235,8 @@ impl Link {
             return;
         }
         due = due.after(self.shape.delay);
-        if self.shape.jitter > 0 {
-            due = due.after(self.rng.random_range(0..=self.shape.jitter));
+        if !self.shape.jitter.is_zero() {
+            due = due.after(random(&mut self.rng, Duration::ZERO, self.shape.jitter));
         }
         if self.shape.reorder > 0.0 && self.rng.random_bool(self.shape.reorder) {
             due = due.after(self.shape.reorder_by);
@@ -244,7 +244,7 @@ impl Link {
             due = due.max(self.last_due);
             self.last_due = due;
         }
-        if self.shape.turns > 0 {
+        if !self.shape.turns.is_zero() {
             due = self.wait_for_turn(due);
         }
         let mut datagram = datagram.to_vec();
@@ -271,7 +271,7 @@ impl Link {
         self.put(due, datagram, addressed);
     }
 
-    fn passes_throttle(&mut self, addressed: Addressed, now: Time, size: usize) -> bool {
+    fn passes_throttle(&mut self, addressed: Addressed, now: Instant, size: usize) -> bool {
         let (Some(throttle), Some(pair)) = (self.throttle, addressed) else {
             return true;
         };
@@ -280,7 +280,7 @@ impl Link {
     }
 
     /// When the bottleneck has sent it; None: its queue is full.
-    fn pass_bottleneck(&mut self, now: Time, size: usize) -> Option<Time> {
+    fn pass_bottleneck(&mut self, now: Instant, size: usize) -> Option<Instant> {
         if let Some(line) = &self.line {
             return line.borrow_mut().admit(now, size);
         }
@@ -291,22 +291,20 @@ impl Link {
         if start.since(now) > self.shape.queue {
             return None;
         }
-        let due = start.after((size as f64 * 8.0 / self.shape.rate * SEC as f64) as u64);
+        let due = start.after(Duration::from_secs_f64(size as f64 * 8.0 / self.shape.rate));
         self.line_free.set(due);
         Some(due)
     }
 
-    fn wait_for_turn(&mut self, due: Time) -> Time {
+    fn wait_for_turn(&mut self, due: Instant) -> Instant {
         while self.turn < due {
-            let next = self.turn.max(Time::from_micros(
-                due.micros().saturating_sub(self.shape.turns),
-            ));
-            self.turn = next.after(self.rng.random_range(MS..=self.shape.turns));
+            let next = self.turn.max(due.before(self.shape.turns));
+            self.turn = next.after(random(&mut self.rng, MS, self.shape.turns));
         }
         self.turn
     }
 
-    fn put(&mut self, due: Time, datagram: Vec<u8>, addressed: Addressed) {
+    fn put(&mut self, due: Instant, datagram: Vec<u8>, addressed: Addressed) {
         self.serial += 1;
         self.wire
             .push(Reverse((due, self.serial, datagram, addressed)));
@@ -325,16 +323,16 @@ impl Link {
     }
 
     /// When the next datagram arrives.
-    pub fn due(&self) -> Option<Time> {
+    pub fn due(&self) -> Option<Instant> {
         self.wire.peek().map(|Reverse((due, ..))| *due)
     }
 
     /// A datagram that has arrived by now.
-    pub fn arrived(&mut self, now: Time) -> Option<Vec<u8>> {
+    pub fn arrived(&mut self, now: Instant) -> Option<Vec<u8>> {
         Some(self.arrived_to(now)?.0)
     }
 
-    pub fn arrived_to(&mut self, now: Time) -> Option<(Vec<u8>, Addressed)> {
+    pub fn arrived_to(&mut self, now: Instant) -> Option<(Vec<u8>, Addressed)> {
         if self.due()? > now {
             return None;
         }
@@ -342,4 +340,9 @@ impl Link {
         let Reverse((_, _, datagram, addressed)) = self.wire.pop()?;
         Some((datagram, addressed))
     }
+}
+
+/// A span between these, both included.
+fn random(rng: &mut SmallRng, least: Duration, most: Duration) -> Duration {
+    Duration::from_micros(rng.random_range(least.as_micros()..=most.as_micros()))
 }

@@ -3,7 +3,7 @@
 use super::link::{Counts, Shape};
 use super::{Options, Role, World};
 use kcptun::crypto::Method;
-use kcptun::time::{MS, SEC, Time};
+use kcptun::time::{Duration, Instant, MS, SEC};
 use kcptun::tunnel::SessionId;
 
 /// A path to measure over: round trip ms, loss % a way, Mbit/s, queue ms, mean burst.
@@ -115,14 +115,14 @@ impl Bulk {
     }
 
     /// Bytes per second that arrive while the world runs for `span`.
-    pub fn goodput(&self, world: &mut World, span: u64) -> f64 {
+    pub fn goodput(&self, world: &mut World, span: Duration) -> f64 {
         let before = self.received(world);
         world.run_for(span);
-        (self.received(world) - before) as f64 / (span as f64 / SEC as f64)
+        (self.received(world) - before) as f64 / span.as_secs_f64()
     }
 
     /// The same as a share of what the path could deliver.
-    pub fn share(&self, world: &mut World, span: u64) -> f64 {
+    pub fn share(&self, world: &mut World, span: Duration) -> f64 {
         let line = line_rate(&world.links[1 - self.sink].shape);
         self.goodput(world, span) / line
     }
@@ -140,14 +140,14 @@ pub struct Pings {
     id: SessionId,
     conv: u32,
     /// When each was sent.
-    sent: Vec<Time>,
+    sent: Vec<Instant>,
 }
 
 impl Pings {
     /// Bytes.
     const SIZE: u64 = 64;
-    /// Microseconds from one to the next.
-    pub const EVERY: u64 = 20 * MS;
+    /// From one to the next.
+    pub const EVERY: Duration = Duration::from_millis(20);
 
     /// The first opens the connection, and is not counted.
     pub fn connect(world: &mut World) -> Pings {
@@ -166,7 +166,7 @@ impl Pings {
     }
 
     /// Lets so many go, from a time on.
-    pub fn send(&mut self, world: &mut World, from: Time, count: u64) {
+    pub fn send(&mut self, world: &mut World, from: Instant, count: u64) {
         for i in 0..count {
             let at = from.after(i * Pings::EVERY);
             self.sent.push(at);
@@ -193,7 +193,7 @@ impl Pings {
             .map(|(place, sent)| {
                 while arrivals.next_if(|a| a.1 < Pings::wanted(place)).is_some() {}
                 let back = arrivals.peek().map_or(world.now, |a| a.0);
-                back.since(*sent) as f64 / 1e3
+                back.since(*sent).as_millis_f64()
             })
             .collect()
     }
@@ -300,7 +300,7 @@ impl Bench {
                     "{bytes} bytes did not arrive"
                 );
             }
-            spans.push(self.world.now.since(start) as f64 / 1e3);
+            spans.push(self.world.now.since(start).as_millis_f64());
             self.world.reset(0, id);
         }
         percentiles(spans, 1.0)

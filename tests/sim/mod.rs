@@ -15,7 +15,7 @@ use kcptun::crypto::{Key, Method, Sealing};
 use kcptun::message::Control;
 use kcptun::path::{Local, headers};
 use kcptun::settings::Settings;
-use kcptun::time::{MS, Time};
+use kcptun::time::{Duration, Instant, MS};
 use kcptun::tunnel::{DATAGRAM_MAX, Event, Fit, SessionId, Transmit, Tunnel};
 use link::{Link, Shape};
 use nat::Nat;
@@ -54,9 +54,9 @@ pub struct Tcp {
     pub stalled: bool,
     /// Bytes a script has let go, for `Role::Send`: it sends no more than this.
     pub allowed: u64,
-    pub closed_at: Option<Time>,
+    pub closed_at: Option<Instant>,
     /// When `received` reached what, if asked for.
-    pub arrivals: Option<Vec<(Time, u64)>>,
+    pub arrivals: Option<Vec<(Instant, u64)>>,
     /// The program connected; it was not dialled.
     pub opener: bool,
 }
@@ -127,7 +127,7 @@ pub struct End {
     numbers: HashMap<SessionId, u32>,
     dirty: Vec<SessionId>,
     /// Dials that are answered later.
-    dials: Vec<(Time, SessionId)>,
+    dials: Vec<(Instant, SessionId)>,
     pub dials_seen: u64,
     /// How often the clock woke it.
     pub wakeups: u64,
@@ -151,7 +151,7 @@ impl End {
 }
 
 pub struct World {
-    pub now: Time,
+    pub now: Instant,
     /// 0: the peer, where connections begin; 1: the server.
     pub ends: [End; 2],
     /// links[i] carries from ends[i].
@@ -166,10 +166,10 @@ pub struct World {
     pub record: bool,
     /// What `Role::Send` of the next connections may send before a script lets go of more.
     pub allowed: u64,
-    pub dial_delay: u64,
+    pub dial_delay: Duration,
     /// `Tcp::allowed` of a connection that is dialled.
     pub service_allowed: u64,
-    scripts: Vec<(Time, usize, SessionId, u64)>,
+    scripts: Vec<(Instant, usize, SessionId, u64)>,
     serial: u64,
     out: Vec<u8>,
     options: Options,
@@ -197,7 +197,7 @@ pub struct Options {
     pub method: Option<Method>,
     /// None: the same key in every world.
     pub key: Option<Key>,
-    pub start: Time,
+    pub start: Instant,
     pub clock_offset: u32,
     pub shapes: [Shape; 2],
     pub adjust: fn(&mut Settings),
@@ -215,7 +215,7 @@ impl Default for Options {
             seed: 1,
             method: None,
             key: None,
-            start: Time::from_millis(1_000),
+            start: Instant::from_millis(1_000),
             clock_offset: 77,
             shapes: [Shape::default(); 2],
             adjust: |_| {},
@@ -248,7 +248,7 @@ pub fn key() -> Key {
 }
 
 /// Plays somebody at `addr` who shows a tunnel that they receive there. What else it has to send is lost.
-pub fn prove(tunnel: &mut Tunnel, now: Time, addr: SocketAddr, mut sealing: Option<Sealing>) {
+pub fn prove(tunnel: &mut Tunnel, now: Instant, addr: SocketAddr, mut sealing: Option<Sealing>) {
     let say = |sealing: &mut Option<Sealing>, tunnel: &mut Tunnel, message: Control| {
         let mut packet = message.to_wire().to_vec();
         // without a key, enough for a pong and a ping
@@ -310,7 +310,7 @@ impl World {
             default_service: Role::Echo,
             record: false,
             allowed: u64::MAX,
-            dial_delay: 0,
+            dial_delay: Duration::ZERO,
             service_allowed: u64::MAX,
             scripts: Vec::new(),
             serial: 0,
@@ -516,7 +516,7 @@ impl World {
     }
 
     /// Lets the program at an end send up to `allowed` bytes from a time on.
-    pub fn at(&mut self, time: Time, end: usize, id: SessionId, allowed: u64) {
+    pub fn at(&mut self, time: Instant, end: usize, id: SessionId, allowed: u64) {
         self.scripts.push((time, end, id, allowed));
         self.scripts.sort_by_key(|s| std::cmp::Reverse(s.0));
     }
@@ -541,16 +541,16 @@ impl World {
         })
     }
 
-    pub fn run_for(&mut self, span: u64) {
+    pub fn run_for(&mut self, span: Duration) {
         self.run_until(self.now.after(span));
     }
 
-    pub fn run_until(&mut self, end: Time) {
+    pub fn run_until(&mut self, end: Instant) {
         World::run_together(std::slice::from_mut(self), end);
     }
 
     /// Runs worlds on one clock: they may share a bottleneck (`Link::share_bottleneck`).
-    pub fn run_together(worlds: &mut [World], end: Time) {
+    pub fn run_together(worlds: &mut [World], end: Instant) {
         let first = |worlds: &[World]| {
             let dues = worlds.iter().enumerate();
             dues.filter_map(|(i, world)| Some((world.next()?, i))).min()
@@ -563,7 +563,7 @@ impl World {
         }
     }
 
-    fn step_at(&mut self, next: Time) {
+    fn step_at(&mut self, next: Instant) {
         if next > self.now {
             (self.now, self.steps) = (next, 0);
         }
@@ -573,7 +573,7 @@ impl World {
     }
 
     /// Until nothing is waiting any more but the memory of ended sessions and pings; at most `span`.
-    pub fn run_to_rest(&mut self, span: u64) -> bool {
+    pub fn run_to_rest(&mut self, span: Duration) -> bool {
         let end = self.now.after(span);
         while self.now < end {
             self.run_for(200 * MS);
@@ -588,7 +588,7 @@ impl World {
         false
     }
 
-    fn next(&self) -> Option<Time> {
+    fn next(&self) -> Option<Instant> {
         let links = self.links.iter().filter_map(Link::due);
         let awake = self.ends.iter().filter(|e| !e.asleep);
         let tunnels = awake.filter_map(|e| e.tunnel.poll_timeout());
@@ -716,7 +716,7 @@ impl World {
             Event::Dial(id) => {
                 self.ends[i].dials_seen += 1;
                 let at = self.now.after(self.dial_delay);
-                if self.dial_delay > 0 {
+                if !self.dial_delay.is_zero() {
                     self.ends[i].dials.push((at, id))
                 } else {
                     self.answer_dial(i, id)

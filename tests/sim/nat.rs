@@ -5,7 +5,7 @@ use super::{Role, Tcp, key, pattern};
 use kcptun::crypto::{Method, Sealing};
 use kcptun::path::Local;
 use kcptun::settings::Settings;
-use kcptun::time::{MS, Time};
+use kcptun::time::{Duration, Instant, MS};
 use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::cmp::Reverse;
@@ -94,10 +94,10 @@ pub struct Node {
 }
 
 /// When it arrives, its number, from where, to where, and its bytes.
-type OnTheWay = (Time, u64, SocketAddr, SocketAddr, Vec<u8>);
+type OnTheWay = (Instant, u64, SocketAddr, SocketAddr, Vec<u8>);
 
 pub struct Net {
-    pub now: Time,
+    pub now: Instant,
     pub nodes: Vec<Node>,
     pub nats: Vec<Nat>,
     pub loss: f64,
@@ -110,12 +110,12 @@ pub struct Net {
     seed: u64,
 }
 
-const DELAY: u64 = 20 * MS;
+const DELAY: Duration = Duration::from_millis(20);
 
 impl Net {
     pub fn new(seed: u64, method: Option<Method>) -> Net {
         Net {
-            now: Time::from_millis(1_000),
+            now: Instant::from_millis(1_000),
             nodes: Vec::new(),
             nats: Vec::new(),
             loss: 0.0,
@@ -187,7 +187,7 @@ impl Net {
     }
 
     /// Runs until it holds; false if it does not within `span`.
-    pub fn until(&mut self, span: u64, mut holds: impl FnMut(&mut Net) -> bool) -> bool {
+    pub fn until(&mut self, span: Duration, mut holds: impl FnMut(&mut Net) -> bool) -> bool {
         let end = self.now.after(span);
         while self.now < end {
             if holds(self) {
@@ -198,7 +198,7 @@ impl Net {
         holds(self)
     }
 
-    pub fn run_for(&mut self, span: u64) {
+    pub fn run_for(&mut self, span: Duration) {
         let end = self.now.after(span);
         for i in 0..self.nodes.len() {
             self.settle(i);

@@ -7,18 +7,18 @@
 
 use super::World;
 use super::link::Link;
-use kcptun::time::{MS, SEC, Time};
+use kcptun::time::{Duration, Instant, MS};
 use std::collections::VecDeque;
 
 const SIZE: usize = 1460;
-/// What is out when nothing was acknowledged for so long is lost: a timeout, microseconds.
-const SILENCE: u64 = SEC;
+/// What is out when nothing was acknowledged for so long is lost: a timeout.
+const SILENCE: Duration = Duration::from_secs(1);
 /// bbr: gains of its cycle, how long its filters remember, and how it looks for the least round trip.
 const CYCLE: [f64; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
 const HIGH_GAIN: f64 = 2.885;
 const ROUNDS: u64 = 10;
-const LEAST_SPAN: u64 = 10 * SEC;
-const LEAST_HOLD: u64 = 200 * MS;
+const LEAST_SPAN: Duration = Duration::from_secs(10);
+const LEAST_HOLD: Duration = Duration::from_millis(200);
 /// cubic: RFC 9438's C and beta.
 const CUBIC_C: f64 = 0.4;
 const CUBIC_BETA: f64 = 0.7;
@@ -39,22 +39,22 @@ enum Phase {
 
 struct Packet {
     number: u64,
-    sent_at: Time,
+    sent_at: Instant,
     delivered: u64,
-    delivered_at: Time,
-    first_sent_at: Time,
+    delivered_at: Instant,
+    first_sent_at: Instant,
 }
 
 /// What bbr knows.
 struct Bbr {
     phase: Phase,
-    since: Time,
+    since: Instant,
     /// Rate and round of the samples that are still the greatest of something.
     best: VecDeque<(f64, u64)>,
     full: f64,
     full_rounds: u32,
-    least: u64,
-    least_at: Time,
+    least: Duration,
+    least_at: Instant,
     lost: bool,
 }
 
@@ -63,7 +63,7 @@ struct Cubic {
     window: f64,
     threshold: f64,
     most: f64,
-    reduced_at: Time,
+    reduced_at: Instant,
     /// Losses of packets before this one belong to one event.
     recovered_at: u64,
 }
@@ -73,21 +73,21 @@ pub struct Rival {
     bbr: Option<Bbr>,
     cubic: Cubic,
     out: VecDeque<Packet>,
-    acks: VecDeque<(Time, u64)>,
+    acks: VecDeque<(Instant, u64)>,
     next_number: u64,
     pub delivered: u64,
-    delivered_at: Time,
-    first_sent_at: Time,
+    delivered_at: Instant,
+    first_sent_at: Instant,
     round: u64,
     round_ends_at: u64,
-    srtt: u64,
-    free_at: Time,
-    pub now: Time,
+    srtt: Duration,
+    free_at: Instant,
+    pub now: Instant,
 }
 
 impl Rival {
     /// Sends from `now` on, in the direction of the world's link.
-    pub fn new(kind: Kind, beside: &Link, seed: u64, now: Time) -> Rival {
+    pub fn new(kind: Kind, beside: &Link, seed: u64, now: Instant) -> Rival {
         let mut link = Link::new(beside.shape, seed);
         link.share_bottleneck(beside);
         Rival {
@@ -98,7 +98,7 @@ impl Rival {
                 best: VecDeque::new(),
                 full: 0.0,
                 full_rounds: 0,
-                least: u64::MAX,
+                least: Duration::MAX,
                 least_at: now,
                 lost: false,
             }),
@@ -117,14 +117,14 @@ impl Rival {
             first_sent_at: now,
             round: 0,
             round_ends_at: 0,
-            srtt: 0,
+            srtt: Duration::ZERO,
             free_at: now,
             now,
         }
     }
 
     /// Runs beside a world on one clock.
-    pub fn run_beside(&mut self, world: &mut World, end: Time) {
+    pub fn run_beside(&mut self, world: &mut World, end: Instant) {
         while let Some(next) = self.next().filter(|at| *at <= end) {
             world.run_until(next);
             self.step(next);
@@ -133,7 +133,7 @@ impl Rival {
         self.now = end;
     }
 
-    fn next(&self) -> Option<Time> {
+    fn next(&self) -> Option<Instant> {
         let ack = self.acks.front().map(|ack| ack.0);
         let arrival = self.link.due();
         let send = (self.out.len() < self.window()).then_some(self.free_at.max(self.now));
@@ -142,7 +142,7 @@ impl Rival {
         [ack, arrival, send, timer].into_iter().flatten().min()
     }
 
-    fn step(&mut self, now: Time) {
+    fn step(&mut self, now: Instant) {
         self.now = now;
         while let Some(datagram) = self.link.arrived(now) {
             let number = u64::from_be_bytes(datagram[..8].try_into().unwrap());
@@ -168,7 +168,7 @@ impl Rival {
         }
     }
 
-    fn send(&mut self, now: Time) {
+    fn send(&mut self, now: Instant) {
         if self.out.is_empty() {
             (self.first_sent_at, self.delivered_at) = (now, now);
         }
@@ -184,12 +184,12 @@ impl Rival {
         self.next_number += 1;
         self.link.offer(now, &datagram);
         if let Some(rate) = self.pacing() {
-            let span = SIZE as f64 / rate * SEC as f64;
-            self.free_at = self.free_at.max(now).after(span as u64);
+            let span = Duration::from_secs_f64(SIZE as f64 / rate);
+            self.free_at = self.free_at.max(now).after(span);
         }
     }
 
-    fn on_ack(&mut self, number: u64, now: Time) {
+    fn on_ack(&mut self, number: u64, now: Instant) {
         let Some(at) = self.out.iter().position(|p| p.number == number) else {
             return;
         };
@@ -198,7 +198,7 @@ impl Rival {
         self.delivered_at = now;
         self.first_sent_at = packet.sent_at;
         let rtt = now.since(packet.sent_at);
-        self.srtt = if self.srtt == 0 {
+        self.srtt = if self.srtt.is_zero() {
             rtt
         } else {
             (7 * self.srtt + rtt) / 8
@@ -213,7 +213,9 @@ impl Rival {
             lost = self.out.pop_front().map(|p| p.number);
         }
         let span = (now.since(packet.delivered_at)).max(packet.sent_at.since(packet.first_sent_at));
-        let rate = (self.delivered - packet.delivered) as f64 / span.max(1) as f64 * SEC as f64;
+        let rate = (self.delivered - packet.delivered) as f64
+            / span.max(Duration::MICROSECOND).as_micros_f64()
+            * 1e6;
         match self.bbr {
             Some(_) => self.bbr_learns(rate, rtt, lost.is_some(), round_over, now),
             None => self.cubic_learns(lost, now),
@@ -239,7 +241,7 @@ impl Rival {
     fn held(&self) -> f64 {
         let Some(bbr) = &self.bbr else { return 0.0 };
         let best = bbr.best.front().map_or(0.0, |best| best.0);
-        best * bbr.least as f64 / SEC as f64 / SIZE as f64
+        best * bbr.least.as_micros_f64() / 1e6 / SIZE as f64
     }
 
     fn pacing(&self) -> Option<f64> {
@@ -253,7 +255,7 @@ impl Rival {
         Some(gain * bbr.best.front()?.0)
     }
 
-    fn bbr_learns(&mut self, rate: f64, rtt: u64, lost: bool, round_over: bool, now: Time) {
+    fn bbr_learns(&mut self, rate: f64, rtt: Duration, lost: bool, round_over: bool, now: Instant) {
         let (round, held, out) = (self.round, self.held(), self.out.len() as f64);
         let Some(bbr) = &mut self.bbr else { return };
         while bbr.best.back().is_some_and(|best| best.0 <= rate) {
@@ -299,7 +301,7 @@ impl Rival {
         }
     }
 
-    fn cubic_learns(&mut self, lost: Option<u64>, now: Time) {
+    fn cubic_learns(&mut self, lost: Option<u64>, now: Instant) {
         let cubic = &mut self.cubic;
         if let Some(lost) = lost {
             if lost >= cubic.recovered_at {
@@ -316,8 +318,8 @@ impl Rival {
         } else if cubic.window < cubic.threshold {
             cubic.window += 1.0;
         } else {
-            let seconds = now.since(cubic.reduced_at) as f64 / SEC as f64;
-            let rtt = self.srtt as f64 / SEC as f64;
+            let seconds = now.since(cubic.reduced_at).as_secs_f64();
+            let rtt = self.srtt.as_secs_f64();
             let k = (cubic.most * (1.0 - CUBIC_BETA) / CUBIC_C).cbrt();
             let target = CUBIC_C * (seconds + rtt - k).powi(3) + cubic.most;
             let reno = cubic.most * CUBIC_BETA

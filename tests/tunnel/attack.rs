@@ -8,17 +8,20 @@ use kcptun::crypto::{Method, Sealing};
 use kcptun::message::Control;
 use kcptun::path::Local;
 use kcptun::settings::{ForwardSecrecy, Settings};
-use kcptun::time::{MS, SEC, Time};
+use kcptun::time::{Duration, Instant, MS, SEC};
 use kcptun::tunnel::{DATAGRAM_MAX, Transmit, Tunnel};
 use std::net::SocketAddr;
 
 const METHOD: Method = Method::Chacha20Poly1305Ietf;
 
 /// A peer of 20 ports that answers pings at all of them but its first, and never challenges. One turn of the client's loop is
-/// late by `late`, `after` microseconds from the first ping to another port on.
-fn late_turn(late: u64, after: u64) {
+/// late by `late`, `after` from the first ping to another port on.
+fn late_turn(late: Duration, after: Duration) {
     let seal = || Sealing::new(METHOD, &sim::key());
-    let (mut now, peer) = (Time::from_millis(5_000), "192.0.2.2:2000".parse().unwrap());
+    let (mut now, peer) = (
+        Instant::from_millis(5_000),
+        "192.0.2.2:2000".parse().unwrap(),
+    );
     let settings = Settings {
         sealing: Some(seal()),
         ..Settings::default()
@@ -34,7 +37,7 @@ fn late_turn(late: u64, after: u64) {
     for _ in 0..8_000 {
         now = now.after(MS);
         if tried_at.is_some_and(|at| now.since(at) >= after) {
-            now = now.after(late.take().unwrap_or(0));
+            now = now.after(late.take().unwrap_or_default());
         }
         tunnel.handle_timeout(now);
         while let Some(transmit) = tunnel.poll_transmit(now, &mut out) {
@@ -68,9 +71,9 @@ fn a_turn_that_comes_late_handles_what_is_due_together() {
     }
 }
 
-/// A second client comes, and `wait` microseconds later somebody sends one datagram of the first client in its name, faster than
+/// A second client comes, and `wait` later somebody sends one datagram of the first client in its name, faster than
 /// the network. What the first client's reader has got after 8 s.
-fn in_the_name_of_a_newcomer(wait: u64) -> u64 {
+fn in_the_name_of_a_newcomer(wait: Duration) -> u64 {
     let mut world = World::new(Options {
         method: Some(METHOD),
         shapes: [Shape::path(40, 0.0, 20.0, 50); 2],
@@ -137,7 +140,7 @@ fn world(forward_secrecy: ForwardSecrecy, kbit: f64) -> World {
 }
 
 /// A client's dial is held back for `span`, and its repetition is answered. How often the service is dialled after that.
-fn held_back(forward_secrecy: ForwardSecrecy, span: u64) -> u64 {
+fn held_back(forward_secrecy: ForwardSecrecy, span: Duration) -> u64 {
     let mut world = world(forward_secrecy, 20.0);
     world.links[0].fates = [Fate::Delay(span)].into();
     let send = Role::Send {
@@ -166,7 +169,7 @@ fn a_dial_that_was_held_back_opens_nothing() {
 /// What a client's reader has got of an answer of 600,000 bytes, and whether that seemed whole, where the service breaks off, its
 /// end is kept from the client, and a dial that was held back for `span` comes to a service that answers otherwise. Whatever
 /// else is longer than a ping is cut out.
-fn spliced(forward_secrecy: ForwardSecrecy, span: u64) -> (u64, bool) {
+fn spliced(forward_secrecy: ForwardSecrecy, span: Duration) -> (u64, bool) {
     let mut world = world(forward_secrecy, 8.0);
     world.links[0].fates = [Fate::Delay(span)].into();
     let serve = |bytes| Role::Serve {

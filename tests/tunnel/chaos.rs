@@ -6,7 +6,7 @@ use crate::sim::link::Shape;
 use crate::sim::{Options, Role, World};
 use kcptun::crypto::Method;
 use kcptun::settings::{Flush, KcpSettings, Settings};
-use kcptun::time::{MS, SEC, Time};
+use kcptun::time::{Duration, Instant, MS, SEC};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 #[derive(Clone, Copy, Debug)]
@@ -41,10 +41,10 @@ struct Plan {
     kcp: KcpSettings,
     paced: bool,
     both: bool,
-    dial_delay: u64,
+    dial_delay: Duration,
     clock_offset: u32,
-    linger: u64,
-    timeout: u64,
+    linger: Duration,
+    timeout: Duration,
     /// Milliseconds from the start.
     acts: Vec<(u64, Act)>,
     /// Nothing happens that may end a connection before its time.
@@ -81,7 +81,7 @@ fn shape(rng: &mut SmallRng, sealed: bool) -> Shape {
         jitter: if chance(rng, 0.4) {
             rng.random_range(0..40) * MS
         } else {
-            0
+            Duration::ZERO
         },
         loss: if lossy {
             rng.random_range(0.0..0.35)
@@ -234,7 +234,7 @@ fn plan(seed: u64) -> Plan {
         dial_delay: if chance(rng, 0.3) {
             rng.random_range(1..3_000) * MS
         } else {
-            0
+            Duration::ZERO
         },
         clock_offset: match rng.random_range(0..4) {
             0 => 0x7FFF_F800,
@@ -259,7 +259,7 @@ fn run(plan: &Plan) {
     let mut world = World::new(Options {
         seed: plan.seed,
         method: plan.method,
-        start: Time::from_millis(1_000),
+        start: Instant::from_millis(1_000),
         clock_offset: plan.clock_offset,
         shapes: plan.shapes,
         both: plan.both,
@@ -274,7 +274,7 @@ fn run(plan: &Plan) {
     let start = world.now;
     let mut convs = Vec::new();
     for (at, act) in &plan.acts {
-        world.run_until(start.after(at * MS));
+        world.run_until(start.after(*at * MS));
         match *act {
             Act::Connect { end, role, service } => {
                 convs.push(world.connect_at(end, role, service).1);

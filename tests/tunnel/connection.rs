@@ -37,7 +37,7 @@ fn the_first_data_needs_no_round_trip() {
     );
     world.run_for(2 * SEC);
     let arrived = world.tcp(1, conv).unwrap().arrivals.as_ref().unwrap()[0].0;
-    assert!(arrived.since(start) < 51 * MS, "{}", arrived.since(start));
+    assert!(arrived.since(start) < 51 * MS, "{:?}", arrived.since(start));
     let back = world.tcp(0, conv).unwrap().arrivals.as_ref().unwrap()[0].0;
-    assert!(back.since(start) < 102 * MS, "{}", back.since(start));
+    assert!(back.since(start) < 102 * MS, "{:?}", back.since(start));
 }

@@ -35,7 +35,7 @@ fn a_refused_dial_resets_the_other_side_within_a_second() {
         let tcp = world.tcp(0, conv).unwrap();
         assert_eq!(tcp.closed, Some(true), "seed {seed}");
         let took = tcp.closed_at.unwrap().since(refused);
-        assert!(took < SEC, "seed {seed}: {took} us");
+        assert!(took < SEC, "seed {seed}: {took:?}");
     }
 }
 

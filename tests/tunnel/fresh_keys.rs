@@ -8,7 +8,7 @@ use kcptun::crypto::{Method, Sealing};
 use kcptun::message::{CONTROL_LEN, Control};
 use kcptun::path::Local;
 use kcptun::settings::{ForwardSecrecy, Settings};
-use kcptun::time::{MS, SEC, Time};
+use kcptun::time::{Duration, Instant, MS, SEC};
 use kcptun::tunnel::{DATAGRAM_MAX, Event, Tunnel};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::collections::HashMap;
@@ -100,7 +100,7 @@ fn a_recording_and_the_psk_open_nothing_but_what_was_sent_before_the_first_answe
 }
 
 /// When the first byte of an answer comes that was asked for at once.
-fn first_byte(method: Method, forward_secrecy: ForwardSecrecy, wait: u64) -> u64 {
+fn first_byte(method: Method, forward_secrecy: ForwardSecrecy, wait: Duration) -> Duration {
     let mut world = World::new(Options {
         tune: Some(Box::new(move |s: &mut Settings| {
             s.forward_secrecy = forward_secrecy
@@ -121,12 +121,12 @@ fn first_byte(method: Method, forward_secrecy: ForwardSecrecy, wait: u64) -> u64
 #[test]
 fn no_round_trip_is_added() {
     for method in Method::ALL {
-        for wait in [0, 30 * MS, 120 * MS, SEC] {
+        for wait in [Duration::ZERO, 30 * MS, 120 * MS, SEC] {
             let without = first_byte(method, ForwardSecrecy::Off, wait);
             let with = first_byte(method, ForwardSecrecy::Auto, wait);
             assert!(
                 with <= without + 2 * MS,
-                "{method}, {wait}: {with}, {without}"
+                "{method}, {wait:?}: {with:?}, {without:?}"
             );
         }
     }
@@ -315,7 +315,7 @@ fn an_end_without_them_is_served_or_refused_as_configured() {
 }
 
 /// Does what an end's loop would, and returns what it sends.
-fn sends(tunnel: &mut Tunnel, now: Time) -> Vec<(SocketAddr, Vec<u8>)> {
+fn sends(tunnel: &mut Tunnel, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
     while let Some(event) = tunnel.poll() {
         assert!(!matches!(event, Event::Dial(_)), "a recorded dial");
     }
@@ -332,8 +332,11 @@ fn recorded_greetings_from_elsewhere_get_a_bounded_number_of_answers() {
     let mut recorded = Vec::new();
     for _ in 0..3_000 {
         let mut client = client_of(ForwardSecrecy::Auto);
-        client.set_peer(Time::from_millis(1_000), "192.0.2.2:2000".parse().unwrap());
-        let first = sends(&mut client, Time::from_millis(1_000)).swap_remove(0);
+        client.set_peer(
+            Instant::from_millis(1_000),
+            "192.0.2.2:2000".parse().unwrap(),
+        );
+        let first = sends(&mut client, Instant::from_millis(1_000)).swap_remove(0);
         recorded.push(first.1);
     }
     let mut server = Tunnel::new(
@@ -343,12 +346,12 @@ fn recorded_greetings_from_elsewhere_get_a_bounded_number_of_answers() {
             accepts: true,
             ..Settings::default()
         },
-        Time::ZERO,
+        Instant::ZERO,
     );
     let mut opener = Sealing::new(METHOD, &key());
     let (mut answers, mut each) = (0, HashMap::<SocketAddr, u32>::new());
     for (n, datagram) in recorded.iter().enumerate() {
-        let now = Time::from_millis(1_000 + n as u64 / 3);
+        let now = Instant::from_millis(1_000 + n as u64 / 3);
         let host = if n % 3 == 0 { 1 } else { 1 + n / 100 };
         let from = SocketAddr::from(([198, 51, 100, host as u8], n as u16));
         server.receive(now, from, Local::default(), &mut datagram.clone());
@@ -365,7 +368,7 @@ fn recorded_greetings_from_elsewhere_get_a_bounded_number_of_answers() {
     assert!((50..=200).contains(&answers), "{answers} in a second");
     assert!(each.values().all(|n| *n <= 8), "{each:?}");
     // nobody uses them
-    let now = Time::from_millis(60_000);
+    let now = Instant::from_millis(60_000);
     server.handle_timeout(now);
     assert!(
         server
@@ -384,7 +387,7 @@ fn client_of(forward_secrecy: ForwardSecrecy) -> Tunnel {
             seed: rand::random(),
             ..Settings::default()
         },
-        Time::from_millis(1_000),
+        Instant::from_millis(1_000),
     )
 }
 
@@ -450,7 +453,7 @@ struct Attacker {
     /// Whether each end's process has shown keys.
     had: [bool; 2],
     /// When a connection was gone at the client.
-    gone: HashMap<u32, Time>,
+    gone: HashMap<u32, Instant>,
     dialled: HashMap<u32, u64>,
     life: u64,
     both: bool,

@@ -5,7 +5,7 @@ use kcptun::message::Control;
 use kcptun::path::Local;
 use kcptun::pmtu::BASE;
 use kcptun::settings::{Flush, Settings};
-use kcptun::time::{MS, SEC, Time};
+use kcptun::time::{Instant, MS, SEC};
 use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
 use std::net::SocketAddr;
 
@@ -34,12 +34,12 @@ fn tunnel(sealed: bool, accepts: bool, seed: u64, change: impl Fn(&mut Settings)
         ..Settings::default()
     };
     change(&mut settings);
-    Tunnel::new(settings, Time::from_millis(1))
+    Tunnel::new(settings, Instant::from_millis(1))
 }
 
 /// Two tunnels and nothing between them: what one gives is at the other in a millisecond.
 struct Pair {
-    now: Time,
+    now: Instant,
     near: Tunnel,
     far: Tunnel,
     id: SessionId,
@@ -51,7 +51,7 @@ struct Pair {
 
 impl Pair {
     fn new(sealed: bool, change: impl Fn(&mut Settings)) -> Pair {
-        let now = Time::from_millis(1);
+        let now = Instant::from_millis(1);
         let mut near = tunnel(sealed, false, 1, &change);
         let far = tunnel(sealed, true, 2, &change);
         near.set_peer(now, at(THERE));
@@ -188,7 +188,7 @@ fn a_batch_ends_where_the_buffer_does() {
 
 #[test]
 fn batches_are_for_one_address() {
-    let now = Time::from_millis(5);
+    let now = Instant::from_millis(5);
     let mut server = tunnel(true, true, 2, |_| ());
     for n in 1..=3 {
         let mut client = tunnel(true, false, 10 + n, |_| ());
@@ -246,7 +246,7 @@ fn the_end_that_dials_goes_back_to_the_systems_choice_when_nothing_is_heard() {
 
 #[test]
 fn strangers_are_answered_from_where_they_asked() {
-    let now = Time::from_millis(5);
+    let now = Instant::from_millis(5);
     let mut server = tunnel(false, true, 2, |_| ());
     let mut out = [0; 2000];
     for asked in ["192.0.2.50", "192.0.2.51", "2001:db8::1"] {
@@ -259,7 +259,7 @@ fn strangers_are_answered_from_where_they_asked() {
 
 #[test]
 fn an_answer_leaves_by_the_socket_that_was_asked() {
-    let now = Time::from_millis(5);
+    let now = Instant::from_millis(5);
     let mut server = tunnel(false, true, 2, |_| ());
     let local = |socket| Local { ip: None, socket };
     for socket in [3, 3, 9] {

@@ -8,7 +8,7 @@ use kcptun::message::{self, CONTROL_LEN, Control, Kind, Meeting};
 use kcptun::path::Local;
 use kcptun::segment::{HEADER, Header, cmd};
 use kcptun::settings::{Rendezvous, Settings};
-use kcptun::time::{MS, SEC, Time};
+use kcptun::time::{Duration, Instant, MS, SEC};
 use kcptun::tunnel::{Counters, DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ fn tunnel(method: Option<Method>, paced: bool) -> Tunnel {
         ..Settings::default()
     };
     settings.rate.control = paced;
-    let now = Time::from_millis(1);
+    let now = Instant::from_millis(1);
     let mut tunnel = Tunnel::new(settings, now);
     for addr in ["192.0.2.9:9", "192.0.2.1:1000"] {
         let sealing = method.map(|m| Sealing::new(m, &sim::key()));
@@ -40,7 +40,7 @@ fn tunnel(method: Option<Method>, paced: bool) -> Tunnel {
 }
 
 /// Hands in a datagram and does what an event loop would; tells how many datagrams came back.
-fn hand_in(tunnel: &mut Tunnel, now: Time, from: &str, datagram: &[u8]) -> usize {
+fn hand_in(tunnel: &mut Tunnel, now: Instant, from: &str, datagram: &[u8]) -> usize {
     let mut out = [0; DATAGRAM_MAX];
     tunnel.receive(
         now,
@@ -84,7 +84,7 @@ fn random_bytes_of_any_length_get_no_answer_from_a_tunnel_with_a_key() {
         for i in 0..3_000 {
             let most = if i % 50 == 0 { 65_507 } else { 1_500 };
             let bytes = random(&mut rng, most);
-            let now = Time::from_millis(i);
+            let now = Instant::from_millis(i);
             let answers = hand_in(&mut tunnel, now, "192.0.2.9:9", &bytes);
             assert!(method.is_none() || answers == 0);
         }
@@ -145,7 +145,7 @@ fn odd_packets_with_the_right_seal_neither_stop_it_nor_fill_it() {
         let method = Method::Xchacha20Poly1305Ietf;
         let mut sender = Sealing::new(method, &sim::key());
         let mut tunnel = tunnel(Some(method), paced);
-        let mut now = Time::from_millis(5);
+        let mut now = Instant::from_millis(5);
         for _ in 0..20_000 {
             now = now.after(rng.random_range(0..20) * MS);
             let mut packet = match rng.random_range(0..10) {
@@ -270,7 +270,7 @@ fn real_datagrams_that_were_cut_or_changed_get_no_answer_no_session_and_no_memor
         // as after a restart: not one of the nonces is known
         let mut tunnel = tunnel(Some(method), true);
         let before = tunnel.holdings();
-        let now = Time::from_millis(5_000);
+        let now = Instant::from_millis(5_000);
         for (_, datagram) in &sniffed {
             let mut changed = datagram.clone();
             changed[rng.random_range(0..datagram.len())] ^= 1 << rng.random_range(0..8);
@@ -297,7 +297,7 @@ fn a_flood_from_unknown_addresses_is_not_opened_for_long_and_known_ones_are() {
         sealing.seal(&mut packet, 10);
         hand_in(server, now, from, &packet) > 0
     };
-    let at = |us: u64| Time::from_micros(1_000_000 + us);
+    let at = |us: u64| Instant::from_micros(1_000_000 + us);
     for us in 0..2_000 {
         let garbage = [us as u8; 1_400];
         assert_eq!(hand_in(&mut server, at(us), "198.51.100.1:5", &garbage), 0);
@@ -370,11 +370,11 @@ fn without_a_key_no_source_gets_more_than_it_has_sent_whatever_that_is() {
             rendezvous: role.clone(),
             ..Settings::default()
         };
-        let mut server = Tunnel::new(settings, Time::from_millis(1));
+        let mut server = Tunnel::new(settings, Instant::from_millis(1));
         // what can be asked for is there
         let (home, mut out) = ("192.0.2.200:9".parse().unwrap(), [0; DATAGRAM_MAX]);
         for id in [&b"s"[..], &[b's'; 60]] {
-            let now = Time::from_millis(2);
+            let now = Instant::from_millis(2);
             let listen = Meeting::Listen { own: home, id };
             server.receive(now, home, Local::default(), &mut listen.to_wire());
             while let Some(Transmit { len, .. }) = server.poll_transmit(now, &mut out) {
@@ -388,7 +388,7 @@ fn without_a_key_no_source_gets_more_than_it_has_sent_whatever_that_is() {
         assert_eq!(registered, if role == Rendezvous::Keeper { 2 } else { 0 });
         let (mut asked, mut answered) = (HashMap::new(), HashMap::new());
         for n in 0..500u32 {
-            let now = Time::from_millis(u64::from(10 + 20 * n));
+            let now = Instant::from_millis(u64::from(10 + 20 * n));
             for (kind, mut packet) in kinds(n).into_iter().enumerate() {
                 // every kind from a source of its own, and all of them from one
                 for host in [kind as u32 + 1, 100] {
@@ -417,8 +417,8 @@ fn without_a_key_no_source_gets_more_than_it_has_sent_whatever_that_is() {
 
 /// What a datagram that dials, in the name of somebody who has just proven that address, makes the tunnel send there, if the
 /// service fails after so long.
-fn answered_to_a_dial(data: usize, dialled: bool, delay: u64) -> usize {
-    let mut forger = Forger::new(Time::from_millis(10));
+fn answered_to_a_dial(data: usize, dialled: bool, delay: Duration) -> usize {
+    let mut forger = Forger::new(Instant::from_millis(10));
     let mut stream = DIAL.to_vec();
     if data > 0 {
         stream.extend(message::header(Kind::Push, data));
@@ -441,7 +441,7 @@ fn answered_to_a_dial(data: usize, dialled: bool, delay: u64) -> usize {
 fn without_a_key_a_session_that_fails_costs_its_source_no_more_than_it_has_sent_but_for_an_ack() {
     for data in [0, 1, 2, 6, 50, 500] {
         for dialled in [true, false] {
-            for delay in [0, 300 * MS] {
+            for delay in [Duration::ZERO, 300 * MS] {
                 let asked = pushed(1, 0, &[0; 4]).len() + if data > 0 { 4 + data } else { 0 };
                 let answered = answered_to_a_dial(data, dialled, delay);
                 // a dial alone costs its ack, which is said twice where loss is not known yet, and the reset
@@ -455,7 +455,7 @@ fn without_a_key_a_session_that_fails_costs_its_source_no_more_than_it_has_sent_
 /// Sends to a server without a key in the name of somebody who has proven that address, at 1 ms, and is gone.
 struct Forger {
     server: Tunnel,
-    now: Time,
+    now: Instant,
     went: usize,
     /// Of the segments that were sent there.
     highest: u32,
@@ -463,12 +463,12 @@ struct Forger {
 }
 
 /// Long after the proof.
-const A_DAY: Time = Time::from_millis(86_400_000);
+const A_DAY: Instant = Instant::from_millis(86_400_000);
 
 impl Forger {
     const VICTIM: &str = "192.0.2.9:9";
 
-    fn new(now: Time) -> Forger {
+    fn new(now: Instant) -> Forger {
         Forger {
             server: tunnel(None, true),
             now,
@@ -485,7 +485,7 @@ impl Forger {
     }
 
     /// Until `end`, with a service that has said so many bytes by then. None: its dial is not answered.
-    fn run(&mut self, end: Time, says: Option<usize>) {
+    fn run(&mut self, end: Instant, says: Option<usize>) {
         let (mut said, mut out) = (0, [0; DATAGRAM_MAX]);
         loop {
             while let Some(event) = self.server.poll() {
@@ -586,14 +586,14 @@ fn without_a_key_an_honest_client_does_not_wait() {
         let (_, conv) = world.connect(send(role), send(service));
         let received = |w: &World| w.tcp(usize::from(!down), conv).map_or(0, |t| t.received);
         let (warm, span, spans) = match shape.delay == MS {
-            true => (0, 300 * MS, 1),
+            true => (Duration::ZERO, 300 * MS, 1),
             false => (2 * SEC, 2 * SEC, 10),
         };
         world.run_for(warm);
         for _ in 0..spans {
             let before = received(&world);
             world.run_for(span);
-            let mbit = (received(&world) - before) as f64 * 8.0 / span as f64;
+            let mbit = (received(&world) - before) as f64 * 8.0 / span.as_micros_f64();
             assert!(mbit > least, "{down} {seed}: {mbit} at {:?}", world.now);
         }
     }
@@ -604,7 +604,7 @@ fn without_a_key_an_honest_client_does_not_wait() {
 #[test]
 fn without_a_key_a_number_is_not_begun_from_two_ports_of_a_source() {
     let mut server = tunnel(None, true);
-    let now = Time::from_millis(10);
+    let now = Instant::from_millis(10);
     sim::prove(&mut server, now, "192.0.2.9:10".parse().unwrap(), None);
     let dial = pushed(7, 0, &DIAL);
     hand_in(&mut server, now, "192.0.2.9:9", &dial);
@@ -620,7 +620,7 @@ fn without_a_key_a_number_is_not_begun_from_two_ports_of_a_source() {
 #[test]
 fn a_session_that_cannot_wait_for_its_dial_is_not_reset() {
     let mut server = tunnel(None, true);
-    let (now, from) = (Time::from_millis(10), "192.0.2.9:9");
+    let (now, from) = (Instant::from_millis(10), "192.0.2.9:9");
     for conv in 1..=256 {
         hand_in(&mut server, now, from, &pushed(conv, 1, b"x"));
     }
@@ -637,7 +637,7 @@ fn a_source_with_many_half_open_sessions_does_not_keep_others_from_theirs() {
     for method in [None, Some(Method::Chacha20Poly1305Ietf)] {
         let mut sealing = method.map(|m| Sealing::new(m, &sim::key()));
         let mut server = tunnel(method, true);
-        let now = Time::from_millis(10);
+        let now = Instant::from_millis(10);
         let mut push = |server: &mut Tunnel, from: &str, conv, sn| {
             let header = Header {
                 conv,
@@ -682,7 +682,7 @@ fn a_source_without_a_key_leaves_a_quarter_of_the_table_to_others() {
         max_sessions: 100,
         ..Settings::default()
     };
-    let now = Time::from_millis(10);
+    let now = Instant::from_millis(10);
     let mut server = Tunnel::new(settings, now);
     let dial = |server: &mut Tunnel, from: &str, conv| {
         let header = Header {
@@ -722,7 +722,7 @@ fn real_datagrams_that_were_changed_and_sealed_again_break_nothing() {
     let mut sealing = Sealing::new(method, &sim::key());
     for paced in [false, true] {
         let mut tunnel = tunnel(Some(method), paced);
-        let mut now = Time::from_millis(5);
+        let mut now = Instant::from_millis(5);
         for round in 0..20 {
             for (_, datagram) in &sniffed {
                 now = now.after(MS);
@@ -760,7 +760,7 @@ fn pushed(conv: u32, sn: u32, data: &[u8]) -> Vec<u8> {
 /// What looks like a dial, or like the first segment again, takes no more than what does not.
 #[test]
 fn sessions_that_only_seem_to_dial_are_bounded() {
-    let (now, from) = (Time::from_millis(10), "192.0.2.9:9");
+    let (now, from) = (Instant::from_millis(10), "192.0.2.9:9");
     let mut tunnel = tunnel(None, true);
     for conv in 1..=600 {
         // of two segments of one number the first counts, and it is empty
@@ -795,7 +795,7 @@ fn a_session_that_never_dials_ends_however_it_pauses() {
     ] {
         let mut tunnel = tunnel(None, true);
         for step in 0..most / pause {
-            let now = Time::from_millis(10 + step * pause);
+            let now = Instant::from_millis(10 + step * pause);
             let packet = pushed(1, 1 + step as u32 % 2, b"x");
             hand_in(&mut tunnel, now, from, &packet);
         }

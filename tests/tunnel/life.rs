@@ -7,7 +7,7 @@ use crate::sim::{Options, Role, World};
 use kcptun::config::Role as Site_role;
 use kcptun::crypto::Method;
 use kcptun::http::{Monitor, Site};
-use kcptun::time::{MS, SEC};
+use kcptun::time::{Duration, MS, SEC};
 
 fn world(seed: u64, loss: f64) -> World {
     World::new(Options {
@@ -33,15 +33,15 @@ fn health(world: &World) -> (bool, String) {
     (health.good, health.why)
 }
 
-/// Runs as the daemon would; the times at which the port changed, microseconds after the beginning.
-fn run(world: &mut World, span: u64) -> Vec<u64> {
+/// Runs as the daemon would; the times at which the port changed after the beginning.
+fn run(world: &mut World, span: Duration) -> Vec<Duration> {
     let (began, mut changes) = (world.now, Vec::new());
     while world.now < began.after(span) {
         world.run_for(50 * MS);
         let before = world.ends[0].addr;
         world.change_port();
         if world.ends[0].addr != before {
-            println!("port at {} us", world.now.since(began));
+            println!("port at {:?}", world.now.since(began));
             changes.push(world.now.since(began));
         }
     }
@@ -125,8 +125,13 @@ fn loss_alone_changes_no_port() {
     }
 }
 
-/// Microseconds until it holds, which it has to within `span`.
-fn until(world: &mut World, span: u64, what: &str, holds: impl Fn(&World) -> bool) -> u64 {
+/// How long until it holds, which it has to within `span`.
+fn until(
+    world: &mut World,
+    span: Duration,
+    what: &str,
+    holds: impl Fn(&World) -> bool,
+) -> Duration {
     let began = world.now;
     while !holds(world) {
         assert!(world.now.since(began) < span, "{what}: {:?}", health(world));

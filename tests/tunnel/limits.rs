@@ -9,7 +9,7 @@ use kcptun::http::limit::{Direction, Limit};
 use kcptun::http::{Monitor, Site};
 use kcptun::path::Local;
 use kcptun::settings::Settings;
-use kcptun::time::{MS, SEC, Time};
+use kcptun::time::{Duration, Instant, MS, SEC};
 use kcptun::tunnel::Tunnel;
 
 /// Both ends, each watched by a monitor of its own.
@@ -42,7 +42,7 @@ impl Watched {
         Watched { world, monitors }
     }
 
-    fn run(&mut self, span: u64) {
+    fn run(&mut self, span: Duration) {
         let end = self.world.now.after(span);
         while self.world.now < end {
             self.world.run_for(10 * MS);
@@ -267,7 +267,7 @@ fn an_end_that_never_answered_and_a_server_that_nobody_has_found() {
     w.expect(0, Limit::Idle, Direction::Sending, nothing);
     w.expect(1, Limit::Idle, Direction::Sending, nothing);
     // without pings nothing was asked yet, and so nothing is missing
-    let mut w = Watched::with(dead, |settings| settings.keepalive = 0, false);
+    let mut w = Watched::with(dead, |settings| settings.keepalive = Duration::ZERO, false);
     w.run(9 * SEC);
     w.expect(0, Limit::Idle, Direction::Sending, nothing);
 }
@@ -281,17 +281,17 @@ fn datagrams_without_the_key_and_an_end_without_an_address_are_told_of() {
             accepts: true,
             ..Settings::default()
         };
-        let mut tunnel = Tunnel::new(keyed, Time::ZERO);
+        let mut tunnel = Tunnel::new(keyed, Instant::ZERO);
         for n in 0..datagrams {
             let from = ([192, 0, 2, 1], 9).into();
-            tunnel.receive(Time::ZERO, from, Local::default(), &mut [n; 100]);
+            tunnel.receive(Instant::ZERO, from, Local::default(), &mut [n; 100]);
         }
         let site = Site {
             meets,
             ..site(role)
         };
-        let monitor = Monitor::new(site, Time::ZERO);
-        let view = monitor.view(&tunnel, Time::from_micros(SEC));
+        let monitor = Monitor::new(site, Instant::ZERO);
+        let view = monitor.view(&tunnel, Instant::ZERO.after(SEC));
         (view.limit, view.health.good, view.sentence)
     };
     for (role, meets, datagrams, limit, words) in [
@@ -352,7 +352,7 @@ fn counters_add_up_at_both_ends() {
         let path = &end.paths[0];
         assert!(
             path.base_rtt
-                .is_some_and(|rtt| (39_000..60_000).contains(&rtt))
+                .is_some_and(|rtt| (39..60).contains(&rtt.as_millis()))
         );
         assert!(
             path.loss

@@ -4,7 +4,7 @@
 use crate::sim::lines::{
     Figures, Trial, Unsteady, measure, named, policed, short_queue, unpoliced,
 };
-use kcptun::time::SEC;
+use kcptun::time::{Duration, SEC};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -199,8 +199,8 @@ fn owed(line: Unsteady, arrives: [f64; 2], sent: [f64; 2]) -> Owed {
 }
 
 /// Time to find out, and to be measured for.
-const FINDS_OUT: u64 = 5 * SEC;
-const MEASURED: u64 = 10 * SEC;
+const FINDS_OUT: Duration = Duration::from_secs(5);
+const MEASURED: Duration = Duration::from_secs(10);
 
 impl Owed {
     fn misses(&self) -> Vec<String> {
@@ -284,8 +284,8 @@ struct Midst {
 
 /// Share of the line that is up again, how long that is waited for, and how long a transfer goes on before.
 const UP_AGAIN: f64 = 0.8;
-const LONGEST: u64 = 30 * SEC;
-const BEFORE: u64 = 4 * SEC;
+const LONGEST: Duration = Duration::from_secs(30);
+const BEFORE: Duration = Duration::from_secs(4);
 
 impl Midst {
     /// What arrives and is sent while it polices, and when the transfer has gone up again.
@@ -296,11 +296,11 @@ impl Midst {
         trial.run(FINDS_OUT);
         let carried = trial.run(MEASURED);
         trial.police(0.0);
-        let mut waited = 0;
+        let mut waited = Duration::ZERO;
         while waited < LONGEST && trial.run(SEC / 2).share < UP_AGAIN {
             waited += SEC / 2;
         }
-        [carried.share, carried.sent, waited as f64 / SEC as f64]
+        [carried.share, carried.sent, waited.as_secs_f64()]
     }
 
     fn misses(&self) -> Vec<String> {

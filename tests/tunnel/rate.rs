@@ -5,7 +5,7 @@ use crate::sim::measure::{
     Bench, Bulk, Figures, Scenario, heading, line, line_rate, options, percentiles,
 };
 use crate::sim::{Options, Role, World};
-use kcptun::time::{MS, SEC};
+use kcptun::time::{Duration, MS, SEC};
 
 /// The limits of a row. One run in here is one seed and six to twelve seconds a transfer, so it is given a margin of 2 % of the
 /// line, 0.02 of waste, and 5 % of a time.
@@ -158,7 +158,7 @@ fn a_queue_too_short_to_be_seen_is_not_flooded() {
     ];
     for (rtt, loss, rate, queue, most, least) in cases {
         let shape = Shape {
-            queue,
+            queue: Duration::from_micros(queue),
             ..Shape::path(rtt, loss, rate, 1)
         };
         let mut world = World::new(options(shape, 1));

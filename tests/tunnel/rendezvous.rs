@@ -5,7 +5,7 @@ use kcptun::crypto::Method;
 use kcptun::message::{Control, Meeting, PUNCH_MAX, SERVICE_ID_MAX};
 use kcptun::path::Local;
 use kcptun::settings::{Rendezvous, Settings};
-use kcptun::time::{MS, SEC};
+use kcptun::time::{Duration, MS, SEC};
 use kcptun::tunnel::{DATAGRAM_MAX, Transmit, Tunnel};
 use std::net::SocketAddr;
 
@@ -51,7 +51,7 @@ fn meet(net: &mut Net, node: usize) {
 }
 
 /// A connection at the client whose bytes come back, within `span`.
-fn works(net: &mut Net, span: u64) -> bool {
+fn works(net: &mut Net, span: Duration) -> bool {
     let mut id = None;
     net.until(span, |net| {
         id = id.or_else(|| net.connect(2, 5_000));

@@ -4,11 +4,11 @@ use crate::sim::link::Shape;
 use crate::sim::measure::{Bulk, line_rate, options};
 use crate::sim::rival::{Kind, Rival};
 use crate::sim::{Role, World};
-use kcptun::time::{MS, SEC};
+use kcptun::time::{Duration, MS, SEC};
 
 /// Two tunnels that do not know of each other download through one bottleneck; the second begins `later` than the first.
 /// Measured over 15 s, 5 s after the second began: the smaller part of what both got, and both as a share of the line.
-fn neighbours(shape: Shape, later: u64, seed: u64) -> (f64, f64) {
+fn neighbours(shape: Shape, later: Duration, seed: u64) -> (f64, f64) {
     let mut worlds = [seed, seed + 100].map(|seed| World::new(options(shape, seed)));
     for way in 0..2 {
         let [first, second] = &mut worlds;
@@ -28,7 +28,7 @@ fn neighbours(shape: Shape, later: u64, seed: u64) -> (f64, f64) {
     println!(
         "{} % loss, {} s later, seed {seed}: {:.3} and {:.3} of the line",
         shape.loss * 100.0,
-        later / SEC,
+        later.as_secs(),
         got[0] / 15.0 / line_rate(&shape),
         got[1] / 15.0 / line_rate(&shape),
     );
@@ -37,7 +37,7 @@ fn neighbours(shape: Shape, later: u64, seed: u64) -> (f64, f64) {
 
 /// Loss in percent, the queue in ms, and the least part of what both got that either may have: in the median of three worlds,
 /// for who begins when decides for a while, and one world in a few is far from the others.
-fn share_with_a_neighbour(later: u64, cases: [(f64, u64, f64); 3]) {
+fn share_with_a_neighbour(later: Duration, cases: [(f64, u64, f64); 3]) {
     for (loss, queue, least) in cases {
         let case = format!("{loss} %, a queue of {queue} ms");
         let mut smaller = [1, 2, 3].map(|seed| {
@@ -52,7 +52,10 @@ fn share_with_a_neighbour(later: u64, cases: [(f64, u64, f64); 3]) {
 
 #[test]
 fn two_tunnels_that_begin_together_share_a_bottleneck() {
-    share_with_a_neighbour(0, [(0.0, 50, 0.40), (1.0, 50, 0.40), (0.0, 20, 0.33)]);
+    share_with_a_neighbour(
+        Duration::ZERO,
+        [(0.0, 50, 0.40), (1.0, 50, 0.40), (0.0, 20, 0.33)],
+    );
 }
 
 #[test]
@@ -170,7 +173,7 @@ fn a_web_page_and_a_download_and_somebody_typing_get_along() {
     let tcp = world.tcp(0, typist).unwrap();
     assert_eq!(tcp.received, 100 * KEY, "keystrokes that never came back");
     let arrivals = tcp.arrivals.as_ref().unwrap();
-    let echo = |(i, sent): (usize, &kcptun::time::Time)| {
+    let echo = |(i, sent): (usize, &kcptun::time::Instant)| {
         let want = KEY * (i as u64 + 1);
         let seen = arrivals.iter().find(|(_, received)| *received >= want);
         seen.unwrap().0.since(*sent) / MS

@@ -7,7 +7,7 @@ use kcptun::crypto::Method;
 use kcptun::message::{CONTROL_LEN, Control};
 use kcptun::path::Local;
 use kcptun::settings::Settings;
-use kcptun::time::{MS, SEC, Time};
+use kcptun::time::{Duration, Instant, MS, SEC};
 use kcptun::tunnel::{DATAGRAM_MAX, Transmit, Tunnel};
 
 const METHODS: [Option<Method>; 2] = [None, Some(Method::Chacha20Poly1305Ietf)];
@@ -212,7 +212,7 @@ fn no_packet_is_larger_than_configured() {
 }
 
 /// What an end sends to an address within this time.
-fn sent_to(tunnel: &mut Tunnel, from: Time, span: u64) -> usize {
+fn sent_to(tunnel: &mut Tunnel, from: Instant, span: Duration) -> usize {
     let (mut out, mut bytes, mut now) = ([0; DATAGRAM_MAX], 0, from);
     while now.since(from) < span {
         while let Some(Transmit { len, .. }) = tunnel.poll_transmit(now, &mut out) {
@@ -237,7 +237,7 @@ fn a_stranger_gets_little_for_a_ping_and_nobody_much_in_their_name() {
         settings.kcp.mtu = mtu;
         settings
     };
-    let start = Time::from_millis(1_000);
+    let start = Instant::from_millis(1_000);
     let stranger = "203.0.113.1:7".parse().unwrap();
     // a long ping is answered by a short pong, and by the ping that proves an address
     let mut tunnel = Tunnel::new(settings(1500), start);

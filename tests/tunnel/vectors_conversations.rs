@@ -9,7 +9,7 @@ use kcptun::path::Local;
 use kcptun::pmtu::BASE;
 use kcptun::segment::{HEADER, Header, Headers, Malformed, Segments, ahead, cmd};
 use kcptun::settings::{ForwardSecrecy, Settings};
-use kcptun::time::Time;
+use kcptun::time::Instant;
 use kcptun::tunnel::{DATAGRAM_MAX, Event, Refused, SessionId, Transmit, Tunnel};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -332,7 +332,7 @@ impl Ours {
         settings.kcp.rcvwnd = 256;
         settings.kcp.mtu = 1400;
         Ours {
-            tunnel: Tunnel::new(settings, Time::from_micros(first)),
+            tunnel: Tunnel::new(settings, Instant::from_micros(first)),
             sealing: conversation.sealing(),
             other: conversation.sealing(),
             id: None,
@@ -346,12 +346,12 @@ impl Ours {
 
     /// The recorded client does not answer our ping, since it names what only this tunnel knows: its proof is given before.
     fn meet(&mut self, conversation: &Conversation) {
-        let now = Time::from_micros(conversation.packets[0].at);
+        let now = Instant::from_micros(conversation.packets[0].at);
         sim::prove(&mut self.tunnel, now, other_end(), conversation.sealing());
     }
 
-    fn now_at(&mut self, at: u64) -> Time {
-        let now = Time::from_micros(at);
+    fn now_at(&mut self, at: u64) -> Instant {
+        let now = Instant::from_micros(at);
         while let Some(due) = self.tunnel.poll_timeout().filter(|due| *due <= now) {
             self.tunnel.handle_timeout(due);
             self.settle(due);
@@ -359,7 +359,7 @@ impl Ours {
         now
     }
 
-    fn receive(&mut self, at: u64, datagram: &[u8]) -> Time {
+    fn receive(&mut self, at: u64, datagram: &[u8]) -> Instant {
         let now = self.now_at(at);
         self.tunnel
             .receive(now, other_end(), Local::default(), &mut datagram.to_vec());
@@ -367,7 +367,7 @@ impl Ours {
         now
     }
 
-    fn settle(&mut self, now: Time) {
+    fn settle(&mut self, now: Instant) {
         while let Some(event) = self.tunnel.poll() {
             match event {
                 Event::Dial(id) => {
@@ -405,7 +405,7 @@ impl Ours {
     }
 
     /// The recorded end would have answered: its packets are as long.
-    fn answer(&mut self, now: Time, token: u32) {
+    fn answer(&mut self, now: Instant, token: u32) {
         let mut pong = Control::Pong(token).to_wire().to_vec();
         pong.resize(100, 0);
         let len = match &mut self.other {
@@ -416,14 +416,14 @@ impl Ours {
             .receive(now, other_end(), Local::default(), &mut pong[..len]);
     }
 
-    fn write(&mut self, now: Time, bytes: &[u8]) {
+    fn write(&mut self, now: Instant, bytes: &[u8]) {
         let id = self.id.expect("a session");
         self.tunnel.input(id)[..bytes.len()].copy_from_slice(bytes);
         self.tunnel.filled(now, id, bytes.len());
         self.settle(now);
     }
 
-    fn finish(&mut self, now: Time) {
+    fn finish(&mut self, now: Instant) {
         self.tunnel.finished(now, self.id.expect("a session"));
         self.settle(now);
     }
@@ -512,11 +512,11 @@ fn where_fresh_keys_are_required_a_recorded_server_gets_no_session() {
                 forward_secrecy: ForwardSecrecy::Require,
                 ..Settings::default()
             },
-            Time::ZERO,
+            Instant::ZERO,
         );
-        tunnel.set_peer(Time::ZERO, other_end());
+        tunnel.set_peer(Instant::ZERO, other_end());
         for recorded in conversation.from(From::Server) {
-            let now = Time::from_micros(recorded.at);
+            let now = Instant::from_micros(recorded.at);
             tunnel.receive(
                 now,
                 other_end(),
@@ -625,14 +625,14 @@ fn a_recorded_server_holds_its_dialogue_with_our_client() {
     for conversation in conversations() {
         let name = conversation.name();
         let mut ours = Ours::new(&conversation, false);
-        let first = Time::from_micros(conversation.packets[0].at);
+        let first = Instant::from_micros(conversation.packets[0].at);
         ours.tunnel.set_peer(first, other_end());
         ours.settle(first);
         let dialled_at = conversation.from(From::Client).nth(1).expect("the dial").at;
         let mut pongs = conversation.from(From::Server);
         let pong = pongs.next().expect("a pong");
         let now = ours.receive(pong.at, &pong.datagram);
-        assert!(now < Time::from_micros(dialled_at));
+        assert!(now < Instant::from_micros(dialled_at));
 
         let now = ours.now_at(dialled_at);
         let id = ours.tunnel.open(now).expect("a session");
@@ -687,7 +687,7 @@ fn our_client_begins_as_the_recorded_one() {
     let conversation = conversations().remove(0);
     let recorded: Vec<&Recorded> = conversation.from(From::Client).take(2).collect();
     let mut ours = Ours::new(&conversation, false);
-    let now = Time::from_micros(recorded[0].at);
+    let now = Instant::from_micros(recorded[0].at);
     ours.tunnel.set_peer(now, other_end());
     ours.settle(now);
     // the recorded clock had gone on for a millisecond more

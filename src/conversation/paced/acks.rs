@@ -4,7 +4,7 @@
 use crate::congestion::ACK_DELAY_MOST;
 use crate::path::LOSSY;
 use crate::segment::ahead;
-use crate::time::{MS, Time};
+use crate::time::{Duration, Instant, MS};
 use std::collections::VecDeque;
 
 /// A segment's number and the timestamp that its ack echoes.
@@ -37,7 +37,7 @@ struct Repetition {
     /// Datagrams that go before the next repetition, or a time after which it goes anyway: a burst of losses must not
     /// take all of them.
     wait: u32,
-    at: Time,
+    at: Instant,
 }
 
 #[derive(Default)]
@@ -53,7 +53,7 @@ pub(super) struct Acks {
     /// Acks to be said again, and how many times still to say.
     repetitions: VecDeque<Repetition>,
     /// When the oldest unsaid ack has to go, or the next repetition.
-    due: Option<Time>,
+    due: Option<Instant>,
     spare: Vec<Vec<Ack>>,
 }
 
@@ -74,16 +74,16 @@ impl Acks {
         self.fresh.push(ack);
     }
 
-    /// Sets when the added acks leave, `delay` in microseconds: at once if they fill a datagram; after `COMPANY_WAIT` delays
+    /// Sets when the added acks leave: at once if they fill a datagram; after `COMPANY_WAIT` delays
     /// where fewer than `COMPANY` segments of a transfer have arrived; at the next multiple of the delay for small messages,
     /// so that the acks of many sessions leave together; otherwise after the delay.
-    pub(super) fn schedule(&mut self, delay: u64, now: Time) {
+    pub(super) fn schedule(&mut self, delay: Duration, now: Instant) {
         let at = if self.fresh.len() >= ENOUGH {
             now
         } else if self.arrived < COMPANY && !self.are_few() && delay > PROMPT {
             now.after(COMPANY_WAIT * delay)
         } else if self.are_few() {
-            Time::from_micros((now.micros() / delay + 1) * delay)
+            Instant::ZERO.after((now.since(Instant::ZERO) / delay + 1) * delay)
         } else {
             now.after(delay)
         };
@@ -91,22 +91,22 @@ impl Acks {
     }
 
     /// Whether it is time to call `gather`.
-    pub(super) fn must_gather(&self, now: Time) -> bool {
+    pub(super) fn must_gather(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| due <= now)
     }
 
     /// When something has to leave: at once if a datagram was too small for all that was gathered.
-    pub(super) fn due(&self) -> Option<Time> {
+    pub(super) fn due(&self) -> Option<Instant> {
         if self.out.is_empty() {
             self.due
         } else {
-            Some(Time::ZERO)
+            Some(Instant::ZERO)
         }
     }
 
     /// Something leaves now: gathers what is to be said in it. `loss`: chance that a datagram is lost, and that one is
     /// after a lost one. `una`: acks before it need no repetition.
-    pub(super) fn gather(&mut self, loss: (f64, f64), una: u32, delay: u64, now: Time) {
+    pub(super) fn gather(&mut self, loss: (f64, f64), una: u32, delay: Duration, now: Instant) {
         let repeats = repeats(loss.0);
         let apart = apart(loss.1);
         for said in &mut self.repetitions {
@@ -197,21 +197,21 @@ fn apart(after_loss: f64) -> u32 {
     (APART / after_loss.clamp(0.01, 0.95).ln()).ceil().max(1.0) as u32
 }
 
-/// After a gap acks wait only this long, microseconds: the sender learns of a loss from them.
-const PROMPT: u64 = MS;
+/// After a gap acks wait only this long: the sender learns of a loss from them.
+const PROMPT: Duration = Duration::from_millis(1);
 
-/// How long the acks of a packet may wait, microseconds. `gap`: it came after a number was left out.
-pub(super) fn delay_after(gap: bool, srtt: u64) -> u64 {
+/// How long the acks of a packet may wait. `gap`: it came after a number was left out.
+pub(super) fn delay_after(gap: bool, srtt: Duration) -> Duration {
     match gap {
         true => PROMPT.min(delay(srtt)),
         false => delay(srtt),
     }
 }
 
-/// How long an ack may wait for company on a path of this round trip, whole milliseconds in microseconds: a fraction of
+/// How long an ack may wait for company on a path of this round trip, whole milliseconds: a fraction of
 /// what recovery and the other end's measurement take anyway.
-pub(super) fn delay(srtt: u64) -> u64 {
-    (srtt / 16 / MS * MS).clamp(MS, ACK_DELAY_MOST)
+pub(super) fn delay(srtt: Duration) -> Duration {
+    Duration::from_millis((srtt / 16).as_millis()).clamp(MS, ACK_DELAY_MOST)
 }
 
 #[cfg(test)]
@@ -220,11 +220,11 @@ mod tests {
 
     fn add(acks: &mut Acks, list: &[Ack], ms: u64) {
         list.iter().for_each(|ack| acks.add(*ack, false));
-        acks.schedule(5 * MS, Time::from_millis(ms));
+        acks.schedule(5 * MS, Instant::from_millis(ms));
     }
 
     fn said(acks: &mut Acks, loss: f64, una: u32, ms: u64) -> Vec<u32> {
-        acks.gather((loss, loss), una, 5 * MS, Time::from_millis(ms));
+        acks.gather((loss, loss), una, 5 * MS, Instant::from_millis(ms));
         acks.take(usize::MAX).map(|(sn, _)| sn).collect()
     }
 
@@ -232,7 +232,7 @@ mod tests {
     fn a_clean_path_hears_each_ack_once() {
         let mut acks = Acks::default();
         add(&mut acks, &[(0, 1), (1, 1)], 0);
-        assert_eq!(acks.due(), Some(Time::from_millis(5)));
+        assert_eq!(acks.due(), Some(Instant::from_millis(5)));
         assert_eq!(said(&mut acks, 0.0, 2, 5), [0, 1]);
         assert!(acks.due().is_none() && acks.is_idle());
     }
@@ -250,7 +250,7 @@ mod tests {
         ] {
             acks.add((sn, 1), in_order);
         }
-        acks.schedule(5 * MS, Time::ZERO);
+        acks.schedule(5 * MS, Instant::ZERO);
         assert_eq!(said(&mut acks, 0.0, 6, 5), [2, 4, 3, 5]);
         acks.add((6, 1), true);
         assert_eq!(said(&mut acks, 0.0, 7, 9), [6], "nothing is left to follow");
@@ -262,9 +262,12 @@ mod tests {
         add(&mut acks, &[(0, 1), (1, 1), (2, 1)], 0);
         assert_eq!(said(&mut acks, 0.0, 3, 5).len(), 3, "a transfer");
         add(&mut acks, &[(3, 1)], 10);
-        assert_eq!(acks.due(), Some(Time::from_millis(10 + 5 * COMPANY_WAIT)));
+        assert_eq!(
+            acks.due(),
+            Some(Instant::from_millis(10 + 5 * COMPANY_WAIT))
+        );
         add(&mut acks, &[(4, 1), (5, 1)], 11);
-        assert_eq!(acks.due(), Some(Time::from_millis(16)));
+        assert_eq!(acks.due(), Some(Instant::from_millis(16)));
     }
 
     #[test]
@@ -272,7 +275,7 @@ mod tests {
         let mut acks = Acks::default();
         add(&mut acks, &[(0, 1), (5, 1)], 0);
         assert_eq!(said(&mut acks, 0.05, 1, 5), [0, 5]);
-        assert_eq!(acks.due(), Some(Time::from_millis(10)));
+        assert_eq!(acks.due(), Some(Instant::from_millis(10)));
         add(&mut acks, &[(6, 2)], 6);
         assert_eq!(said(&mut acks, 0.05, 1, 10), [5, 6]);
         assert_eq!(
@@ -297,6 +300,6 @@ mod tests {
     fn a_full_datagram_goes_at_once() {
         let mut acks = Acks::default();
         add(&mut acks, &(0..48).map(|sn| (sn, 0)).collect::<Vec<_>>(), 3);
-        assert_eq!(acks.due(), Some(Time::from_millis(3)));
+        assert_eq!(acks.due(), Some(Instant::from_millis(3)));
     }
 }

@@ -1,10 +1,10 @@
 //! What the other end is told of the receive window, and when it is told though there is nothing else to say. How wide the
 //! window is follows from `inbound` and `window`.
 
-use crate::time::{MS, Time};
+use crate::time::{Duration, Instant};
 
-/// How soon a window that has opened is told again, microseconds, and how often: the other end waits for it.
-const REPEAT_WAIT: u64 = 20 * MS;
+/// How soon a window that has opened is told again, and how often: the other end waits for it.
+const REPEAT_WAIT: Duration = Duration::from_millis(20);
 const REPEATS: u8 = 6;
 
 pub(super) struct Advertised {
@@ -16,7 +16,7 @@ pub(super) struct Advertised {
     /// It is to be told by the next packet.
     due: bool,
     /// When an opened window is told again, and how many times at most: until something new comes.
-    repeat: Option<(Time, u8)>,
+    repeat: Option<(Instant, u8)>,
 }
 
 impl Advertised {
@@ -72,7 +72,7 @@ impl Advertised {
     }
 
     /// Likewise, and it is told again: the other end waits for it.
-    pub(super) fn tell_repeatedly(&mut self, now: Time) {
+    pub(super) fn tell_repeatedly(&mut self, now: Instant) {
         self.repeat = Some((now.after(REPEAT_WAIT), REPEATS));
         self.due = true;
         self.read = 0;
@@ -84,17 +84,17 @@ impl Advertised {
     }
 
     /// When an opened window is told again.
-    pub(super) fn repeats_at(&self) -> Option<Time> {
+    pub(super) fn repeats_at(&self) -> Option<Instant> {
         self.repeat.map(|(at, _)| at)
     }
 
     /// Whether it is to be told now.
-    pub(super) fn is_due(&self, now: Time) -> bool {
+    pub(super) fn is_due(&self, now: Instant) -> bool {
         self.due || super::is_due(self.repeats_at(), now)
     }
 
-    /// A packet leaves. True if it is to tell the window. `srtt`: microseconds.
-    pub(super) fn take_due(&mut self, srtt: u64, now: Time) -> bool {
+    /// A packet leaves. True if it is to tell the window. `srtt`: of its path.
+    pub(super) fn take_due(&mut self, srtt: Duration, now: Instant) -> bool {
         let due = self.is_due(now);
         self.due = false;
         if let Some((_, left)) = self.repeat.filter(|(at, _)| *at <= now) {

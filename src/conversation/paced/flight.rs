@@ -6,20 +6,20 @@
 use crate::congestion::{Controller, Stamp};
 use crate::pool::BufferPool;
 use crate::segment::ahead;
-use crate::time::{MS, Time};
+use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
 
 /// The longest wait between two attempts on a path that is silent: how soon its return is noticed.
-const LONGEST_WAIT: u64 = 400 * MS;
+const LONGEST_WAIT: Duration = Duration::from_millis(400);
 
 /// To an end that may not be there: so many attempts as to any other, and the longest wait after these.
 const WARY_AFTER: u32 = 12;
-const WARY_WAIT: u64 = 10_000 * MS;
+const WARY_WAIT: Duration = Duration::from_millis(10_000);
 
 /// Datagrams that took longer were held back by somebody, or by a machine that slept: they say nothing of the path.
-const LONGEST_RTT: u64 = 10_000 * MS;
+const LONGEST_RTT: Duration = Duration::from_millis(10_000);
 /// The longest first wait, whatever round trips such datagrams have feigned.
-const LONGEST_TIMEOUT: u64 = 3_000 * MS;
+const LONGEST_TIMEOUT: Duration = Duration::from_millis(3_000);
 
 /// So many transmissions in a row that were not acknowledged, between others that were, are holes; more may be a datagram
 /// of acks that was lost, and is repeated.
@@ -71,8 +71,8 @@ pub(super) struct Flight {
     unacked: usize,
     unacked_bytes: usize,
     /// When the youngest acknowledged transmission was sent.
-    newest: Time,
-    last_sent: Time,
+    newest: Instant,
+    last_sent: Instant,
     /// The round trips of the last ones in the log's order that arrived.
     neighbours: [u32; 4],
     /// Timeouts in a row without an ack.
@@ -112,7 +112,7 @@ impl Flight {
 
     /// Whether anything of ours was ever acknowledged.
     pub(super) fn has_arrived(&self) -> bool {
-        self.first != 0 || self.newest != Time::default()
+        self.first != 0 || self.newest != Instant::default()
     }
 
     /// Nothing is left of anything that was sent.
@@ -205,7 +205,7 @@ impl Flight {
         una: u32,
         rate: &mut Controller,
         pool: &mut BufferPool,
-        now: Time,
+        now: Instant,
     ) {
         if ahead(una, self.first) <= 0 || ahead(una, self.next()) > 0 {
             return;
@@ -225,7 +225,7 @@ impl Flight {
         ts: u32,
         rate: &mut Controller,
         pool: &mut BufferPool,
-        now: Time,
+        now: Instant,
     ) {
         self.acknowledge(sn, Some(ts), rate, pool, now);
         self.drop_acked();
@@ -248,7 +248,7 @@ impl Flight {
         ts: Option<u32>,
         rate: &mut Controller,
         pool: &mut BufferPool,
-        now: Time,
+        now: Instant,
     ) {
         let latest = self.segment(sn).map(|s| s.latest);
         let at = match (ts, latest) {
@@ -282,7 +282,7 @@ impl Flight {
     }
 
     /// A transmission has arrived. An ack that names it also measures the round trip.
-    fn heard(&mut self, at: usize, named: bool, rate: &mut Controller, now: Time) {
+    fn heard(&mut self, at: usize, named: bool, rate: &mut Controller, now: Instant) {
         let t = &mut self.log[at];
         if t.acked {
             return;
@@ -292,7 +292,7 @@ impl Flight {
         if named {
             self.newest = self.newest.max(t.stamp.sent_at);
             let rtt = now.since(t.stamp.sent_at);
-            t.rtt = rtt.min(LONGEST_RTT) as u32;
+            t.rtt = rtt.min(LONGEST_RTT).as_micros() as u32;
             if rtt < LONGEST_RTT {
                 rate.on_rtt(rtt, now);
             }
@@ -318,7 +318,7 @@ impl Flight {
             let (rtt, along, stamp) = (t.rtt, t.along, t.stamp);
             if !along {
                 let least = self.neighbours.iter().copied().min().unwrap_or(0);
-                rate.record_fate(!t.acked, &stamp, u64::from(least));
+                rate.record_fate(!t.acked, &stamp, Duration::from_micros(u64::from(least)));
             }
             if rtt > 0 {
                 self.neighbours.rotate_right(1);
@@ -353,7 +353,7 @@ impl Flight {
 
     /// When to ask again because nothing has been heard, or to forget what nobody waits for.
     /// `sessions`: how many share the path; the more they are, the less often each of them tries.
-    pub(super) fn timeout_at(&self, rate: &Controller, sessions: usize) -> Option<Time> {
+    pub(super) fn timeout_at(&self, rate: &Controller, sessions: usize) -> Option<Instant> {
         if self.unacked == 0 {
             return (!self.log.is_empty()).then(|| self.last_sent.after(rate.timeout()));
         }
@@ -483,7 +483,7 @@ mod tests {
             first,
             ..Flight::default()
         };
-        let rate = Controller::new(Limits::default(), Time::ZERO);
+        let rate = Controller::new(Limits::default(), Instant::ZERO);
         (flight, rate, BufferPool::default())
     }
 
@@ -491,7 +491,7 @@ mod tests {
     fn numbers_and_timestamps_wrap() {
         for first in [u32::MAX - 2, 0x7FFF_FFFD] {
             let (mut flight, mut rate, mut pool) = flight_at(first);
-            let at = |ms| Time::from_millis(ms);
+            let at = |ms| Instant::from_millis(ms);
             for i in 0..6 {
                 let sn = flight.add(vec![i as u8; 10]);
                 assert_eq!(sn, first.wrapping_add(i));
@@ -528,14 +528,14 @@ mod tests {
 
     /// A segment leaves at this millisecond, which its timestamp tells.
     fn send(flight: &mut Flight, rate: &mut Controller, sn: u32, ms: u32) {
-        let stamp = rate.on_sent(38, Time::from_millis(u64::from(ms)));
+        let stamp = rate.on_sent(38, Instant::from_millis(u64::from(ms)));
         flight.sent(sn, ms, 38, false, stamp);
     }
 
     #[test]
     fn what_was_found_is_not_sent_again() {
         let (mut flight, mut rate, mut pool) = sent(400);
-        let now = Time::from_millis(500);
+        let now = Instant::from_millis(500);
         for sn in (0..400).filter(|sn| ![3, 50, 51, 120, 121].contains(sn)) {
             flight.on_ack(sn, 1 + sn, &mut rate, &mut pool, now);
         }
@@ -564,11 +564,11 @@ mod tests {
             let acked = flight.log.iter().enumerate().filter(|(_, t)| t.acked);
             acked.map(|(at, _)| at).collect::<Vec<_>>()
         };
-        flight.on_ack(1, 2, &mut rate, &mut pool, Time::from_millis(20));
+        flight.on_ack(1, 2, &mut rate, &mut pool, Instant::from_millis(20));
         assert_eq!(named(&flight), [1], "the first transmission");
-        flight.on_ack(1, 9, &mut rate, &mut pool, Time::from_millis(21));
+        flight.on_ack(1, 9, &mut rate, &mut pool, Instant::from_millis(21));
         assert_eq!(named(&flight), [1, 4], "the second as well");
-        flight.on_ack(2, 9, &mut rate, &mut pool, Time::from_millis(22));
+        flight.on_ack(2, 9, &mut rate, &mut pool, Instant::from_millis(22));
         assert_eq!(named(&flight), [1, 4], "no such transmission");
     }
 

@@ -18,7 +18,7 @@ use crate::path::Path;
 use crate::pool::BufferPool;
 use crate::segment::{Header, Segments, ahead, cmd};
 use crate::settings::KcpSettings;
-use crate::time::{Now, Time};
+use crate::time::{Instant, Now};
 use acks::Acks;
 use advertised::Advertised;
 use flight::Flight;
@@ -33,7 +33,7 @@ pub(super) struct Paced {
     size: PacketSize,
     flight: Flight,
     /// Copies to send ahead of need: when, and of which segment.
-    copies: BinaryHeap<Reverse<(Time, u32)>>,
+    copies: BinaryHeap<Reverse<(Instant, u32)>>,
     /// The oldest segment, to be sent because nothing was heard.
     probe: Option<u32>,
     remote_window: RemoteWindow,
@@ -46,7 +46,7 @@ pub(super) struct Paced {
 }
 
 impl Paced {
-    pub(super) fn new(conv: u32, settings: &KcpSettings, mtu: usize, now: Time) -> Paced {
+    pub(super) fn new(conv: u32, settings: &KcpSettings, mtu: usize, now: Instant) -> Paced {
         let inbound = Inbound::new(conv);
         Paced {
             conv,
@@ -144,7 +144,7 @@ impl Paced {
     }
 
     /// What the last header of a packet tells of the other end.
-    fn hear(&mut self, header: &Header, path: &mut Path, pool: &mut BufferPool, now: Time) {
+    fn hear(&mut self, header: &Header, path: &mut Path, pool: &mut BufferPool, now: Instant) {
         let rate = &mut path.congestion;
         // an old packet that comes late must not close a window that has opened since
         if ahead(header.una, self.flight.first()) >= 0 {
@@ -169,7 +169,7 @@ impl Paced {
         into: &mut [u8],
         path: &Path,
         pool: &mut BufferPool,
-        now: Time,
+        now: Instant,
     ) -> Option<usize> {
         let n = self.inbound.pop(into)?;
         self.advertised.on_read();
@@ -180,14 +180,14 @@ impl Paced {
         Some(n)
     }
 
-    pub(super) fn after_reading(&mut self, now: Time) {
+    pub(super) fn after_reading(&mut self, now: Instant) {
         if self.advertised.has_opened(self.receive_window.size()) {
             self.advertised.tell_repeatedly(now);
             self.note_window();
         }
     }
 
-    pub(super) fn advance(&mut self, path: &mut Path, now: Time) {
+    pub(super) fn advance(&mut self, path: &mut Path, now: Instant) {
         self.flight.detect(&mut path.congestion);
         let timeout = self.flight.timeout_at(&path.congestion, path.sessions);
         if is_due(timeout, now) {
@@ -199,7 +199,7 @@ impl Paced {
         }
     }
 
-    pub(super) fn deadline(&self, waiting: usize, path: &Path) -> Time {
+    pub(super) fn deadline(&self, waiting: usize, path: &Path) -> Instant {
         let asks = waiting > 0 && self.is_closed();
         [
             self.acks.due(),
@@ -211,11 +211,11 @@ impl Paced {
         .into_iter()
         .flatten()
         .min()
-        .unwrap_or(Time::NEVER)
+        .unwrap_or(Instant::NEVER)
     }
 
     /// When the next copy leaves.
-    fn copy_due(&self) -> Option<Time> {
+    fn copy_due(&self) -> Option<Instant> {
         self.copies.peek().map(|Reverse((at, _))| *at)
     }
 
@@ -286,6 +286,6 @@ impl Paced {
     }
 }
 
-fn is_due(at: Option<Time>, now: Time) -> bool {
+fn is_due(at: Option<Instant>, now: Instant) -> bool {
     at.is_some_and(|at| at <= now)
 }

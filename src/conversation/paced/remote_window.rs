@@ -2,11 +2,11 @@
 //! timer does (RFC 9293, 3.8.6.1). How much is in flight is in `flight`.
 
 use crate::segment::DEFAULT_WINDOW;
-use crate::time::{MS, Time};
+use crate::time::{Duration, Instant};
 
-/// How long to wait before asking for a window that stays closed, microseconds: at first, and at most.
-const FIRST_ASK_WAIT: u64 = 200 * MS;
-const LONGEST_ASK_WAIT: u64 = 5_000 * MS;
+/// How long to wait before asking for a window that stays closed: at first, and at most.
+const FIRST_ASK_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_ASK_WAIT: Duration = Duration::from_millis(5_000);
 
 pub(super) struct RemoteWindow {
     /// As told last, and the widest that was told, segments.
@@ -15,8 +15,8 @@ pub(super) struct RemoteWindow {
     /// As configured, segments: no more are on their way.
     limit: u16,
     /// When to ask for the closed window, and how long to wait after that.
-    ask_at: Option<Time>,
-    ask_wait: u64,
+    ask_at: Option<Instant>,
+    ask_wait: Duration,
 }
 
 impl RemoteWindow {
@@ -38,7 +38,7 @@ impl RemoteWindow {
     }
 
     /// Something was heard, and so many segments are on their way: a closed window is asked for from now on.
-    pub(super) fn note(&mut self, span: usize, now: Time) {
+    pub(super) fn note(&mut self, span: usize, now: Instant) {
         if self.is_closed(span) {
             self.ask_at.get_or_insert(now.after(FIRST_ASK_WAIT));
         } else {
@@ -57,12 +57,12 @@ impl RemoteWindow {
     }
 
     /// When to ask for it, if it stays closed.
-    pub(super) fn asks_at(&self) -> Option<Time> {
+    pub(super) fn asks_at(&self) -> Option<Instant> {
         self.ask_at
     }
 
     /// It is being asked for.
-    pub(super) fn on_ask(&mut self, now: Time) {
+    pub(super) fn on_ask(&mut self, now: Instant) {
         self.ask_wait = (self.ask_wait * 2).min(LONGEST_ASK_WAIT);
         self.ask_at = Some(now.after(self.ask_wait));
     }

@@ -7,7 +7,7 @@ use crate::path::{LOSSY, Path};
 use crate::pool::BufferPool;
 use crate::ring::Ring;
 use crate::segment::{HEADER, Header, cmd};
-use crate::time::{MS, Now, Time};
+use crate::time::{Instant, MS, Now};
 use std::cmp::Reverse;
 
 /// A flow is thin while no more than this is unacknowledged: it is waited for, and costs next to nothing.
@@ -74,7 +74,7 @@ impl Paced {
         &self,
         waiting: usize,
         path: &Path,
-        now: Time,
+        now: Instant,
     ) -> Option<Priority> {
         if self.is_urgent(waiting, now) || self.goes_ahead(waiting, path, now) {
             return Some(Priority::Urgent);
@@ -88,7 +88,7 @@ impl Paced {
         room: usize,
         waiting: usize,
         path: &Path,
-        now: Time,
+        now: Instant,
     ) -> bool {
         let new = self.goes_ahead(waiting, path, now);
         let data = if new { HEADER + waiting } else { 0 };
@@ -102,7 +102,7 @@ impl Paced {
 
     /// Small messages of a thin flow (what waits fits into one segment, and little is under way) do not wait for the
     /// rate, unless too much has gone ahead already.
-    fn goes_ahead(&self, waiting: usize, path: &Path, now: Time) -> bool {
+    fn goes_ahead(&self, waiting: usize, path: &Path, now: Instant) -> bool {
         self.may_send_new(waiting)
             && waiting <= self.size.mss()
             && self.flight.unacked() <= THIN_SEGMENTS
@@ -110,7 +110,7 @@ impl Paced {
             && path.congestion.may_go_ahead(now)
     }
 
-    fn is_urgent(&self, waiting: usize, now: Time) -> bool {
+    fn is_urgent(&self, waiting: usize, now: Instant) -> bool {
         self.speaks_of_windows(waiting, now)
             || self.probe.is_some()
             || is_due(self.acks.due(), now)
@@ -118,11 +118,11 @@ impl Paced {
     }
 
     /// Whether a window is to be told, or asked for.
-    fn speaks_of_windows(&self, waiting: usize, now: Time) -> bool {
+    fn speaks_of_windows(&self, waiting: usize, now: Instant) -> bool {
         self.advertised.is_due(now) || self.asks_for_window(waiting, now)
     }
 
-    fn asks_for_window(&self, waiting: usize, now: Time) -> bool {
+    fn asks_for_window(&self, waiting: usize, now: Instant) -> bool {
         waiting > 0 && self.is_closed() && is_due(self.remote_window.asks_at(), now)
     }
 }
@@ -252,7 +252,7 @@ impl Paced {
         }
     }
 
-    fn gather_acks(&mut self, path: &Path, now: Time) {
+    fn gather_acks(&mut self, path: &Path, now: Instant) {
         let loss = match self.acks.are_few() {
             true => (path.loss(), path.loss_after_loss()),
             false => path.ack_loss(),
@@ -327,7 +327,7 @@ impl Paced {
     }
 
     /// Plans copies of a segment, so many that all are lost only a few times in a thousand, spaced ever further.
-    fn plan_copies(&mut self, sn: u32, path: &Path, now: Time) {
+    fn plan_copies(&mut self, sn: u32, path: &Path, now: Instant) {
         let loss = path.loss();
         if loss < LOSSY {
             return;
@@ -341,7 +341,7 @@ impl Paced {
 
     /// A segment goes again. It holds up everything behind it, the more the oftener it was lost; and where nothing new is
     /// to be sent the line is free for a copy.
-    fn copy_again(&mut self, sn: u32, tail: bool, path: &Path, now: Time) {
+    fn copy_again(&mut self, sn: u32, tail: bool, path: &Path, now: Instant) {
         let loss = path.loss();
         let again = i32::from(self.flight.sends(sn)) - 1;
         if loss >= LOSSY && tail {

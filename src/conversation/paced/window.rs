@@ -2,21 +2,21 @@
 //! worth of others, and cost memory where a reader stalls: it grows with what the reader takes, as in dynamic right-sizing
 //! (Fisk and Feng, LANL 2001).
 
-use crate::time::{MS, Time};
+use crate::time::{Duration, Instant};
 
 /// Segments at first: a round trip of 100 ms at 100 Mbit/s.
 const INITIAL_WINDOW: u16 = 1024;
 /// Round trips' worth of data that a window holds. At 30 % loss a segment that is lost six times over holds up as many,
 /// and the average lags behind while the rate grows.
 const WINDOW_ROUND_TRIPS: u32 = 10;
-/// The round trip is taken for no shorter than this, microseconds.
-const SHORTEST_RTT: u64 = 20 * MS;
+/// The round trip is taken for no shorter than this.
+const SHORTEST_RTT: Duration = Duration::from_millis(20);
 
 pub(super) struct Window {
     size: u16,
     most: u16,
     /// Segments read since then.
-    since: Time,
+    since: Instant,
     read: u32,
     /// Segments read in a round trip, on average.
     average: u32,
@@ -24,7 +24,7 @@ pub(super) struct Window {
 
 impl Window {
     /// `most`: segments, as configured.
-    pub(super) fn new(most: u16, now: Time) -> Window {
+    pub(super) fn new(most: u16, now: Instant) -> Window {
         Window {
             size: INITIAL_WINDOW.min(most),
             most,
@@ -40,7 +40,7 @@ impl Window {
     }
 
     /// The reader has taken a segment. Tells the window's size if it has become wider.
-    pub(super) fn on_read(&mut self, srtt: u64, now: Time) -> Option<u16> {
+    pub(super) fn on_read(&mut self, srtt: Duration, now: Instant) -> Option<u16> {
         self.read += 1;
         if now.since(self.since) < srtt.max(SHORTEST_RTT) {
             return None;
@@ -58,18 +58,19 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::MS;
 
     fn read(window: &mut Window, per_ms: u32, ms: std::ops::Range<u64>) {
         for at in ms {
             (0..per_ms).for_each(|_| {
-                window.on_read(100 * MS, Time::from_millis(at));
+                window.on_read(100 * MS, Instant::from_millis(at));
             });
         }
     }
 
     #[test]
     fn it_grows_with_what_is_read_and_no_further() {
-        let mut window = Window::new(32_768, Time::ZERO);
+        let mut window = Window::new(32_768, Instant::ZERO);
         assert_eq!(window.size(), 1024);
         read(&mut window, 1, 0..2000);
         assert_eq!(
@@ -85,6 +86,6 @@ mod tests {
         );
         read(&mut window, 90, 4000..6000);
         assert_eq!(window.size(), 32_768);
-        assert_eq!(Window::new(64, Time::ZERO).size(), 64);
+        assert_eq!(Window::new(64, Instant::ZERO).size(), 64);
     }
 }

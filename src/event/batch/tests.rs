@@ -19,7 +19,7 @@ struct Own {
 }
 
 impl Own {
-    fn send(&mut self, now: Time, transmit: &Transmit, bytes: &[u8]) -> Sent {
+    fn send(&mut self, now: Instant, transmit: &Transmit, bytes: &[u8]) -> Sent {
         self.batch.send(&mut self.shared, now, transmit, bytes)
     }
 
@@ -90,7 +90,7 @@ fn traffic_classes(everywhere: &str, asks: &str, dscp: u8) -> Option<Vec<u8>> {
             local,
             ..transmit(to, segment, len)
         };
-        let sent = here.send(Time::ZERO, &transmit, &vec![7; len]);
+        let sent = here.send(Instant::ZERO, &transmit, &vec![7; len]);
         assert!(sent.error.is_none() && sent.done == len, "{sent:?}");
     }
     assert!(here.shared.refused.is_empty());
@@ -189,7 +189,11 @@ fn a_batch_arrives_as_its_datagrams() {
         let mut here = bound("127.0.0.1:0").expect("bind");
         let (there, to) = other("127.0.0.1:0");
         let bytes = datagrams(&lengths);
-        let sent = here.send(Time::ZERO, &transmit(to, lengths[0], bytes.len()), &bytes);
+        let sent = here.send(
+            Instant::ZERO,
+            &transmit(to, lengths[0], bytes.len()),
+            &bytes,
+        );
         assert!(!sent.blocked && sent.error.is_none());
         assert_eq!(sent.done, bytes.len());
         assert!(here.shared.refused.is_empty());
@@ -206,7 +210,7 @@ fn batches_come_in_whole_and_in_order() {
     let (to, mut rest) = (here.local(), &bytes[..]);
     for (segment, len) in [(1500, 15_000), (1200, 4_300), (1, 1)] {
         let (first, others) = rest.split_at(len);
-        let sent = there.send(Time::ZERO, &transmit(to, segment, len), first);
+        let sent = there.send(Instant::ZERO, &transmit(to, segment, len), first);
         assert_eq!(sent.done, len);
         rest = others;
     }
@@ -233,18 +237,18 @@ fn what_is_refused_as_a_batch_goes_one_by_one() {
     if here.call(&transmit, &bytes).is_ok() {
         panic!("a batch of {} was taken", lengths.len());
     }
-    let sent = here.send(Time::ZERO, &transmit, &bytes);
+    let sent = here.send(Instant::ZERO, &transmit, &bytes);
     assert!(sent.error.is_none() && !sent.blocked, "{sent:?}");
     assert_eq!(sent.done, bytes.len());
     // the receiver's buffer may be small: what it holds is in order, and nothing came twice
     expect(&there, &lengths[..100]);
     if here.offers_gso {
-        assert!(!here.shared.takes_gso(to, Time::ZERO));
+        assert!(!here.shared.takes_gso(to, Instant::ZERO));
         assert!(
             here.shared
-                .takes_gso(to, Time::from_micros(REFUSAL_LIFETIME))
+                .takes_gso(to, Instant::ZERO.after(REFUSAL_LIFETIME))
         );
-        assert!(here.shared.takes_gso(at("192.0.2.1:9"), Time::ZERO));
+        assert!(here.shared.takes_gso(at("192.0.2.1:9"), Instant::ZERO));
     }
 }
 
@@ -255,7 +259,7 @@ fn a_system_without_gso_gets_datagrams() {
     let (there, to) = other("127.0.0.1:0");
     let lengths = [1500, 1500, 1500, 20];
     let bytes = datagrams(&lengths);
-    let sent = here.send(Time::ZERO, &transmit(to, 1500, bytes.len()), &bytes);
+    let sent = here.send(Instant::ZERO, &transmit(to, 1500, bytes.len()), &bytes);
     assert!(sent.done == bytes.len() && sent.error.is_none());
     expect(&there, &lengths);
     assert!(here.shared.refused.is_empty());
@@ -265,7 +269,7 @@ fn a_system_without_gso_gets_datagrams() {
 fn an_error_is_told_and_no_batch_is_blamed_for_it() {
     let mut here = bound("127.0.0.1:0").expect("bind");
     let bytes = datagrams(&[10, 10]);
-    let sent = here.send(Time::ZERO, &transmit(at("[::1]:9"), 10, 20), &bytes);
+    let sent = here.send(Instant::ZERO, &transmit(at("[::1]:9"), 10, 20), &bytes);
     assert!(sent.error.is_some() && !sent.blocked);
     assert_eq!(sent.done, 20);
     assert!(here.shared.refused.is_empty());
@@ -302,7 +306,7 @@ fn answers_leave_from_where_the_question_came_to() {
             },
             ..transmit(from, 1, 2)
         };
-        let sent = here.send(Time::ZERO, &answer, b"ab");
+        let sent = here.send(Instant::ZERO, &answer, b"ab");
         assert!(sent.error.is_none(), "{sent:?}");
         let mut buffer = [0; 9];
         assert_eq!(there.recv_from(&mut buffer).expect("an answer"), (1, to));
@@ -325,7 +329,7 @@ fn an_address_that_this_machine_has_lost_is_not_insisted_on() {
             },
             ..transmit(to, 50, 120)
         };
-        let sent = here.send(Time::ZERO, &transmit, &datagrams(&[50, 50, 20]));
+        let sent = here.send(Instant::ZERO, &transmit, &datagrams(&[50, 50, 20]));
         assert!(sent.error.is_none(), "{sent:?}");
         expect(&there, &[50, 50, 20]);
         assert!(here.shared.refused.is_empty());
@@ -344,11 +348,11 @@ fn a_port_that_nobody_has_is_told_of_and_costs_no_datagram() {
         drop(gone);
         let (there, to) = other("127.0.0.1:0");
         for _ in 0..3 {
-            let sent = here.send(Time::ZERO, &transmit(nobody, 2, 2), b"ab");
+            let sent = here.send(Instant::ZERO, &transmit(nobody, 2, 2), b"ab");
             assert!(sent.error.is_none(), "{sent:?}");
             // what the system was told by then is no error of the next
             let sent = here.send(
-                Time::ZERO,
+                Instant::ZERO,
                 &transmit(to, 50, 120),
                 &datagrams(&[50, 50, 20]),
             );
@@ -371,7 +375,7 @@ fn what_is_told_takes_no_room_from_what_arrives() {
     let too_long = vec![0; 65_530];
     for _ in 0..2_000 {
         let sent = here.send(
-            Time::ZERO,
+            Instant::ZERO,
             &transmit(here.local(), 65_530, 65_530),
             &too_long,
         );

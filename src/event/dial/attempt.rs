@@ -3,7 +3,7 @@
 
 use crate::event::report::reason;
 use crate::event::tcp::is_connected;
-use crate::time::Time;
+use crate::time::Instant;
 use mio::net::TcpStream;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -16,19 +16,19 @@ pub(super) struct Dial {
     /// Tells dials apart: a session's id may come to mean another session.
     pub(super) number: u64,
     /// When it began.
-    pub(super) begun_at: Time,
+    pub(super) begun_at: Instant,
     /// The sockets that are being connected.
     pub(super) attempts: Vec<Attempt>,
     /// Addresses that are left to try, the next one last.
     pub(super) left: Vec<SocketAddr>,
     /// When the next address is tried.
-    pub(super) next: Time,
+    pub(super) next: Instant,
     /// What was tried and has failed, and why.
     pub(super) failures: Vec<(SocketAddr, String)>,
     /// Until when an answer of the resolver is awaited, once every known address has failed.
-    pub(super) final_answer_by: Option<Time>,
+    pub(super) final_answer_by: Option<Instant>,
     /// When the dial is looked at again while no address is known.
-    pub(super) again: Time,
+    pub(super) again: Instant,
 }
 
 /// A socket that is being connected.
@@ -38,12 +38,12 @@ pub(super) struct Attempt {
     /// Where it connects to.
     pub(super) address: SocketAddr,
     /// When it is given up.
-    pub(super) until: Time,
+    pub(super) until: Instant,
 }
 
 impl Dial {
     /// A dial that has tried nothing and knows no address yet.
-    pub(super) fn new(number: u64, now: Time) -> Dial {
+    pub(super) fn new(number: u64, now: Instant) -> Dial {
         Dial {
             number,
             begun_at: now,
@@ -52,7 +52,7 @@ impl Dial {
             next: now,
             failures: Vec::new(),
             final_answer_by: None,
-            again: Time::ZERO,
+            again: Instant::ZERO,
         }
     }
 
@@ -72,7 +72,7 @@ impl Dial {
     }
 
     /// Removes the attempts that have failed by now, and notes why; and the first that is established, which is returned.
-    pub(super) fn sort_out(&mut self, now: Time) -> Option<Attempt> {
+    pub(super) fn sort_out(&mut self, now: Instant) -> Option<Attempt> {
         let mut established = None;
         for attempt in std::mem::take(&mut self.attempts) {
             // The system reports an error once.

@@ -19,7 +19,7 @@ use super::tcp::{Connections, register};
 use super::udp::Udp;
 use crate::config::{Address, TcpOptions};
 use crate::proxy;
-use crate::time::{MS, SEC, Time};
+use crate::time::{Duration, Instant};
 use crate::tunnel::{SessionId, Tunnel};
 use attempt::{Attempt, Dial};
 use log::{debug, warn};
@@ -32,19 +32,19 @@ use std::collections::{BinaryHeap, HashMap};
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 
-/// How long one address has to accept a connection, microseconds: Linux sends four SYNs within it.
-const CONNECT_TIMEOUT: u64 = 10 * SEC;
-/// When the next address is tried beside one that has not accepted yet, microseconds: RFC 8305's delay.
-const ATTEMPT_DELAY: u64 = 250 * MS;
-/// How long a dial waits for the resolver before it uses addresses that are known but not fresh, microseconds.
-const STALE_ANSWER_DELAY: u64 = 250 * MS;
-/// How long an answer of the resolver that is still to come is awaited once every known address has failed, microseconds.
-const FINAL_ANSWER_TIMEOUT: u64 = 2 * SEC;
-/// How long a dial waits for a name of which no address is known, microseconds: at boot a tunnel may be up before its name
+/// How long one address has to accept a connection: Linux sends four SYNs within it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// When the next address is tried beside one that has not accepted yet: RFC 8305's delay.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// How long a dial waits for the resolver before it uses addresses that are known but not fresh.
+const STALE_ANSWER_DELAY: Duration = Duration::from_millis(250);
+/// How long an answer of the resolver that is still to come is awaited once every known address has failed.
+const FINAL_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a dial waits for a name of which no address is known: at boot a tunnel may be up before its name
 /// server is.
-const UNRESOLVED_TIMEOUT: u64 = 10 * SEC;
-/// How long such a dial waits for the answer to one query, microseconds: another name server may answer by then.
-const QUERY_TIMEOUT: u64 = 2 * SEC;
+const UNRESOLVED_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long such a dial waits for the answer to one query: another name server may answer by then.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a dial needs of the rest of the loop.
 pub(super) struct Around<'a> {
@@ -59,7 +59,7 @@ pub(super) struct Around<'a> {
     /// Knows where the UDP sockets are bound.
     pub udp: &'a Udp,
     /// The present.
-    pub now: Time,
+    pub now: Instant,
 }
 
 /// All dials that are under way.
@@ -71,7 +71,7 @@ pub(super) struct Dialler {
     reported: Vec<SessionId>,
     /// When dials are to be looked at, the earliest first. Each has its dial's number, for the id may have a new meaning by
     /// then.
-    alarms: BinaryHeap<Reverse<(Time, SessionId, u64)>>,
+    alarms: BinaryHeap<Reverse<(Instant, SessionId, u64)>>,
     /// How many dials have begun.
     begun: u64,
     failed: Throttle,
@@ -255,7 +255,7 @@ impl Dialler {
     /// The poll will say what becomes of the connection, even if it is established already.
     fn await_connection(
         &mut self,
-        now: Time,
+        now: Instant,
         id: SessionId,
         address: SocketAddr,
         stream: TcpStream,
@@ -366,7 +366,7 @@ impl Dialler {
     }
 
     /// When `work` is due, unless the poll says something before.
-    pub(super) fn due(&self) -> Option<Time> {
+    pub(super) fn due(&self) -> Option<Instant> {
         self.alarms.peek().map(|Reverse((when, ..))| *when)
     }
 }

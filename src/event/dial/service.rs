@@ -4,12 +4,12 @@
 use crate::config::Address;
 use crate::event::report::{Throttle, reason};
 use crate::event::resolve::{Answer, Resolver, literal};
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant};
 use std::io;
 use std::net::SocketAddr;
 
-/// The least time between two queries for the name, microseconds: a burst of dials is one query.
-pub(super) const QUERY_INTERVAL: u64 = SEC;
+/// The least time between two queries for the name: a burst of dials is one query.
+pub(super) const QUERY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The service and what is known of it.
 pub(super) struct Service {
@@ -18,13 +18,13 @@ pub(super) struct Service {
     /// What the name meant when it was last resolved.
     known: Vec<SocketAddr>,
     /// When that was.
-    pub(super) known_since: Option<Time>,
+    pub(super) known_since: Option<Instant>,
     /// Of several addresses, the one that was connected to last.
     best: Option<SocketAddr>,
     /// When the query was made whose answer is still to come.
-    pub(super) asked: Option<Time>,
+    pub(super) asked: Option<Instant>,
     /// When the last query was made.
-    pub(super) asked_last: Time,
+    pub(super) asked_last: Instant,
     unresolved: Throttle,
 }
 
@@ -33,11 +33,11 @@ impl Service {
     pub(super) fn new(address: Option<Address>, known: Vec<SocketAddr>) -> Service {
         Service {
             address,
-            known_since: (!known.is_empty()).then_some(Time::ZERO),
+            known_since: (!known.is_empty()).then_some(Instant::ZERO),
             known,
             best: None,
             asked: None,
-            asked_last: Time::ZERO,
+            asked_last: Instant::ZERO,
             unresolved: Throttle::default(),
         }
     }
@@ -62,7 +62,7 @@ impl Service {
     }
 
     /// Has the name resolved again, unless what is known of it is fresh or the answer is still to come.
-    pub(super) fn ask_if_stale(&mut self, resolver: &mut Resolver, now: Time) {
+    pub(super) fn ask_if_stale(&mut self, resolver: &mut Resolver, now: Instant) {
         let Some(address) = &self.address else { return };
         let is_fresh = |since| now.since(since) < QUERY_INTERVAL;
         if self.asked.is_some()
@@ -79,7 +79,7 @@ impl Service {
     }
 
     /// Takes over an answer of the resolver, or asks again if it is about a service that is configured no more.
-    pub(super) fn answer(&mut self, resolver: &mut Resolver, now: Time, answer: Answer) {
+    pub(super) fn answer(&mut self, resolver: &mut Resolver, now: Instant, answer: Answer) {
         self.asked = None;
         if self.address.as_ref() != Some(&answer.address) {
             return self.ask_if_stale(resolver, now);
@@ -108,7 +108,7 @@ impl Service {
         }
     }
 
-    fn complain(&mut self, now: Time, error: &io::Error) {
+    fn complain(&mut self, now: Instant, error: &io::Error) {
         let Some(name) = &self.address else { return };
         let why = reason(error);
         let then = match self.known.is_empty() {

@@ -3,11 +3,11 @@
 use super::*;
 use crate::config::UdpOptions;
 use crate::settings::Settings;
+use crate::time::SEC;
 use mio::{Events, Poll, Token, Waker};
 use socket2::SockRef;
 use std::net::{TcpListener as StdTcpListener, TcpStream as StdTcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 const ID: SessionId = SessionId(5);
 
@@ -37,7 +37,7 @@ impl Bench {
             port,
         };
         Bench {
-            tunnel: Tunnel::new(Settings::default(), Time::ZERO),
+            tunnel: Tunnel::new(Settings::default(), Instant::ZERO),
             connections: Connections::default(),
             resolver: Resolver::new(waker),
             dialler: Dialler::new(Some(service), known, TcpOptions::default()),
@@ -46,7 +46,7 @@ impl Bench {
         }
     }
 
-    fn with<T>(&mut self, now: Time, call: impl FnOnce(&mut Dialler, &mut Around) -> T) -> T {
+    fn with<T>(&mut self, now: Instant, call: impl FnOnce(&mut Dialler, &mut Around) -> T) -> T {
         let mut around = Around {
             tunnel: &mut self.tunnel,
             connections: &mut self.connections,
@@ -59,11 +59,11 @@ impl Bench {
     }
 
     /// Turns until the dial is over, and says whether it has led to a connection.
-    fn outcome(&mut self, now: Time) -> bool {
+    fn outcome(&mut self, now: Instant) -> bool {
         let mut events = Events::with_capacity(8);
         while !self.dialler.dials.is_empty() {
             self.poll
-                .poll(&mut events, Some(Duration::from_secs(20)))
+                .poll(&mut events, Some(std::time::Duration::from_secs(20)))
                 .expect("poll");
             assert!(!events.is_empty(), "nothing happens");
             self.dialler.note(ID);
@@ -93,22 +93,22 @@ fn nobody() -> SocketAddr {
 fn an_address_that_refuses_is_followed_by_the_next() {
     let (_listener, address) = service();
     let mut bench = Bench::new(address.port(), vec![nobody(), address]);
-    bench.with(Time::ZERO, |dialler, around| dialler.start(around, ID));
-    assert!(bench.outcome(Time::ZERO));
+    bench.with(Instant::ZERO, |dialler, around| dialler.start(around, ID));
+    assert!(bench.outcome(Instant::ZERO));
 }
 
 #[test]
 fn a_dial_fails_when_every_address_has() {
     let mut bench = Bench::new(1, vec![nobody(), nobody()]);
-    bench.with(Time::ZERO, |dialler, around| dialler.start(around, ID));
-    assert!(!bench.outcome(Time::ZERO));
+    bench.with(Instant::ZERO, |dialler, around| dialler.start(around, ID));
+    assert!(!bench.outcome(Instant::ZERO));
 }
 
 #[test]
 fn a_name_is_resolved_anew() {
     let (_listener, address) = service();
     let mut bench = Bench::new(address.port(), vec![nobody()]);
-    let now = Time::from_micros(QUERY_INTERVAL);
+    let now = Instant::ZERO.after(QUERY_INTERVAL);
     bench.with(now, |dialler, around| dialler.start(around, ID));
     assert!(bench.dialler.service.asked.is_some());
     assert!(bench.outcome(now));
@@ -119,7 +119,7 @@ fn a_name_is_resolved_anew() {
 fn hole() -> (Vec<StdTcpStream>, StdTcpListener, SocketAddr) {
     let (listener, address) = service();
     SockRef::from(&listener).listen(0).expect("an option");
-    let patience = Duration::from_millis(200);
+    let patience = std::time::Duration::from_millis(200);
     let connect = || StdTcpStream::connect_timeout(&address, patience);
     let held: Vec<_> = std::iter::from_fn(|| connect().ok()).take(100).collect();
     assert!(held.len() < 100, "its queue is never full");
@@ -130,9 +130,9 @@ fn hole() -> (Vec<StdTcpStream>, StdTcpListener, SocketAddr) {
 fn patience_ends() {
     let (_held, _listener, address) = hole();
     let mut bench = Bench::new(address.port(), vec![address]);
-    bench.with(Time::ZERO, |dialler, around| dialler.start(around, ID));
+    bench.with(Instant::ZERO, |dialler, around| dialler.start(around, ID));
     let due = bench.dialler.due().expect("a time");
-    assert_eq!(due, Time::from_micros(CONNECT_TIMEOUT));
+    assert_eq!(due, Instant::ZERO.after(CONNECT_TIMEOUT));
     bench.with(due, |dialler, around| dialler.work(around));
     assert!(bench.dialler.dials.is_empty());
     assert_eq!(bench.dialler.due(), None);
@@ -143,9 +143,9 @@ fn a_black_hole_costs_one_dial_a_moment() {
     let (_held, _hole, silent) = hole();
     let (_listener, address) = service();
     let mut bench = Bench::new(address.port(), vec![silent, address]);
-    bench.with(Time::ZERO, |dialler, around| dialler.start(around, ID));
+    bench.with(Instant::ZERO, |dialler, around| dialler.start(around, ID));
     let due = bench.dialler.due().expect("a time");
-    assert_eq!(due, Time::from_micros(ATTEMPT_DELAY));
+    assert_eq!(due, Instant::ZERO.after(ATTEMPT_DELAY));
     bench.with(due, |dialler, around| dialler.work(around));
     assert!(bench.outcome(due));
     // the next begins with the one that answers
@@ -160,7 +160,7 @@ fn what_is_known_is_used_while_the_resolver_is_asked() {
     let (_listener, address) = service();
     let mut bench = Bench::new(address.port(), vec![address]);
     bench.resolver = bench.resolver.by(never);
-    let now = Time::from_micros(QUERY_INTERVAL);
+    let now = Instant::ZERO.after(QUERY_INTERVAL);
     bench.with(now, |dialler, around| dialler.start(around, ID));
     assert!(bench.dialler.dials[&ID].attempts.is_empty());
     let due = bench.dialler.due().expect("a time");
@@ -176,14 +176,14 @@ fn what_is_known_is_used_while_the_resolver_is_asked() {
 fn where_nothing_known_answers_the_resolver_is_awaited_for_a_moment() {
     let mut bench = Bench::new(1, vec![nobody()]);
     bench.resolver = bench.resolver.by(never);
-    let now = Time::from_micros(QUERY_INTERVAL);
+    let now = Instant::ZERO.after(QUERY_INTERVAL);
     bench.with(now, |dialler, around| dialler.start(around, ID));
     let now = now.after(STALE_ANSWER_DELAY);
     bench.with(now, |dialler, around| dialler.work(around));
     let waits = |bench: &Bench| bench.dialler.dials[&ID].final_answer_by;
     let mut events = Events::with_capacity(8);
     while waits(&bench).is_none() {
-        let patience = Some(Duration::from_secs(20));
+        let patience = Some(std::time::Duration::from_secs(20));
         bench.poll.poll(&mut events, patience).expect("poll");
         assert!(!events.is_empty(), "nothing happens");
         bench.dialler.note(ID);
@@ -210,13 +210,13 @@ fn nothing(_: &Address) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Turns through the time until the only dial is over, and returns when that is.
-fn end_of(bench: &mut Bench) -> Time {
-    let mut now = Time::ZERO;
+fn end_of(bench: &mut Bench) -> Instant {
+    let mut now = Instant::ZERO;
     let mut events = Events::with_capacity(8);
     bench.with(now, |dialler, around| dialler.start(around, ID));
     while !bench.dialler.dials.is_empty() {
         // real time for the resolver, or for the connection
-        let patience = Some(Duration::from_millis(200));
+        let patience = Some(std::time::Duration::from_millis(200));
         bench.poll.poll(&mut events, patience).expect("poll");
         if events.is_empty() {
             now = now.max(bench.dialler.due().expect("a time"));
@@ -240,7 +240,7 @@ fn a_name_that_is_not_known_yet_is_waited_for() {
     bench.resolver = bench.resolver.by(later);
     let end = end_of(&mut bench);
     assert!(bench.connections.close(ID, false), "it is connected");
-    assert_eq!(end, Time::from_micros(3 * SEC), "one question a second");
+    assert_eq!(end, Instant::ZERO.after(3 * SEC), "one question a second");
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_name_that_stays_unknown_is_not_waited_for_for_long() {
     for resolve in [nothing, never] {
         let mut bench = Bench::new(1, Vec::new());
         bench.resolver = bench.resolver.by(resolve);
-        assert_eq!(end_of(&mut bench), Time::from_micros(UNRESOLVED_TIMEOUT));
+        assert_eq!(end_of(&mut bench), Instant::ZERO.after(UNRESOLVED_TIMEOUT));
         assert!(!bench.connections.close(ID, false));
     }
 }

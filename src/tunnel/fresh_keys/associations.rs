@@ -6,7 +6,7 @@ use super::budget::Budget;
 use crate::crypto::handshake::{ANSWER_LEN, Greeted, Greeting, Hello, Process, TransportKeys};
 use crate::crypto::{FreshSealing, Method, Rejected};
 use crate::settings::ForwardSecrecy;
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant};
 use crate::tunnel::inbound::Arrival;
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, RngExt, SeedableRng};
@@ -16,31 +16,31 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use zeroize::Zeroizing;
 
-/// Keys are renewed when they are so old, microseconds (WireGuard's Rekey-After-Time).
-pub(super) const RENEW_AFTER: u64 = 120 * SEC;
+/// Keys are renewed when they are so old (WireGuard's Rekey-After-Instant).
+pub(super) const RENEW_AFTER: Duration = Duration::from_secs(120);
 /// And when they have sealed and opened so many bytes.
 const RENEW_BYTES: u64 = 4 << 30;
-/// Keys end when they are so old, microseconds, whether there are others or not (WireGuard's Reject-After-Time): what they seal
+/// Keys end when they are so old, whether there are others or not (WireGuard's Reject-After-Instant): what they seal
 /// can be held back for so long, and no longer.
-const REJECT_AFTER: u64 = 180 * SEC;
-/// For so long after its end a session's number is not to be used again, microseconds. Within `REJECT_AFTER` of the end its client
+const REJECT_AFTER: Duration = Duration::from_secs(180);
+/// For so long after its end a session's number is not to be used again. Within `REJECT_AFTER` of the end its client
 /// may get what was held back of the answer; until then it repeats its dial, which is taken for as long again.
-pub(in crate::tunnel) const TIME_WAIT_MIN: u64 = 2 * REJECT_AFTER;
+pub(in crate::tunnel) const TIME_WAIT_MIN: Duration = Duration::from_secs(2 * 180);
 /// Keys that were replaced are accepted for so long: longer than any datagram is under way.
-const PREVIOUS_LIVES: u64 = 10 * SEC;
+const PREVIOUS_LIVES: Duration = Duration::from_secs(10);
 /// And at most for so long where the other end has not used the new ones.
-const UNHEARD_LIVES: u64 = 120 * SEC;
+const UNHEARD_LIVES: Duration = Duration::from_secs(120);
 /// Keys that were answered wait so long to be used.
-const NEXT_LIVES: u64 = 30 * SEC;
-/// How long after an answer first packets of sessions wait for the keys that it gives, microseconds.
-const AWAITED: u64 = 3 * SEC;
+const NEXT_LIVES: Duration = Duration::from_secs(30);
+/// How long after an answer first packets of sessions wait for the keys that it gives.
+const AWAITED: Duration = Duration::from_secs(3);
 /// A greeting is sent again for so long; then another is made.
-pub(super) const GREETING_LIVES: u64 = 10 * SEC;
+pub(super) const GREETING_LIVES: Duration = Duration::from_secs(10);
 /// An address that leads to an association, and that nothing is sent to, is forgotten when nothing has been heard of the process
 /// for so long.
-const FORGET_AFTER: u64 = 600 * SEC;
-/// An address is forgotten so long after its process was heard at another, microseconds; late datagrams come until then.
-const LEFT_AFTER: u64 = 10 * SEC;
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+/// An address is forgotten so long after its process was heard at another; late datagrams come until then.
+const LEFT_AFTER: Duration = Duration::from_secs(10);
 /// Addresses that lead to associations, at most, but for those that are in use.
 const ADDRESSES_MOST: usize = 65_536;
 /// A packet that was sent after another has a number that is higher by no more than this, if one process has sent both.
@@ -51,8 +51,8 @@ pub(super) struct Keys {
     /// What the other end's datagrams carry.
     index: u32,
     sealing: FreshSealing,
-    pub(super) renew_at: Time,
-    ends_at: Time,
+    pub(super) renew_at: Instant,
+    ends_at: Instant,
     /// Sealed and opened.
     bytes: u64,
     /// Something has opened.
@@ -73,7 +73,7 @@ struct Next {
     serial: u32,
     /// The greeting was sealed with the keys in use.
     renews: bool,
-    until: Time,
+    until: Instant,
 }
 
 /// What is shared with one process.
@@ -82,13 +82,13 @@ pub(super) struct Association {
     /// The psk that the current keys come from.
     serial: u32,
     current: Option<Keys>,
-    previous: Option<Box<(Keys, Time)>>,
+    previous: Option<Box<(Keys, Instant)>>,
     next: Option<Box<Next>>,
     /// This end has greeted, and renews.
     pub(super) greets: bool,
-    pub(super) heard_at: Time,
+    pub(super) heard_at: Instant,
     /// Where it was last heard, and since when it is there.
-    home: Option<(SocketAddr, Time)>,
+    home: Option<(SocketAddr, Instant)>,
 }
 
 /// A greeting of ours that waits for its answer.
@@ -96,9 +96,9 @@ pub(super) struct Asking {
     pub(super) greeting: Greeting,
     pub(super) serial: u32,
     pub(super) to: SocketAddr,
-    pub(super) made_at: Time,
+    pub(super) made_at: Instant,
     pub(super) sends: u32,
-    pub(super) again_at: Option<Time>,
+    pub(super) again_at: Option<Instant>,
     /// Pings that were answered without an answer to it.
     pub(super) ignored: u32,
 }
@@ -131,7 +131,7 @@ pub(in crate::tunnel) struct FreshKeys {
     indices: HashMap<u32, u32>,
     processes: HashMap<Process, u32>,
     /// And since when each leads there.
-    addresses: HashMap<SocketAddr, (u32, Time)>,
+    addresses: HashMap<SocketAddr, (u32, Instant)>,
     /// What was found last in `addresses` and in `indices`: most datagrams are for one.
     last_address: Cell<Option<(SocketAddr, u32)>>,
     last_index: Cell<Option<(u32, u32)>>,
@@ -143,7 +143,7 @@ pub(in crate::tunnel) struct FreshKeys {
     greeted: Option<(u32, Option<u128>)>,
     budget: Budget,
     /// When `advance` has something to do, or before.
-    pub(super) wake: Time,
+    pub(super) wake: Instant,
 }
 
 impl FreshKeys {
@@ -169,7 +169,7 @@ impl FreshKeys {
             confirmed: None,
             greeted: None,
             budget: Budget::new(),
-            wake: Time::NEVER,
+            wake: Instant::NEVER,
         }
     }
 
@@ -228,7 +228,7 @@ impl FreshKeys {
         (id, index): (u32, u32),
         from: SocketAddr,
         datagram: &'a mut [u8],
-        now: Time,
+        now: Instant,
     ) -> Result<&'a mut [u8], Rejected> {
         let association = &mut self.table[id as usize];
         let len = datagram.len() as u64;
@@ -266,7 +266,7 @@ impl FreshKeys {
         addr: SocketAddr,
         id: u32,
         taken: bool,
-        now: Time,
+        now: Instant,
     ) -> bool {
         let free = match self.at(addr) {
             Some(other) if other == id => return true,
@@ -282,7 +282,7 @@ impl FreshKeys {
     }
 
     /// The next keys of an association are in use.
-    fn promote(&mut self, id: u32, now: Time) {
+    fn promote(&mut self, id: u32, now: Instant) {
         let association = &mut self.table[id as usize];
         let Some(next) = association.next.take() else {
             return;
@@ -296,7 +296,7 @@ impl FreshKeys {
     }
 
     /// Other keys are the current ones; the present are accepted until `until`.
-    fn replace(&mut self, id: u32, keys: Keys, until: Time) {
+    fn replace(&mut self, id: u32, keys: Keys, until: Instant) {
         let association = &mut self.table[id as usize];
         let old = association.current.replace(keys);
         let older = match old {
@@ -311,11 +311,11 @@ impl FreshKeys {
     }
 
     /// An address leads to an association from now on.
-    fn map_address(&mut self, addr: SocketAddr, id: u32, now: Time) {
+    fn map_address(&mut self, addr: SocketAddr, id: u32, now: Instant) {
         self.last_address.set(None);
         self.addresses.insert(addr, (id, now));
         if self.addresses.len() > ADDRESSES_MOST {
-            self.wake = Time::ZERO;
+            self.wake = Instant::ZERO;
         }
     }
 
@@ -332,13 +332,13 @@ impl FreshKeys {
         keys.bytes += len as u64;
         if keys.bytes >= RENEW_BYTES && association.greets {
             keys.bytes = 0;
-            keys.renew_at = Time::ZERO;
+            keys.renew_at = Instant::ZERO;
         }
         Some(len)
     }
 
     /// Whether somebody at an address was answered and has used no key yet.
-    pub(super) fn is_awaited(&self, addr: SocketAddr, now: Time) -> bool {
+    pub(super) fn is_awaited(&self, addr: SocketAddr, now: Instant) -> bool {
         // anybody may have played the greeting in the name of who is there
         let lately = |next: &Next| next.until > now.after(NEXT_LIVES - AWAITED);
         let mut all = self.table.iter().filter_map(|(_, a)| a.next.as_ref());
@@ -368,7 +368,7 @@ impl FreshKeys {
         pair: &TransportKeys,
         index: u32,
         other: u32,
-        now: Time,
+        now: Instant,
     ) -> Keys {
         // no count ever comes to its end
         let start = self.rng.random::<u64>() >> 2;
@@ -383,7 +383,7 @@ impl FreshKeys {
     }
 
     /// The association with a process, made if there is none.
-    fn find_or_insert(&mut self, process: Process, now: Time) -> u32 {
+    fn find_or_insert(&mut self, process: Process, now: Instant) -> u32 {
         if let Some(id) = self.processes.get(&process) {
             return *id;
         }
@@ -402,7 +402,7 @@ impl FreshKeys {
     }
 
     /// Whether a greeting of an authentic sender is to be ignored: it is our own, or we greet as well and he answers.
-    fn ignores(&self, from: SocketAddr, other: Process, now: Time) -> bool {
+    fn ignores(&self, from: SocketAddr, other: Process, now: Instant) -> bool {
         let asking = self.asking.as_ref();
         let both = asking.is_some_and(|a| a.to == from && now.since(a.made_at) < GREETING_LIVES);
         other == self.own || (both && self.own > other)
@@ -415,7 +415,7 @@ impl FreshKeys {
         (method, serial): (Method, u32),
         arrival: &Arrival,
         proven: bool,
-        now: Time,
+        now: Instant,
     ) -> Reply {
         let (from, other) = (arrival.from, greeted.other());
         if self.ignores(from, other.process, now) {
@@ -475,7 +475,7 @@ impl FreshKeys {
         from: SocketAddr,
         answer: &[u8; ANSWER_LEN],
         method: Method,
-        now: Time,
+        now: Instant,
     ) -> Option<bool> {
         let (other, pair) = self.asking.as_ref()?.greeting.finish(answer)?;
         let asking = self.asking.take()?;
@@ -498,14 +498,19 @@ impl FreshKeys {
     }
 
     /// An address that the process at another one may have moved to leads to the same association, until it shows another.
-    pub(in crate::tunnel) fn map_if_free(&mut self, addr: SocketAddr, like: SocketAddr, now: Time) {
+    pub(in crate::tunnel) fn map_if_free(
+        &mut self,
+        addr: SocketAddr,
+        like: SocketAddr,
+        now: Instant,
+    ) {
         if let (None, Some(id)) = (self.at(addr), self.at(like)) {
             self.map_address(addr, id, now);
         }
     }
 
     /// When the peer is to be pinged because of a greeting.
-    pub(super) fn asks_at(&self, peer: SocketAddr) -> Option<Time> {
+    pub(super) fn asks_at(&self, peer: SocketAddr) -> Option<Instant> {
         if let Some(id) = self.at(peer)
             && let Some(keys) = &self.table[id as usize].current
         {
@@ -515,7 +520,7 @@ impl FreshKeys {
     }
 
     /// The keys for an address are renewed no sooner than after so long.
-    pub(super) fn postpone(&mut self, addr: SocketAddr, at: Time) {
+    pub(super) fn postpone(&mut self, addr: SocketAddr, at: Instant) {
         if let Some(id) = self.at(addr)
             && let Some(keys) = &mut self.table[id as usize].current
         {
@@ -524,11 +529,11 @@ impl FreshKeys {
     }
 
     /// Drops what has had its time. `in_use`: whether something may be sent to an address without being asked.
-    pub(super) fn advance(&mut self, now: Time, in_use: impl Fn(SocketAddr) -> bool) {
+    pub(super) fn advance(&mut self, now: Instant, in_use: impl Fn(SocketAddr) -> bool) {
         if now < self.wake {
             return;
         }
-        self.wake = Time::NEVER;
+        self.wake = Instant::NEVER;
         self.last_address.set(None);
         self.last_index.set(None);
         for (_, association) in &mut self.table {
@@ -563,7 +568,7 @@ impl FreshKeys {
     }
 
     /// Drops associations that no address leads to, and that wait for nothing.
-    fn drop_unreachable(&mut self, now: Time) {
+    fn drop_unreachable(&mut self, now: Instant) {
         let mut reached = vec![false; self.table.capacity()];
         for (id, _) in self.addresses.values() {
             reached[*id as usize] = true;
@@ -629,7 +634,7 @@ impl Association {
     }
 
     /// When `FreshKeys::advance` may have something to do with it.
-    fn wakes_at(&self, now: Time) -> Time {
+    fn wakes_at(&self, now: Instant) -> Instant {
         let previous = self.previous.as_ref();
         let previous = previous.map(|previous| previous.1.min(previous.0.ends_at));
         let current = self.current.as_ref().map(|keys| keys.ends_at);
@@ -643,6 +648,6 @@ impl Association {
             false => now.after(FORGET_AFTER),
         };
         let times = [previous, current, next, unreached, Some(forgotten)];
-        times.into_iter().flatten().min().unwrap_or(Time::NEVER)
+        times.into_iter().flatten().min().unwrap_or(Instant::NEVER)
     }
 }

@@ -1,7 +1,7 @@
 //! How many greetings are answered, which is the costly part of a handshake.
 
 use crate::throttle::PerSecond;
-use crate::time::Time;
+use crate::time::Instant;
 use crate::tunnel::sources::source;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::SocketAddr;
@@ -44,7 +44,7 @@ impl Budget {
     }
 
     /// Whether a greeting from an address is answered now; then it counts.
-    pub(super) fn admits(&mut self, from: SocketAddr, proven: bool, now: Time) -> bool {
+    pub(super) fn admits(&mut self, from: SocketAddr, proven: bool, now: Instant) -> bool {
         match proven {
             true => {
                 let place = self.place(from);

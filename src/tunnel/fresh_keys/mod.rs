@@ -43,21 +43,21 @@ use super::{Tunnel, clock};
 use crate::crypto::Sealing;
 use crate::crypto::handshake::{ANSWER_LEN, Extension, GREETING_LEN, Greeted, Greeting, Hello};
 use crate::message::{CONTROL_LEN, Control, ECHO, MOVES};
-use crate::time::{SEC, Time};
+use crate::time::{Duration, Instant, SEC};
 use associations::{Asking, GREETING_LIVES, RENEW_AFTER, Reply};
 use std::net::SocketAddr;
 
 pub(super) use associations::{FreshKeys, TIME_WAIT_MIN};
 
 /// A renewal that was not answered is tried again after so long.
-const RENEW_AGAIN: u64 = 5 * SEC;
+const RENEW_AGAIN: Duration = Duration::from_secs(5);
 /// A greeting without an answer, though pings are answered, is repeated after a second, after two more and so on, so many
 /// times. Then it rides on the pings that there are.
 const GREETING_AGAIN: u32 = 3;
 /// An end that has answered so many pings and no greeting does not agree on fresh keys, as far as one can tell.
 const IGNORED: u32 = 3;
 /// Psk alone from an address of a process that was heard under fresh keys so long ago is worth a line in the log.
-const QUIET: u64 = 60 * SEC;
+const QUIET: Duration = Duration::from_secs(60);
 
 /// What a datagram was sealed with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,7 +88,7 @@ impl Packets {
         &mut self,
         to: SocketAddr,
         doubt: bool,
-        now: Time,
+        now: Instant,
     ) -> Option<([u8; GREETING_LEN], Option<u32>)> {
         if self.fresh.is_off() || !self.sealed() {
             return None;
@@ -116,7 +116,7 @@ impl Packets {
     }
 
     /// A ping with the greeting leaves: when it is sent again.
-    fn note_greeting(&mut self, now: Time) {
+    fn note_greeting(&mut self, now: Instant) {
         if let Some(asking) = &mut self.fresh.asking {
             asking.sends += 1;
             let pause = SEC << (asking.sends - 1).min(GREETING_AGAIN);
@@ -125,7 +125,7 @@ impl Packets {
     }
 
     /// Makes a greeting. Where one psk replaces another, both are tried in turn.
-    fn begin_asking(&mut self, to: SocketAddr, now: Time) {
+    fn begin_asking(&mut self, to: SocketAddr, now: Instant) {
         let sends = self.fresh.asking.as_ref().map_or(0, |asking| asking.sends);
         let (secret, index) = (self.fresh.draw_secret(), self.fresh.draw_index());
         let own = Hello {
@@ -158,7 +158,7 @@ impl Packets {
         greeting: &[u8; GREETING_LEN],
         arrival: &Arrival,
         proven: bool,
-        now: Time,
+        now: Instant,
     ) -> Reply {
         if self.fresh.is_off() {
             return Reply::Nothing;
@@ -178,7 +178,7 @@ impl Packets {
         &mut self,
         answer: &[u8; ANSWER_LEN],
         from: SocketAddr,
-        now: Time,
+        now: Instant,
     ) -> Option<bool> {
         let serial = self.fresh.asking.as_ref()?.serial;
         let method = self.psks().find(|psk| psk.1 == serial)?.0.method();
@@ -188,7 +188,7 @@ impl Packets {
 
 impl Tunnel {
     /// Sends a ping, with a greeting if one is due. `doubt`: one before it has no answer.
-    pub(super) fn send_ping(&mut self, to: SocketAddr, ping: &[u8], doubt: bool, now: Time) {
+    pub(super) fn send_ping(&mut self, to: SocketAddr, ping: &[u8], doubt: bool, now: Instant) {
         if !self.peer.is_at(to) {
             return self.queue_packet(to, None, ping);
         }
@@ -224,7 +224,7 @@ impl Tunnel {
     }
 
     /// Greets the peer before a session, if nothing else has: see `keepalive`.
-    pub(super) fn greet_peer(&mut self, peer: SocketAddr, now: Time) {
+    pub(super) fn greet_peer(&mut self, peer: SocketAddr, now: Instant) {
         let fresh = &self.packets.fresh;
         let wanted = !fresh.is_off() && self.packets.sealed() && !fresh.has_keys(peer);
         let asked = |asking: &Asking| {
@@ -238,7 +238,7 @@ impl Tunnel {
 
     /// Greets a process that may be the peer at another address; the challenge beside it asks whether it is the one that there are
     /// keys with.
-    pub(super) fn greet_candidate(&mut self, addr: SocketAddr, challenge: &[u8], now: Time) {
+    pub(super) fn greet_candidate(&mut self, addr: SocketAddr, challenge: &[u8], now: Instant) {
         let Some(peer) = self.peer.addr() else {
             return;
         };
@@ -258,7 +258,7 @@ impl Tunnel {
     }
 
     /// A datagram under the psk has come from such an address.
-    pub(super) fn on_psk_alone(&mut self, arrival: Arrival, packet: &[u8], now: Time) {
+    pub(super) fn on_psk_alone(&mut self, arrival: Arrival, packet: &[u8], now: Instant) {
         let message = Control::read(packet);
         if let Some((known, behind)) = message.zip(packet.get(CONTROL_LEN..)) {
             match self.on_extension(&arrival, known, behind, now) {
@@ -295,7 +295,7 @@ impl Tunnel {
         arrival: &Arrival,
         message: Control,
         behind: &[u8],
-        now: Time,
+        now: Instant,
     ) -> Followup {
         if arrival.under == SealedBy::Nothing || self.packets.fresh.is_off() {
             return Followup::Nothing;
@@ -330,7 +330,7 @@ impl Tunnel {
     }
 
     /// Shows who has answered a greeting that the keys are in use.
-    pub(super) fn use_keys(&mut self, arrival: &Arrival, now: Time) {
+    pub(super) fn use_keys(&mut self, arrival: &Arrival, now: Instant) {
         self.on_answer(arrival.from, None, now);
         if self.peer.is_at(arrival.from) {
             return self.ping(arrival.from, now);
@@ -340,7 +340,7 @@ impl Tunnel {
     }
 
     /// Sends a message with what a greeting gets.
-    fn reply(&mut self, arrival: &Arrival, message: &[u8], reply: Reply, now: Time) -> Followup {
+    fn reply(&mut self, arrival: &Arrival, message: &[u8], reply: Reply, now: Instant) -> Followup {
         let psk = match arrival.under {
             SealedBy::Psk(serial) => Some(serial),
             _ => None,
@@ -364,7 +364,7 @@ impl Tunnel {
     }
 
     /// Answers a ping that names `value`. Who could greet its sender does.
-    pub(super) fn pong(&mut self, arrival: &Arrival, value: u32, ping: &[u8], now: Time) {
+    pub(super) fn pong(&mut self, arrival: &Arrival, value: u32, ping: &[u8], now: Instant) {
         let (from, pong) = (arrival.from, Control::Pong(value).to_wire());
         if self.hopping.keep_challenge(from, arrival.local, value) {
             return;
@@ -387,7 +387,7 @@ impl Tunnel {
     }
 
     /// A datagram under fresh keys has come. False if it is dropped: somebody else has its address.
-    pub(super) fn accept_fresh(&mut self, arrival: Arrival, id: u32, now: Time) -> bool {
+    pub(super) fn accept_fresh(&mut self, arrival: Arrival, id: u32, now: Instant) -> bool {
         self.on_confirmed(arrival, now);
         let from = arrival.from;
         let taken = self.paths.to(from).is_some_and(|path| path.sessions > 0);
@@ -400,7 +400,7 @@ impl Tunnel {
     }
 
     /// The first datagram under new keys has come, if it has.
-    fn on_confirmed(&mut self, arrival: Arrival, now: Time) {
+    fn on_confirmed(&mut self, arrival: Arrival, now: Instant) {
         let Some(confirmed) = self.packets.fresh.take_confirmed() else {
             return;
         };
@@ -411,7 +411,7 @@ impl Tunnel {
     }
 
     /// Whether a first packet of a session, under the psk, has to wait for its sender's first use of fresh keys.
-    pub(super) fn waits_for_keys(&self, arrival: &Arrival, now: Time) -> bool {
+    pub(super) fn waits_for_keys(&self, arrival: &Arrival, now: Instant) -> bool {
         matches!(arrival.under, SealedBy::Psk(_))
             && self.packets.fresh.is_awaited(arrival.from, now)
     }
@@ -454,14 +454,14 @@ impl Tunnel {
     }
 
     /// When `advance_fresh_keys` has something to do.
-    pub(super) fn fresh_keys_at(&self) -> Option<Time> {
+    pub(super) fn fresh_keys_at(&self) -> Option<Instant> {
         let fresh = &self.packets.fresh;
         let asks = self.peer.addr().and_then(|peer| fresh.asks_at(peer));
-        let wake = Some(fresh.wake).filter(|at| *at < Time::NEVER);
+        let wake = Some(fresh.wake).filter(|at| *at < Instant::NEVER);
         asks.into_iter().chain(wake).min()
     }
 
-    pub(super) fn advance_fresh_keys(&mut self, now: Time) {
+    pub(super) fn advance_fresh_keys(&mut self, now: Instant) {
         let (paths, peer) = (&self.paths, &self.peer);
         let has_sessions = |addr| paths.to(addr).is_some_and(|path| path.sessions > 0);
         let in_use = |addr| peer.is_at(addr) || has_sessions(addr);
@@ -472,7 +472,7 @@ impl Tunnel {
             return;
         };
         let fresh = &self.packets.fresh;
-        let silent = self.settings.keepalive == 0 && !has_sessions(peer);
+        let silent = self.settings.keepalive.is_zero() && !has_sessions(peer);
         let ended = had_keys && !fresh.has_keys(peer) && !silent;
         if !ended && fresh.asks_at(peer).is_none_or(|at| at > now) {
             return;
@@ -484,7 +484,7 @@ impl Tunnel {
     }
 
     /// The peer's keys are renewed soon: there is another psk.
-    pub(super) fn renew_keys(&mut self, now: Time) {
+    pub(super) fn renew_keys(&mut self, now: Instant) {
         if let Some(peer) = self.peer.addr() {
             self.packets.fresh.asking = None;
             self.packets.fresh.postpone(peer, now);

@@ -2,7 +2,7 @@
 
 use super::Bytes;
 use kcptun::config::{Config, KEYS};
-use kcptun::time::Time;
+use kcptun::time::Instant;
 use kcptun::tunnel::{DATAGRAM_MAX, Transmit, Tunnel};
 
 /// In every secret of a case that is made from the table of keys, and nowhere else.
@@ -99,7 +99,7 @@ fn check(text: &str, no_secret: bool) {
 
 /// A tunnel made from it sends what fits its packets.
 fn carries(config: &Config) {
-    let now = Time::from_millis(1);
+    let now = Instant::from_millis(1);
     let mut tunnel = Tunnel::new(config.settings(), now);
     tunnel.set_peer(now, "192.0.2.9:9".parse().expect("an address"));
     let id = tunnel.open(now).expect("room");

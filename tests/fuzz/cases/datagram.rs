@@ -9,12 +9,12 @@ use kcptun::message::{Control, Meeting};
 use kcptun::path::Local;
 use kcptun::segment::{HEADER, Header, cmd};
 use kcptun::settings::{Rendezvous, Settings};
-use kcptun::time::{MS, SEC, Time};
+use kcptun::time::{Duration, Instant, MS, SEC};
 use kcptun::tunnel::{DATAGRAM_MAX, Event, SessionId, Transmit, Tunnel};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-const TIMEOUT: u64 = 5 * SEC;
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// What a case does at most.
 const STEPS: usize = 200;
 /// Addresses that it comes from.
@@ -33,7 +33,7 @@ struct Source {
 
 struct Case {
     tunnel: Tunnel,
-    now: Time,
+    now: Instant,
     method: Option<Method>,
     sealing: Option<Sealing>,
     sources: HashMap<SocketAddr, Source>,
@@ -76,7 +76,7 @@ impl Play for Case {
             6 => self.control(from, bytes),
             7 => self.pong(from),
             8 => {
-                self.now = self.now.after(bytes.magnitude(23));
+                self.now = self.now.after(bytes.span(23));
                 self.advance();
             }
             9 => self.again(from, bytes),
@@ -161,7 +161,7 @@ impl Case {
             ..Settings::default()
         };
         settings.rate.control = flags & 2 == 0;
-        let now = Time::from_millis(1_000);
+        let now = Instant::from_millis(1_000);
         let (asks, accepts) = (flags & 4 != 0, settings.accepts);
         let meets = matches!(
             settings.rendezvous,

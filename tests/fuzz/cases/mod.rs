@@ -8,6 +8,7 @@ pub mod datagram;
 pub mod pair;
 pub mod session_message;
 
+use kcptun::time::Duration;
 use std::net::SocketAddr;
 
 /// A target's name, which is that of its folder in the corpus, and what it does.
@@ -68,6 +69,11 @@ impl<'a> Bytes<'a> {
     pub fn magnitude(&mut self, bits: u32) -> u64 {
         let shift = u32::from(self.byte()) % bits;
         (1 << shift) - 1 + (u64::from(self.byte()) << shift >> 8)
+    }
+
+    /// The same as a span of microseconds.
+    pub fn span(&mut self, bits: u32) -> Duration {
+        Duration::from_micros(self.magnitude(bits))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::sim::link::{Fate, Shape};
 use crate::sim::{Options, Role, World};
 use kcptun::crypto::Method;
 use kcptun::settings::{Flush, Settings};
-use kcptun::time::SEC;
+use kcptun::time::{Duration, SEC};
 
 /// What a case does at most.
 const STEPS: usize = 60;
@@ -19,8 +19,8 @@ struct Case {
     both: bool,
     convs: Vec<u32>,
     moves: usize,
-    /// Microseconds, of both ends.
-    slept: u64,
+    /// Of both ends.
+    slept: Duration,
     /// Nothing has happened that may end a connection before its time.
     gentle: bool,
     /// An end was started anew: it may take a datagram for new that was held back since before, and then a connection's
@@ -42,7 +42,7 @@ impl Play for Case {
             0..3 => self.connect(bytes),
             3..7 => self.faults(bytes),
             7..10 => {
-                let span = bytes.magnitude(23);
+                let span = bytes.span(23);
                 self.run(span);
             }
             10 if self.sealed && !self.both => {
@@ -62,7 +62,7 @@ impl Play for Case {
             }
             12 => {
                 let end = bytes.below(2);
-                let span = bytes.magnitude(26);
+                let span = bytes.span(26);
                 self.slept += span;
                 self.gentle &= self.slept < Settings::default().timeout / 2;
                 self.world.sleep(end, true);
@@ -150,7 +150,7 @@ impl Case {
         let mut world = World::new(Options {
             method,
             shapes: [Shape {
-                delay: bytes.magnitude(18),
+                delay: bytes.span(18),
                 ..Shape::default()
             }; 2],
             clock_offset: bytes.pick(&[0, 77, 0x7FFF_F800, 0xFFFF_F000]),
@@ -165,14 +165,14 @@ impl Case {
             ..Options::default()
         });
         world.sniffed = Some(Vec::new());
-        world.dial_delay = bytes.magnitude(21);
+        world.dial_delay = bytes.span(21);
         Case {
             world,
             sealed: method.is_some(),
             both,
             convs: Vec::new(),
             moves: 0,
-            slept: 0,
+            slept: Duration::ZERO,
             gentle: true,
             restarted: false,
         }
@@ -201,8 +201,8 @@ impl Case {
         for _ in 0..=bytes.below(16) {
             let fate = match bytes.byte() {
                 0..80 => Fate::Drop,
-                80..130 => Fate::Delay(bytes.magnitude(22)),
-                130..160 => Fate::Repeat(bytes.magnitude(22)),
+                80..130 => Fate::Delay(bytes.span(22)),
+                130..160 => Fate::Repeat(bytes.span(22)),
                 160..180 if self.sealed => Fate::Truncate(bytes.byte().into()),
                 180..200 if self.sealed => Fate::Corrupt(bytes.byte().into(), bytes.byte().max(1)),
                 _ => Fate::Pass,
@@ -248,7 +248,7 @@ impl Case {
     }
 
     /// Runs, with the name of the server resolved again when the client's tunnel asks for it.
-    fn run(&mut self, span: u64) {
+    fn run(&mut self, span: Duration) {
         let end = self.world.now.after(span);
         while self.world.now < end {
             let step = self.world.now.after(SEC).min(end);
