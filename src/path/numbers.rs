@@ -3,7 +3,7 @@
 
 use crate::time::{Duration, Instant};
 
-/// A datagram that is overtaken by one that came so long ago, is late; one that is overtaken for twice that is
+/// A datagram that is overtaken by one that came so long ago is late; one that is overtaken for twice that is
 /// known to be. Shorter than TIME_WAIT, and longer than packets are under way.
 const LATE: Duration = Duration::from_secs(20);
 /// Numbers that are further apart are of two processes: none sends so many datagrams in its life.
