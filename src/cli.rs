@@ -2,6 +2,7 @@
 
 use crate::config::{DEFAULT_METHOD, User, method_names};
 use crate::crypto::Method;
+use crate::init;
 use crate::reference::Topic;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -23,6 +24,8 @@ pub enum Command {
     Check(Options),
     /// Run with the configuration until a signal to stop.
     Run(Options),
+    /// Make the files of a new tunnel, or of one more peer.
+    Init(init::Request),
     /// Show the statistics of a running daemon.
     Stats {
         /// The daemon's configuration.
@@ -73,6 +76,28 @@ If RUST_LOG is set, it decides what is logged: RUST_LOG=debug kcptun -c peer.jso
 /// The subcommands.
 #[derive(Subcommand)]
 enum Task {
+    /// Make a key and the files of a tunnel, server.json and peer.json, and say what to do with them; it asks for what is missing
+    Init {
+        /// The server's name or address, with its UDP port if not 27290
+        #[arg(value_name = "[USER@]HOST[:PORT]")]
+        server: Option<String>,
+
+        /// The TCP service, as the server reaches it
+        #[arg(long, value_name = "HOST:PORT")]
+        connect: Option<String>,
+
+        /// Where programs connect to, at the other machine
+        #[arg(long, value_name = "HOST:PORT")]
+        listen: Option<String>,
+
+        /// Make the file of one more peer of the server with this configuration
+        #[arg(long, value_name = "FILE")]
+        peer: Option<PathBuf>,
+
+        /// Write into this directory instead of the current one
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
     /// Show what a running tunnel does; its configuration needs http_listen
     Stats {
         /// The configuration of the daemon
@@ -228,6 +253,19 @@ impl Arguments {
 impl From<Task> for Command {
     fn from(task: Task) -> Command {
         match task {
+            Task::Init {
+                server,
+                connect,
+                listen,
+                peer,
+                directory,
+            } => Command::Init(init::Request {
+                server,
+                connect,
+                listen,
+                peer,
+                directory,
+            }),
             Task::Stats { config, watch } => Command::Stats {
                 file: config,
                 watch,

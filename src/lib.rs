@@ -25,6 +25,7 @@
 //! | `main`, `cli`, `daemon`, `logging` | the program, its options, the background, the log |
 //! | `config` | the configuration; `config::keys` is the table of all keys |
 //! | `reference` | what `kcptun help` and the man pages say, made from the tables of the program |
+//! | `init` | `kcptun init`: the two files of a new tunnel, and what to do with them |
 //! | `event` | the event loop: sockets, signals, names, the clock |
 //! | `http` | statistics over HTTP: requests, answers, what limits a tunnel |
 //! | `ping` | `kcptun ping`: what is sent, and what follows from the answers |
@@ -45,6 +46,7 @@ pub mod crypto;
 pub mod daemon;
 pub mod event;
 pub mod http;
+pub mod init;
 pub mod logging;
 pub mod message;
 mod number;

@@ -5,6 +5,7 @@ use kcptun::config::{Config, ConfigError, Log};
 use kcptun::crypto::Key;
 use kcptun::daemon::{PidFile, Starting, detach};
 use kcptun::event::stats::{self, StatsError};
+use kcptun::init::{self, Failure};
 use kcptun::{event, logging};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
@@ -27,6 +28,11 @@ fn main() -> ExitCode {
         ),
         Ok(Command::Check(options)) => check(options),
         Ok(Command::Run(options)) => run(options),
+        Ok(Command::Init(request)) => match init::run(&request) {
+            Ok(text) => print(&text),
+            Err(error @ Failure::Input(_)) => fail(WRONG_INPUT, &error.to_string()),
+            Err(error @ Failure::Disk(_)) => fail(CANNOT_RUN, &error.to_string()),
+        },
         Ok(Command::Stats { file, watch }) => match stats::run(&file, watch) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error @ StatsError::Configuration(_)) => fail(WRONG_INPUT, &error.to_string()),

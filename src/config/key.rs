@@ -228,6 +228,15 @@ impl Key {
         }
     }
 
+    /// What it does, in a sentence without marks.
+    pub fn summary(&self) -> String {
+        let first = self.meaning.split(". ").next().unwrap_or_default();
+        let plain = first.replace('`', "");
+        let mut letters = plain.chars();
+        let capital = letters.next().map(|first| first.to_uppercase().to_string());
+        capital.unwrap_or_default() + letters.as_str()
+    }
+
     /// Whether a reload takes any other value.
     pub fn is_live(&self) -> bool {
         matches!(self.reload, Reload::Live(_))

@@ -5,7 +5,8 @@
 //! service), `udp`, `sockets` and `batch` (the other end), `http` (statistics), `resolve` (names) and `signal`. `start` binds what is
 //! configured, `privileges` gives up what is not needed after that, `reload` changes the configuration, `network` and
 //! `target` follow changes of the network. `clock`, `socket`, `sockopt`, `marked`, `system` and `report` help them; `notify` tells
-//! systemd. Apart from the loop there are the commands `ping` (with `survey`) and `stats`.
+//! systemd. Apart from the loop there are the commands `ping` (with `survey`) and `stats`, and what `kcptun init` asks
+//! of the system (`place`).
 
 mod batch;
 mod clock;
@@ -17,6 +18,7 @@ mod marked;
 mod network;
 mod notify;
 pub mod ping;
+pub mod place;
 mod privileges;
 mod reload;
 mod report;

@@ -7,6 +7,7 @@ mod harness;
 mod e2e;
 mod fresh_keys;
 mod http;
+mod init;
 mod log;
 mod ping;
 mod ports;

@@ -1,0 +1,438 @@
+//! What is to be done once the files are written, on each machine and in order: the text that `kcptun init` ends with.
+
+use super::firewall::Firewall;
+use super::plan::{Plan, Server};
+use crate::event::place::Place;
+use std::fmt::Write;
+
+/// Stands for a user or a machine whose name is not known here.
+const USER: &str = "USER";
+/// The first port that any user may bind.
+const USERS_PORTS: u16 = 1024;
+
+/// What is known of this machine and of the files in it.
+pub(super) struct Here {
+    /// Where the server is, as seen from here.
+    pub server: Place,
+    /// The firewall that this machine has.
+    pub firewall: Option<Firewall>,
+    /// It runs systemd.
+    pub systemd: bool,
+    /// The server's file, as a command here names it.
+    pub server_file: String,
+    /// The peer's file, as a command here names it.
+    pub peer_file: String,
+    /// The peer's file with its whole path.
+    pub peer_path: String,
+    /// What the configurations are warned of.
+    pub warnings: Vec<String>,
+}
+
+/// Text with numbered steps.
+#[derive(Default)]
+struct Guide {
+    text: String,
+    steps: u32,
+}
+
+impl Guide {
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn machine(&mut self, name: &str) {
+        let _ = writeln!(self.text, "\n{name}:\n");
+    }
+
+    fn step(&mut self, what: &str) {
+        self.steps += 1;
+        let _ = writeln!(self.text, "{:>2}. {what}", self.steps);
+    }
+
+    fn more(&mut self, what: &str) {
+        let _ = writeln!(self.text, "    {what}");
+    }
+
+    fn command(&mut self, command: &str) {
+        let _ = writeln!(self.text, "        {command}");
+    }
+}
+
+/// What to do after a new tunnel's files were written.
+pub(super) fn new_tunnel(plan: &Plan, here: &Here) -> String {
+    let mut guide = Guide::default();
+    let (server, peer) = (&here.server_file, &here.peer_file);
+    guide.line(&format!(
+        "Wrote {server} and {peer}. Both hold the key: whoever has it can use the tunnel."
+    ));
+    troubles(&mut guide, plan, here);
+    if plan.server.is_this_machine() {
+        guide.machine("On this machine, to try it");
+        guide.step("Start the server's end:");
+        guide.command(&format!("kcptun -c {server}"));
+        near_end(&mut guide, plan, here);
+        return guide.text;
+    }
+    guide.machine(&format!("On the server, {}", plan.server.host()));
+    bring(&mut guide, plan, here);
+    open_ports(&mut guide, plan, here);
+    guide.step("Start it there:");
+    let there = base(server);
+    guide.command(&format!("kcptun -c {there}"));
+    if plan.server.at.ports.iter().any(|port| port < USERS_PORTS) {
+        guide.more("A port below 1024 is root's: start it with sudo and \"user\" in the file, and see what the unit says of such ports.");
+    }
+    if here.server != Place::Here || here.systemd {
+        service(&mut guide, there, "server");
+    }
+    guide.machine("On the other machine, where your programs are");
+    if here.server == Place::Here {
+        guide.step(&format!(
+            "Fetch {} (kcptun must be there, too):",
+            base(peer)
+        ));
+        guide.command(&format!("{} .", scp_from(&plan.server, here)));
+    }
+    near_end(&mut guide, plan, here);
+    guide.line(&format!(
+        "\nDelete each file where it is not needed. A file for one more machine: kcptun init --peer {server}"
+    ));
+    guide.text
+}
+
+/// What to do after one more peer's file was written.
+pub(super) fn one_more_peer(plan: &Plan, here: &Here) -> String {
+    let mut guide = Guide::default();
+    let (server, peer) = (&here.server_file, &here.peer_file);
+    guide.line(&format!(
+        "Wrote {peer}, with the key of {server}, for one more machine. The server stays as it is, and takes all of them at the same \
+         port. All have one key: to lock one out, change the key of all."
+    ));
+    troubles(&mut guide, plan, here);
+    guide.machine("On that machine");
+    guide.step(&format!(
+        "Bring {} there (kcptun must be there, too). From here:",
+        base(peer)
+    ));
+    guide.command(&format!("scp {peer} {USER}@MACHINE:"));
+    near_end(&mut guide, plan, here);
+    guide.text
+}
+
+/// What is probably wrong already.
+fn troubles(guide: &mut Guide, plan: &Plan, here: &Here) {
+    let placeholder = |warning: &String| warning.contains("is a placeholder");
+    let is_placeholder = here.warnings.iter().any(placeholder);
+    if let (Place::Unknown(why), false) = (&here.server, is_placeholder) {
+        guide.line(&format!(
+            "warning: {} does not resolve here ({why}). If it is misspelt, write the right name into udp_connect in {}.",
+            plan.server.host(),
+            here.peer_file
+        ));
+    }
+    for warning in &here.warnings {
+        guide.line(&format!("warning: {warning}"));
+    }
+}
+
+/// How the server gets its file.
+fn bring(guide: &mut Guide, plan: &Plan, here: &Here) {
+    let (server, file) = (&plan.server, &here.server_file);
+    if here.server == Place::Here {
+        return guide.step(&format!("{file} is here already: this is the server."));
+    }
+    guide.step(&format!(
+        "Bring {} there (kcptun must be there, too). From here:",
+        base(file)
+    ));
+    guide.command(&format!("scp {file} {}:", remote(server)));
+    guide.more(&format!(
+        "If this is the server: it is here already, and the other machine fetches {}:",
+        base(&here.peer_file)
+    ));
+    guide.command(&format!("{} .", scp_from(server, here)));
+}
+
+fn open_ports(guide: &mut Guide, plan: &Plan, here: &Here) {
+    let ports = &plan.server.at.ports;
+    let ports_named = ports_named(plan);
+    if here.server == Place::Here {
+        guide.step(&match here.firewall {
+            Some(found) => format!("Open {ports_named} in its firewall, {}:", found.name()),
+            None => format!(
+                "Open {ports_named} if something blocks it: no ufw, firewalld, nftables or iptables was found here."
+            ),
+        });
+        if let Some(found) = here.firewall {
+            guide.command(&found.command(ports));
+            guide.more(&hint(found));
+        }
+    } else {
+        guide.step(&format!(
+            "Open {ports_named} in its firewall, by the line for the one it has:"
+        ));
+        for firewall in Firewall::ALL {
+            let name = firewall.name();
+            let found = match here.firewall == Some(firewall) {
+                true => " (this machine has it)",
+                false => "",
+            };
+            guide.more(&format!("{name}{found}"));
+            guide.command(&firewall.command(ports));
+        }
+        guide.more("Those of nftables and iptables are needed only where a rule drops, and are gone after a reboot unless saved.");
+    }
+    guide.more("Where the provider has a firewall of its own (\"security group\"), open it in its console, too.");
+}
+
+fn hint(firewall: Firewall) -> String {
+    firewall.hint().map_or_else(
+        || "It does no harm where the firewall is switched off.".into(),
+        |hint| format!("It is {hint}."),
+    )
+}
+
+/// Test, start and use, at the end where programs connect.
+fn near_end(guide: &mut Guide, plan: &Plan, here: &Here) {
+    let local = plan.server.is_this_machine();
+    let path = &here.peer_file;
+    let peer = if local { path.as_str() } else { base(path) };
+    guide.step("Test it: does the server's end answer?");
+    guide.command(&format!("kcptun ping -n 5 -c {peer}"));
+    guide.more("If not, it says why, and what to try.");
+    if !local {
+        let ports = ports_named(plan);
+        guide.more(&format!(
+            "Most often a firewall drops {ports}: the server's, or its provider's."
+        ));
+    }
+    guide.step("Start the near end:");
+    guide.command(&format!("kcptun -c {peer}"));
+    guide.more("It works when its log says that the server answers.");
+    if !local && (here.server == Place::Here || here.systemd) {
+        service(guide, peer, "peer");
+    }
+    guide.step("Use it:");
+    guide.command(&use_it(plan));
+}
+
+/// How it runs as a service.
+fn service(guide: &mut Guide, file: &str, role: &str) {
+    guide.more("As a service of systemd instead (the unit is in kcptun's source; its Debian package has it in place):");
+    guide.command(&format!(
+        "sudo install -D -m 600 {file} /etc/kcptun/{role}.json"
+    ));
+    guide.command(&format!(
+        "sudo install -m 644 examples/systemd/kcptun-{role}.service /etc/systemd/system/"
+    ));
+    guide.command(&format!("sudo systemctl enable --now kcptun-{role}"));
+}
+
+/// A command that goes through the tunnel, by the port that the service has.
+fn use_it(plan: &Plan) -> String {
+    let every = plan
+        .listen
+        .literal()
+        .is_some_and(|at| at.ip().is_unspecified());
+    let host = plan.listen.host.as_deref().filter(|_| !every);
+    let host = host.unwrap_or("127.0.0.1");
+    let port = plan.listen.port;
+    let user = plan.server.user.as_deref().unwrap_or(USER);
+    let shown = match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    match plan.connect.port {
+        22 => format!("ssh -p {port} {user}@{host}"),
+        80 | 8000 | 8080 => format!("curl http://{shown}/"),
+        443 | 8443 => format!("curl --connect-to ::{shown} https://NAME-OF-THE-SITE/"),
+        _ => format!("let your program connect to {shown} instead of to the service"),
+    }
+}
+
+/// `UDP port 27290`, `UDP ports 5-9`.
+fn ports_named(plan: &Plan) -> String {
+    let ports = &plan.server.at.ports;
+    let word = if ports.are_many() { "ports" } else { "port" };
+    format!("UDP {word} {ports}")
+}
+
+/// The server for ssh and scp.
+fn remote(server: &Server) -> String {
+    let user = server.user.as_deref().unwrap_or(USER);
+    match server.host() {
+        host if host.contains(':') => format!("{user}@[{host}]"),
+        host => format!("{user}@{host}"),
+    }
+}
+
+fn scp_from(server: &Server, here: &Here) -> String {
+    format!("scp {}:{}", remote(server), here.peer_path)
+}
+
+/// A file's name without its directory: so it is called where it was copied to.
+fn base(file: &str) -> &str {
+    file.rsplit('/').next().unwrap_or(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Address, Purpose};
+
+    fn plan(server: &str, connect: &str, listen: &str) -> Plan {
+        Plan {
+            server: Server::parse(server, None).expect("a server"),
+            connect: Address::parse(connect, Purpose::Target).expect("right"),
+            listen: Address::parse(listen, Purpose::Bind).expect("right"),
+        }
+    }
+
+    fn ssh(server: &str) -> Plan {
+        plan(server, "127.0.0.1:22", "127.0.0.1:2222")
+    }
+
+    fn here(server: Place) -> Here {
+        Here {
+            server,
+            firewall: Some(Firewall::Ufw),
+            systemd: true,
+            server_file: "t/server.json".into(),
+            peer_file: "t/peer.json".into(),
+            peer_path: "/home/me/t/peer.json".into(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Each of `parts` is there, behind the one before it.
+    fn in_order(text: &str, parts: &[&str]) {
+        let mut rest = text;
+        for part in parts {
+            let at = rest.find(part);
+            let at =
+                at.unwrap_or_else(|| panic!("{part:?} is not there, or not in order:\n{text}"));
+            rest = &rest[at + part.len()..];
+        }
+    }
+
+    #[test]
+    fn from_another_machine_each_step_is_there_in_order() {
+        let text = new_tunnel(&ssh("me@vps:27290-27299"), &here(Place::Elsewhere));
+        in_order(
+            &text,
+            &[
+                "Wrote t/server.json and t/peer.json",
+                "On the server, vps:\n",
+                " 1. Bring server.json there",
+                "scp t/server.json me@vps:\n",
+                "If this is the server",
+                "scp me@vps:/home/me/t/peer.json .\n",
+                " 2. Open UDP ports 27290-27299 in its firewall",
+                "ufw (this machine has it)\n",
+                "sudo ufw allow 27290:27299/udp\n",
+                "firewalld\n",
+                "provider",
+                " 3. Start it there:\n        kcptun -c server.json\n",
+                "enable --now kcptun-server\n",
+                "On the other machine",
+                " 4. Test it",
+                "kcptun ping -n 5 -c peer.json\n",
+                "UDP ports 27290-27299",
+                " 5. Start the near end:\n        kcptun -c peer.json\n",
+                "enable --now kcptun-peer\n",
+                " 6. Use it:\n        ssh -p 2222 me@127.0.0.1\n",
+                "kcptun init --peer t/server.json\n",
+            ],
+        );
+        assert!(
+            text.lines().all(|line| line.chars().count() < 160),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn on_the_server_itself_its_own_firewall_is_opened_and_the_other_file_is_fetched() {
+        let text = new_tunnel(&ssh("vps"), &here(Place::Here));
+        in_order(
+            &text,
+            &[
+                "this is the server.",
+                "in its firewall, ufw:\n        sudo ufw allow 27290/udp\n",
+                "Fetch peer.json",
+                "scp USER@vps:/home/me/t/peer.json .\n",
+                "ping -n 5 -c peer.json",
+                "ssh -p 2222 USER@127.0.0.1",
+            ],
+        );
+        assert!(!text.contains("firewall-cmd"), "{text}");
+        let mut bare = here(Place::Here);
+        (bare.firewall, bare.systemd) = (None, false);
+        let text = new_tunnel(&ssh("vps"), &bare);
+        assert!(text.contains("no ufw, firewalld, nftables or iptables was found here"));
+        assert!(!text.contains("enable --now kcptun-server"), "{text}");
+    }
+
+    #[test]
+    fn on_one_machine_nothing_is_copied_or_opened() {
+        let text = new_tunnel(&ssh("127.0.0.1"), &here(Place::Here));
+        in_order(
+            &text,
+            &["kcptun -c t/server.json\n", "-c t/peer.json\n", "2222"],
+        );
+        assert!(
+            !text.contains("scp") && !text.contains("firewall"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_is_warned_of() {
+        let mut here = here(Place::Unknown("no such name".into()));
+        here.warnings.push("peer.json: odd".into());
+        let text = new_tunnel(&ssh("vqs"), &here);
+        in_order(
+            &text,
+            &[
+                "warning: vqs does not resolve here (no such name)",
+                "udp_connect",
+                "warning: peer.json: odd\n",
+                "On the server",
+            ],
+        );
+    }
+
+    #[test]
+    fn one_more_peer_has_its_own_steps() {
+        let text = one_more_peer(&ssh("vps"), &here(Place::Elsewhere));
+        in_order(
+            &text,
+            &[
+                "Wrote t/peer.json",
+                "scp t/peer.json USER@MACHINE:\n",
+                "ping",
+                "Use it",
+            ],
+        );
+        assert!(!text.contains("server.json there"), "{text}");
+    }
+
+    #[test]
+    fn what_goes_through_is_named_by_the_services_port() {
+        for (connect, listen, said) in [
+            ("127.0.0.1:22", ":2222", "ssh -p 2222 USER@127.0.0.1"),
+            ("127.0.0.1:22", "[::1]:5", "ssh -p 5 USER@::1"),
+            ("127.0.0.1:80", "[::1]:5", "curl http://[::1]:5/"),
+            ("127.0.0.1:80", "0.0.0.0:5", "curl http://127.0.0.1:5/"),
+            (
+                "a:5432",
+                "localhost:5",
+                "let your program connect to localhost:5 instead of to the service",
+            ),
+        ] {
+            assert_eq!(use_it(&plan("vps", connect, listen)), said);
+        }
+        let six = ssh("2001:db8::1").server;
+        assert_eq!(remote(&six), "USER@[2001:db8::1]");
+    }
+}

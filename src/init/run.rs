@@ -1,0 +1,237 @@
+//! The disk and the terminal for `kcptun init`: it asks, reads a server's file, writes what is made, and looks for what this
+//! machine has.
+
+use super::firewall::Firewall;
+use super::next::{self, Here};
+use super::plan::{Draft, Plan};
+use super::{Request, files};
+use crate::config::{Config, DEFAULT_METHOD, Role, SHIPPED_PASSWORD};
+use crate::crypto::{Key, Method};
+use crate::event::place::{self, Place};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// The files' names.
+const SERVER_FILE: &str = "server.json";
+const PEER_FILE: &str = "peer.json";
+/// The most peers' files in one directory.
+const PEER_FILES_MAX: u32 = 1000;
+/// The user alone may read and write what holds a key.
+const PRIVATE: u32 = 0o600;
+/// Where programs for the administrator are, which may not be in a user's PATH.
+const SYSTEM_PATHS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+/// This directory is there where systemd runs the machine (sd_booted(3)).
+const SYSTEMD: &str = "/run/systemd/system";
+
+/// Why there are no files: one line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// What was asked for is wrong, or incomplete.
+    Input(String),
+    /// The disk, or a file that is in the way.
+    Disk(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Failure::Input(line) | Failure::Disk(line) => f.write_str(line),
+        }
+    }
+}
+
+/// Makes the files, asking on the terminal for what the request leaves open. Returns what to do next, for people.
+///
+/// # Errors
+/// [`Failure`]; then nothing was written.
+pub fn run(request: &Request) -> Result<String, Failure> {
+    let directory = request.directory.as_deref().unwrap_or(Path::new(""));
+    match &request.peer {
+        None => new_tunnel(request, directory),
+        Some(file) => one_more_peer(request, file, directory),
+    }
+}
+
+fn new_tunnel(request: &Request, directory: &Path) -> Result<String, Failure> {
+    let [server, peer] = [SERVER_FILE, PEER_FILE].map(|name| directory.join(name));
+    let draft = given(Draft::default(), request)?;
+    // before anything is asked
+    for path in [&server, &peer] {
+        if path.symlink_metadata().is_ok() {
+            return Err(Failure::Disk(in_the_way(path)));
+        }
+    }
+    let plan = complete(draft)?;
+    let key = Key::generate();
+    let texts = [
+        (&server, files::server(&plan, SERVER_FILE, &key)),
+        (&peer, files::peer(&plan, PEER_FILE, (DEFAULT_METHOD, &key))),
+    ];
+    let warnings = checked(&texts)?;
+    make_directory(directory)?;
+    write(&server, &texts[0].1)?;
+    if let Err(failure) = write(&peer, &texts[1].1) {
+        // half a tunnel would be in the way of the next attempt
+        let _ = fs::remove_file(&server);
+        return Err(failure);
+    }
+    let here = look_around(&plan, [&server, &peer], warnings);
+    Ok(next::new_tunnel(&plan, &here))
+}
+
+fn one_more_peer(request: &Request, file: &Path, directory: &Path) -> Result<String, Failure> {
+    if request.connect.is_some() {
+        let line = "--connect belongs to a new tunnel; with --peer, the server's file has it";
+        return Err(Failure::Input(line.into()));
+    }
+    let config = Config::load(file).map_err(|error| Failure::Input(error.to_string()))?;
+    let wrong = |what: &str| Failure::Input(format!("{}: {what}", file.display()));
+    let (draft, method, key) = of_server(&config).map_err(wrong)?;
+    let plan = complete(given(draft, request)?)?;
+    let peer = free_name(directory)?;
+    let name = peer.file_name().unwrap_or_default().to_string_lossy();
+    let text = files::peer(&plan, &name, (method, &key));
+    let warnings = checked(&[(&peer, text.clone())])?;
+    make_directory(directory)?;
+    write(&peer, &text)?;
+    let here = look_around(&plan, [file, &peer], warnings);
+    Ok(next::one_more_peer(&plan, &here))
+}
+
+/// What another peer of a server is made from.
+///
+/// # Errors
+/// Says why there can be no other peer.
+fn of_server(config: &Config) -> Result<(Draft, Method, Key), &'static str> {
+    let (Some(bind), Some(connect)) = (&config.udp_bind, &config.connect) else {
+        return Err(match config.role() {
+            Role::Server => {
+                "has no udp_bind: its peers find it by rendezvous_server, and copies of one peer's file will do for all of them"
+            }
+            _ => "is not a server's file, which has udp_bind and connect",
+        });
+    };
+    let Some(seal) = &config.seal else {
+        return Err(
+            "has no key for another peer to share; write a psk, which kcptun --genpsk makes",
+        );
+    };
+    if seal.key == Key::from_password(SHIPPED_PASSWORD) {
+        return Err(
+            "has the password that kcptun is shipped with, which everybody knows; write a psk instead, which kcptun --genpsk makes",
+        );
+    }
+    let draft = Draft::of_server(bind.ports.clone(), connect.clone());
+    Ok((draft, seal.method, seal.key.clone()))
+}
+
+/// With what the command line gives.
+fn given(mut draft: Draft, request: &Request) -> Result<Draft, Failure> {
+    let given = [&request.server, &request.connect, &request.listen];
+    let [server, connect, listen] = given.map(Option::as_deref);
+    let taken = draft.take(server, connect, listen);
+    taken.map(|()| draft).map_err(Failure::Input)
+}
+
+/// The plan; on a terminal, what is missing is asked for.
+fn complete(mut draft: Draft) -> Result<Plan, Failure> {
+    if !draft.missing().is_empty() && io::stdin().is_terminal() && io::stderr().is_terminal() {
+        draft.offer(place::own_address().map(|ip| ip.to_string()));
+        let asked = draft.ask(&mut io::stdin().lock(), &mut io::stderr().lock());
+        asked.map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => {
+                Failure::Input("init: no answer; nothing was written".into())
+            }
+            _ => Failure::Input(format!("init: {error}")),
+        })?;
+    }
+    draft
+        .plan()
+        .map_err(|missing| Failure::Input(format!("init: {missing}")))
+}
+
+/// The warnings of files that are to be written. What would not be a configuration is not written at all.
+fn checked(texts: &[(&PathBuf, Zeroizing<String>)]) -> Result<Vec<String>, Failure> {
+    let mut warnings = Vec::new();
+    for (path, text) in texts {
+        let config = Config::parse(&path.display().to_string(), text);
+        let config = config.map_err(|error| Failure::Input(error.to_string()))?;
+        warnings.extend(config.warnings);
+    }
+    Ok(warnings)
+}
+
+fn in_the_way(path: &Path) -> String {
+    let path = path.display();
+    format!(
+        "{path} is there already, and no file is overwritten; --directory DIR writes into another directory, and kcptun init --peer \
+         {SERVER_FILE} makes a file for one more machine"
+    )
+}
+
+/// The first name of a peer's file that is free.
+fn free_name(directory: &Path) -> Result<PathBuf, Failure> {
+    let numbered = (2..=PEER_FILES_MAX).map(|number| format!("peer-{number}.json"));
+    let names = std::iter::once(PEER_FILE.to_owned()).chain(numbered);
+    let mut paths = names.map(|name| directory.join(name));
+    let free = paths.find(|path| path.symlink_metadata().is_err());
+    free.ok_or_else(|| Failure::Disk("too many peers' files in this directory".into()))
+}
+
+fn make_directory(directory: &Path) -> Result<(), Failure> {
+    if directory.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let made = fs::create_dir_all(directory);
+    made.map_err(|error| Failure::Disk(format!("{}: {error}", directory.display())))
+}
+
+/// Writes a new file that only its user may read, from the first byte on.
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let fails = |error: io::Error| match error.kind() {
+        ErrorKind::AlreadyExists => Failure::Disk(in_the_way(path)),
+        _ => Failure::Disk(format!("{}: {error}", path.display())),
+    };
+    let mut file = private(path).map_err(fails)?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        let _ = fs::remove_file(path);
+        fails(error)
+    })
+}
+
+fn private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(PRIVATE);
+    options.open(path)
+}
+
+fn look_around(plan: &Plan, [server, peer]: [&Path; 2], warnings: Vec<String>) -> Here {
+    let whole = std::path::absolute(peer);
+    Here {
+        server: match plan.server.is_this_machine() {
+            true => Place::Here,
+            false => place::of(&plan.server.at.first()),
+        },
+        firewall: Firewall::found(has_program),
+        systemd: Path::new(SYSTEMD).exists(),
+        server_file: server.display().to_string(),
+        peer_file: peer.display().to_string(),
+        peer_path: whole.map_or_else(|_| PEER_FILE.into(), |path| path.display().to_string()),
+        warnings,
+    }
+}
+
+/// Whether this machine has a program.
+fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = SYSTEM_PATHS.map(PathBuf::from);
+    let mut directories = std::env::split_paths(&path).chain(system);
+    directories.any(|directory| directory.join(name).is_file())
+}
