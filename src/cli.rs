@@ -4,8 +4,9 @@ use crate::config::{DEFAULT_METHOD, User, method_names};
 use crate::crypto::Method;
 use crate::init;
 use crate::reference::Topic;
-use clap::error::{ContextKind, ErrorKind};
-use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -16,6 +17,8 @@ use std::time::Duration;
 pub enum Command {
     /// Print this text: help, the version, or the reference.
     Print(String),
+    /// Nothing: say in a few lines what there is.
+    Overview,
     /// Print a new key.
     Genpsk,
     /// Print the names of the methods.
@@ -62,7 +65,7 @@ pub struct Options {
 /// What the help ends with.
 const EXAMPLES: &str = "\
 Examples:
-  kcptun --genpsk                make a key, for the psk of both ends
+  kcptun init                    make a tunnel: a key and both files, and what to do with them
   kcptun --check -c server.json  check a configuration and say what it would do
   kcptun -c server.json          run one end here, and on the other machine:
   kcptun -c peer.json
@@ -72,6 +75,22 @@ Examples:
                                  statistics, migration, nat, security, deploy
 
 If RUST_LOG is set, it decides what is logged: RUST_LOG=debug kcptun -c peer.json";
+
+/// What there is, for who gives no argument.
+pub const OVERVIEW: &str = concat!(
+    "kcptun ",
+    env!("CARGO_PKG_VERSION"),
+    " carries TCP connections over a long or lossy path as encrypted UDP packets.
+
+  kcptun init                    make a tunnel: it asks three questions, and says what to do
+  kcptun -c server.json          run one end, and on the other machine the other: -c peer.json
+  kcptun --check -c server.json  is this configuration right, and what would it do?
+  kcptun ping -c peer.json       does the other end answer, and if not, why?
+  kcptun stats -c peer.json      what the tunnel does, and what limits it
+  kcptun --genpsk                make a key
+  kcptun help                    all options, and pages about keys, nat, security and more
+"
+);
 
 /// The subcommands.
 #[derive(Subcommand)]
@@ -122,11 +141,35 @@ enum Task {
         #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
         interval: Duration,
     },
-    /// Print this help, or a page of the reference
+    /// Print this help, that of a command, or a page of the reference
     Help {
         /// What to explain
-        topic: Option<Topic>,
+        #[arg(value_parser = subjects())]
+        topic: Option<Subject>,
     },
+}
+
+/// The subcommands that have a help of their own.
+const TASKS: [&str; 3] = ["init", "stats", "ping"];
+
+/// What `kcptun help` explains.
+#[derive(Clone)]
+enum Subject {
+    /// A page of the reference.
+    Page(Topic),
+    /// A subcommand of this name.
+    Task(String),
+}
+
+fn subjects() -> impl TypedValueParser<Value = Subject> {
+    let topics = Topic::all().iter().filter_map(ValueEnum::to_possible_value);
+    let tasks = TASKS.into_iter().map(PossibleValue::new);
+    PossibleValuesParser::new(topics.chain(tasks)).map(|name| match <Topic as ValueEnum>::from_str(
+        &name, false,
+    ) {
+        Ok(topic) => Subject::Page(topic),
+        Err(_) => Subject::Task(name),
+    })
 }
 
 /// The shortest and the longest time from one ping to the next, seconds. More pings would disturb what they measure.
@@ -198,6 +241,10 @@ pub fn parse<I>(words: I) -> Result<Command, String>
 where
     I: IntoIterator<Item = OsString>,
 {
+    let words: Vec<OsString> = words.into_iter().collect();
+    if words.len() < 2 {
+        return Ok(Command::Overview);
+    }
     match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments.into_command(),
         Err(error) => match error.kind() {
@@ -282,9 +329,21 @@ impl From<Task> for Command {
             Task::Help { topic: None } => {
                 Command::Print(Arguments::command().render_help().to_string())
             }
-            Task::Help { topic: Some(topic) } => Command::Print(topic.page(&command()).text()),
+            Task::Help {
+                topic: Some(Subject::Page(topic)),
+            } => Command::Print(topic.page(&command()).text()),
+            Task::Help {
+                topic: Some(Subject::Task(name)),
+            } => Command::Print(help_of(&name)),
         }
     }
+}
+
+/// The help of a subcommand.
+fn help_of(name: &str) -> String {
+    let mut command = command();
+    let task = command.find_subcommand_mut(name);
+    task.map_or_else(String::new, |task| task.render_help().to_string())
 }
 
 /// Every method takes the same keys, but whoever names one wants to know whether it exists.
@@ -335,7 +394,18 @@ fn one_line(error: &clap::Error) -> String {
         (ErrorKind::UnknownArgument, Some(file)) => {
             format!("{line}; is it the configuration? kcptun -c {file}")
         }
+        (ErrorKind::InvalidValue, _) if !known_values(error).is_empty() => {
+            format!("{line}; it must be one of {}", known_values(error))
+        }
         _ => format!("{line}; see kcptun --help"),
+    }
+}
+
+/// The values that would be right, where they are a list.
+fn known_values(error: &clap::Error) -> String {
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) => values.join(", "),
+        _ => String::new(),
     }
 }
 
@@ -420,6 +490,15 @@ mod tests {
             parse_words("--list-methods"),
             Ok(Command::ListMethods)
         ));
+        assert!(matches!(parse_words(""), Ok(Command::Overview)));
+        assert_eq!(OVERVIEW.lines().count(), 9);
+        for task in TASKS {
+            let begins = |text: &str| text.contains(&format!("Usage: kcptun {task} "));
+            let Ok(Command::Print(help)) = parse_words(&format!("help {task}")) else {
+                panic!("no help");
+            };
+            assert!(begins(&help), "{help}");
+        }
         for help in ["-h", "--help", "--version", "-V"] {
             assert!(
                 matches!(parse_words(help), Ok(Command::Print(text)) if text.starts_with(if help.ends_with(['h', 'p']) { "Carries" } else { "kcptun " }))
@@ -430,8 +509,9 @@ mod tests {
     /// Wrong command lines and their messages.
     const WRONG: [(&str, &str); 17] = [
         (
-            "",
-            "needs a configuration: kcptun -c FILE; see kcptun --help",
+            "help pong",
+            "invalid value 'pong' for '[TOPIC]'; it must be one of keys, options, changes, statistics, migration, nat, security, \
+                 deploy, init, stats, ping",
         ),
         (
             "-v",

@@ -20,6 +20,10 @@ const WRONG_INPUT: u8 = 2;
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(Command::Print(text)) => print(&text),
+        Ok(Command::Overview) => {
+            let _ = io::stderr().write_all(cli::OVERVIEW.as_bytes());
+            ExitCode::from(WRONG_INPUT)
+        }
         Ok(Command::Genpsk) => genpsk(),
         Ok(Command::ListMethods) => print(
             &cli::methods()

@@ -224,7 +224,10 @@ impl Draft {
                 }
                 let text = match (line.trim(), default) {
                     ("", Some(default)) => default,
-                    ("", None) => continue,
+                    ("", None) => {
+                        writeln!(out, "  it takes a name or an address")?;
+                        continue;
+                    }
                     (text, _) => text.to_owned(),
                 };
                 match self.answer(question, &text) {

@@ -21,13 +21,12 @@ use clap::{Command, ValueEnum};
 pub enum Topic {
     /// The keys of the configuration
     Keys,
-    /// The options of the command line, and of stats and ping
-    #[value(alias = "ping")]
+    /// The options of the command line, and of its commands
     Options,
     /// What may change while it runs: the configuration, the network, the other end
     Changes,
     /// Statistics, what limits a tunnel, and metrics
-    #[value(aliases = ["stats", "metrics", "limits"])]
+    #[value(aliases = ["metrics", "limits"])]
     Statistics,
     /// Coming from kcptun-libev, or from Go's kcptun
     Migration,

@@ -3,6 +3,18 @@
 use super::page::{Block, Page, Table};
 use clap::{Arg, Command};
 
+const VARIABLES: [(&str, &str); 2] = [
+    (
+        "`RUST_LOG`",
+        "What is logged, whatever `loglevel`, `-v` and `-s` say: `error`, `warn`, `info`, `debug` or `trace`, for all or for modules: \
+         `RUST_LOG=kcptun::tunnel=debug,warn kcptun -c peer.json`.",
+    ),
+    (
+        "`NO_COLOR`",
+        "If it is set and not empty, nothing is coloured. Otherwise the log, `ping` and `stats` are on a terminal.",
+    ),
+];
+
 /// The page for a definition of the command line.
 pub(super) fn page(command: &Command) -> Page {
     let mut blocks = Vec::new();
@@ -23,6 +35,8 @@ pub(super) fn page(command: &Command) -> Page {
             rows: options.map(row).collect(),
         }));
     }
+    blocks.push(Block::Heading("The environment"));
+    blocks.push(Block::pairs(&["variable", "meaning"], &VARIABLES));
     Page {
         name: "options",
         title: "The command line",

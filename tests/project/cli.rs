@@ -72,8 +72,9 @@ fn check_says_what_the_program_would_do() {
 #[test]
 fn what_is_wrong_gives_status_2_and_one_line() {
     for (words, part) in [
-        (&[][..], "needs a configuration"),
+        (&["-v"][..], "needs a configuration"),
         (&["-c"], "a value is required"),
+        (&["help", "pong"], "statistics"),
         (&["server.json"], "kcptun -c server.json"),
         (&["--frobnicate"], "--frobnicate"),
         (&["--genpsk", "rot13"], "aes256gcm"),
@@ -95,6 +96,16 @@ fn what_is_wrong_gives_status_2_and_one_line() {
             "{words:?}: {error}"
         );
         assert_eq!(error.matches('\n').count(), 1, "{words:?}: {error}");
+    }
+}
+
+#[test]
+fn without_arguments_it_says_what_there_is() {
+    let (status, said, error) = output(&[]);
+    assert_eq!((status, said.as_str()), (2, ""));
+    assert!((8..=10).contains(&error.lines().count()), "{error}");
+    for part in ["kcptun init", "kcptun -c server.json", "kcptun help"] {
+        assert!(error.contains(part), "{error}");
     }
 }
 
