@@ -22,7 +22,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `main`, `cli`, `daemon`, `logging` | the program, its options, the background, the log |
+//! | `main`, `cli`, `daemon`, `logging`, `terminal` | the program, its options, the background, the log, colour |
 //! | `config` | the configuration; `config::keys` is the table of all keys |
 //! | `reference` | what `kcptun help` and the man pages say, made from the tables of the program |
 //! | `init` | `kcptun init`: the two files of a new tunnel, and what to do with them |
@@ -60,6 +60,7 @@ pub mod ring;
 pub mod segment;
 mod session;
 pub mod settings;
+mod terminal;
 mod throttle;
 pub mod time;
 mod time_wait;

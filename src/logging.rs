@@ -4,6 +4,7 @@ mod file;
 mod syslog;
 
 use crate::config::Log;
+use crate::terminal::{self, Tone};
 use env_logger::fmt::Formatter;
 use env_logger::{Builder, Target};
 use file::LogFile;
@@ -47,7 +48,9 @@ pub fn init(log: &Log, loglevel: u8) -> io::Result<()> {
     let mut builder = Builder::new();
     let style = match log {
         Log::Stderr if is_journal() => Style::Journal,
-        Log::Stderr => Style::Timed,
+        Log::Stderr => Style::Timed {
+            coloured: terminal::is_coloured(&io::stderr()),
+        },
         Log::Syslog => {
             let (syslog, connected) = Syslog::open();
             if let Err(error) = connected {
@@ -64,7 +67,7 @@ pub fn init(log: &Log, loglevel: u8) -> io::Result<()> {
             let file = LogFile::open(path)?;
             let _ = FILE.set(file.clone());
             builder.target(Target::Pipe(Box::new(file)));
-            Style::Timed
+            Style::Timed { coloured: false }
         }
     };
     let filters = filters();
@@ -97,8 +100,8 @@ pub fn reopen() -> io::Result<()> {
 /// How a line looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Style {
-    /// The time, the level and what is said.
-    Timed,
+    /// The time, the level and what is said; the level in colour, if it is for a person's eyes.
+    Timed { coloured: bool },
     /// The priority in the journal's way; the journal knows the time (sd-daemon(3)).
     Journal,
     /// The priority and who says it; the system log adds the time.
@@ -109,9 +112,11 @@ impl Style {
     fn write(self, line: &mut Formatter, record: &Record) -> io::Result<()> {
         let priority = priority(record.level());
         match self {
-            Style::Timed => {
+            Style::Timed { coloured } => {
                 let time = line.timestamp_millis();
-                write!(line, "{time} {:<5} ", record.level())?;
+                let level = format!("{:<5}", record.level());
+                let level = tone(record.level()).paint(&level, coloured);
+                write!(line, "{time} {level} ")?;
             }
             Style::Journal => write!(line, "<{priority}>")?,
             Style::Syslog => {
@@ -123,6 +128,15 @@ impl Style {
             write!(line, "[{}] ", record.target())?;
         }
         writeln!(line, "{}", record.args())
+    }
+}
+
+fn tone(level: Level) -> Tone {
+    match level {
+        Level::Error => Tone::Bad,
+        Level::Warn => Tone::Doubtful,
+        Level::Info => Tone::Good,
+        Level::Debug | Level::Trace => Tone::Faint,
     }
 }
 

@@ -9,7 +9,8 @@ use super::survey;
 use super::target::RENDEZVOUS;
 use super::{batch, marked};
 use crate::config::{Config, Endpoint, Ports};
-use crate::ping::{DATAGRAM, Fault, Ping, Settings, Survey};
+use crate::ping::{DATAGRAM, Fault, Ping, Settings, Survey, tone};
+use crate::terminal::{self, Painter};
 use crate::time::Instant;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Token};
@@ -83,10 +84,17 @@ impl Options {
     }
 }
 
-/// Pings, and prints to `out` what becomes of it, until the count is reached, a signal to stop comes or the reader of `out`
+/// Pings, and prints to `out`, standard output, what becomes of it, until the count is reached, a signal to stop comes or the reader of `out`
 /// has gone. Of several ports it says first which of them answer. True if there was an answer. Fails, with one line, if the
 /// name does not resolve or the system has no socket.
 pub fn run(options: Options, out: &mut dyn Write) -> Result<bool, RunError> {
+    match terminal::is_coloured(&io::stdout()) {
+        true => ping(options, &mut Painter::new(out, tone)),
+        false => ping(options, out),
+    }
+}
+
+fn ping(options: Options, out: &mut dyn Write) -> Result<bool, RunError> {
     let (socket, mut at, fault) = connect(&options)?;
     let no_poll = |e: io::Error| RunError::new(format!("cannot wait for answers: {}", reason(&e)));
     let mut poll = Poll::new().map_err(no_poll)?;

@@ -2,6 +2,8 @@
 //! is decided in `http`.
 
 use crate::config::{Address, Config};
+use crate::http::tone;
+use crate::terminal;
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -15,8 +17,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest answer that is read, bytes; `/stats` has some thousands.
 const ANSWER_MAX: u64 = 1 << 20;
-/// Clears a terminal and puts the cursor into its corner.
-const CLEAR_TERMINAL: &str = "\x1b[H\x1b[2J\x1b[3J";
+/// Clears a terminal's window.
+const CLEAR_WINDOW: &str = "\x1b[2J";
 
 /// Why there is nothing to show: one line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,27 +47,44 @@ pub fn run(file: &Path, watch: bool) -> Result<(), StatsError> {
             file.display()
         ))
     })?;
-    let terminal = io::stdout().is_terminal();
+    let coloured = terminal::is_coloured(&io::stdout());
+    let in_window = watch && io::stdout().is_terminal();
+    if in_window {
+        shown(CLEAR_WINDOW)?;
+    }
     loop {
-        let shown = match (fetch(&address), watch) {
+        let text = match (fetch(&address), watch) {
             (Ok(text), _) => text,
             // it may be on its way back
             (Err(line), true) => format!("{line}\n"),
             (Err(line), false) => return Err(StatsError::Daemon(line)),
         };
-        let (before, after) = match (watch, terminal) {
-            (true, true) => (CLEAR_TERMINAL, ""),
-            (true, false) => ("", "\n"),
-            (false, _) => ("", ""),
+        let goes_on = match terminal::window().filter(|_| in_window) {
+            // the window may have another size by now
+            Some(window) => shown(&terminal::redraw(&text, window, coloured, tone))?,
+            None => shown(&painted(&text, coloured, if watch { "\n" } else { "" }))?,
         };
-        let mut out = io::stdout().lock();
-        let printed = write!(out, "{before}{shown}{after}").and_then(|()| out.flush());
-        match printed {
-            Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            Err(e) => return Err(StatsError::Daemon(format!("standard output: {e}"))),
-            Ok(()) if !watch => return Ok(()),
-            Ok(()) => thread::sleep(WATCH_INTERVAL),
+        if !watch || !goes_on {
+            return Ok(());
         }
+        thread::sleep(WATCH_INTERVAL);
+    }
+}
+
+/// The text with its colours, and what follows it.
+fn painted(text: &str, coloured: bool, after: &str) -> String {
+    let lines = text.lines();
+    let lines = lines.map(|line| tone(line).paint(line, coloured) + "\n");
+    lines.collect::<String>() + after
+}
+
+/// Prints; false where the reader has gone.
+fn shown(text: &str) -> Result<bool, StatsError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(StatsError::Daemon(format!("standard output: {e}"))),
     }
 }
 

@@ -3,9 +3,12 @@
 use super::monitor::View;
 use crate::number::{bytes, millis, percent, rate, span};
 use crate::session::Cause;
+use crate::terminal::Tone;
 use crate::tunnel::stats::SessionStats;
 use std::fmt::Write;
 
+/// Begins the line of the health where it is not good.
+const NOT_HEALTHY: &str = "NOT HEALTHY";
 /// The most paths that are listed; the rest is in `/stats.json`.
 const PATHS_MAX: usize = 10;
 /// The most sessions that are listed; the rest is in `/stats.json`.
@@ -22,6 +25,20 @@ pub(super) fn render(view: &View, sessions: &(Vec<SessionStats>, usize)) -> Stri
     text
 }
 
+/// What a line of it, or of why there is none, is to its reader.
+pub(crate) fn tone(line: &str) -> Tone {
+    let begins = |word: &str| line.starts_with(word);
+    if begins("healthy:") {
+        Tone::Good
+    } else if begins(NOT_HEALTHY) {
+        Tone::Bad
+    } else if begins("kcptun ") || begins("path ") || begins("number ") || begins("sessions:") {
+        Tone::Strong
+    } else {
+        Tone::Plain
+    }
+}
+
 fn overview(text: &mut String, view: &View) -> std::fmt::Result {
     let site = view.site;
     writeln!(
@@ -34,7 +51,7 @@ fn overview(text: &mut String, view: &View) -> std::fmt::Result {
     let health = if view.health.good {
         "healthy"
     } else {
-        "NOT HEALTHY"
+        NOT_HEALTHY
     };
     writeln!(text, "{health}: {}", view.health.why)?;
     writeln!(text, "\n{}\n", view.sentence)

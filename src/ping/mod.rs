@@ -9,7 +9,7 @@ mod survey;
 mod verdict;
 
 pub(crate) use survey::Survey;
-pub(crate) use verdict::{Fault, Verdict};
+pub(crate) use verdict::{Fault, Verdict, tone};
 
 use crate::crypto::{Key, Method, Rejected, Sealing};
 use crate::message::{CONTROL_LEN, Control, PADDING_MOST};

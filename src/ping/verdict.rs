@@ -2,6 +2,7 @@
 
 use super::Settings;
 use crate::crypto::Method;
+use crate::terminal::Tone;
 
 /// What is known of the other end.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +41,22 @@ pub(crate) enum Fault {
     Forbidden,
     /// Something else, in the system's words.
     Other(String),
+}
+
+/// What a printed line is to its reader.
+pub(crate) fn tone(line: &str) -> Tone {
+    let begins = |word: &str| line.starts_with(word);
+    if begins("likely: all is well") || begins("answer: ") {
+        Tone::Good
+    } else if begins("likely:") || begins("refused: ") {
+        Tone::Bad
+    } else if begins("try:") || begins("---") || begins("pings to ") {
+        Tone::Strong
+    } else if begins("no answer:") || begins("seq=") && !line.contains(" time=") {
+        Tone::Doubtful
+    } else {
+        Tone::Plain
+    }
 }
 
 impl Fault {
