@@ -113,6 +113,9 @@ fn check(options: Options) -> ExitCode {
             for line in error.lines() {
                 fail(WRONG_INPUT, line);
             }
+            for warning in error.warnings() {
+                fail(WRONG_INPUT, &format!("warning: {warning}"));
+            }
             ExitCode::from(WRONG_INPUT)
         }
     }

@@ -16,11 +16,25 @@ pub(super) fn finish(draft: Draft, mut faults: Faults) -> Result<Config, Faults>
     let mut warnings = Vec::new();
     let seal = choose_key(&draft, &mut warnings);
     faults.lines.extend(seal.as_ref().err().cloned());
+    // a key that is wrong is a key that was meant
+    let is_sealed = !matches!(seal, Ok(None));
     let mut config = draft.config;
-    config.seal = match seal {
-        Ok(seal) if faults.lines.is_empty() => seal,
-        _ => return Err(faults),
-    };
+    config.seal = seal.ok().flatten();
+    if !faults.doubtful {
+        warn(&config, is_sealed, &mut warnings);
+    }
+    if faults.lines.is_empty() {
+        config.warnings = warnings;
+        return Ok(config);
+    }
+    if !faults.doubtful {
+        faults.warnings = warnings;
+    }
+    Err(faults)
+}
+
+/// Adds what is allowed but perhaps not meant. `is_sealed`: there is a key, or was to be one.
+fn warn(config: &Config, is_sealed: bool, warnings: &mut Vec<String>) {
     let found_there = config.rendezvous_server.is_some();
     if config.connect.is_some() && config.udp_bind.is_none() && !found_there {
         warnings.push(
@@ -42,7 +56,7 @@ pub(super) fn finish(draft: Draft, mut faults: Faults) -> Result<Config, Faults>
             "rate.up: has no effect without rate control, and {off}"
         ));
     }
-    if config.forward_secrecy == ForwardSecrecy::Require && config.seal.is_none() {
+    if config.forward_secrecy == ForwardSecrecy::Require && !is_sealed {
         warnings.push(
             "forward_secrecy: has no effect without psk or password: packets are open".into(),
         );
@@ -57,15 +71,13 @@ pub(super) fn finish(draft: Draft, mut faults: Faults) -> Result<Config, Faults>
         warnings.push(
             "hop: has no effect without udp_connect: it belongs at the end that sends first".into(),
         );
-    } else if config.hop > 0 && config.seal.is_none() {
+    } else if config.hop > 0 && !is_sealed {
         warnings.push("hop: has no effect without a key: nothing follows an address then".into());
     }
     if config.udp.dscp > 0 && !cfg!(any(target_os = "linux", target_os = "android")) {
         warnings.push("dscp: has no effect on this system".into());
     }
-    warnings.extend(placeholders(&config));
-    config.warnings = warnings;
-    Ok(config)
+    warnings.extend(placeholders(config));
 }
 
 /// Endings of names that are reserved for examples (RFC 2606) and never resolve to one's own server.
@@ -105,7 +117,8 @@ fn is_placeholder(host: &str) -> bool {
     })
 }
 
-fn is_loopback(address: &Address) -> bool {
+/// Whether only this machine reaches an address.
+pub(super) fn is_loopback(address: &Address) -> bool {
     match address.literal() {
         Some(literal) => literal.ip().to_canonical().is_loopback(),
         None => address.host.as_deref() == Some("localhost"),
@@ -238,6 +251,19 @@ fn check_families(config: &Config) -> Result<(), String> {
     }
 }
 
+/// Refuses to receive from other machines under a password that everybody knows.
+fn check_shipped(config: &Config) -> Result<(), String> {
+    let bind = config.udp_bind.as_ref();
+    let loopback = |endpoint: &&Endpoint| is_loopback(&endpoint.first());
+    match bind.filter(|endpoint| !loopback(endpoint)) {
+        None => Ok(()),
+        Some(bind) => Err(format!(
+            "password: is the one that kcptun is shipped with, which everybody knows, and udp_bind, \"{bind}\", receives from other \
+             machines; write a psk in its place, which kcptun --genpsk makes"
+        )),
+    }
+}
+
 fn choose_key(draft: &Draft, warnings: &mut Vec<String>) -> Result<Option<Seal>, String> {
     let (key, source) = match (&draft.psk, &draft.password) {
         (Some(psk), password) => {
@@ -251,6 +277,7 @@ fn choose_key(draft: &Draft, warnings: &mut Vec<String>) -> Result<Option<Seal>,
         }
         (None, Some(password)) => {
             if password.as_str() == SHIPPED_PASSWORD {
+                check_shipped(&draft.config)?;
                 warnings.push(
                     "password: is the one that kcptun is shipped with, which everybody knows; change it at both ends".into(),
                 );

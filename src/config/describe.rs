@@ -1,5 +1,6 @@
 //! Describes in plain words what the program would do with a configuration: the answer to `--check`.
 
+use super::check::is_loopback;
 use super::{Config, KeySource, Ports, Role};
 use crate::settings::Flush;
 use crate::settings::ForwardSecrecy;
@@ -83,9 +84,13 @@ fn addresses(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
         count => format!(", {count} ports"),
     };
     if let Some(listen) = &config.listen {
+        let open = match is_loopback(listen) {
+            true => "",
+            false => "; whoever reaches it, in your network or beyond, can use the tunnel",
+        };
         writeln!(
             f,
-            "listen:    accepts TCP connections at {listen}{}",
+            "listen:    accepts TCP connections at {listen}{}{open}",
             every(&listen.host)
         )?;
     }
@@ -96,12 +101,18 @@ fn addresses(f: &mut fmt::Formatter, config: &Config) -> fmt::Result {
         )?;
     }
     match &config.udp_bind {
-        Some(bind) => writeln!(
-            f,
-            "receive:   UDP at {bind}{}{}",
-            every(&bind.host),
-            count(&bind.ports)
-        )?,
+        Some(bind) => {
+            let closed = match is_loopback(&bind.first()) {
+                true => "; only this machine can reach it",
+                false => "",
+            };
+            writeln!(
+                f,
+                "receive:   UDP at {bind}{}{}{closed}",
+                every(&bind.host),
+                count(&bind.ports)
+            )?
+        }
         None => writeln!(f, "receive:   UDP at a port that the system chooses")?,
     }
     if let (Some(server), Some(id)) = (&config.rendezvous_server, &config.service_id) {

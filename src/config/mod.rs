@@ -185,9 +185,15 @@ pub enum Role {
 pub struct ConfigError {
     first: String,
     more: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl ConfigError {
+    /// What is allowed in that file but perhaps not meant, as far as it could be told: lines as `Config` has them.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// All mistakes: each line names the file, the key, the value and what would be right.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         let all = std::iter::once(&self.first).chain(&self.more);
@@ -195,18 +201,27 @@ impl ConfigError {
     }
 
     fn of(name: &str, faults: Faults) -> ConfigError {
+        let warnings = faults.warnings.iter();
+        let warnings = warnings.map(|line| format!("{name}: {line}")).collect();
         let mut lines = faults.lines.into_iter();
         let mut line = || lines.next().map(|line| format!("{name}: {line}"));
         let first = line().unwrap_or_default();
         let more = std::iter::from_fn(line).collect();
-        ConfigError { first, more }
+        ConfigError {
+            first,
+            more,
+            warnings,
+        }
     }
 }
 
 impl From<String> for ConfigError {
     fn from(first: String) -> ConfigError {
-        let more = Vec::new();
-        ConfigError { first, more }
+        ConfigError {
+            first,
+            more: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 }
 
@@ -232,6 +247,8 @@ struct Faults {
     lines: Vec<String>,
     /// A line may be about an address or a name by which another end is found: which of them are missing is not known.
     doubtful: bool,
+    /// What is allowed but perhaps not meant, as in `Config`.
+    warnings: Vec<String>,
 }
 
 impl Faults {
@@ -246,10 +263,9 @@ impl Faults {
 
 impl From<String> for Faults {
     fn from(line: String) -> Faults {
-        let lines = vec![line];
         Faults {
-            lines,
-            doubtful: false,
+            lines: vec![line],
+            ..Faults::default()
         }
     }
 }

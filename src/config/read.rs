@@ -308,9 +308,9 @@ fn text<'a>(value: &'a Value, right: &str) -> Result<&'a str, String> {
 /// Reads a secret. It is not repeated even if it is wrong: a message may end up in a log or a bug report.
 fn secret(value: Value) -> Result<Zeroizing<String>, String> {
     match value {
-        Value::Text(text) if text.is_empty() => {
-            Err("is empty; it must have at least one character, or leave the key out".into())
-        }
+        Value::Text(text) if text.is_empty() => Err(
+            "is empty; kcptun --genpsk makes a key for psk, the same at both ends, and without this key packets are open".into(),
+        ),
         Value::Text(text) => Ok(text),
         other => Err(format!("holds {}; it must be text in quotes", other.kind())),
     }

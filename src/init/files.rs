@@ -3,7 +3,6 @@
 use super::plan::Plan;
 use crate::config::{DEFAULT_METHOD, KEYS};
 use crate::crypto::{Key, Method};
-use serde_json::Value;
 use zeroize::Zeroizing;
 
 /// Room for a whole file: growing would leave a part of the key behind in memory.
@@ -28,9 +27,15 @@ impl File {
         file
     }
 
+    /// Addresses, names, base64 and our own words have nothing to escape.
+    fn line(&mut self, name: &str, value: &str) {
+        for part in ["    \"", name, "\": \"", value, "\",\n"] {
+            self.text.push_str(part);
+        }
+    }
+
     fn comment(&mut self, name: &str, text: &str) {
-        let text = Value::from(text);
-        self.text.push_str(&format!("    \"// {name}\": {text},\n"));
+        self.line(&format!("// {name}"), text);
     }
 
     /// A key with what the reference says of it.
@@ -40,12 +45,7 @@ impl File {
         if let Some(key) = known {
             self.comment(name, &key.summary());
         }
-        self.text.push_str("    \"");
-        self.text.push_str(name);
-        self.text.push_str("\": \"");
-        // addresses, names and base64 have nothing to escape
-        self.text.push_str(value);
-        self.text.push_str("\",\n");
+        self.line(name, value);
     }
 
     fn seal(&mut self, method: Method, key: &Key) {

@@ -150,7 +150,23 @@ impl Survey {
                 self.ports.len()
             ))
         });
-        lines.collect()
+        lines.chain(self.advice()).collect()
+    }
+
+    /// What to do about ports that do not answer while others do.
+    fn advice(&self) -> Option<String> {
+        let silent = self.which(State::Silent);
+        let refused = self.which(State::Refused);
+        self.answering()?;
+        Some(match (silent, refused) {
+            (None, None) => return None,
+            (Some(silent), _) => format!(
+                "try:    let UDP {silent} through, in the firewalls of the other end, of its provider and of this network, or leave them out of udp_connect"
+            ),
+            (None, Some(refused)) => format!(
+                "try:    name {refused} in udp_bind at the other end, or leave them out of udp_connect"
+            ),
+        })
     }
 }
 
@@ -221,6 +237,7 @@ mod tests {
             let lines = [
                 "answer:    4 of 6 ports, 5-6,8,443",
                 "no answer: 2 of 6 ports, 7,9",
+                "try:    let UDP 7,9 through, in the firewalls of the other end, of its provider and of this network, or leave them out of udp_connect",
             ];
             assert_eq!(survey.lines(), lines);
             assert_eq!(survey.answering().map(|ports| ports.first()), Some(5));

@@ -124,10 +124,13 @@ fn silent_port(settings: &Settings) -> (String, String) {
         None => "a key at the other end and none here (with one, it is silent to open packets)",
     };
     (
-        format!("the host is there, so {key}, or a firewall that drops UDP port {port}"),
         format!(
-            "the log of the other end: if it says \"does not open with this key and method\", make psk or password and \
-             method the same; if it says nothing, let UDP port {port} through"
+            "the host is there, so {key}, or a firewall that drops UDP port {port}, or no kcptun runs there and its host does not say so"
+        ),
+        format!(
+            "the log of the other end: if there is none, start it; if it says \"does not open with this key and method\", make psk \
+             or password and method the same; if it says nothing, let UDP port {port} through, in the firewall of the host and in \
+             that of its provider"
         ),
     )
 }

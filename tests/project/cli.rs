@@ -100,6 +100,46 @@ fn what_is_wrong_gives_status_2_and_one_line() {
 }
 
 #[test]
+fn warnings_stand_beside_mistakes() {
+    let file = std::env::temp_dir().join(format!("kcptun-cli-w-{}.json", std::process::id()));
+    let known =
+        r#""udp_bind": ":1", "connect": "vps.example.net:2", "password": "change me at both ends""#;
+    std::fs::write(&file, format!("{{{known}}}")).unwrap();
+    let (status, said, error) = output(&["--check", "-c", file.to_str().unwrap()]);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!((status, said.as_str()), (2, ""));
+    let lines: Vec<&str> = error.lines().collect();
+    assert!(
+        lines[0]
+            .contains("which everybody knows, and udp_bind, \":1\", receives from other machines"),
+        "{error}"
+    );
+    assert!(
+        lines[1].starts_with("kcptun: warning: ") && lines[1].contains("is a placeholder"),
+        "{error}"
+    );
+    assert_eq!(lines.len(), 2, "{error}");
+}
+
+#[test]
+fn check_says_who_can_reach_an_address() {
+    let (_, said, _) = output(&["--check", "-c", "server.json"]);
+    assert!(
+        said.contains("UDP at 127.0.0.1:27290; only this machine can reach it"),
+        "{said}"
+    );
+    let file = std::env::temp_dir().join(format!("kcptun-cli-l-{}.json", std::process::id()));
+    let text = r#"{"listen": ":1", "udp_connect": "192.0.2.1:2", "password": "x"}"#;
+    std::fs::write(&file, text).unwrap();
+    let (_, said, _) = output(&["--check", "-c", file.to_str().unwrap()]);
+    std::fs::remove_file(&file).unwrap();
+    assert!(
+        said.contains("in your network or beyond, can use the tunnel"),
+        "{said}"
+    );
+}
+
+#[test]
 fn without_arguments_it_says_what_there_is() {
     let (status, said, error) = output(&[]);
     assert_eq!((status, said.as_str()), (2, ""));

@@ -805,7 +805,7 @@ const BAD_VALUES: [(&str, &str, &str); 80] = [
     ("pidfile", "\"/run/\"", "pidfile: \"/run/\" is not a file; it must be the path of a file"),
     ("pidfile", "true", "pidfile: true is not text in quotes; it must be the path of a file"),
     ("user", "1000", "user: 1000 is not text in quotes; it must be USER or USER:GROUP"),
-    ("psk", "\"\"", "psk: is empty; it must have at least one character, or leave the key out"),
+    ("psk", "\"\"", "psk: is empty; kcptun --genpsk makes a key for psk, the same at both ends, and without this key packets are open"),
     ("psk", "7", "psk: holds a number; it must be text in quotes"),
     ("psk", "null", "psk: holds null; it must be text in quotes"),
     ("listen", "80", "listen: 80 is a number, and a port alone; write \":80\" for every address of this machine, or \"host:80\""),
@@ -857,7 +857,7 @@ fn every_mistake_has_its_message() {
         message(parse(
             r#"{"udp_bind": ":1", "connect": "a:1", "password": ""}"#
         )),
-        "password: is empty; it must have at least one character, or leave the key out"
+        "password: is empty; kcptun --genpsk makes a key for psk, the same at both ends, and without this key packets are open"
     );
 }
 
