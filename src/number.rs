@@ -60,6 +60,14 @@ pub(crate) fn percent(share: Option<f64>) -> String {
     })
 }
 
+/// So many things: `1 session`, `2 sessions`.
+pub(crate) fn count(number: usize, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        _ => format!("{number} {thing}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -46,8 +46,7 @@ impl State {
         matches!(self, State::Reset { .. } | State::Gone)
     }
 
-    /// When something happened to the session, in words for the log.
-    pub(crate) fn when(self) -> &'static str {
+    fn when(self) -> &'static str {
         match self {
             State::HalfOpen => "before its dial",
             State::Dialling => "while its service was dialled",
@@ -284,6 +283,15 @@ impl Session {
     /// Bytes of data sent to the other end.
     pub(crate) fn bytes_out(&self) -> u64 {
         self.outbound.bytes
+    }
+
+    /// When something happens to it, in words for the log.
+    pub(crate) fn when(&self) -> &'static str {
+        let unheard = self.opener && self.heard_at() == self.opened_at;
+        match self.state {
+            State::Connected if unheard => "before anything was heard of the other end",
+            state => state.when(),
+        }
     }
 
     /// When a packet of it last arrived.

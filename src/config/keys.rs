@@ -75,8 +75,8 @@ pub static KEYS: &[Key] = &[
         Section::Needed,
         "none",
         "address, with up to 1024 ports",
-        "UDP: the address of the other end, with one port or several of its `udp_bind`, \
-             of which one is used at a time: see `hop`. A name is resolved at the start, and \
+        "UDP: the address of the other end, with one port or several of its `udp_bind`. Of several, one is used \
+             at a time, and another one when that does not answer, or as `hop` says. A name is resolved at the start, and \
              again while the other end is silent",
     ),
     address("rendezvous_server", Purpose::Target, |d| {
@@ -135,7 +135,7 @@ pub static KEYS: &[Key] = &[
             "\"auto\", \"require\", \"off\"",
             "with a key: `\"auto\"` agrees on fresh keys with every other end that does, so that who gets the key later cannot \
              read what was recorded. `\"require\"` carries no connection without them: kcptun-libev and an older kcptun are \
-             refused. See `kcptun help security`",
+             refused. `\"off\"`: the key alone seals, and the other end must not require more. See `kcptun help security`",
         ),
     key(
         "kcp.mtu",
@@ -400,9 +400,9 @@ pub static KEYS: &[Key] = &[
             Section::Times,
             "0",
             "",
-            "at the end with `udp_connect`: move to another pair of ports this often, one of \
-             its own and one of those in `udp_connect`. 0: never by the clock. It takes a \
-             key; with `udp_bind` this end's own ports are those",
+            "at the end with `udp_connect`: move to another pair of ports after so long: one of this end's \
+             ports, and one of those that `udp_connect` names. Connections go on. 0: only when the pair in use fails. \
+             It takes a key. This end's ports are those of `udp_bind`, or any free ones without it",
         ),
     integer("time_wait", 5, 3600, "seconds", |d, n| {
         d.config.time_wait = n

@@ -42,6 +42,7 @@ pub use resolve::Lookup;
 
 use crate::config::{Address, Config, Endpoint, Ports, TcpOptions, UdpOptions, User};
 use crate::http::Site;
+use crate::number::count;
 use crate::settings::Settings;
 use crate::time::{Duration, Instant};
 use crate::tunnel::{Event, Refused, SessionId, Tunnel};
@@ -534,7 +535,10 @@ impl Loop {
     fn farewell(mut self) -> Result<(), RunError> {
         let mut now = self.now();
         let end = now.after(FAREWELL_TIMEOUT);
-        info!("stopping, {} sessions are ended", self.tunnel.sessions());
+        info!(
+            "stopping, which ends {}",
+            count(self.tunnel.sessions(), "session")
+        );
         self.notify.stopping();
         self.tcp.listeners.clear();
         self.tunnel.shutdown(now);

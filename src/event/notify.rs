@@ -1,6 +1,7 @@
 //! What systemd is told (sd_notify(3)): that the service is ready, reloads, stops or works, and how many sessions it has.
 //! If no service manager has asked for it, nothing is done.
 
+use crate::number::count;
 use crate::time::{Duration, Instant};
 use log::debug;
 use sd_notify::{NotifyState, notify, watchdog_enabled};
@@ -68,10 +69,7 @@ impl Notify {
         }
         self.outdated = self.said != Some(sessions);
         if self.outdated && self.status <= now {
-            let status = match sessions {
-                1 => "1 session".into(),
-                more => format!("{more} sessions"),
-            };
+            let status = count(sessions, "session");
             self.tell(&[NotifyState::Status(&status)]);
             self.said = Some(sessions);
             self.status = now.after(STATUS_PAUSE);

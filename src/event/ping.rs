@@ -10,6 +10,7 @@ use super::target::RENDEZVOUS;
 use super::{batch, marked};
 use crate::config::{Config, Endpoint, Ports};
 use crate::ping::{DATAGRAM, Fault, Ping, Settings, Survey, tone};
+use crate::settings::ForwardSecrecy;
 use crate::terminal::{self, Painter};
 use crate::time::Instant;
 use mio::net::{TcpStream, UdpSocket};
@@ -43,6 +44,8 @@ pub struct Options {
     pub tcp_ports: Vec<u16>,
     /// How packets are sealed. None: they are not.
     pub seal: Option<(crate::crypto::Method, crate::crypto::Key)>,
+    /// What this end does about fresh keys.
+    pub forward_secrecy: ForwardSecrecy,
     /// The size of IP packets that the configuration allows, bytes.
     pub mtu: u16,
     /// The mark of what is sent, 0 to 63.
@@ -76,6 +79,7 @@ impl Options {
             endpoint,
             from: from.filter(|ip| !ip.is_unspecified()),
             seal: seal.map(|seal| (seal.method, seal.key.clone())),
+            forward_secrecy: config.forward_secrecy,
             mtu: config.kcp.mtu,
             dscp: config.udp.dscp,
             count,
@@ -115,6 +119,7 @@ fn ping(options: Options, out: &mut dyn Write) -> Result<bool, RunError> {
         at,
         meets: options.key == RENDEZVOUS,
         seal: options.seal,
+        fresh: Some((options.forward_secrecy, rand::random::<[u8; 32]>().into())),
         count: options.count,
         interval: options.interval.into(),
         first: rand::random(),

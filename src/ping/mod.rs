@@ -5,6 +5,7 @@
 //! While nothing at all comes back, two more things are tried to find the reason: pings that are sealed in other ways (with
 //! another method, or not at all), and whether the host answers over TCP.
 
+mod fresh_keys;
 mod survey;
 mod verdict;
 
@@ -15,11 +16,14 @@ use crate::crypto::{Key, Method, Rejected, Sealing};
 use crate::message::{CONTROL_LEN, Control, PADDING_MOST};
 use crate::path::headers;
 use crate::pmtu::{Probe, Search};
+use crate::settings::ForwardSecrecy;
 use crate::time::{Duration, Instant, MS};
+use fresh_keys::FreshKeys;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use zeroize::Zeroizing;
 
 /// Bytes that the longest datagram of `transmit` takes: a ping that asks for the size of packets.
 pub(crate) const DATAGRAM: usize = 1500;
@@ -52,6 +56,8 @@ pub(crate) struct Settings {
     pub meets: bool,
     /// How packets are sealed. None: they are not.
     pub seal: Option<(Method, Key)>,
+    /// What is asked about fresh keys: what this end does about them, and random bytes for a greeting. None: nothing.
+    pub fresh: Option<(ForwardSecrecy, Zeroizing<[u8; 32]>)>,
     /// The number of pings. None: until `stop`.
     pub count: Option<u64>,
     /// The time from one ping to the next.
@@ -114,6 +120,7 @@ pub(crate) struct Ping {
     signs: Signs,
     trips: Trips,
     size: PacketSize,
+    fresh: Option<FreshKeys>,
     own: VecDeque<Vec<u8>>,
     report: Report,
     rng: SmallRng,
@@ -167,6 +174,18 @@ fn ways(settings: &Settings) -> Vec<Way> {
     ways
 }
 
+/// The greetings, where there is a key, and somebody who may have fresh ones.
+fn fresh_keys(settings: &Settings) -> Option<FreshKeys> {
+    let (method, key) = settings.seal.as_ref()?;
+    let (wanted, secret) = settings.fresh.as_ref().filter(|_| !settings.meets)?;
+    Some(FreshKeys::new(
+        (*method, key),
+        *wanted,
+        secret,
+        settings.seed,
+    ))
+}
+
 /// The first line.
 fn heading(settings: &Settings) -> String {
     let seal = match &settings.seal {
@@ -205,6 +224,7 @@ impl Ping {
                 tokens: settings.first.wrapping_add(1 << 31),
             },
             ways: ways(&settings),
+            fresh: fresh_keys(&settings),
             settings,
             began: now,
             stopped: None,
@@ -297,7 +317,9 @@ impl Ping {
                 Some(Control::Pong(ts)) if way == 0 && self.size.search.on_answer(ts, now) => {
                     return self.signs.fault = None;
                 }
-                Some(Control::Pong(ts)) if self.is_ours(ts) => return self.on_pong(now, way, ts),
+                Some(Control::Pong(ts)) if self.is_ours(ts) => {
+                    return self.on_pong(now, way, ts, &packet[CONTROL_LEN..]);
+                }
                 // the other end asks, too, whether this one is there
                 Some(Control::Ping(_)) if way == 0 => return self.signs.heard = true,
                 _ if sealed => return self.signs.heard = true,
@@ -411,6 +433,7 @@ impl Ping {
         if answered > 0 {
             lines.push(self.trips.line());
             lines.extend(self.size_line());
+            lines.extend(self.fresh.iter().flat_map(FreshKeys::lines));
             // it answers no more
             let fault = self.signs.fault.clone().map(Verdict::Fault);
             lines.extend(fault.iter().flat_map(|fault| fault.lines(&self.settings)));
@@ -490,7 +513,8 @@ impl Ping {
         u64::from(ts.wrapping_sub(self.settings.first)) < self.pings.sent
     }
 
-    fn on_pong(&mut self, now: Instant, way: usize, ts: u32) {
+    /// `behind`: what stands behind the timestamp.
+    fn on_pong(&mut self, now: Instant, way: usize, ts: u32, behind: &[u8]) {
         if way != 0 {
             let method = self.ways[way].method;
             self.signs.other_way = Some(method);
@@ -508,6 +532,9 @@ impl Ping {
             return;
         };
         self.pings.missed -= u64::from(waiting.missed);
+        if let Some(fresh) = &mut self.fresh {
+            fresh.on_pong(waiting.number, behind);
+        }
         if self.trips.count == 0 {
             self.size.answered_at = now;
         }
@@ -546,10 +573,21 @@ impl Ping {
     }
 
     fn close(&mut self, way: usize, buf: &mut [u8]) -> usize {
-        let last = self.pings.sent.saturating_sub(1) as u32;
-        let value = self.settings.first.wrapping_add(last);
+        let last = self.pings.sent.saturating_sub(1);
+        let value = self.settings.first.wrapping_add(last as u32);
+        let greets = self.fresh.as_ref().filter(|_| way == 0);
+        let greeting = greets.and_then(|fresh| fresh.greeting(last));
         let sealing = self.ways[way].sealing.as_mut();
-        let len = write_ping(value, sealing, &mut self.rng, buf);
+        let len = match (greeting, sealing) {
+            (Some(greeting), Some(sealing)) => {
+                let ping = Control::Ping(value).to_wire();
+                let len = CONTROL_LEN + greeting.len();
+                buf[..CONTROL_LEN].copy_from_slice(&ping);
+                buf[CONTROL_LEN..len].copy_from_slice(greeting);
+                sealing.seal(buf, len)
+            }
+            (_, sealing) => write_ping(value, sealing, &mut self.rng, buf),
+        };
         if self.own.len() == OWN_REMEMBERED {
             self.own.pop_front();
         }

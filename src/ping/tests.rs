@@ -7,6 +7,7 @@ fn settings(seal: Option<(Method, Key)>, count: Option<u64>) -> Settings {
         at: "192.0.2.1:7".parse().expect("an address"),
         meets: false,
         seal,
+        fresh: None,
         count,
         interval: SEC,
         first: u32::MAX - 1,

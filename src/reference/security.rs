@@ -39,6 +39,11 @@ fn fresh_keys() -> Vec<Block> {
     vec![
         Block::Heading("Keys that are forgotten"),
         Block::text(
+            "In what follows, a greeting is a ping that carries one end's part of new keys, and the pong that carries the other's is its \
+                 answer. A dial is the packet that begins a connection and has the server connect to the service. A challenge is a ping \
+                 with a random value, which only who receives at that address can answer.",
+        ),
+        Block::text(
             "Two kcptuns that have a key agree on fresh keys while they ping each other, before the first connection and without a round \
                  trip of their own: X25519 with the key mixed in, which is Noise's pattern NNpsk0. The keys belong to the two processes, go along \
                  when an address changes, are renewed after two minutes or 4 GiB, are wiped from memory ten seconds after others are in use, and end after three minutes in any case.",

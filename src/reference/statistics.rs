@@ -53,7 +53,7 @@ pub(super) fn page() -> Page {
         ),
         Block::Heading("What limits a tunnel"),
         Block::text(
-            "What sessions waited for in the last two seconds. Where data flows both ways, this is about the direction that carries \
+            "A session is one TCP connection in the tunnel; a path is the way to one address of an other end. The limit is what sessions waited for in the last two seconds. Where data flows both ways, this is about the direction that carries \
              more. `/stats.json` and `kcptun_limit` use these names:",
         ),
         Block::Table(Table {

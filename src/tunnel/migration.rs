@@ -9,6 +9,7 @@ use super::sessions::Entry;
 use super::sources::source;
 use super::trace::HeaderSummary;
 use super::waiting::Packet;
+use crate::number::count;
 use crate::path::{Answered, Local, PINGS_EACH};
 use crate::segment::{DEFAULT_WINDOW, Header, Segments};
 use crate::session::State;
@@ -188,7 +189,8 @@ impl Tunnel {
         }
         let from = self.paths[path_id].addr;
         let ids = self.sessions.ids_of(|entry| entry.is_on(path_id));
-        log::info!("{from} is at {to} now, with {} sessions", ids.len());
+        let moved = count(ids.len(), "session");
+        log::info!("{from} is at {to} now, with {moved}");
         let homeless = self.paths[path_id].migration.is_homeless();
         if !homeless {
             self.paths.detach(from);

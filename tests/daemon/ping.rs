@@ -241,8 +241,8 @@ fn what_is_lost_on_the_way_is_counted() {
         let mut number = 0;
         while let Ok((n, from)) = near.recv_from(&mut bytes) {
             // beside those that ask for the size of packets
-            number += u32::from(n < 100);
-            if number == 1 && n < 100 {
+            number += u32::from(n < 200);
+            if number == 1 && n < 200 {
                 let (near, far) = (
                     back.0.try_clone().expect("a copy"),
                     back.1.try_clone().expect("a copy"),
@@ -254,7 +254,7 @@ fn what_is_lost_on_the_way_is_counted() {
                     }
                 });
             }
-            if number != 2 || n >= 100 {
+            if number != 2 || n >= 200 {
                 let _ = far.send(&bytes[..n]);
             }
         }
@@ -332,5 +332,32 @@ fn what_cannot_be_pinged_has_its_message() {
             error.contains(part) && error.lines().count() == 1,
             "{error}"
         );
+    }
+}
+
+/// A daemon of the other end answers pings, whatever it does about fresh keys; no connection opens between "require" and "off".
+#[test]
+fn what_the_ends_do_about_fresh_keys_is_compared() {
+    for (here, there, part) in [
+        (
+            "require",
+            "off",
+            "likely: no connection will open: forward_secrecy is \"require\" here",
+        ),
+        ("off", "require", "no connection will open"),
+        ("auto", "off", "keys: the other end does not agree"),
+        (
+            "auto",
+            "require",
+            "keys: the other end agrees on fresh keys",
+        ),
+    ] {
+        let mut plan = plan();
+        plan.server.insert("forward_secrecy".into(), json!(there));
+        plan.peer.insert("forward_secrecy".into(), json!(here));
+        let _server = plan.start_server();
+        let (status, said) = kcptun_ping(&plan.peer, &["-n", "3", "-i", "0.2"]);
+        assert_eq!(status, 0, "{said}");
+        has(&said, &["3 answered", part]);
     }
 }

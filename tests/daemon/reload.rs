@@ -206,7 +206,7 @@ fn a_second_signal_ends_it_at_once() {
         let client = connect(tunnel.entry);
         ask(&client, b"hello").expect("an answer");
         tunnel.peer.signal(libc::SIGTERM);
-        tunnel.peer.wait_for_log("stopping, 1 sessions are ended");
+        tunnel.peer.wait_for_log("stopping, which ends 1 session");
         tunnel.peer.signal(libc::SIGTERM);
         let status = tunnel.peer.wait();
         if tunnel.peer.log().contains("stopping at once") {
