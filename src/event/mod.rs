@@ -535,10 +535,10 @@ impl Loop {
     fn farewell(mut self) -> Result<(), RunError> {
         let mut now = self.now();
         let end = now.after(FAREWELL_TIMEOUT);
-        info!(
-            "stopping, which ends {}",
-            count(self.tunnel.sessions(), "session")
-        );
+        match self.tunnel.sessions() {
+            0 => info!("stopping"),
+            sessions => info!("stopping, which ends {}", count(sessions, "session")),
+        }
         self.notify.stopping();
         self.tcp.listeners.clear();
         self.tunnel.shutdown(now);

@@ -188,7 +188,12 @@ fn connect(
 ) -> Result<(std::net::UdpSocket, SocketAddr, Option<Fault>), RunError> {
     let (key, address) = (options.key, options.endpoint.first());
     let places = resolve(&address)
-        .map_err(|e| RunError::new(format!("{key}: cannot resolve {address}: {}", reason(&e))))?;
+        .map_err(|e| {
+            RunError::new(format!(
+                "{key}: cannot resolve {address}: {}; is the name in {key} right, and is this machine online?",
+                reason(&e)
+            ))
+        })?;
     let mut without = None;
     for at in places.into_iter().map(canonical) {
         let from = options.from.filter(|ip| ip.is_ipv4() == at.is_ipv4());

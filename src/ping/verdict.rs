@@ -64,7 +64,7 @@ impl Fault {
     pub(crate) fn text(&self, port: u16) -> String {
         match self {
             Fault::Refused => format!("refused: nothing receives at UDP port {port}"),
-            Fault::NoRoute => "the host cannot be reached".into(),
+            Fault::NoRoute => "the host cannot be reached, or forbids it".into(),
             Fault::NoNetwork => "no route there from this machine".into(),
             Fault::Forbidden => "this machine forbids sending there".into(),
             Fault::Other(words) => words.clone(),
@@ -108,7 +108,8 @@ impl Verdict {
             Verdict::Silent { host_lives: false } => (
                 "a dead host: it is down, has another address, or firewalls drop all that is sent to it".into(),
                 format!(
-                    "is {ip} its address, and does it answer to: ping {ip}? If it runs, let UDP port {port} through and compare keys"
+                    "is {ip} its address, and does it answer to: ping {ip}? If it runs, let UDP port {port} through, in its firewall and in \
+                     that of its provider, and compare keys"
                 ),
             ),
             Verdict::TooSoon => ("nothing has come back so far; a few more seconds will tell why".into(), String::new()),
@@ -125,10 +126,10 @@ fn silent_port(settings: &Settings) -> (String, String) {
     };
     (
         format!(
-            "the host is there, so {key}, or a firewall that drops UDP port {port}, or no kcptun runs there and its host does not say so"
+            "the host is there, so a firewall that drops UDP port {port}, or {key}, or no kcptun runs there and its host does not say so"
         ),
         format!(
-            "the log of the other end: if there is none, start it; if it says \"does not open with this key and method\", make psk \
+            "look at the log of the other end: if there is none, start it; if it says \"does not open with this key and method\", make psk \
              or password and method the same; if it says nothing, let UDP port {port} through, in the firewall of the host and in \
              that of its provider"
         ),
@@ -145,8 +146,12 @@ fn fault_texts(fault: &Fault, settings: &Settings) -> (String, String) {
             "start kcptun there, and compare the port with its udp_bind".into(),
         ),
         Fault::NoRoute => (
-            "a dead host: the network says that it cannot be reached".into(),
-            format!("is {ip} its address, and does it answer to: ping {ip}?"),
+            "a dead host, or a firewall that rejects: the network says that it cannot be reached"
+                .into(),
+            format!(
+                "is {ip} its address, and does it answer to: ping {ip}? If it does, let UDP port {port} through in its firewall, such as \
+                 firewalld"
+            ),
         ),
         Fault::NoNetwork => {
             let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };

@@ -117,7 +117,7 @@ fn whoever_starts_it_in_the_background_sees_why_it_cannot_run() {
         (status, error.as_str()),
         (
             1,
-            format!("kcptun: udp_bind: cannot bind {at}: the port is taken\n").as_str()
+            format!("kcptun: udp_bind: cannot bind {at}: the port is taken, by a kcptun that runs already or another program: stop that, or write another port, at the other end, too\n").as_str()
         )
     );
     assert!(place.text("log").contains("ERROR udp_bind: cannot bind"));
