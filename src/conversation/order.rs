@@ -4,24 +4,32 @@
 use crate::path::Path;
 use crate::segment::{Header, ahead};
 
+/// A segment that was sent so long before the newest, ms, has come late: what is sent again has a time of its own.
+const LATE: i32 = 2;
+
 /// Which numbers have arrived here.
 #[derive(Default)]
 pub(super) struct Order {
     /// The next number that a new segment should have.
     expected: u32,
+    /// When the one before it was sent, by the other end's clock.
+    ts: u32,
     /// A number was left out: the other end should hear of it soon.
     gap: bool,
 }
 
 impl Order {
     /// A segment has arrived; its path is told what that says of losses. True if it is ahead of all that were seen.
-    pub(super) fn note(&mut self, sn: u32, path: &mut Path) -> bool {
+    pub(super) fn note(&mut self, header: &Header, path: &mut Path) -> bool {
+        let sn = header.sn;
         let new = ahead(sn, self.expected) >= 0;
         if new {
             path.counts.news += 1;
             self.gap |= sn != self.expected;
             path.on_inbound(sn, self.expected);
-            self.expected = sn.wrapping_add(1);
+            (self.expected, self.ts) = (sn.wrapping_add(1), header.ts);
+        } else if ahead(self.ts, header.ts) >= LATE {
+            path.counts.overtaken += 1;
         }
         new
     }

@@ -92,7 +92,7 @@ impl Plain {
             self.peer_window.note(header, header.una);
             if header.cmd == cmd::PUSH {
                 path.counts.on_received(header.len, false);
-                self.order.note(header.sn, path);
+                self.order.note(header, path);
             }
         }
         // or it would measure the round trip by an old clock

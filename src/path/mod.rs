@@ -76,6 +76,8 @@ pub struct Counts {
     pub news: u64,
     /// Left out by these.
     pub missed: u64,
+    /// Of these, came later all the same: others that were sent after them had overtaken them.
+    pub overtaken: u64,
     /// Bytes of data of those that had not arrived before.
     pub bytes: u64,
     longest: u32,
@@ -111,6 +113,7 @@ impl Counts {
         self.duplicate += other.duplicate;
         self.news += other.news;
         self.missed += other.missed;
+        self.overtaken += other.overtaken;
         self.bytes += other.bytes;
     }
 }

@@ -105,8 +105,10 @@ struct Candidate {
     pings: u32,
     next: Instant,
     answered: bool,
-    /// The train that is to pass before it is used.
+    /// The train that is to pass before it is used, and what the peer has challenged this end with there meanwhile. That is
+    /// answered when everything moves.
     train: Option<Train>,
+    challenge: Option<u32>,
 }
 
 /// After a question in vain it is not asked for a while, and ever more rarely.
@@ -198,10 +200,10 @@ impl Hopping {
     /// Keeps a challenge that has come there until the train on that pair has passed. False if there is none.
     pub(super) fn keep_challenge(&mut self, from: SocketAddr, local: Local, value: u32) -> bool {
         let place = self.place_of(from, local);
-        let train = place.and_then(|place| self.candidates[place].train.as_mut());
-        match train {
-            Some(train) => {
-                train.challenge = Some(value);
+        let tried = place.map(|place| &mut self.candidates[place]);
+        match tried.filter(|candidate| candidate.train.is_some()) {
+            Some(candidate) => {
+                candidate.challenge = Some(value);
                 true
             }
             None => false,
@@ -424,6 +426,10 @@ impl Tunnel {
             return;
         };
         let path = &self.paths[path_id];
+        if path.congestion.is_capped() {
+            // the operator's limit holds for trains, too
+            return;
+        }
         let (most, rtt) = (path.packet_size(), path.congestion.base_rtt());
         let rtt = rtt.unwrap_or(path.congestion.srtt());
         let first = self.newcomers.token(clock(&self.settings, now).clock);
@@ -458,6 +464,7 @@ impl Tunnel {
             next: now,
             answered: false,
             train,
+            challenge: None,
         });
         self.go_on_with(self.hopping.candidates.len() - 1, now);
     }
@@ -485,42 +492,53 @@ impl Tunnel {
         self.queue_packet(addr, Some(Local { ip: None, socket }), &ping);
     }
 
-    /// Sends the next ping of a train. When all had time to be answered, everything moves or nothing does.
+    /// Sends the next ping of a train. When all had time to be answered, what follows is known.
     fn go_on_with_train(&mut self, place: usize, now: Instant) {
+        let present = self.peer.addr().map(|peer| (peer, self.hopping.socket()));
         let candidate = &mut self.hopping.candidates[place];
-        let (addr, local) = (
-            candidate.addr,
-            Local {
-                ip: None,
-                socket: candidate.socket,
-            },
-        );
         let Some(train) = &mut candidate.train else {
             return;
         };
-        if let Some((packet, next)) = train.next() {
-            candidate.next = next;
-            return self.queue_packet(addr, Some(local), &packet);
+        let (addr, socket) = match present {
+            Some(present) if train.is_control() => present,
+            _ => (candidate.addr, candidate.socket),
+        };
+        match train.next() {
+            Some((packet, next)) => {
+                candidate.next = next;
+                self.queue_packet(addr, Some(Local { ip: None, socket }), &packet);
+            }
+            None => self.on_train_over(place, now),
         }
-        let (passed, challenge) = (train.has_passed(), train.challenge);
-        candidate.train = None;
-        match challenge {
-            _ if !passed => {
-                self.hopping.candidates.remove(place);
-                self.hopping.trains.on_failure(now);
-            }
-            Some(challenge) => {
-                let pong = Control::Pong(challenge).to_wire();
-                self.queue_packet(addr, Some(local), &[&pong[..], MOVES].concat());
-                self.hop_to(place, now);
-            }
-            None if self.hopping.fixed => self.hop_to(place, now),
-            None if !self.hopping.challenges => {
-                self.begin_at(addr, local.socket, Reason::Lossy, now);
-            }
-            // its challenges got lost: they come again with the pings that follow
-            None => {}
+    }
+
+    /// A train to a fresh pair that has passed is followed by one to the present pair; if that does not, everything moves.
+    fn on_train_over(&mut self, place: usize, now: Instant) {
+        let first = self.newcomers.token(clock(&self.settings, now).clock);
+        let candidate = &mut self.hopping.candidates[place];
+        let Some(train) = candidate.train.take() else {
+            return;
+        };
+        if !train.has_passed() {
+            self.hopping.candidates.remove(place);
+            return self.hopping.trains.on_failure(now);
         }
+        if !train.is_control() {
+            candidate.train = Some(train.control(first, now));
+            return self.go_on_with_train(place, now);
+        }
+        let (addr, socket) = (candidate.addr, candidate.socket);
+        if let Some(challenge) = candidate.challenge {
+            let pong = Control::Pong(challenge).to_wire();
+            let local = Local { ip: None, socket };
+            self.queue_packet(addr, Some(local), &[&pong[..], MOVES].concat());
+            self.hop_to(place, now);
+        } else if self.hopping.fixed {
+            self.hop_to(place, now);
+        } else if !self.hopping.challenges {
+            self.begin_at(addr, socket, Reason::Lossy, now);
+        }
+        // or its challenges got lost: they come again with the pings that follow
     }
 
     /// A pong that names `value`, in a packet of `len` bytes, has come from a fresh pair. False: it is none.
@@ -531,11 +549,15 @@ impl Tunnel {
         (value, len): (u32, usize),
         now: Instant,
     ) -> bool {
+        let trains = self.hopping.candidates.iter_mut();
+        let mut trains = trains.filter_map(|candidate| candidate.train.as_mut());
+        if trains.any(|train| train.on_pong(value, len, now)) {
+            return true;
+        }
         let Some(place) = self.hopping.place_of(from, local) else {
             return false;
         };
-        if let Some(train) = &mut self.hopping.candidates[place].train {
-            train.on_pong(value, len, now);
+        if self.hopping.candidates[place].train.is_some() {
             return true;
         }
         if self.hopping.fixed {

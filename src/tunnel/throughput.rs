@@ -23,7 +23,7 @@ const FADED_TICKS: u32 = 30;
 /// A transfer that loses this share of its packets is lossy, and a policer may be the cause.
 const LOSSY: f64 = 0.03;
 /// If it has done so for so many ticks in a row.
-const LOSSY_TICKS: u32 = 12;
+const LOSSY_TICKS: u32 = 16;
 /// How much more another pair has to carry to be better.
 const BETTER_BY: f64 = 1.5;
 /// Ticks after a move that say nothing yet.
@@ -59,6 +59,8 @@ struct Flow {
     best: f64,
     /// What usually gets lost, 0 to 1.
     lost: f64,
+    /// What gets lost whatever is sent, 0 to 1, as far as it is known.
+    chance: f64,
     /// Segments that were lost in the last tick.
     lost_before: u64,
     /// Ticks with a transfer.
@@ -98,7 +100,7 @@ impl Flow {
         if enough && !fallen {
             self.lost += (share - self.lost) * AVERAGE_WEIGHT;
         }
-        let lossy = rate >= TRANSFER_RATE_MIN && self.lost >= LOSSY;
+        let lossy = rate >= TRANSFER_RATE_MIN && self.lost - self.chance >= LOSSY;
         self.lossy = if lossy { self.lossy + 1 } else { 0 };
     }
 
@@ -158,6 +160,7 @@ impl Throughput {
         let received = since(path.counts.received, before.received);
         let full = since(path.counts.full, before.full);
         let missed = since(path.counts.missed, before.missed);
+        let missed = missed.saturating_sub(since(path.counts.overtaken, before.overtaken));
         if span > PAUSE_TICKS * tick && lost + missed == 0 {
             self.outbound.forget_ticks();
             self.inbound.forget_ticks();
@@ -167,6 +170,7 @@ impl Throughput {
         let rate = since(self.delivered, delivered) as f64 / seconds;
         self.outbound
             .record(rate, arrived + lost, lost, path.congestion.is_full());
+        self.outbound.chance = path.congestion.chance();
         let rate = since(path.counts.bytes, before.bytes) as f64 / seconds;
         let wanted = received >= SEGMENTS_MIN && 10 * full >= 9 * received;
         self.inbound.record(rate, received + missed, missed, wanted);

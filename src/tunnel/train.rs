@@ -1,7 +1,7 @@
-//! A packet train: pings as long as data, at a fresh pair of ports, faster than the transfer that the present pair carries. If most
-//! arrive as fast as they were sent the present pair is throttled. If the line itself is full they do not: they share it with
-//! the transfer, and no more than all of it can be theirs. Loss by chance and disorder say nothing here. What is done then is
-//! decided in `hopping`.
+//! A packet train: pings as long as data, faster than the transfer that the present pair of ports carries. If most arrive as fast as
+//! they were sent, a pair carries more than that. On a line that is full they do not: they share it with the transfer, and no
+//! more than all of it can be theirs. Loss by chance and disorder say nothing here. One train goes to a fresh pair and, if that
+//! passes, another to the present one; which then does not, where it is throttled. What is done then is decided in `hopping`.
 
 use crate::message::{CONTROL_LEN, Control, ECHO};
 use crate::time::{Duration, Instant};
@@ -10,8 +10,10 @@ use crate::time::{Duration, Instant};
 const SPEED: f64 = 4.0;
 /// And how much faster it has to arrive. Of a line that is full it has at most 0.8 of the transfer's rate.
 const PASSES: f64 = 1.5;
+/// The train to the pair in use has to arrive at less than this share of the other's rate: a policer lets a burst through.
+const WORSE: f64 = 0.6;
 /// A train has as many bytes as the transfer brings within this.
-const SHARE: Duration = Duration::from_millis(200);
+const SHARE: Duration = Duration::from_millis(150);
 /// The fewest pings of a train, and the most.
 const LENGTH_MIN: f64 = 12.0;
 const LENGTH_MAX: f64 = 256.0;
@@ -41,8 +43,8 @@ pub(super) struct Train {
     sent: u32,
     answered: u32,
     answered_at: Instant,
-    /// What the other end has challenged this one with there. It is answered when the train has passed.
-    pub(super) challenge: Option<u32>,
+    /// It goes to the pair in use, and the one to the fresh pair arrived at so many bytes per second.
+    other: Option<f64>,
 }
 
 impl Train {
@@ -71,7 +73,7 @@ impl Train {
             sent: 0,
             answered: 0,
             answered_at: now,
-            challenge: None,
+            other: None,
         })
     }
 
@@ -97,17 +99,44 @@ impl Train {
         Some((packet, self.began.after(span + wait)))
     }
 
-    /// A pong of so many bytes has come that names this.
-    pub(super) fn on_pong(&mut self, value: u32, len: usize, now: Instant) {
-        let whole = !self.echoes || len >= self.size;
-        if value.wrapping_sub(self.first) < self.sent && whole {
+    /// A pong of so many bytes has come that names this. False: it answers no ping of this train.
+    pub(super) fn on_pong(&mut self, value: u32, len: usize, now: Instant) -> bool {
+        let own = value.wrapping_sub(self.first) < self.sent;
+        if own && (!self.echoes || len >= self.size) {
             self.answered += 1;
             self.answered_at = now;
         }
+        own
     }
 
-    /// Whether its pair carries much more than the present one.
+    /// The same train, for the pair in use.
+    pub(super) fn control(&self, first: u32, now: Instant) -> Train {
+        Train {
+            first,
+            began: now,
+            sent: 0,
+            answered: 0,
+            answered_at: now,
+            other: Some(self.arrival_rate()),
+            ..*self
+        }
+    }
+
+    /// Whether it goes to the pair in use.
+    pub(super) fn is_control(&self) -> bool {
+        self.other.is_some()
+    }
+
+    /// Whether it shows, as far as it can, that the fresh pair carries much more than the one in use.
     pub(super) fn has_passed(&self) -> bool {
+        match self.other {
+            None => self.arrival_rate() >= PASSES * self.rate,
+            Some(other) => self.arrival_rate() < WORSE * other,
+        }
+    }
+
+    /// How fast it arrived, bytes per second.
+    fn arrival_rate(&self) -> f64 {
         let span = self.answered_at.since(self.began);
         // whatever held an answer up counts against it
         let span = span
@@ -115,7 +144,7 @@ impl Train {
             .max(Duration::MICROSECOND);
         let sent_in = self.spacing * u64::from(self.length);
         let bytes = f64::from(self.answered) * self.size as f64;
-        bytes / span.max(sent_in).as_secs_f64() >= PASSES * self.rate
+        bytes / span.max(sent_in).as_secs_f64()
     }
 }
 
@@ -156,8 +185,11 @@ mod tests {
             assert!(packet[CONTROL_LEN..].starts_with(ECHO));
             (now, bytes) = (next, bytes + packet.len());
         }
-        assert_eq!(bytes, 35 * 1400);
-        assert_eq!(now.since(Instant::ZERO), Duration::from_millis(49 + 120));
+        assert_eq!(bytes, 26 * 1400);
+        assert_eq!(
+            now.since(Instant::ZERO),
+            Duration::from_micros(26 * 1400 + 120_000)
+        );
         assert!(Train::new(80_000.0, true, 1, 1400, RTT, now).is_none());
         let mut fast = Train::new(1e8, false, 1, 1400, RTT, now).expect("fast");
         assert_eq!(fast.length, 256);
@@ -179,13 +211,32 @@ mod tests {
     }
 
     #[test]
+    fn the_pair_in_use_is_to_be_worse() {
+        let answer = |train: &mut Train, n: u32| {
+            while train.next().is_some() {}
+            for n in 0..n {
+                train.on_pong(train.first.wrapping_add(n), 1400, Instant::ZERO.after(RTT));
+            }
+        };
+        for (arrived, passes) in [(26, false), (16, false), (15, true), (0, true)] {
+            let mut train = train();
+            answer(&mut train, 26);
+            assert!(train.has_passed() && !train.is_control());
+            let mut control = train.control(7, Instant::ZERO);
+            answer(&mut control, arrived);
+            assert!(control.is_control());
+            assert_eq!(control.has_passed(), passes, "{arrived}");
+        }
+    }
+
+    #[test]
     fn short_answers_do_not_count_for_a_download() {
         let mut train = train();
         while train.next().is_some() {}
-        for n in 0..35 {
+        for n in 0..26 {
             train.on_pong(FIRST.wrapping_add(n), 40, Instant::ZERO.after(RTT));
         }
-        train.on_pong(7_777_777, 1400, Instant::ZERO.after(RTT));
+        assert!(!train.on_pong(7_777_777, 1400, Instant::ZERO.after(RTT)));
         assert!(!train.has_passed());
     }
 }

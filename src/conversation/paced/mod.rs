@@ -129,7 +129,7 @@ impl Paced {
         path: &mut Path,
         pool: &mut BufferPool,
     ) -> bool {
-        if self.order.note(header.sn, path) {
+        if self.order.note(header, path) {
             self.advertised.stop_repeating();
         }
         path.counts
