@@ -3,6 +3,7 @@
 use crate::config::{DEFAULT_METHOD, User, method_names};
 use crate::crypto::Method;
 use crate::init;
+use crate::platform::{self, ServiceTask};
 use crate::reference::Topic;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -36,6 +37,20 @@ pub enum Command {
         /// Whether to repeat it every second.
         watch: bool,
     },
+    /// Have a running daemon read its configuration again.
+    Reload {
+        /// The daemon's configuration.
+        file: PathBuf,
+    },
+    /// Do something with the service that runs with a configuration.
+    Service {
+        /// What.
+        task: ServiceTask,
+        /// The service's configuration.
+        file: PathBuf,
+    },
+    /// Run as the service that the system has started.
+    Serve(Options),
     /// Ping the other end.
     Ping {
         /// The configuration of this end.
@@ -60,6 +75,19 @@ pub struct Options {
     pub user: Option<User>,
     /// Whether to go into the background.
     pub daemonize: bool,
+}
+
+impl Options {
+    /// A configuration as it is.
+    pub fn of(file: PathBuf) -> Options {
+        Options {
+            file,
+            verbose: 0,
+            silent: 0,
+            user: None,
+            daemonize: false,
+        }
+    }
 }
 
 /// What the help ends with.
@@ -127,6 +155,22 @@ enum Task {
         #[arg(short, long)]
         watch: bool,
     },
+    /// Have a running kcptun read its configuration again
+    Reload {
+        /// The configuration that it runs with
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Run a configuration as a service of Windows, from its start to its end
+    #[command(hide = !platform::service::IS_HERE)]
+    Service {
+        /// What to do with the service
+        action: Action,
+
+        /// The configuration
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Ping the other end and say why it does not answer; the exit status is 0 if it does, 1 if not
     Ping {
         /// The configuration of this end
@@ -150,7 +194,7 @@ enum Task {
 }
 
 /// The subcommands that have a help of their own.
-const TASKS: [&str; 3] = ["init", "stats", "ping"];
+const TASKS: [&str; 4] = ["init", "stats", "ping", "reload"];
 
 /// What `kcptun help` explains.
 #[derive(Clone)]
@@ -170,6 +214,34 @@ fn subjects() -> impl TypedValueParser<Value = Subject> {
         Ok(topic) => Subject::Page(topic),
         Err(_) => Subject::Task(name),
     })
+}
+
+/// What can be done with a service.
+#[derive(Clone, Copy, ValueEnum)]
+enum Action {
+    /// Have Windows run it from now on, at every start
+    Install,
+    /// Stop it and have Windows forget it
+    Uninstall,
+    /// Start it
+    Start,
+    /// Stop it
+    Stop,
+    #[value(hide = true)]
+    Run,
+}
+
+impl Action {
+    fn command(self, file: PathBuf) -> Command {
+        let task = match self {
+            Action::Install => ServiceTask::Install,
+            Action::Uninstall => ServiceTask::Uninstall,
+            Action::Start => ServiceTask::Start,
+            Action::Stop => ServiceTask::Stop,
+            Action::Run => return Command::Serve(Options::of(file)),
+        };
+        Command::Service { task, file }
+    }
 }
 
 /// The shortest and the longest time from one ping to the next, seconds. More pings would disturb what they measure.
@@ -317,6 +389,8 @@ impl From<Task> for Command {
                 file: config,
                 watch,
             },
+            Task::Reload { config } => Command::Reload { file: config },
+            Task::Service { action, config } => action.command(config),
             Task::Ping {
                 config,
                 count,

@@ -22,11 +22,12 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `main`, `cli`, `daemon`, `logging`, `terminal` | the program, its options, the background, the log, colour |
+//! | `main`, `cli`, `logging`, `terminal` | the program, its options, the log, colour |
 //! | `config` | the configuration; `config::keys` is the table of all keys |
 //! | `reference` | what `kcptun help` and the man pages say, made from the tables of the program |
 //! | `init` | `kcptun init`: the two files of a new tunnel, and what to do with them |
 //! | `event` | the event loop: sockets, signals, names, the clock |
+//! | `platform` | what each system does in its own way: one file a system, behind one interface |
 //! | `http` | statistics over HTTP: requests, answers, what limits a tunnel |
 //! | `ping` | `kcptun ping`: what is sent, and what follows from the answers |
 //! | `tunnel` | the session table, paths and their migration, rendezvous, and which datagram leaves next |
@@ -43,7 +44,6 @@ pub mod config;
 mod congestion;
 pub mod conversation;
 pub mod crypto;
-pub mod daemon;
 pub mod event;
 pub mod http;
 pub mod init;
@@ -52,6 +52,7 @@ pub mod message;
 mod number;
 pub mod path;
 mod ping;
+pub mod platform;
 pub mod pmtu;
 pub mod pool;
 pub mod proxy;

@@ -1,20 +1,16 @@
 //! The log: which records are written, where to, and how a line looks. What is logged is up to the modules.
 
 mod file;
-mod syslog;
 
 use crate::config::Log;
+use crate::platform::{FACILITY, Syslog, is_journal};
 use crate::terminal::{self, Tone};
 use env_logger::fmt::Formatter;
 use env_logger::{Builder, Target};
 use file::LogFile;
 use log::{Level, LevelFilter, Record};
-use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
-use syslog::{FACILITY, Syslog};
 
 /// The configuration's numbers for levels; 5 is kcptun-libev's "fatal", which `log` does not have.
 const LEVELS: [LevelFilter; 7] = [
@@ -157,17 +153,6 @@ pub fn error_prefix() -> String {
         true => format!("<{}>", priority(Level::Error)),
         false => "kcptun: ".into(),
     }
-}
-
-/// Whether standard error is the journal's: systemd says in JOURNAL_STREAM which one it made, and a program that was
-/// started further down may have another one (systemd.exec(5)).
-fn is_journal() -> bool {
-    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
-        return false;
-    };
-    let here = io::stderr().as_fd().try_clone_to_owned().map(File::from);
-    here.and_then(|file| file.metadata())
-        .is_ok_and(|here| stream == format!("{}:{}", here.dev(), here.ino()))
 }
 
 #[cfg(test)]

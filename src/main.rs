@@ -3,9 +3,9 @@
 use kcptun::cli::{self, Command, Options};
 use kcptun::config::{Config, ConfigError, Log};
 use kcptun::crypto::Key;
-use kcptun::daemon::{PidFile, Starting, detach};
 use kcptun::event::stats::{self, StatsError};
 use kcptun::init::{self, Failure};
+use kcptun::platform::{self, PidFile, ServiceTask, Starting, detach};
 use kcptun::{event, logging};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
@@ -42,6 +42,12 @@ fn main() -> ExitCode {
             Err(error @ StatsError::Configuration(_)) => fail(WRONG_INPUT, &error.to_string()),
             Err(error) => fail(CANNOT_RUN, &error.to_string()),
         },
+        Ok(Command::Reload { file }) => reload(&file),
+        Ok(Command::Service { task, file }) => service(task, &file),
+        Ok(Command::Serve(options)) => match platform::service::run(&options.file, serve) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(CANNOT_RUN, &error),
+        },
         Ok(Command::Ping {
             file,
             count,
@@ -70,6 +76,54 @@ fn ping(file: &Path, count: Option<u64>, interval: Duration) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(CANNOT_RUN),
         Err(error) => fail(CANNOT_RUN, &error.to_string()),
+    }
+}
+
+fn reload(file: &Path) -> ExitCode {
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(error) => return fail(WRONG_INPUT, &error.to_string()),
+    };
+    match platform::request_reload(file, config.pidfile.as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(CANNOT_RUN, &error),
+    }
+}
+
+/// A configuration that is wrong is found here rather than by a service that cannot start.
+fn service(task: ServiceTask, file: &Path) -> ExitCode {
+    let comes = matches!(task, ServiceTask::Install | ServiceTask::Start);
+    if comes && let Err(error) = load_service(file) {
+        return fail(WRONG_INPUT, &error.to_string());
+    }
+    match platform::service::manage(task, file) {
+        Ok(text) => print(&format!("{text}\n")),
+        Err(error) => fail(CANNOT_RUN, &error),
+    }
+}
+
+/// A service has no terminal: it logs to a file.
+fn load_service(file: &Path) -> Result<Config, ConfigError> {
+    let mut config = Config::load(file)?;
+    if matches!(config.log, None | Some(Log::Stderr)) {
+        config.log = Some(Log::File(platform::service::log_of(file)));
+    }
+    Ok(config)
+}
+
+/// Runs as a service until it is stopped. Returns the exit status.
+fn serve(file: &Path) -> u8 {
+    let Ok(config) = load_service(file) else {
+        return WRONG_INPUT;
+    };
+    let options = Options::of(file.into());
+    let read = move || load_service(&options.file);
+    match work(&config, file, Box::new(read), &mut Starting::default()) {
+        Ok(()) => 0,
+        Err(error) => {
+            log::error!("{error}");
+            CANNOT_RUN
+        }
     }
 }
 
@@ -135,7 +189,9 @@ fn run(mut options: Options) -> ExitCode {
             Err(error) => return fail(CANNOT_RUN, &format!("-d: {error}")),
         };
     }
-    match work(&config, options, &mut starting) {
+    let file = options.file.clone();
+    let read = Box::new(move || load(&options));
+    match work(&config, &file, read, &mut starting) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !matches!(config.log, None | Some(Log::Stderr)) {
@@ -148,8 +204,11 @@ fn run(mut options: Options) -> ExitCode {
     }
 }
 
-/// Runs until a signal to stop. The error is one line.
-fn work(config: &Config, options: Options, starting: &mut Starting) -> Result<(), String> {
+/// Reads the configuration again.
+type Read = Box<dyn Fn() -> Result<Config, ConfigError>>;
+
+/// Runs until a signal to stop. `file`: where the configuration is. The error is one line.
+fn work(config: &Config, file: &Path, read: Read, starting: &mut Starting) -> Result<(), String> {
     let stderr = Log::Stderr;
     let log = config.log.as_ref().unwrap_or(&stderr);
     logging::init(log, config.loglevel)
@@ -165,10 +224,13 @@ fn work(config: &Config, options: Options, starting: &mut Starting) -> Result<()
         }
         None => None,
     };
+    if let Err(error) = platform::hear_reload(file) {
+        log::warn!("kcptun reload will not work: {error}");
+    }
     let mut work = event::Options::from(config);
     work.reread = Some(event::Reread {
         present: config.clone(),
-        read: Box::new(move || load(&options).map_err(|error| error.to_string())),
+        read: Box::new(move || read().map_err(|error| error.to_string())),
     });
     let ready = || starting.done();
     event::run(work, ready).map_err(|error| error.to_string())

@@ -2,8 +2,11 @@
 //! `keys`.
 
 use super::address::Address;
-use super::{Config, DEFAULT_METHOD, Draft, Endpoint, Faults, KeySource, SHIPPED_PASSWORD, Seal};
+use super::{
+    Config, DEFAULT_METHOD, Draft, Endpoint, Faults, KeySource, Log, SHIPPED_PASSWORD, Seal,
+};
 use crate::crypto::{Key, KeyError};
+use crate::platform::instead;
 use crate::settings::ForwardSecrecy;
 use std::net::IpAddr;
 
@@ -12,6 +15,7 @@ pub(super) fn finish(draft: Draft, mut faults: Faults) -> Result<Config, Faults>
     if !faults.doubtful {
         faults.lines.extend(address_errors(&draft.config));
         faults.lines.extend(check_families(&draft.config).err());
+        faults.lines.extend(lacking_here(&draft.config));
     }
     let mut warnings = Vec::new();
     let seal = choose_key(&draft, &mut warnings);
@@ -74,10 +78,28 @@ fn warn(config: &Config, is_sealed: bool, warnings: &mut Vec<String>) {
     } else if config.hop > 0 && !is_sealed {
         warnings.push("hop: has no effect without a key: nothing follows an address then".into());
     }
-    if config.udp.dscp > 0 && !cfg!(any(target_os = "linux", target_os = "android")) {
-        warnings.push("dscp: has no effect on this system".into());
+    if config.udp.dscp > 0
+        && let Some(instead) = instead::OF_DSCP
+    {
+        warnings.push(format!("dscp: has no effect on this system{instead}"));
     }
     warnings.extend(placeholders(config));
+}
+
+/// Keys that this system has nothing for, each with what to use instead.
+fn lacking_here(config: &Config) -> Vec<String> {
+    let syslog = config.log == Some(Log::Syslog);
+    let keys = [
+        ("user", config.user.is_some(), instead::OF_USER),
+        ("log", syslog, instead::OF_SYSLOG),
+        ("tcp.reuseport", config.tcp.reuseport, instead::OF_REUSEPORT),
+        ("udp.reuseport", config.udp.reuseport, instead::OF_REUSEPORT),
+    ];
+    let lacking = keys.into_iter().filter_map(|(key, is_set, instead)| {
+        let instead = instead.filter(|_| is_set)?;
+        Some(format!("{key}: {instead}"))
+    });
+    lacking.collect()
 }
 
 /// Endings of names that are reserved for examples (RFC 2606) and never resolve to one's own server.

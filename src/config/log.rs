@@ -1,7 +1,7 @@
 //! Where the log goes, as the key `log` writes it. What is written there is in `logging`.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{PathBuf, is_separator};
 use std::str::FromStr;
 
 /// Where the log goes.
@@ -24,7 +24,10 @@ impl FromStr for Log {
         match text {
             "stderr" => Ok(Log::Stderr),
             "syslog" => Ok(Log::Syslog),
-            path if path.contains('/') && !path.ends_with('/') && !path.contains('\0') => {
+            path if path.contains(is_separator)
+                && !path.ends_with(is_separator)
+                && !path.contains('\0') =>
+            {
                 Ok(Log::File(path.into()))
             }
             _ => Err("it must be \"stderr\", \"syslog\" or the path of a file, with a / in it"),

@@ -27,21 +27,18 @@ pub use suggest::GO_KEYS;
 pub use user::User;
 
 use crate::crypto::{Key, Method, Sealing};
+use crate::platform::{close_to_others, is_open_to_all};
 use crate::proxy::Version;
 use crate::settings::{ForwardSecrecy, KcpSettings, RateSettings, Rendezvous, Settings};
 use crate::time::SEC;
 use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// The longest configuration file, bytes; a longer one is something else.
 const FILE_MAX: usize = 64 * 1024;
-
-/// The bit of a file's mode that lets everybody read it.
-const READ_BY_OTHERS: u32 = 0o004;
 
 /// How packets are sealed where the configuration does not say.
 pub const DEFAULT_METHOD: Method = Method::Chacha20Poly1305Ietf;
@@ -293,7 +290,7 @@ impl Config {
             let everybody = "everybody on this machine can read it, and so the key in it";
             config
                 .warnings
-                .push(format!("{name}: {everybody}; chmod 600 {name}"));
+                .push(format!("{name}: {everybody}; {}", close_to_others(&name)));
         }
         Ok(config)
     }
@@ -434,9 +431,7 @@ fn parse(text: &str) -> Result<Config, Faults> {
 /// machine may read the file.
 fn read_file(path: &Path) -> Result<(Zeroizing<String>, bool), String> {
     let file = File::open(path).map_err(|error| read_error(&error))?;
-    let open = file
-        .metadata()
-        .is_ok_and(|data| data.is_file() && data.permissions().mode() & READ_BY_OTHERS != 0);
+    let open = is_open_to_all(&file);
     let mut bytes = Zeroizing::new(Vec::with_capacity(2 * FILE_MAX));
     let mut limited = file.take(FILE_MAX as u64 + 1);
     limited

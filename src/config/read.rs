@@ -11,7 +11,7 @@ use crate::crypto::Method;
 use crate::message::SERVICE_ID_MAX;
 use crate::proxy::Version;
 use crate::settings::ForwardSecrecy;
-use std::path::PathBuf;
+use std::path::{PathBuf, is_separator};
 use zeroize::Zeroizing;
 
 /// Our loglevel for each one of kcptun-libev 2.1 and later: silence, fatal, error, warning, notice, info, debug, verbose,
@@ -204,7 +204,7 @@ fn log_of(value: &Value) -> Result<Log, String> {
 fn path_of(value: &Value) -> Result<PathBuf, String> {
     let right = "it must be the path of a file";
     match text(value, right)? {
-        path if path.is_empty() || path.ends_with('/') || path.contains('\0') => {
+        path if path.is_empty() || path.ends_with(is_separator) || path.contains('\0') => {
             Err(format!("{} is not a file; {right}", quoted(path)))
         }
         path => Ok(path.into()),

@@ -6,7 +6,7 @@
 
 use super::marked;
 use super::socket::canonical;
-use super::sockopt::{self, Fragments};
+use crate::platform::{self, Fragments};
 use crate::time::{Duration, Instant};
 use crate::tunnel::{Fit, Transmit};
 use mio::net::UdpSocket;
@@ -90,7 +90,7 @@ impl Batch {
     pub(super) fn new(socket: Socket) -> io::Result<Batch> {
         let state = UdpSocketState::new((&socket).into())?;
         // What that sets for QUIC costs something here: QUIC wants to know when each datagram arrived.
-        sockopt::omit_timestamps(&socket)?;
+        platform::omit_timestamps(&socket)?;
         forbid_fragments(&socket)?;
         let socket = UdpSocket::from_std(socket.into());
         Ok(Batch {
@@ -114,24 +114,23 @@ impl Batch {
     pub(super) fn mark(&mut self, dscp: u8) -> io::Result<()> {
         if dscp > 0 {
             marked::mark(&SockRef::from(&self.socket), dscp)?;
-            self.marked = marked::SENDS;
+            self.marked = platform::SENDS_MARKED;
         }
         Ok(())
     }
 
     /// Has the system report datagrams that did not arrive. It does so by an error of the next call, whatever that is for.
     pub(super) fn hear(&mut self) -> io::Result<()> {
-        sockopt::report_errors(&SockRef::from(&self.socket), self.local.is_ipv6())?;
+        platform::report_errors(&SockRef::from(&self.socket), self.local.is_ipv6())?;
         self.hears = true;
         Ok(())
     }
 
     /// Whether an error reports an earlier datagram.
     pub(super) fn tells(&mut self, error: &io::Error) -> bool {
-        let code = error.raw_os_error();
-        let tells = self.hears && code.is_some_and(|code| REPORTED_ERRORS.contains(&code));
+        let tells = self.hears && platform::is_report(error);
         self.told |= tells;
-        self.refusal |= tells && code == Some(libc::ECONNREFUSED);
+        self.refusal |= tells && platform::is_refusal(error);
         tells
     }
 
@@ -146,10 +145,10 @@ impl Batch {
         if !self.told {
             return Vec::new();
         }
-        let all = take_told(&SockRef::from(&self.socket));
-        self.told = all.len() >= REPORTS_PER_CALL;
+        let (all, more) = platform::take_reports(&SockRef::from(&self.socket));
+        self.told = more;
         match std::mem::take(&mut self.refusal) {
-            true => all,
+            true => all.into_iter().map(canonical).collect(),
             false => Vec::new(),
         }
     }
@@ -180,8 +179,7 @@ impl Batch {
             }
         }
         // elsewhere a call may receive one only, however many there are
-        let drained =
-            cfg!(any(target_os = "linux", target_os = "android")) && transmits < BATCHES_PER_CALL;
+        let drained = platform::DRAINS && transmits < BATCHES_PER_CALL;
         Ok((count, !drained))
     }
 
@@ -204,7 +202,7 @@ impl Batch {
     }
 
     fn set_fragments(&self, fragments: Fragments) -> io::Result<()> {
-        sockopt::set_fragments(
+        platform::set_fragments(
             &SockRef::from(&self.socket),
             self.local.is_ipv6(),
             fragments,
@@ -225,7 +223,7 @@ impl Batch {
                 Ok(()) => return Sent::all(bytes),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Sent::blocked(),
                 // that of a datagram is told below
-                Err(e) => refused = is_of_the_batch(&e),
+                Err(e) => refused = platform::refuses_batches(&e),
             }
         }
         let mut sent = Sent::default();
@@ -278,7 +276,7 @@ impl Batch {
     fn transmit_once(&self, transmit: &quinn_udp::Transmit) -> io::Result<()> {
         let socket = &self.socket;
         match self.marked {
-            true => socket.try_io(|| marked::send(socket, transmit)),
+            true => socket.try_io(|| platform::send_marked(socket, transmit)),
             false => socket.try_io(|| self.state.try_send(socket.into(), transmit)),
         }
     }
@@ -313,57 +311,18 @@ impl Sent {
 /// Whether an error may be one of the address to send from.
 fn is_of_the_source(error: &io::Error) -> bool {
     matches!(
-        error.raw_os_error(),
-        Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::EHOSTUNREACH)
+        error.kind(),
+        ErrorKind::InvalidInput
+            | ErrorKind::AddrNotAvailable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::HostUnreachable
     )
-}
-
-/// Whether an error may be that of a device or a route that takes no GSO batches. What the system tells of an earlier datagram is
-/// none, whatever a stranger's ICMP message says.
-fn is_of_the_batch(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)
-    )
-}
-
-/// The errors by which Linux reports what became of an earlier datagram (`icmp_err_convert`, `icmpv6_err_convert`).
-const REPORTED_ERRORS: [libc::c_int; 8] = [
-    libc::ECONNREFUSED,
-    libc::EHOSTUNREACH,
-    libc::ENETUNREACH,
-    libc::EMSGSIZE,
-    libc::ENOPROTOOPT,
-    libc::EOPNOTSUPP,
-    libc::EHOSTDOWN,
-    libc::EPROTO,
-];
-/// The most reports taken from the error queue at once.
-const REPORTS_PER_CALL: usize = 16;
-
-/// Where the datagrams went that the system reports.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn take_told(socket: &Socket) -> Vec<SocketAddr> {
-    let mut all = Vec::new();
-    for _ in 0..REPORTS_PER_CALL {
-        let mut datagram = [std::mem::MaybeUninit::uninit(); 64];
-        let Ok((_, to)) = socket.recv_from_with_flags(&mut datagram, libc::MSG_ERRQUEUE) else {
-            break;
-        };
-        all.extend(to.as_socket().map(canonical));
-    }
-    all
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn take_told(_: &Socket) -> Vec<SocketAddr> {
-    Vec::new()
 }
 
 /// From now on, datagrams of this socket, which is bound, arrive whole or not at all, if the system can do that.
 pub(super) fn forbid_fragments(socket: &Socket) -> io::Result<()> {
     let v6 = socket.local_addr()?.is_ipv6();
-    sockopt::set_fragments(socket, v6, Fragments::Forbidden)
+    platform::set_fragments(socket, v6, Fragments::Forbidden)
 }
 
 #[cfg(test)]

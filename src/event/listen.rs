@@ -6,6 +6,7 @@ use super::report::{Throttle, reason};
 use super::socket::{self, Buffers};
 use super::tcp::reset;
 use crate::config::TcpOptions;
+use crate::platform::{self, errno};
 use crate::time::{Duration, Instant};
 use log::warn;
 use mio::net::{TcpListener, TcpStream};
@@ -43,9 +44,9 @@ impl Listener {
     /// Binds `address` and listens, with these options.
     pub fn bind(address: SocketAddr, options: &TcpOptions) -> io::Result<Listener> {
         let socket = socket::new(address, Type::STREAM, Protocol::TCP)?;
-        socket.set_reuse_address(true)?;
+        platform::claim_port(&socket, true)?;
         if options.reuseport {
-            socket.set_reuse_port(true)?;
+            platform::share_port(&socket)?;
         }
         // What it accepts inherits these.
         if let Err(line) = configure(&socket, options)? {
@@ -110,19 +111,20 @@ impl Listener {
     }
 
     fn survive(&mut self, now: Instant, error: &io::Error) {
-        match error.raw_os_error() {
-            _ if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+        match (error.kind(), error.raw_os_error()) {
+            (ErrorKind::WouldBlock, _) => self.readable = false,
             // The connection was gone before it was accepted, see accept(2): on to the next.
-            Some(
-                libc::EINTR
-                | libc::ECONNABORTED
-                | libc::EPROTO
-                | libc::ENETDOWN
-                | libc::EHOSTDOWN
-                | libc::EHOSTUNREACH
-                | libc::ENETUNREACH,
-            ) => (),
-            Some(libc::EMFILE | libc::ENFILE) => self.turn_away(now, error),
+            (
+                ErrorKind::Interrupted
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::ConnectionReset
+                | ErrorKind::NetworkDown
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable,
+                _,
+            )
+            | (_, Some(errno::EPROTO | errno::EHOSTDOWN)) => (),
+            (_, Some(errno::EMFILE | errno::ENFILE)) => self.turn_away(now, error),
             _ => {
                 self.rests_until = now.after(REST_AFTER_ERROR);
                 self.failed.warn(
@@ -212,7 +214,10 @@ mod tests {
                 std::time::Duration::from_secs(60)
             )
         );
-        assert_eq!(socket.recv_buffer_size().expect("option"), 100_000);
+        assert_eq!(
+            socket.recv_buffer_size().expect("option"),
+            50_000 * platform::BUFFER_FACTOR
+        );
     }
 
     #[test]
@@ -229,7 +234,7 @@ mod tests {
     fn without_descriptors_a_connection_is_reset() {
         let mut listener = listener(&TcpOptions::default());
         let mut client = StdTcpStream::connect(listener.local()).expect("connect");
-        listener.survive(Instant::ZERO, &io::Error::from_raw_os_error(libc::EMFILE));
+        listener.survive(Instant::ZERO, &io::Error::from_raw_os_error(errno::EMFILE));
         let error = client.read(&mut [0; 8]).expect_err("a reset");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         assert!(listener.reserve.is_some());
@@ -240,7 +245,7 @@ mod tests {
     fn an_error_that_would_repeat_makes_it_rest() {
         let mut listener = listener(&TcpOptions::default());
         let _client = StdTcpStream::connect(listener.local()).expect("connect");
-        listener.survive(Instant::ZERO, &io::Error::from_raw_os_error(libc::ENOBUFS));
+        listener.survive(Instant::ZERO, &io::Error::other("no buffers"));
         assert!(listener.accept(Instant::ZERO).is_none());
         let later = listener.due().expect("a time");
         assert_eq!(later, Instant::from_millis(100));

@@ -2,11 +2,11 @@
 //! between sockets and the `Tunnel`, which decides everything; `Loop::turn` is the order in which that happens.
 //!
 //! Each source of events has a file: `listen` and `tcp` (the local side; `early` while there is no peer), `dial` (towards the
-//! service), `udp`, `sockets` and `batch` (the other end), `http` (statistics), `resolve` (names) and `signal`. `start` binds what is
-//! configured, `privileges` gives up what is not needed after that, `reload` changes the configuration, `network` and
-//! `target` follow changes of the network. `clock`, `socket`, `sockopt`, `marked`, `system` and `report` help them; `notify` tells
-//! systemd. Apart from the loop there are the commands `ping` (with `survey`) and `stats`, and what `kcptun init` asks
-//! of the system (`place`).
+//! service), `udp`, `sockets` and `batch` (the other end), `http` (statistics) and `resolve` (names). `start` binds what is
+//! configured, `reload` changes the configuration, `network` and `target` follow changes of the network. `clock`, `socket`,
+//! `marked` and `report` help them; `notify` tells the service manager. Apart from the loop there are the commands `ping` (with
+//! `survey`) and `stats`, and what `kcptun init` asks of the system (`place`). What a system does in its own way is in
+//! `platform`.
 
 mod batch;
 mod clock;
@@ -19,18 +19,14 @@ mod network;
 mod notify;
 pub mod ping;
 pub mod place;
-mod privileges;
 mod reload;
 mod report;
 mod resolve;
-mod signal;
 mod socket;
 mod sockets;
-mod sockopt;
 mod start;
 pub mod stats;
 mod survey;
-mod system;
 mod target;
 mod tcp;
 mod token;
@@ -43,6 +39,7 @@ pub use resolve::Lookup;
 use crate::config::{Address, Config, Endpoint, Ports, TcpOptions, UdpOptions, User};
 use crate::http::Site;
 use crate::number::count;
+use crate::platform::{self, NetworkNews, Signal, Signals};
 use crate::settings::Settings;
 use crate::time::{Duration, Instant};
 use crate::tunnel::{Event, Refused, SessionId, Tunnel};
@@ -58,14 +55,13 @@ use network::Network;
 use notify::Notify;
 use report::{Throttle, reason};
 use resolve::Resolver;
-use signal::{Signal, Signals};
 use socket::canonical;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use target::Target;
 use tcp::{Connections, register, reset};
-use token::{ANSWERS, FIRST_LISTENER, FIRST_SESSION, FIRST_UDP, SIGNALS};
+use token::{ANSWERS, FIRST_LISTENER, FIRST_SESSION, FIRST_UDP, NETWORK, SIGNALS};
 use udp::Udp;
 
 /// What the loop works on.
@@ -165,7 +161,7 @@ fn open_files(limit: u64) -> (Level, String) {
 
 /// Raises the limit of open files, and says in the log what it is.
 fn raise_file_limit() {
-    match system::raise_file_limit() {
+    match platform::raise_file_limit() {
         Ok(limit) => {
             let (level, line) = open_files(limit);
             log!(level, "{line}");
@@ -179,7 +175,8 @@ fn become_user(options: &Options) -> Result<(), RunError> {
     let Some(user) = &options.user else {
         return Ok(());
     };
-    privileges::drop_privileges(user).map_err(|e| RunError::new(format!("user: {user}: {e}")))?;
+    platform::drop_privileges(&user.user, user.group.as_deref())
+        .map_err(|e| RunError::new(format!("user: {user}: {e}")))?;
     info!("running as {user}");
     Ok(())
 }
@@ -229,6 +226,7 @@ struct Discovery {
     /// The rendezvous server's address.
     rendezvous: Option<SocketAddr>,
     network: Network,
+    news: Option<NetworkNews>,
 }
 
 impl Discovery {
@@ -239,6 +237,7 @@ impl Discovery {
             ports,
             rendezvous: None,
             network: Network::default(),
+            news: NetworkNews::open(),
         }
     }
 }
@@ -326,6 +325,10 @@ impl Loop {
             crowd: 0,
             poll,
         };
+        if let Some(news) = &mut this.discovery.news {
+            news.register(this.poll.registry(), NETWORK)
+                .map_err(no_poll)?;
+        }
         this.set_out(peer, meets);
         if comes {
             info!("waits for the other end, whose udp_connect must name this one");
@@ -387,7 +390,7 @@ impl Loop {
         if self.crowd >= CROWD && sessions < self.crowd / 8 {
             self.crowd = sessions;
             self.tunnel.shrink();
-            system::give_memory_back();
+            platform::give_memory_back();
         }
     }
 
@@ -579,6 +582,11 @@ impl Loop {
                 SIGNALS => self.signals.note(),
                 // The channel they come through is looked at in every turn.
                 ANSWERS => (),
+                NETWORK => {
+                    if let Some(news) = &mut self.discovery.news {
+                        news.note();
+                    }
+                }
                 _ if self.udp.note(event, self.poll.registry()) => (),
                 _ if self.http.as_mut().is_some_and(|http| http.note(event)) => (),
                 Token(number) if number < FIRST_UDP => {

@@ -1,8 +1,8 @@
 //! How the loop follows changes of the network: this machine's own address, the addresses of the other end's name, and the
 //! machine's sleep. It makes a new UDP socket and tells the tunnel; what sessions do about it is decided in the tunnel.
 //!
-//! Nobody tells this process when the network changes, so it looks: which address does the route to the peer give? Asking
-//! the system sends no packet.
+//! Not every system says when the network changes (`platform::NetworkNews`), so this process looks: which address does the route
+//! to the peer give? Asking the system sends no packet.
 
 use super::report::reason;
 use super::socket::{any_of, canonical};
@@ -10,6 +10,7 @@ use super::target::{RENDEZVOUS, Target};
 use super::udp::Udp;
 use super::{Discovery, Loop};
 use crate::config::Ports;
+use crate::platform::NetworkNews;
 use crate::time::{Duration, Instant};
 use log::{Level, debug, info, log, warn};
 use std::io;
@@ -192,7 +193,8 @@ impl Loop {
         let Some(goal) = self.goal() else {
             return self.look_around(now);
         };
-        if self.udp.take_trouble() {
+        let news = self.discovery.news.as_mut();
+        if self.udp.take_trouble() || news.is_some_and(NetworkNews::take) {
             self.discovery.network.look_soon(now);
         }
         let mut toward = goal;

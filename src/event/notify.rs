@@ -1,10 +1,10 @@
-//! What systemd is told (sd_notify(3)): that the service is ready, reloads, stops or works, and how many sessions it has.
-//! If no service manager has asked for it, nothing is done.
+//! What the service manager is told: that the service is ready, reloads, stops or works, and how many sessions it has. If none
+//! has asked for it, nothing is done.
 
 use crate::number::count;
+use crate::platform::{Manager, State, reason};
 use crate::time::{Duration, Instant};
 use log::debug;
-use sd_notify::{NotifyState, notify, watchdog_enabled};
 
 /// The least span between two reports of the number of sessions.
 const STATUS_PAUSE: Duration = Duration::from_secs(5);
@@ -12,7 +12,7 @@ const STATUS_PAUSE: Duration = Duration::from_secs(5);
 /// Tells the service manager, if there is one.
 #[derive(Default)]
 pub(super) struct Notify {
-    listens: bool,
+    manager: Option<Manager>,
     /// How often it wants a sign of life.
     watchdog: Option<Duration>,
     /// When the next sign of life has to be there.
@@ -26,12 +26,12 @@ pub(super) struct Notify {
 }
 
 impl Notify {
-    /// As NOTIFY_SOCKET and WATCHDOG_USEC say.
+    /// For the manager that has started this process, if one has.
     pub(super) fn from_environment() -> Notify {
-        let listens = std::env::var_os("NOTIFY_SOCKET").is_some();
-        let watchdog = watchdog_enabled().filter(|_| listens);
+        let manager = Manager::find();
+        let watchdog = manager.as_ref().and_then(Manager::watchdog);
         Notify {
-            listens,
+            manager,
             // Twice as often as needed, as sd_watchdog_enabled(3) asks for.
             watchdog: watchdog.map(|span| Duration::from(span) / 2),
             sign: watchdog.map(|_| Instant::ZERO),
@@ -41,36 +41,34 @@ impl Notify {
 
     /// The sockets are bound, or a reload is over.
     pub(super) fn ready(&self) {
-        self.tell(&[NotifyState::Ready]);
+        self.tell(State::Ready);
     }
 
     /// The configuration is read again; `ready` has to follow, whether that worked or not.
     pub(super) fn reloading(&self) {
-        if let Ok(now) = NotifyState::monotonic_usec_now() {
-            self.tell(&[NotifyState::Reloading, now]);
-        }
+        self.tell(State::Reloading);
     }
 
     /// The program is about to end.
     pub(super) fn stopping(&self) {
-        self.tell(&[NotifyState::Stopping]);
+        self.tell(State::Stopping);
     }
 
     /// The loop turns: what is due is told.
     pub(super) fn turned(&mut self, now: Instant, sessions: usize) {
-        if !self.listens {
+        if self.manager.is_none() {
             return;
         }
         if let (Some(span), Some(due)) = (self.watchdog, self.sign)
             && due <= now
         {
-            self.tell(&[NotifyState::Watchdog]);
+            self.tell(State::Watchdog);
             self.sign = Some(now.after(span));
         }
         self.outdated = self.said != Some(sessions);
         if self.outdated && self.status <= now {
             let status = count(sessions, "session");
-            self.tell(&[NotifyState::Status(&status)]);
+            self.tell(State::Status(&status));
             self.said = Some(sessions);
             self.status = now.after(STATUS_PAUSE);
             self.outdated = false;
@@ -83,11 +81,11 @@ impl Notify {
         self.sign.into_iter().chain(status).min()
     }
 
-    fn tell(&self, state: &[NotifyState]) {
-        if self.listens
-            && let Err(error) = notify(state)
+    fn tell(&self, state: State) {
+        if let Some(manager) = &self.manager
+            && let Err(error) = manager.tell(state)
         {
-            debug!("the service manager cannot be told: {error}");
+            debug!("the service manager cannot be told: {}", reason(&error));
         }
     }
 }

@@ -3,13 +3,13 @@
 
 use super::report::{RunError, reason};
 use super::resolve::resolve;
-use super::signal::{Signal, Signals};
 use super::socket::{self, any_of, canonical};
 use super::survey;
 use super::target::RENDEZVOUS;
 use super::{batch, marked};
 use crate::config::{Config, Endpoint, Ports};
 use crate::ping::{DATAGRAM, Fault, Ping, Settings, Survey, tone};
+use crate::platform::{Signal, Signals, errno, is_refusal};
 use crate::settings::ForwardSecrecy;
 use crate::terminal::{self, Painter};
 use crate::time::Instant;
@@ -316,7 +316,7 @@ impl Pinging {
             }
             match sent {
                 // one that asks whether its size is possible
-                Err(e) if e.raw_os_error() == Some(libc::EMSGSIZE) => {}
+                Err(e) if e.raw_os_error() == Some(errno::EMSGSIZE) => {}
                 // without room it is lost, as on the path
                 Err(e) if e.kind() != ErrorKind::WouldBlock => self.ping.on_fault(now, fault(&e)),
                 _ => {}
@@ -368,12 +368,15 @@ impl Pinging {
 
 /// What an error of a connected socket says of the way.
 fn fault(error: &io::Error) -> Fault {
-    match error.raw_os_error() {
-        Some(libc::ECONNREFUSED) => Fault::Refused,
-        Some(libc::EHOSTUNREACH | libc::EHOSTDOWN) => Fault::NoRoute,
-        Some(libc::ENETUNREACH | libc::ENETDOWN | libc::EADDRNOTAVAIL) => Fault::NoNetwork,
-        // both are what Linux says of packets that its own rules drop
-        Some(libc::EPERM | libc::EACCES) => Fault::Forbidden,
+    match error.kind() {
+        _ if is_refusal(error) => Fault::Refused,
+        _ if error.raw_os_error() == Some(errno::EHOSTDOWN) => Fault::NoRoute,
+        ErrorKind::HostUnreachable => Fault::NoRoute,
+        ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown | ErrorKind::AddrNotAvailable => {
+            Fault::NoNetwork
+        }
+        // what Linux says of packets that its own rules drop
+        ErrorKind::PermissionDenied => Fault::Forbidden,
         _ => Fault::Other(reason(error)),
     }
 }

@@ -12,6 +12,7 @@ use super::target::{RENDEZVOUS, unresolved};
 use super::token::MAX_LISTENERS;
 use super::udp::Udp;
 use crate::config::{Address, Endpoint, TcpOptions};
+use crate::platform::advice_on_port;
 use log::info;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -250,9 +251,7 @@ fn lookup(key: &str, address: &Address) -> Result<Vec<SocketAddr>, RunError> {
 fn cannot_bind(key: &str, address: &Address, error: &io::Error) -> RunError {
     let taken = ", by a kcptun that runs already or another program: stop that, or write another port, at the other end, too";
     let advice = match error.kind() {
-        io::ErrorKind::PermissionDenied if (1..1024).contains(&address.port) => {
-            " (ports below 1024 need root or CAP_NET_BIND_SERVICE)"
-        }
+        io::ErrorKind::PermissionDenied => advice_on_port(address.port),
         io::ErrorKind::AddrInUse if key == "udp_bind" => taken,
         io::ErrorKind::AddrInUse => ", by a kcptun that runs already or another program",
         _ => "",

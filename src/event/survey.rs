@@ -2,10 +2,10 @@
 
 use super::batch::{Batch, Shared};
 use super::report::reason;
-use super::signal::{Signal, Signals};
 use super::socket::{self, any_of};
 use crate::path::Local;
 use crate::ping::{DATAGRAM, Survey};
+use crate::platform::{REARMS_ONLY_WHEN_DRAINED, Signal, Signals};
 use crate::time::{Duration, Instant};
 use crate::tunnel::{Fit, Transmit};
 use log::debug;
@@ -102,7 +102,12 @@ impl Surveying {
             });
             more = match received {
                 Ok((_, more)) => more,
-                Err(e) => self.batch.tells(&e) || e.kind() == ErrorKind::Interrupted,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => false,
+                Err(e) => {
+                    self.batch.tells(&e)
+                        || e.kind() == ErrorKind::Interrupted
+                        || REARMS_ONLY_WHEN_DRAINED
+                }
             };
             if !more {
                 break;

@@ -6,6 +6,7 @@
 
 use super::report::reason;
 use super::token::FIRST_SESSION;
+use crate::platform::errno;
 use crate::time::Instant;
 use crate::tunnel::{SessionId, Tunnel};
 use log::debug;
@@ -268,7 +269,7 @@ pub(super) fn is_connected(stream: &TcpStream) -> io::Result<bool> {
         Ok(_) => Ok(true),
         Err(e)
             if e.kind() == ErrorKind::NotConnected
-                || e.raw_os_error() == Some(libc::EINPROGRESS) =>
+                || e.raw_os_error() == Some(errno::CONNECTING) =>
         {
             Ok(false)
         }

@@ -15,5 +15,7 @@ pub(super) const MAX_LISTENERS: usize = 16;
 pub(super) const FIRST_HTTP: usize = FIRST_LISTENER + MAX_LISTENERS;
 /// The first of the tunnel's UDP sockets; the others follow.
 pub(super) const FIRST_UDP: usize = 64;
+/// Routes or addresses of this machine have changed.
+pub(super) const NETWORK: Token = Token(FIRST_UDP - 1);
 /// The TCP connection of session 0; those of the others follow.
 pub(super) const FIRST_SESSION: usize = FIRST_UDP + PORTS_MAX;

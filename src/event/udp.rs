@@ -11,6 +11,7 @@ use super::sockets::Sockets;
 use super::token::{FIRST_SESSION, FIRST_UDP};
 use crate::config::UdpOptions;
 use crate::path::Local;
+use crate::platform::{self, errno};
 use crate::time::Instant;
 use crate::tunnel::{Fit, Transmit, Tunnel};
 use log::{debug, warn};
@@ -69,8 +70,9 @@ impl Remarks {
 /// A socket that is bound to `address`; see `socket::new` for what an unspecified one means.
 fn bind(address: SocketAddr, options: &UdpOptions, remarks: &mut Remarks) -> io::Result<Batch> {
     let socket = socket::new(address, Type::DGRAM, Protocol::UDP)?;
+    platform::claim_port(&socket, false)?;
     if options.reuseport {
-        socket.set_reuse_port(true)?;
+        platform::share_port(&socket)?;
     }
     if socket::bind_or_wait(&socket, address)? {
         remarks.early.get_or_insert(address);
@@ -228,10 +230,11 @@ impl Udp {
                     true
                 }
                 Err(e) => {
-                    errors += 1;
+                    (count, errors) = (count + 1, errors + 1);
                     self.receive_failed
                         .warn(now, format_args!("udp: cannot receive: {}", reason(&e)));
-                    errors < ERRORS_PER_TURN
+                    // a socket that is left alone too soon is never spoken of again
+                    errors < ERRORS_PER_TURN || platform::REARMS_ONLY_WHEN_DRAINED
                 }
             };
             self.sockets.note_told(place);
@@ -308,7 +311,7 @@ impl Udp {
         let batch = self.sockets.at(place);
         let sent = batch.send(&mut self.shared, now, &transmit, bytes);
         self.sockets.note_told(place);
-        let too_long = |e: &io::Error| e.raw_os_error() == Some(libc::EMSGSIZE);
+        let too_long = |e: &io::Error| e.raw_os_error() == Some(errno::EMSGSIZE);
         if sent.error.as_ref().is_some_and(too_long) && transmit.fit != Fit::Long {
             // smaller ones follow, and the log tells when it is known how small
             self.too_long = Some(transmit.addr).filter(|_| transmit.fit == Fit::Fits);
@@ -337,14 +340,12 @@ impl Udp {
 /// Whether sending failed as it does when an address or a route is gone.
 fn tells_of_the_network(error: &io::Error) -> bool {
     matches!(
-        error.raw_os_error(),
-        Some(
-            libc::ENETUNREACH
-                | libc::EHOSTUNREACH
-                | libc::ENETDOWN
-                | libc::EADDRNOTAVAIL
-                | libc::EINVAL
-        )
+        error.kind(),
+        ErrorKind::NetworkUnreachable
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkDown
+            | ErrorKind::AddrNotAvailable
+            | ErrorKind::InvalidInput
     )
 }
 

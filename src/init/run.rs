@@ -8,10 +8,10 @@ use super::{Request, files};
 use crate::config::{Config, DEFAULT_METHOD, Role, SHIPPED_PASSWORD};
 use crate::crypto::{Key, Method};
 use crate::event::place::{self, Place};
+use crate::platform::create_private;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -20,8 +20,6 @@ const SERVER_FILE: &str = "server.json";
 const PEER_FILE: &str = "peer.json";
 /// The most peers' files in one directory.
 const PEER_FILES_MAX: u32 = 1000;
-/// The user alone may read and write what holds a key.
-const PRIVATE: u32 = 0o600;
 /// Where programs for the administrator are, which may not be in a user's PATH.
 const SYSTEM_PATHS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 /// This directory is there where systemd runs the machine (sd_booted(3)).
@@ -196,7 +194,7 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
         ErrorKind::AlreadyExists => Failure::Disk(in_the_way(path)),
         _ => Failure::Disk(format!("{}: {error}", path.display())),
     };
-    let mut file = private(path).map_err(fails)?;
+    let mut file = create_private(path).map_err(fails)?;
     let written = file
         .write_all(text.as_bytes())
         .and_then(|()| file.sync_all());
@@ -204,12 +202,6 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
         let _ = fs::remove_file(path);
         fails(error)
     })
-}
-
-fn private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(PRIVATE);
-    options.open(path)
 }
 
 fn look_around(plan: &Plan, [server, peer]: [&Path; 2], warnings: Vec<String>) -> Here {

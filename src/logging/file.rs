@@ -1,8 +1,8 @@
 //! A log in a file that can be reopened, for programs that move logs away.
 
-use std::fs::{File, OpenOptions};
+use crate::platform::open_log;
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,29 +17,19 @@ impl LogFile {
     /// Opens or creates the file. A relative path is one from the directory that is current now.
     pub(super) fn open(path: &Path) -> io::Result<LogFile> {
         let path = std::path::absolute(path)?;
-        let file = Arc::new(Mutex::new(open(&path)?));
+        let file = Arc::new(Mutex::new(open_log(&path)?));
         Ok(LogFile { path, file })
     }
 
     /// Opens the path again, which may be another file by now. On an error the old file stays.
     pub(super) fn reopen(&self) -> io::Result<()> {
-        *self.lock() = open(&self.path)?;
+        *self.lock() = open_log(&self.path)?;
         Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, File> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Without O_NONBLOCK the opening of a pipe that nobody reads would wait; files and terminals ignore it.
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
 }
 
 impl Write for LogFile {

@@ -3,9 +3,9 @@
 // Each test program uses its part of it.
 #![allow(dead_code)]
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
 use socket2::SockRef;
 use std::fs;
@@ -53,9 +53,8 @@ pub fn skipped(why: &str) {
 
 /// Lets this process open as many files as the system allows it: some tests hold a thousand connections.
 pub fn many_files() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("a limit");
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("a limit");
 }
 
 /// Tries until it holds, or patience has run out.

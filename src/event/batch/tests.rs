@@ -64,22 +64,12 @@ fn other(address: &str) -> (StdUdpSocket, SocketAddr) {
 }
 
 /// Sends a batch and single datagrams with a mark; the traffic class of each as it arrives.
-#[cfg(target_os = "linux")]
 fn traffic_classes(everywhere: &str, asks: &str, dscp: u8) -> Option<Vec<u8>> {
-    use nix::cmsg_space;
-    use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
-    use std::io::IoSliceMut;
-    use std::os::fd::AsRawFd;
-
     let mut here = bound(everywhere).ok()?;
     let there = StdUdpSocket::bind(asks).ok()?;
     there.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     let to = there.local_addr().expect("address");
-    let option = SockRef::from(&there);
-    match to.is_ipv4() {
-        true => option.set_recv_tos_v4(true).expect("an option"),
-        false => option.set_recv_tclass_v6(true).expect("an option"),
-    }
+    platform::testing::ask_traffic_class(&there);
     here.mark(dscp).expect("an option");
     let local = Local {
         ip: Some(to.ip()),
@@ -95,26 +85,14 @@ fn traffic_classes(everywhere: &str, asks: &str, dscp: u8) -> Option<Vec<u8>> {
     }
     assert!(here.shared.refused.is_empty());
     let class = |length: &usize| {
-        let mut bytes = [0; 2000];
-        let mut slices = [IoSliceMut::new(&mut bytes)];
-        let mut space = cmsg_space!(i32);
-        let fd = there.as_raw_fd();
-        let flags = MsgFlags::empty();
-        let message = recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut space), flags);
-        let message = message.expect("a datagram");
-        assert_eq!(message.bytes, *length);
-        let mut messages = message.cmsgs().expect("messages");
-        messages.find_map(|message| match message {
-            ControlMessageOwned::Ipv4Tos(class) => Some(class),
-            ControlMessageOwned::Ipv6TClass(class) => u8::try_from(class).ok(),
-            _ => None,
-        })
+        let (received, class) = platform::testing::traffic_class(&there);
+        assert_eq!(received, *length);
+        class
     };
     [1400, 1400, 1200, 50].iter().map(class).collect()
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn every_datagram_has_the_mark_in_both_families() {
     for (everywhere, asks) in [
         ("0.0.0.0:0", "127.0.0.1:0"),
@@ -122,6 +100,9 @@ fn every_datagram_has_the_mark_in_both_families() {
         ("[::]:0", "127.0.0.1:0"),
         ("[::]:0", "[::1]:0"),
     ] {
+        if !platform::SENDS_MARKED {
+            return skipped("this system marks no datagrams");
+        }
         for dscp in [0, 46, 63] {
             match traffic_classes(everywhere, asks, dscp) {
                 Some(classes) => assert_eq!(classes, [dscp << 2; 4], "{everywhere} {asks}"),
@@ -134,6 +115,12 @@ fn every_datagram_has_the_mark_in_both_families() {
 /// Says that something was not tried, past the capture of the test's output.
 fn skipped(why: &str) {
     let _ = writeln!(io::stderr(), "skipped: {why}");
+}
+
+/// Has the system report errors of datagrams. False if it cannot.
+fn reports(batch: &mut Own) -> bool {
+    batch.hear().expect("an option");
+    platform::is_report(&io::Error::from_raw_os_error(platform::errno::EHOSTDOWN))
 }
 
 /// Datagrams of these lengths, each with its own content, one behind the other.
@@ -337,13 +324,14 @@ fn an_address_that_this_machine_has_lost_is_not_insisted_on() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_port_that_nobody_has_is_told_of_and_costs_no_datagram() {
     for everywhere in ["0.0.0.0:0", "[::]:0"] {
         let Ok(mut here) = bound(everywhere) else {
             continue;
         };
-        here.hear().expect("an option");
+        if !reports(&mut here) {
+            return skipped("this system reports nothing");
+        }
         let (gone, nobody) = other("127.0.0.1:0");
         drop(gone);
         let (there, to) = other("127.0.0.1:0");
@@ -367,10 +355,11 @@ fn a_port_that_nobody_has_is_told_of_and_costs_no_datagram() {
 
 /// The system keeps what it tells until it is taken, and in the room for datagrams.
 #[test]
-#[cfg(target_os = "linux")]
 fn what_is_told_takes_no_room_from_what_arrives() {
     let mut here = bound("127.0.0.1:0").expect("bind");
-    here.hear().expect("an option");
+    if !reports(&mut here) {
+        return skipped("this system reports nothing");
+    }
     let (there, _) = other("127.0.0.1:0");
     let too_long = vec![0; 65_530];
     for _ in 0..2_000 {
@@ -380,7 +369,7 @@ fn what_is_told_takes_no_room_from_what_arrives() {
             &too_long,
         );
         let error = sent.error.and_then(|e| e.raw_os_error());
-        assert_eq!(error, Some(libc::EMSGSIZE));
+        assert_eq!(error, Some(platform::errno::EMSGSIZE));
         assert_eq!(here.refusals(), []);
     }
     for _ in 0..50 {

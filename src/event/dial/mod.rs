@@ -18,6 +18,7 @@ use super::socket;
 use super::tcp::{Connections, register};
 use super::udp::Udp;
 use crate::config::{Address, TcpOptions};
+use crate::platform::errno;
 use crate::proxy;
 use crate::time::{Duration, Instant};
 use crate::tunnel::{SessionId, Tunnel};
@@ -243,7 +244,7 @@ impl Dialler {
             warn!("tcp: {line}");
         }
         match socket.connect(&address.into()) {
-            Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => return Err(e),
+            Err(e) if e.raw_os_error() != Some(errno::CONNECTING) => return Err(e),
             _ => (),
         }
         let mut stream = TcpStream::from_std(socket.into());

@@ -1,24 +1,25 @@
 //! Going into the background, and the pid file. Whoever starts the program sees what fails at the start: the process that
 //! was called waits until the one in the background works or says why it does not.
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::process::setsid;
-use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// The start of the program, which somebody may wait for.
 #[derive(Default)]
 pub struct Starting {
-    waiting: Option<PipeWriter>,
+    waiting: Option<UnixStream>,
 }
 
 /// Goes on in a process in the background, of a session of its own. The process that called this waits for what
 /// `Starting` is told, and exits. To be called before there is a thread.
 pub fn detach() -> io::Result<Starting> {
-    let (reader, writer) = io::pipe()?;
+    let (reader, writer) = UnixStream::pair()?;
     // A safe fork is in no crate. SAFETY: there is one thread only, so the child's memory is whole: no lock in it is held
     // by a thread that it lacks.
     match unsafe { libc::fork() } {
@@ -36,7 +37,7 @@ pub fn detach() -> io::Result<Starting> {
 }
 
 /// The exit status that the child asks for. The child says itself what is wrong, unless it has no time to.
-fn wait(mut reader: PipeReader) -> i32 {
+fn wait(mut reader: UnixStream) -> i32 {
     let mut status = [0];
     match reader.read_exact(&mut status) {
         Ok(()) => status[0].into(),
@@ -80,7 +81,7 @@ impl Starting {
 /// A file with the number of this process, locked while it runs, and removed when this is dropped.
 pub struct PidFile {
     path: PathBuf,
-    file: File,
+    file: Flock<File>,
 }
 
 impl PidFile {
@@ -89,7 +90,7 @@ impl PidFile {
         let text = |error: io::Error| error.to_string();
         let path = std::path::absolute(path).map_err(text)?;
         loop {
-            let mut file = OpenOptions::new()
+            let file = OpenOptions::new()
                 .read(true)
                 .write(true)
                 .create(true)
@@ -98,11 +99,11 @@ impl PidFile {
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(&path)
                 .map_err(text)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from) {
-                Ok(()) => (),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Err(owner(&mut file)),
-                Err(e) => return Err(text(e)),
-            }
+            let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => file,
+                Err((file, Errno::EWOULDBLOCK)) => return Err(owner(file)),
+                Err((_, e)) => return Err(text(e.into())),
+            };
             // Its last owner may have removed it after it was opened here.
             let still = std::fs::metadata(&path).is_ok_and(|there| {
                 file.metadata()
@@ -118,7 +119,7 @@ impl PidFile {
     }
 }
 
-fn owner(file: &mut File) -> String {
+fn owner(file: File) -> String {
     let mut number = String::new();
     let _ = file.take(20).read_to_string(&mut number);
     let digits: String = number.chars().take_while(char::is_ascii_digit).collect();

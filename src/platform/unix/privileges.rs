@@ -1,8 +1,7 @@
 //! Becoming another user for good. libc's calls are used, through `nix`, because they change every thread of the process;
-//! the system's own, which `rustix` makes, change one thread only.
+//! the system's own change one thread only.
 
-use super::report::reason;
-use crate::config::User;
+use crate::platform::reason;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User as Account, getegid, geteuid, setuid};
 use std::ffi::CString;
@@ -17,10 +16,10 @@ struct Identity {
     gid: Gid,
 }
 
-/// Becomes a user and group (names or numbers) for good. Fails with the reason, as the end of a sentence, if there is
+/// Becomes a user and group (names or numbers) for good; without a group, the user's own. Fails with the reason, as the end of a sentence, if there is
 /// no such user or group, if the system does not allow it, or if it could be undone.
-pub(super) fn drop_privileges(user: &User) -> Result<(), String> {
-    let to = identity(user)?;
+pub(crate) fn drop_privileges(user: &str, group: Option<&str>) -> Result<(), String> {
+    let to = identity(user, group)?;
     let (uid, gid) = (geteuid(), getegid());
     if !uid.is_root() && (uid, gid) == (to.uid, to.gid) {
         return Ok(());
@@ -130,7 +129,7 @@ mod groups {
     }
 }
 
-fn identity(User { user, group }: &User) -> Result<Identity, String> {
+fn identity(user: &str, group: Option<&str>) -> Result<Identity, String> {
     let found = find_user(user)?;
     let gid = match (group, &found) {
         (Some(group), _) => find_group(group)?,
@@ -201,11 +200,10 @@ mod tests {
 
     #[test]
     fn users_and_groups_by_name_and_number() {
-        let identity = |spec: &str| identity(&spec.parse().expect(spec));
-        let root = identity("root").expect("root");
+        let root = identity("root", None).expect("root");
         assert_eq!((root.uid.as_raw(), root.gid.as_raw()), (0, 0));
-        assert_eq!(identity("0:0").expect("by number"), root);
-        let stranger = identity("54321:54322").expect("numbers need no names");
+        assert_eq!(identity("0", Some("0")).expect("by number"), root);
+        let stranger = identity("54321", Some("54322")).expect("numbers need no names");
         assert_eq!(
             (stranger.name, stranger.uid.as_raw(), stranger.gid.as_raw()),
             (None, 54321, 54322)
@@ -214,22 +212,18 @@ mod tests {
 
     #[test]
     fn what_is_no_user_is_an_error() {
-        for (spec, message) in [
-            ("no-such-user-here", "no such user: no-such-user-here"),
-            ("54321", "needs a group"),
+        for (user, group, message) in [
+            ("no-such-user-here", None, "no such user: no-such-user-here"),
+            ("54321", None, "needs a group"),
             (
-                "root:no-such-group-here",
+                "root",
+                Some("no-such-group-here"),
                 "no such group: no-such-group-here",
             ),
+            ("ro\0ot", None, "no such user"),
         ] {
-            let error = identity(&spec.parse().expect(spec)).expect_err(spec);
-            assert!(error.contains(message), "{spec:?}: {error}");
+            let error = identity(user, group).expect_err(user);
+            assert!(error.contains(message), "{user:?}: {error}");
         }
-        let odd = User {
-            user: "ro\0ot".into(),
-            group: None,
-        };
-        let error = identity(&odd).expect_err("a NUL");
-        assert!(error.contains("no such user"), "{error}");
     }
 }

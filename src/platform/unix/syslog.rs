@@ -1,6 +1,7 @@
 //! The system log: one datagram a line to the socket that syslogd and journald read. Nothing here waits: a line that there
 //! is no room for is lost, and the next line says how many were.
 
+use crate::platform::FACILITY;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -8,11 +9,8 @@ use std::path::{Path, PathBuf};
 /// Where the system log listens: Linux and NetBSD, FreeBSD, macOS.
 const SOCKETS: [&str; 3] = ["/dev/log", "/var/run/log", "/var/run/syslog"];
 
-/// LOG_DAEMON of RFC 3164, section 4.1.1, in its place of the priority.
-pub(super) const FACILITY: u8 = 3 << 3;
-
 /// Sends lines to the system log. Each write has to be a whole line that begins with its priority.
-pub(super) struct Syslog {
+pub(crate) struct Syslog {
     places: Vec<PathBuf>,
     socket: Option<UnixDatagram>,
     lost: u64,
@@ -20,7 +18,7 @@ pub(super) struct Syslog {
 
 impl Syslog {
     /// Fails if no system log listens; what is written before one does is lost.
-    pub(super) fn open() -> (Syslog, io::Result<()>) {
+    pub(crate) fn open() -> (Syslog, io::Result<()>) {
         Syslog::at(SOCKETS.map(PathBuf::from).into())
     }
 

@@ -2,6 +2,7 @@
 //!
 //! SIGPIPE is not here: Rust's runtime ignores it before `main`, and a write to a closed socket is an error.
 
+use crate::platform::Signal;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -11,17 +12,8 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What a signal asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Signal {
-    /// SIGTERM or SIGINT.
-    Stop,
-    /// SIGHUP.
-    Reload,
-}
-
 /// The signals that the program handles, until this is dropped.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     pipe: UnixStream,
     /// Whether there may be something to take: to ask the pipe costs a call.
     noted: bool,
@@ -32,7 +24,7 @@ pub(super) struct Signals {
 
 impl Signals {
     /// Takes the signals over; `token` becomes readable when one has come.
-    pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Signals> {
+    pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Signals> {
         let (read, write) = StdUnixStream::pair()?;
         read.set_nonblocking(true)?;
         let mut signals = Signals {
@@ -58,12 +50,12 @@ impl Signals {
     }
 
     /// Notes that the poll said something of the token.
-    pub(super) fn note(&mut self) {
+    pub(crate) fn note(&mut self) {
         self.noted = true;
     }
 
     /// The next signal that has come and was noted. Repetitions of one before it is taken count once, as in the kernel.
-    pub(super) fn take(&mut self) -> Option<Signal> {
+    pub(crate) fn take(&mut self) -> Option<Signal> {
         if !self.noted {
             return None;
         }
