@@ -436,7 +436,7 @@ pub static KEYS: &[Key] = &[
         Section::Program,
         "\"stderr\"; with -d \"syslog\"",
         "\"stderr\", \"syslog\", a path with a /",
-        "where the log goes. A file is opened again on SIGHUP",
+        "where the log goes. A file is opened again on SIGHUP or `kcptun reload`",
     ),
     key("pidfile", Kind::Path(|d| &mut d.config.pidfile))
         .shown(|c| path(&c.pidfile))

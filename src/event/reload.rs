@@ -1,4 +1,4 @@
-//! SIGHUP: reads the configuration again, and applies what can change without ending sessions. Which keys can is in
+//! SIGHUP, or what stands for it: reads the configuration again, and applies what can change without ending sessions. Which keys can is in
 //! `config::change`.
 
 use super::Loop;
@@ -6,6 +6,7 @@ use super::report::reason;
 use crate::config::{Change, Config};
 use crate::http::Site;
 use crate::logging;
+use crate::platform::RELOAD;
 use crate::time::Instant;
 use log::{error, info, warn};
 
@@ -24,7 +25,7 @@ impl Loop {
             warn!("log: cannot open the file again: {}; {lost}", reason(&e));
         }
         let Some(reread) = &mut self.reread else {
-            return warn!("SIGHUP: there is no configuration to read again");
+            return warn!("{RELOAD}: there is no configuration to read again");
         };
         let outcome = (reread.read)().and_then(|new| reread.present.changed_to(&new));
         let outcome = match outcome {
@@ -34,10 +35,10 @@ impl Loop {
                     Some(user) => format!(" (kcptun runs as {user} now)"),
                     None => String::new(),
                 };
-                return error!("SIGHUP: {e}{became}; nothing is changed");
+                return error!("{RELOAD}: {e}{became}; nothing is changed");
             }
         };
-        info!("SIGHUP: the configuration was read again");
+        info!("{RELOAD}: the configuration was read again");
         let known = std::mem::replace(&mut reread.present, outcome.config).warnings;
         let config = reread.present.clone();
         self.take_over(now, &config);
@@ -66,12 +67,12 @@ impl Loop {
 
 fn say(changes: &[Change]) {
     if changes.is_empty() {
-        info!("SIGHUP: nothing has changed");
+        info!("{RELOAD}: nothing has changed");
     }
     for change in changes {
         match change.refused {
-            None => info!("SIGHUP: {change}"),
-            Some(_) => warn!("SIGHUP: {change}"),
+            None => info!("{RELOAD}: {change}"),
+            Some(_) => warn!("{RELOAD}: {change}"),
         }
     }
 }

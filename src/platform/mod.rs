@@ -19,7 +19,7 @@
 //! | `drop_privileges` | becoming another user for good |
 //! | `Manager` | the service manager that is told how things are |
 //! | `service` | kcptun as a service of the system |
-//! | `hear_reload`, `request_reload` | having a process read its configuration again |
+//! | `hear_reload`, `request_reload`, `RELOAD` | having a process read its configuration again |
 //! | `raise_file_limit`, `give_memory_back` | what the process may use, and does not need |
 //! | `clocks` | time with and without the machine's sleep |
 //! | `open_log`, `Syslog`, `is_journal` | where the log goes |
@@ -68,8 +68,8 @@ pub(crate) use reason::reason;
 #[cfg(test)]
 pub(crate) use system::testing;
 pub(crate) use system::{
-    BUFFER_FACTOR, DRAINS, LIMITS, Manager, NetworkNews, REARMS_ONLY_WHEN_DRAINED, SENDS_MARKED,
-    Signals, Syslog, advice_on_port, bind_early, claim_port, clocks, close_to_others,
+    BUFFER_FACTOR, DRAINS, LIMITS, Manager, NetworkNews, REARMS_ONLY_WHEN_DRAINED, RELOAD,
+    SENDS_MARKED, Signals, Syslog, advice_on_port, bind_early, claim_port, clocks, close_to_others,
     create_private, drop_privileges, errno, force_receive_buffer, force_send_buffer,
     give_memory_back, instead, is_journal, is_open_to_all, is_refusal, is_report, omit_timestamps,
     open_log, raise_file_limit, refuses_batches, report_errors, send_marked, set_class_v6,

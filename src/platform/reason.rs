@@ -15,6 +15,8 @@ pub(crate) fn reason(error: &io::Error) -> String {
         .strip_prefix("failed to lookup address information: ")
         .unwrap_or(&text);
     let text = text.trim_end_matches('.');
+    // where it has no description
+    let text = text.replace("OS Error", "error");
     let mut letters = text.chars();
     match letters.next() {
         Some(first) => first.to_lowercase().chain(letters).collect(),

@@ -82,7 +82,7 @@ pub(super) fn page() -> Page {
         blocks: vec![
             Block::Heading("Changes of the configuration"),
             Block::text(
-                "SIGHUP (`kill -HUP`) has the configuration read again, unless kcptun runs as a systemd service, whose copy stays as it is. \
+                "SIGHUP (`kill -HUP`, or `kcptun reload -c FILE` where there is a `pidfile`, and on Windows) has the configuration read again, unless kcptun runs as a systemd service, whose copy stays as it is. \
                  The log has a line for each key that changed. A file with an error changes nothing, and the log says what is wrong \
                  with it. Where `user` is set, that user must be able to read the file.",
             ),

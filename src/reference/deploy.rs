@@ -10,6 +10,9 @@ sudo apt install ./target/debian/kcptun-rs_*.deb";
 const STATIC: &str = "rustup target add x86_64-unknown-linux-musl
 cargo build --release --target x86_64-unknown-linux-musl";
 
+const WINDOWS: &str = "kcptun service install -c C:\\kcptun\\server.json
+kcptun service start -c C:\\kcptun\\server.json";
+
 pub(super) fn page() -> Page {
     Page {
         name: "deploy",
@@ -50,6 +53,19 @@ pub(super) fn page() -> Page {
                  that `log` names; `pidfile` holds the number of the process. SIGHUP opens the log file again after it was moved away, as \
                  logrotate does. Where `user` is set, the log file or its directory has to belong to that user, and the configuration has to be readable for it, or \
                  SIGHUP cannot read it again.",
+            ),
+            Block::Heading("Windows"),
+            Block::text(
+                "Windows 10 and later, 64 bits. `cargo build --release` makes `kcptun.exe`, on Windows or with mingw elsewhere. In a terminal it \
+                 runs until Ctrl-C. As a service, from a terminal of the administrator:",
+            ),
+            Block::Code(WINDOWS),
+            Block::text(
+                "The service is called kcptun and the name of the file, and runs as an account of its own that can do little more than \
+                 read this file and write `server.log` beside it. `install` prints the rule that lets packets through the firewall. \
+                 `kcptun reload -c FILE`, or `sc control kcptun-server paramchange`, stands for SIGHUP. There is no `user`, no `-d`, no \
+                 system log and no `reuseport`; `dscp` is a matter of a policy (`New-NetQosPolicy`). In JSON a path is written with `/` or with \
+                 `\\\\`. It was run under wine, whose sockets and services are not quite those of Windows.",
             ),
             Block::Heading("A static binary"),
             Block::text(

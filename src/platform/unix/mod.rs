@@ -28,6 +28,9 @@ const READ_BY_OTHERS: u32 = 0o004;
 /// The poll reports what is new of a socket even if no call has found nothing (`WouldBlock`) since it last did.
 pub(crate) const REARMS_ONLY_WHEN_DRAINED: bool = false;
 
+/// By what the configuration is read again, for the log.
+pub(crate) const RELOAD: &str = "SIGHUP";
+
 /// Numbers of errors that `io::ErrorKind` has no name for.
 pub(crate) mod errno {
     pub(crate) use libc::{

@@ -41,6 +41,8 @@ pub(crate) const DRAINS: bool = false;
 pub(crate) const SENDS_MARKED: bool = false;
 /// The poll speaks of a socket again only after a call on it has found nothing (`WouldBlock`), or it is registered again.
 pub(crate) const REARMS_ONLY_WHEN_DRAINED: bool = true;
+/// By what the configuration is read again, for the log.
+pub(crate) const RELOAD: &str = "reload";
 /// SIO_UDP_NETRESET, which `windows_sys` does not have (mstcpip.h).
 const SIO_UDP_NETRESET: u32 = 0x9800_000f;
 /// What the time with the machine's sleep is ahead by at the start: it must never seem to be behind.
