@@ -62,7 +62,7 @@ const fn family(
 #[rustfmt::skip]
 pub const FAMILIES: [Family; 32] = [
     family("kcptun_build_info", Kind::Gauge, &["version", "role", "method"], "Always 1. The labels say what runs and how packets are sealed."),
-    family("kcptun_uptime_seconds", Kind::Gauge, &[], "Instant since the start."),
+    family("kcptun_uptime_seconds", Kind::Gauge, &[], "Time since the start."),
     family("kcptun_healthy", Kind::Gauge, &[], "1 if /healthy says 200; 0 if the configured other end was not found or does not answer."),
     family("kcptun_limit", Kind::Gauge, &["by"], "1 for what limits the tunnel now, in the direction that carries more."),
     family("kcptun_udp_packets_total", Kind::Counter, &["direction"], "UDP datagrams, including those that were dropped."),
@@ -88,7 +88,7 @@ pub const FAMILIES: [Family; 32] = [
     family("kcptun_path_in_flight_bytes", Kind::Gauge, &["path"], "Bytes sent and neither acknowledged nor taken for lost."),
     family("kcptun_path_mtu_bytes", Kind::Gauge, &["path"], "Size of the largest IP packets that are sent there."),
     family("kcptun_path_sessions", Kind::Gauge, &["path"], "Sessions on the path."),
-    family("kcptun_path_silence_seconds", Kind::Gauge, &["path"], "Instant since something arrived from there."),
+    family("kcptun_path_silence_seconds", Kind::Gauge, &["path"], "Time since something arrived from there."),
     family("kcptun_path_fresh_keys", Kind::Gauge, &["path"], "1 if there are fresh keys with the process there, so that who gets the key later cannot read what is recorded."),
     family("kcptun_path_loss_ratio", Kind::Gauge, &["path", "direction"], "Share of packets lost on the way there (sent) and on the way here (received), once enough were seen."),
     family("kcptun_loop_turn_seconds", Kind::Histogram, &[], "How long a turn of the event loop takes. Everything else waits that long."),
