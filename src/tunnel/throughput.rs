@@ -237,3 +237,261 @@ impl Throughput {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::congestion::Limits;
+    use crate::path::headers;
+
+    /// A flow that has carried 1 MB/s without loss for long enough to be known.
+    fn steady() -> Flow {
+        let mut flow = Flow::default();
+        for _ in 0..100 {
+            flow.record(1e6, 100, 0, true);
+        }
+        flow
+    }
+
+    /// After how many such ticks, of at most 100, it has fallen.
+    fn falls_after(flow: &mut Flow, rate: f64, lost: u64, wanted: bool) -> Option<u32> {
+        (1..=100).find(|_| {
+            flow.record(rate, 100, lost, wanted);
+            flow.has_fallen()
+        })
+    }
+
+    #[test]
+    fn a_rate_has_fallen_when_much_gets_lost_with_it() {
+        assert_eq!(falls_after(&mut steady(), 0.39e6, 60, false), Some(2));
+        assert_eq!(falls_after(&mut steady(), 0.41e6, 60, false), None);
+        assert_eq!(falls_after(&mut steady(), 0.39e6, 20, false), None);
+        // too few segments tell nothing
+        let mut flow = steady();
+        for _ in 0..9 {
+            flow.record(0.2e6, 9, 8, false);
+            assert!(!flow.has_fallen());
+        }
+        // nor do so few ticks
+        let mut flow = Flow::default();
+        for _ in 0..6 {
+            flow.record(1e6, 100, 0, true);
+        }
+        flow.record(0.2e6, 100, 60, true);
+        flow.record(0.2e6, 100, 60, true);
+        assert!(!flow.has_fallen());
+    }
+
+    #[test]
+    fn it_has_still_fallen_when_its_sender_sends_less_and_loses_nothing() {
+        let mut flow = steady();
+        flow.record(0.3e6, 100, 60, true);
+        flow.record(0.3e6, 100, 0, true);
+        assert!(flow.has_fallen());
+        flow.record(1e6, 100, 0, true);
+        assert!(!flow.has_fallen());
+    }
+
+    #[test]
+    fn what_was_lost_a_tick_before_the_rate_falls_counts() {
+        let mut flow = steady();
+        flow.record(1e6, 100, 60, true);
+        flow.record(0.3e6, 20, 0, true);
+        flow.record(0.3e6, 20, 0, true);
+        assert!(flow.has_fallen());
+        // two ticks before, it does not
+        let mut flow = steady();
+        flow.record(1e6, 100, 60, true);
+        flow.record(1e6, 100, 0, true);
+        flow.record(0.3e6, 20, 0, true);
+        flow.record(0.3e6, 20, 0, true);
+        assert!(!flow.has_fallen());
+    }
+
+    #[test]
+    fn where_much_gets_lost_anyway_more_has_to() {
+        let lossy = || {
+            let mut flow = Flow::default();
+            for _ in 0..100 {
+                flow.record(1e6, 100, 40, true);
+            }
+            flow
+        };
+        assert_eq!(falls_after(&mut lossy(), 0.3e6, 45, false), None);
+        assert_eq!(falls_after(&mut lossy(), 0.3e6, 75, false), Some(2));
+    }
+
+    #[test]
+    fn a_rate_has_faded_after_thirty_ticks_whatever_gets_lost() {
+        assert_eq!(falls_after(&mut steady(), 0.23e6, 0, true), Some(30));
+        assert_eq!(falls_after(&mut steady(), 0.26e6, 0, true), None);
+        assert_eq!(falls_after(&mut steady(), 0.23e6, 0, false), None);
+        // in a row
+        let mut flow = steady();
+        assert_eq!(
+            (0..29).find(|_| {
+                flow.record(0.2e6, 100, 0, true);
+                flow.has_fallen()
+            }),
+            None
+        );
+        flow.record(0.5e6, 100, 0, true);
+        flow.record(0.2e6, 100, 0, true);
+        assert!(!flow.has_fallen());
+    }
+
+    #[test]
+    fn a_transfer_is_lossy_after_twelve_ticks_above_three_in_a_hundred() {
+        let lossy_after = |rate: f64, lost: u64| {
+            let mut flow = Flow::default();
+            (1..=100).find(|_| {
+                flow.record(rate, 100, lost, true);
+                flow.is_lossy()
+            })
+        };
+        // the average takes seven to get there
+        assert_eq!(lossy_after(1e6, 5), Some(18));
+        assert_eq!(lossy_after(1e6, 2), None);
+        assert_eq!(lossy_after(49_000.0, 5), None);
+    }
+
+    /// A path that something comes from, tick by tick.
+    struct Download {
+        throughput: Throughput,
+        path: Path,
+        now: Instant,
+    }
+
+    impl Download {
+        fn new() -> Download {
+            let (addr, now) = ("192.0.2.1:1".parse().unwrap(), Instant::from_millis(1_000));
+            let mut download = Download {
+                throughput: Throughput::default(),
+                path: Path::new(addr, 28, 1400 + headers(&addr), Limits::default(), now),
+                now,
+            };
+            download.throughput.on_move(now);
+            download
+        }
+
+        fn tick(&mut self, rate: f64, segments: u64, missed: u64) -> Verdict {
+            self.now = self.now.after(TICK_MIN);
+            let counts = &mut self.path.counts;
+            counts.bytes += (rate * TICK_MIN.as_secs_f64()) as u64;
+            counts.received += segments;
+            counts.full += segments;
+            counts.missed += missed;
+            self.throughput.record(&self.path, self.now)
+        }
+
+        fn steady(rate: f64) -> Download {
+            let mut download = Download::new();
+            for _ in 0..100 {
+                assert_eq!(download.tick(rate, 100, 0), Verdict::Busy);
+            }
+            download
+        }
+    }
+
+    #[test]
+    fn a_verdict_tells_a_transfer_a_fall_and_silence_apart() {
+        let mut download = Download::steady(1e6);
+        assert!(download.throughput.is_receiving());
+        assert_eq!(download.tick(0.3e6, 40, 60), Verdict::Busy);
+        assert_eq!(download.tick(0.3e6, 40, 60), Verdict::Fallen);
+        assert_eq!(download.tick(1e6, 100, 0), Verdict::Busy);
+        assert_eq!(download.tick(40_000.0, 100, 0), Verdict::Quiet);
+        assert!(!download.throughput.is_receiving());
+    }
+
+    #[test]
+    fn a_pause_is_no_fall() {
+        let mut download = Download::steady(1e6);
+        download.tick(0.3e6, 40, 60);
+        download.now = download.now.after(Duration::from_secs(30));
+        assert_eq!(download.tick(0.0, 0, 0), Verdict::Quiet);
+        assert_eq!(download.tick(0.3e6, 100, 0), Verdict::Busy);
+        assert!(!download.throughput.inbound.has_fallen());
+    }
+
+    #[test]
+    fn doubt_lasts_since_the_first_tick_that_fell() {
+        let ms = Duration::from_millis;
+        let mut download = Download::steady(1e6);
+        let doubted = |d: &Download| d.throughput.doubted_for(d.now);
+        assert_eq!(doubted(&download), ms(0));
+        download.tick(0.3e6, 40, 60);
+        assert_eq!(doubted(&download), ms(200));
+        download.tick(0.3e6, 40, 60);
+        download.tick(0.3e6, 40, 60);
+        assert_eq!(doubted(&download), ms(600));
+        download.tick(1e6, 100, 0);
+        assert_eq!(doubted(&download), ms(0));
+        download.tick(0.3e6, 40, 60);
+        download.throughput.on_move(download.now);
+        assert_eq!(doubted(&download), ms(0));
+    }
+
+    /// What a pair that carries this is found to be beside one of 200 kB/s, and after how many ticks.
+    fn compared(before: f64, after: f64) -> (u32, bool) {
+        let mut download = Download::new();
+        for _ in 0..20 {
+            download.tick(before, 100, 0);
+        }
+        download.throughput.on_move(download.now);
+        for tick in 1..=20 {
+            download.tick(after, 100, 0);
+            if let Some(better) = download.throughput.compared() {
+                return (tick, better);
+            }
+        }
+        panic!("not decided");
+    }
+
+    #[test]
+    fn another_pair_is_better_if_it_carries_half_as_much_again() {
+        assert_eq!(compared(200_000.0, 310_000.0), (3, true));
+        assert_eq!(compared(200_000.0, 290_000.0), (8, false));
+        // what is no transfer is not better than nothing
+        assert_eq!(compared(0.0, 49_000.0), (8, false));
+        assert_eq!(compared(0.0, 51_000.0), (3, true));
+    }
+
+    #[test]
+    fn what_is_accepted_is_what_the_line_carries() {
+        let mut download = Download::steady(1e6);
+        let slower = |download: &mut Download| {
+            download.throughput.on_move(download.now);
+            let ticks = [(); 2].map(|()| download.tick(0.3e6, 40, 60));
+            ticks[1]
+        };
+        assert_eq!(slower(&mut download), Verdict::Fallen);
+        download.throughput.accept();
+        assert_eq!(download.tick(0.3e6, 40, 60), Verdict::Busy);
+        assert_eq!(slower(&mut download), Verdict::Busy);
+        // and from there it may fall
+        assert_eq!(download.tick(0.1e6, 10, 90), Verdict::Busy);
+        assert_eq!(download.tick(0.1e6, 10, 90), Verdict::Fallen);
+    }
+
+    #[test]
+    fn of_two_lossy_ways_the_faster_counts() {
+        let mut throughput = Throughput::default();
+        assert_eq!(throughput.lossy(), None);
+        for _ in 0..20 {
+            throughput.outbound.record(1e6, 100, 5, true);
+            throughput.inbound.record(2e6, 100, 0, true);
+        }
+        let (rate, inbound) = throughput.lossy().expect("the one");
+        assert!((rate - 1e6).abs() < 1e4 && !inbound, "{rate}");
+        for _ in 0..20 {
+            throughput.outbound.record(1e6, 100, 5, true);
+            throughput.inbound.record(2e6, 100, 5, true);
+        }
+        let (rate, inbound) = throughput.lossy().expect("both");
+        assert!((rate - 2e6).abs() < 2e4 && inbound, "{rate}");
+        // the best that it had, where a policer has set in
+        throughput.inbound.record(1.5e6, 100, 5, true);
+        assert!(throughput.lossy().expect("both").0 > 1.9e6);
+    }
+}
