@@ -34,6 +34,8 @@ const UNHEARD_LIVES: Duration = Duration::from_secs(120);
 const NEXT_LIVES: Duration = Duration::from_secs(30);
 /// How long after an answer first packets of sessions wait for the keys that it gives.
 const AWAITED: Duration = Duration::from_secs(3);
+/// An end that has answered so many pings and no greeting does not agree on fresh keys, as far as one can tell.
+pub(super) const IGNORED: u32 = 3;
 /// A greeting is sent again for so long; then another is made.
 pub(super) const GREETING_LIVES: Duration = Duration::from_secs(10);
 /// An address that leads to an association, and that nothing is sent to, is forgotten when nothing has been heard of the process
@@ -144,6 +146,15 @@ pub(in crate::tunnel) struct FreshKeys {
     budget: Budget,
     /// When `advance` has something to do, or before.
     pub(super) wake: Instant,
+}
+
+impl Asking {
+    /// A ping was answered, and the greeting was not. True if that is once too often: the other end does not agree on fresh keys, as
+    /// far as one can tell.
+    pub(super) fn on_ignored(&mut self) -> bool {
+        self.ignored += 1;
+        self.ignored == IGNORED
+    }
 }
 
 impl FreshKeys {
@@ -651,3 +662,6 @@ impl Association {
         times.into_iter().flatten().min().unwrap_or(Instant::NEVER)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,7 @@ use crate::crypto::Sealing;
 use crate::crypto::handshake::{ANSWER_LEN, Extension, GREETING_LEN, Greeted, Greeting, Hello};
 use crate::message::{CONTROL_LEN, Control, ECHO, MOVES};
 use crate::time::{Duration, Instant, SEC};
-use associations::{Asking, GREETING_LIVES, RENEW_AFTER, Reply};
+use associations::{Asking, GREETING_LIVES, IGNORED, RENEW_AFTER, Reply};
 use std::net::SocketAddr;
 
 pub(super) use associations::{FreshKeys, TIME_WAIT_MIN};
@@ -54,8 +54,6 @@ const RENEW_AGAIN: Duration = Duration::from_secs(5);
 /// A greeting without an answer, though pings are answered, is repeated after a second, after two more and so on, so many
 /// times. Then it rides on the pings that there are.
 const GREETING_AGAIN: u32 = 3;
-/// An end that has answered so many pings and no greeting does not agree on fresh keys, as far as one can tell.
-const IGNORED: u32 = 3;
 /// Psk alone from an address of a process that was heard under fresh keys so long ago is worth a line in the log.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -495,11 +493,8 @@ impl Tunnel {
     pub(super) fn on_plain_pong(&mut self, from: SocketAddr) {
         let without = self.peer.is_at(from) && !self.packets.fresh.has_keys(from);
         let asking = self.packets.fresh.asking.as_mut().filter(|_| without);
-        if let Some(asking) = asking {
-            asking.ignored += 1;
-            if asking.ignored == IGNORED {
-                self.tell_no_keys(from);
-            }
+        if asking.is_some_and(Asking::on_ignored) {
+            self.tell_no_keys(from);
         }
     }
 
