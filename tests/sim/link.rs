@@ -145,6 +145,9 @@ impl Bucket {
     }
 }
 
+/// Whether a datagram is cut out.
+pub type Cut = Box<dyn FnMut(&[u8]) -> bool>;
+
 pub struct Link {
     pub shape: Shape,
     pub counts: Counts,
@@ -162,6 +165,8 @@ pub struct Link {
     flows: HashMap<(SocketAddr, SocketAddr), Flow>,
     /// The pair of addresses whose datagrams get lost.
     pub blocked: Option<(SocketAddr, SocketAddr)>,
+    /// Which datagrams somebody on the way cuts out.
+    pub cuts: Option<Cut>,
     /// The medium's next turn.
     turn: Instant,
     last_due: Instant,
@@ -183,6 +188,7 @@ impl Link {
             throttle: None,
             flows: HashMap::new(),
             blocked: None,
+            cuts: None,
             turn: Instant::ZERO,
             last_due: Instant::ZERO,
             wire: BinaryHeap::new(),
@@ -221,6 +227,10 @@ impl Link {
             return;
         }
         if addressed.is_some() && addressed == self.blocked {
+            self.counts.lost += 1;
+            return;
+        }
+        if self.cuts.as_mut().is_some_and(|cuts| cuts(datagram)) {
             self.counts.lost += 1;
             return;
         }

@@ -11,8 +11,10 @@ use kcptun::settings::{ForwardSecrecy, Settings};
 use kcptun::time::{Duration, Instant, MS, SEC};
 use kcptun::tunnel::{DATAGRAM_MAX, Event, Tunnel};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 const METHOD: Method = Method::Chacha20Poly1305Ietf;
 const FIN: bool = true;
@@ -329,7 +331,7 @@ fn sends(tunnel: &mut Tunnel, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
 #[test]
 fn recorded_greetings_from_elsewhere_get_a_bounded_number_of_answers() {
     // each of another process, as if it had been recorded over years
-    let mut recorded = Vec::new();
+    let (mut recorded, mut clients) = (Vec::new(), Vec::new());
     for _ in 0..3_000 {
         let mut client = client_of(ForwardSecrecy::Auto);
         client.set_peer(
@@ -338,6 +340,7 @@ fn recorded_greetings_from_elsewhere_get_a_bounded_number_of_answers() {
         );
         let first = sends(&mut client, Instant::from_millis(1_000)).swap_remove(0);
         recorded.push(first.1);
+        clients.push(client);
     }
     let mut server = Tunnel::new(
         Settings {
@@ -350,6 +353,8 @@ fn recorded_greetings_from_elsewhere_get_a_bounded_number_of_answers() {
     );
     let mut opener = Sealing::new(METHOD, &key());
     let (mut answers, mut each) = (0, HashMap::<SocketAddr, u32>::new());
+    // what the first two would send under their keys, did they live
+    let mut uses = Vec::new();
     for (n, datagram) in recorded.iter().enumerate() {
         let now = Instant::from_millis(1_000 + n as u64 / 3);
         let host = if n % 3 == 0 { 1 } else { 1 + n / 100 };
@@ -358,6 +363,12 @@ fn recorded_greetings_from_elsewhere_get_a_bounded_number_of_answers() {
         server.handle_timeout(now);
         for (to, answer) in sends(&mut server, now) {
             assert!(answer.len() <= datagram.len(), "no more than was sent");
+            if n < 2 {
+                let server = "192.0.2.2:2000".parse().unwrap();
+                clients[n].receive(now, server, Local::default(), &mut answer.clone());
+                let ping = sends(&mut clients[n], now).pop().expect("the first use");
+                uses.push((from, ping.1));
+            }
             let packet = under_psk(&mut opener, &answer).expect("under the psk");
             if is_handshake(&packet) {
                 answers += 1;
@@ -367,16 +378,17 @@ fn recorded_greetings_from_elsewhere_get_a_bounded_number_of_answers() {
     }
     assert!((50..=200).contains(&answers), "{answers} in a second");
     assert!(each.values().all(|n| *n <= 8), "{each:?}");
-    // nobody uses them
-    let now = Instant::from_millis(60_000);
-    server.handle_timeout(now);
-    assert!(
-        server
-            .snapshot(now)
-            .paths
-            .iter()
-            .all(|path| !path.fresh_keys)
-    );
+    assert_eq!(uses.len(), 2);
+    // who uses them within 30 s is let in, and after that nobody is
+    for ((from, ping), (at, opens)) in uses.iter().zip([(29_000, true), (31_000, false)]) {
+        let now = Instant::from_millis(1_000 + at);
+        server.handle_timeout(now);
+        let before = server.counters();
+        server.receive(now, *from, Local::default(), &mut ping.clone());
+        let after = server.counters();
+        assert_eq!(after.opened - before.opened, u64::from(opens));
+        assert_eq!(after.bad_seal - before.bad_seal, u64::from(!opens));
+    }
 }
 
 fn client_of(forward_secrecy: ForwardSecrecy) -> Tunnel {
@@ -651,17 +663,25 @@ fn who_cuts_out_greetings_gets_no_further_than_before_the_first_keys() {
     world.restart(1);
     world.sniffed = Some(Vec::new());
     let conv = transfer(&mut world, 1_000);
-    // everything that is long enough to be a greeting
-    for _ in 0..2_000 {
-        world.links[0].fates = std::iter::repeat_n(Fate::Drop, 50).collect();
-        world.run_for(10 * MS);
-    }
+    let mut opener = Sealing::new(METHOD, &key());
+    let cut = Rc::new(Cell::new(0));
+    let count = cut.clone();
+    world.links[0].cuts = Some(Box::new(move |datagram| {
+        let greets = under_psk(&mut opener, datagram).is_some_and(|packet| is_handshake(&packet));
+        count.set(count.get() + u32::from(greets));
+        greets
+    }));
+    world.run_for(20 * SEC);
+    assert!(cut.get() > 3, "greetings");
+    assert!(!has_keys(&world, 1));
+    let others = world.ends[1].tunnel.counters().bad_seal;
+    assert!(others > 3, "what was under the keys has come");
     let mut sealing = Sealing::new(METHOD, &key());
     for (end, datagram) in world.sniffed.take().expect("recorded") {
         let packet = under_psk(&mut sealing, &datagram);
         assert!(packet.is_none_or(|p| is_handshake(&p)), "sent by {end}");
     }
-    world.links[0].fates.clear();
+    world.links[0].cuts = None;
     world.run_for(60 * SEC);
     assert!(has_keys(&world, 0) && has_keys(&world, 1));
     // it began at a server that is gone
