@@ -1,4 +1,5 @@
-//! When the next bulk datagram of a path may leave. Knows a rate and a clock; how the rate is found is not its affair.
+//! A token bucket: when the next bulk datagram of a path may leave, and how much may be sent or read beside it. Knows a rate and a
+//! clock; how the rate is found is not its affair.
 
 use crate::time::{Duration, Instant};
 
@@ -6,7 +7,7 @@ use crate::time::{Duration, Instant};
 /// and one that comes late must be made up for, or the rate is never reached.
 const BURST_SPAN: Duration = Duration::from_millis(2);
 
-/// A leaky bucket that counts in time: each byte moves the moment at which the line is free, up to a most.
+/// A token bucket that counts in time instead of tokens: each byte moves the moment at which the line is free, up to a most.
 #[derive(Debug)]
 pub(crate) struct Pacer {
     free_at: Instant,

@@ -5,7 +5,7 @@
 /// Words of the window. One is being filled.
 const WORDS: usize = 24;
 const WORD_BITS: u64 = 64;
-/// So many datagrams may be overtaken by one of theirs.
+/// What is so many behind the newest, or more, is taken for a copy: 64 fewer than the window has bits.
 const REACH: u64 = (WORDS as u64 - 1) * WORD_BITS;
 
 /// The window. Empty until the first datagram has come.

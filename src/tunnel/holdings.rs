@@ -33,7 +33,9 @@ pub struct Counters {
     /// Datagrams dropped because they did not open. Those of a flood that were not looked at count as the rest of it, here and
     /// below.
     pub bad_seal: u64,
-    /// Datagrams dropped because their nonce had been seen.
+    /// Datagrams dropped because they had been seen, or may have been: their nonce was; they were sent long before others of their
+    /// sender; they begin a session whose number is in use or was; or they are under the psk alone, or of another process, where fresh
+    /// keys were agreed on.
     pub replayed: u64,
     /// Datagrams dropped because they were too short, or malformed.
     pub malformed: u64,

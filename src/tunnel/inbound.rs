@@ -5,12 +5,15 @@
 //! 1. `receive`: it is too long; without a key it comes from another than the peer of an end that accepts nothing; or so many
 //!    of unknown addresses did not open lately that these are not tried (`limits`).
 //! 2. It is opened: it does not open, or its nonce was seen before (`crypto`).
-//! 3. Number 0: `on_control`. A ping is answered by a pong, and by a challenge of ours (`validation`).
-//! 4. Another number, parsed and checked: `on_stranger`. A session in TIME_WAIT is answered for; one that is at another address
+//! 3. What sealed it has to fit its address (`fresh_keys`). Under the psk, from an address that leads to fresh keys: only handshakes
+//!    pass (`takes_greetings_only`). Under fresh keys: its process claims the address, unless another is there (`accept_fresh`).
+//! 4. Number 0: `on_control`. A ping is answered by a pong, and by a challenge of ours (`validation`).
+//! 5. Another number, parsed and checked: `on_stranger`. A session in TIME_WAIT is answered for; one that is at another address
 //!    may have moved here, and its packet waits until the address is validated (`migration`).
-//! 5. It begins a session: `on_beginning`. Its address is challenged first, and its packet waits (`waiting`); then its source must
-//!    have room among the half-open ones (`sources`) and in the table (`refusal`).
-//! 6. Anything else is answered by a reset, so many a second at most (`limits`).
+//! 6. It begins a session: `on_beginning`. It was not sent long before others of its sender (`is_from_before`). Its address is
+//!    challenged first, or its sender is to use fresh keys that were answered (`waits_for_keys`), and its packet waits (`waiting`);
+//!    then its source must have room among the half-open ones (`sources`) and in the table (`refusal`).
+//! 7. Anything else is answered by a reset, so many a second at most (`limits`).
 
 use super::fresh_keys::{Followup, SealedBy};
 use super::half_open::begins_within;
