@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 /// The most bytes of padding at the end of a packet: fewer than a KCP header has, so that it is never taken for one.
-pub const PADDING_MOST: usize = 15;
+pub const PADDING_MAX: usize = 15;
 /// Bytes of a session message's header: type and length, both u16.
 pub const MESSAGE_HEADER: usize = 4;
 /// The longest session message, its header included: the limit of kcptun-libev 2.

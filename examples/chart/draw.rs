@@ -11,7 +11,7 @@ const PANEL: usize = 250;
 const BETWEEN: usize = 60;
 const WIDTH: usize = LABELS + 2 * PANEL + 2 * BETWEEN;
 /// The longest ping that has its place, ms; a longer bar is cut off there.
-const PING_MOST: f64 = 500.0;
+const PING_MAX: f64 = 500.0;
 
 /// A program, as the table and the picture name it, and its colour.
 const PROGRAMS: [(&str, &str, &str); 3] = [
@@ -127,7 +127,7 @@ pub fn svg(markdown: &str) -> String {
                 &mut out,
                 second,
                 y,
-                row.ping / PING_MOST,
+                row.ping / PING_MAX,
                 color,
                 &format!("{}", row.ping),
             );

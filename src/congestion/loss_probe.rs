@@ -24,7 +24,7 @@ const SLACK_OF_PROVEN: f64 = 0.05;
 /// How much more than what was proven is excused besides, as a share of all packets.
 const SLACK_OF_ALL: f64 = 0.005;
 /// More loss than this is never taken for chance.
-pub(super) const CHANCE_MOST: f64 = 0.65;
+pub(super) const CHANCE_MAX: f64 = 0.65;
 
 #[derive(Clone, Copy, Debug)]
 struct Probe {
@@ -85,7 +85,7 @@ impl LossProbe {
         let variance = self.proven * (1.0 - self.proven) / self.packets.max(1.0);
         let slack = (self.proven * SLACK_OF_PROVEN + SLACK_OF_ALL)
             .max(variance.sqrt().min(STANDARD_ERROR_MAX));
-        share.min((self.proven + slack).min(CHANCE_MOST))
+        share.min((self.proven + slack).min(CHANCE_MAX))
     }
 
     /// Loss of this share, of this many packets, was seen not to depend on the rate.

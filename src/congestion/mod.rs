@@ -52,7 +52,7 @@ use delivery::Delivery;
 use headroom::Headroom;
 use host::HostLimit;
 use loss::Loss;
-use loss_probe::{CHANCE_MOST, LossProbe};
+use loss_probe::{CHANCE_MAX, LossProbe};
 use overload::{Overload, Verdict};
 use pacer::Pacer;
 use round::{Recent, Round, Seen};
@@ -106,7 +106,7 @@ const RATE_MIN: f64 = 8_000.0;
 
 /// How long an ack waits for others at most; on a slow line the ack of a transfer waits several times as long.
 /// Senders allow for it: see `Controller::reordering`, and the noise of a queue.
-pub(crate) const ACK_DELAY_MOST: Duration = Duration::from_millis(6);
+pub(crate) const ACK_DELAY_MAX: Duration = Duration::from_millis(6);
 
 /// What is remembered with a transmission, to measure with it when it is acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -465,7 +465,7 @@ impl Controller {
     pub fn record_fate(&mut self, lost: bool, stamp: &Stamp, rtt: Duration) {
         let slack = if stamp.alone {
             // a thin flow's acks are all held back, and it fills no queue
-            ACK_DELAY_MOST
+            ACK_DELAY_MAX
         } else {
             self.rtt.scatter() + self.headroom.span() / 2
         };
@@ -527,7 +527,7 @@ impl Controller {
         let share = (base / 32).clamp(MS / 2, 5 * MS);
         // below some 10 ms it is the machines that set the pace, and they are away for milliseconds
         let nearby = MEASUREMENT_SPAN_MIN.saturating_sub(base / 4);
-        (share + MS + spacing.min(ACK_DELAY_MOST)).max(nearby)
+        (share + MS + spacing.min(ACK_DELAY_MAX)).max(nearby)
     }
 
     /// Whether startup has built a queue: the round trip has grown, and what arrives takes longer to arrive than to be sent.
@@ -594,7 +594,7 @@ impl Controller {
         let packets = f64::from(round.packets) + round.packets_lost as f64;
         let queued = self.queue_shows();
         let overflows = told.excess
-            && (told.share > CHANCE_MOST
+            && (told.share > CHANCE_MAX
                 || self.overload.rounds() > STARTUP_OVERLOADED_ROUNDS
                 || queued);
         let Mode::Startup(startup) = &mut self.mode else {
@@ -629,7 +629,7 @@ impl Controller {
     /// If most is lost, no probe is needed: the delivery rate says how much less to send, and falls to that within the spans
     /// that it remembers.
     fn probe_for_loss(&mut self, share: f64, now: Instant) {
-        if share < CHANCE_MOST {
+        if share < CHANCE_MAX {
             self.loss_probe.begin(share);
         } else {
             self.end_loss_probe(false, now);

@@ -1,7 +1,7 @@
 //! The smoothed round trip of a path and how it varies, and how long a sender waits because of that. The round trip without a
 //! queue is in `base_rtt`.
 
-use super::{ACK_DELAY_MOST, base_rtt};
+use super::{ACK_DELAY_MAX, base_rtt};
 use crate::time::{Duration, MS};
 
 /// How far packets are at least assumed to overtake each other.
@@ -73,7 +73,7 @@ impl Rtt {
         match seen_only {
             true => self.overtaken,
             false => {
-                let repeated = (self.smoothed / 8).clamp(4 * MS, 2 * ACK_DELAY_MOST + 2 * MS);
+                let repeated = (self.smoothed / 8).clamp(4 * MS, 2 * ACK_DELAY_MAX + 2 * MS);
                 repeated.max(self.overtaken)
             }
         }

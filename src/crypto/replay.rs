@@ -11,7 +11,7 @@
 //!
 //! False positives: a print is compared with those in its run of a table that is at most half full,
 //! 2.5 on average for a newcomer (Knuth, TAOCP vol. 3, 6.4, linear probing). With 5 full segments
-//! a fresh nonce is taken for an old one with a probability of 5 * 2.5 / 2^32 = 3e-9; with the 14
+//! a new nonce is taken for an old one with a probability of 5 * 2.5 / 2^32 = 3e-9; with the 14
 //! segments of the growing phase, 8e-9. Every process has its own key for the hash, so that nobody
 //! can choose nonces that collide, or fill one run.
 //!

@@ -14,11 +14,11 @@ const PINGS_AHEAD: u32 = 6;
 /// An address that has not answered for so long is asked no more.
 const GIVE_UP: Duration = Duration::from_secs(30);
 /// The most addresses that one other end may seem to have moved to.
-const PROBES_MOST: usize = 8;
+const PROBES_MAX: usize = 8;
 /// How long late packets from an address that was left are still taken.
 const LATE_SPAN: Duration = Duration::from_secs(10);
 /// The most addresses of which it is known that an end has left them.
-const LEFT_MOST: usize = 8;
+const LEFT_MAX: usize = 8;
 
 /// An address that an end may have moved to.
 #[derive(Clone, Copy)]
@@ -90,7 +90,7 @@ impl Migration {
     fn leave(&mut self, addr: SocketAddr, now: Instant) {
         let stale = |(_, at): &(SocketAddr, Instant)| now.since(*at) >= LATE_SPAN;
         self.left.retain(|left| !stale(left));
-        if self.left.len() >= LEFT_MOST {
+        if self.left.len() >= LEFT_MAX {
             self.left.remove(0);
         }
         self.left.push((addr, now));
@@ -121,7 +121,7 @@ impl Migration {
     /// The other end may be at an address, which is worth so many pings. Returns the one that is given up for it, if there
     /// are too many.
     pub(crate) fn add(&mut self, addr: SocketAddr, pings: u32, now: Instant) -> Option<SocketAddr> {
-        let full = self.probes.len() >= PROBES_MOST;
+        let full = self.probes.len() >= PROBES_MAX;
         let given_up = full.then(|| self.probes.remove(0).addr);
         self.probes.push(Probe {
             addr,

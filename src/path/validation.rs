@@ -75,8 +75,8 @@ impl Validation {
 
     /// It has within `span`, and has said that sessions follow.
     pub(crate) fn awaits_move(&self, span: Duration, now: Instant) -> bool {
-        let fresh = |at| now.since(at) < span;
-        self.validated && self.moves_at.is_some_and(fresh)
+        let recent = |at| now.since(at) < span;
+        self.validated && self.moves_at.is_some_and(recent)
     }
 
     /// It has moved here, and that was shown before.

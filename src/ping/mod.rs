@@ -13,7 +13,7 @@ pub(crate) use survey::Survey;
 pub(crate) use verdict::{Fault, Verdict, tone};
 
 use crate::crypto::{Key, Method, Rejected, Sealing};
-use crate::message::{CONTROL_LEN, Control, PADDING_MOST};
+use crate::message::{CONTROL_LEN, Control, PADDING_MAX};
 use crate::path::headers;
 use crate::pmtu::{Probe, Search};
 use crate::settings::ForwardSecrecy;
@@ -616,7 +616,7 @@ fn write_ping(
     buf[..CONTROL_LEN].copy_from_slice(&Control::Ping(value).to_wire());
     match sealing {
         Some(sealing) => {
-            let padding = rng.random_range(0..=PADDING_MOST);
+            let padding = rng.random_range(0..=PADDING_MAX);
             buf[CONTROL_LEN..CONTROL_LEN + padding].fill(padding as u8);
             sealing.seal(buf, CONTROL_LEN + padding)
         }

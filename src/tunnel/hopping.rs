@@ -2,11 +2,12 @@
 //! that is in use, if that seems to be throttled, or because the operator has set a time for it (`hop`).
 //!
 //! Some providers slow down a flow of UDP that lasts, and know it by its ports. Whether a path is throttled or the line itself
-//! has become slower is found out by comparing: everything moves to a fresh pair, and if that carries no more, the question is
+//! has become slower is found out by comparing: everything moves to a new pair, and if that carries no more, the question is
 //! asked again ever more rarely. Where a transfer loses much from its beginning nothing falls; then a packet train (`train`) tells
-//! first whether a fresh pair loses less, and only then everything moves. A pair is in use only once the peer has challenged this end there and so validates the new
-//! address (`validation`): sessions then move without a pause. A peer that answers and never challenges cannot move sessions
-//! (kcptun-libev cannot): new ones begin on the fresh pair, and the others stay where they are.
+//! first whether a new pair loses less, and only then everything moves. A pair is in use only once the peer has challenged this
+//! end there and so validates the new address (`validation`): sessions then move without a pause. An end with one socket
+//! (`fixed`) keeps its address, and a pong is enough. A peer that answers and never challenges cannot move sessions (kcptun-libev
+//! cannot): new ones begin on the new pair, and the others stay where they are.
 //!
 //! How much a pair carries is measured in `throughput`; how sessions move is in `migration`, and which sockets there are is the
 //! caller's business.
@@ -28,13 +29,13 @@ const DEAD_ROUND_TRIPS: u64 = 4;
 /// The pause before the next pair is tried while none answers; it doubles.
 const NEXT_PAIR: Duration = Duration::from_millis(150);
 /// The longest such pause.
-const NEXT_PAIR_MOST: Duration = Duration::from_secs(10);
-/// A fresh pair is pinged again after so long, then after twice as long and so on.
+const NEXT_PAIR_MAX: Duration = Duration::from_secs(10);
+/// A new pair is pinged again after so long, then after twice as long and so on.
 const PING_AGAIN: Duration = Duration::from_millis(100);
 /// How often it is pinged.
 const PINGS: u32 = 5;
-/// The most fresh pairs at a time.
-const CANDIDATES_MOST: usize = 6;
+/// The most new pairs at a time.
+const CANDIDATES_MAX: usize = 6;
 /// After a move, or a train, for nothing the pair is not doubted for so long; each further one doubles it.
 const DOUBT_PAUSE: Duration = Duration::from_secs(10);
 /// So many times at most.
@@ -53,7 +54,7 @@ pub enum Reason {
     Dead,
     /// It carried less than before.
     Throttled,
-    /// It lost what a fresh pair did not lose.
+    /// It lost what a new pair did not lose.
     Lossy,
     /// Pairs before it were throttled at its age.
     Aged,
@@ -97,7 +98,7 @@ pub struct Moved {
     pub count: u64,
 }
 
-/// A fresh pair that is tried.
+/// A new pair that is tried.
 struct Candidate {
     addr: SocketAddr,
     socket: u16,
@@ -362,11 +363,11 @@ impl Tunnel {
         (path.sessions > 0 && news_at > self.hopping.asked_at).then(|| news_at.after(DEAD_AFTER))
     }
 
-    /// Tries fresh pairs, as far as it is time to.
+    /// Tries new pairs, as far as it is time to.
     pub(super) fn hop_if_due(&mut self, now: Instant) {
         if self.dead_at().is_some_and(|at| at <= now) {
             let (_, pause) = self.hopping.next_pair.unwrap_or((now, NEXT_PAIR));
-            let next = (2 * pause).min(NEXT_PAIR_MOST);
+            let next = (2 * pause).min(NEXT_PAIR_MAX);
             self.hopping.next_pair = Some((now.after(pause), next));
             self.try_pair(Reason::Dead, now);
         }
@@ -417,7 +418,7 @@ impl Tunnel {
         self.try_pair_by(None, reason, now);
     }
 
-    /// Has a train show whether a fresh pair loses less, if the transfer loses much.
+    /// Has a train show whether a new pair loses less, if the transfer loses much.
     fn send_train_if_lossy(&mut self, now: Instant) {
         let Some((rate, inbound)) = self.hopping.throughput.lossy() else {
             return;
@@ -443,13 +444,13 @@ impl Tunnel {
         let Some((path_id, peer)) = self.hopping_path() else {
             return;
         };
-        // what the fresh pair brings is not where the present one is
+        // what the new pair brings is not where the present one is
         let present = self.hopping.socket();
         self.paths[path_id].liveness.pin(present);
         let (addr, socket) = self.hopping.choose_pair(peer, self.rng.random());
         // the same process, at another of its ports
         self.packets.fresh.map_if_free(addr, peer, now);
-        if self.hopping.candidates.len() >= CANDIDATES_MOST {
+        if self.hopping.candidates.len() >= CANDIDATES_MAX {
             self.hopping.candidates.remove(0);
         }
         log::debug!(
@@ -469,7 +470,7 @@ impl Tunnel {
         self.go_on_with(self.hopping.candidates.len() - 1, now);
     }
 
-    /// Pings a fresh pair again, gives it up, or takes it for new sessions if its end does not challenge.
+    /// Pings a new pair again, gives it up, or takes it for new sessions if its end does not challenge.
     fn go_on_with(&mut self, place: usize, now: Instant) {
         let candidate = &mut self.hopping.candidates[place];
         let (addr, socket, reason) = (candidate.addr, candidate.socket, candidate.reason);
@@ -512,7 +513,7 @@ impl Tunnel {
         }
     }
 
-    /// A train to a fresh pair that has passed is followed by one to the present pair; if that does not, everything moves.
+    /// A train to a new pair that has passed is followed by one to the present pair; if that does not, everything moves.
     fn on_train_over(&mut self, place: usize, now: Instant) {
         let first = self.newcomers.token(clock(&self.settings, now).clock);
         let candidate = &mut self.hopping.candidates[place];
@@ -541,7 +542,7 @@ impl Tunnel {
         // or its challenges got lost: they come again with the pings that follow
     }
 
-    /// A pong that names `value`, in a packet of `len` bytes, has come from a fresh pair. False: it is none.
+    /// A pong that names `value`, in a packet of `len` bytes, has come from a new pair. False: it is none.
     pub(super) fn on_candidate_pong(
         &mut self,
         from: SocketAddr,
@@ -570,7 +571,7 @@ impl Tunnel {
         true
     }
 
-    /// The peer has challenged this end at a fresh pair, and was answered: sessions move there.
+    /// The peer has challenged this end at a new pair, and was answered: sessions move there.
     pub(super) fn on_challenged(&mut self, from: SocketAddr, local: Local, now: Instant) {
         self.hopping.challenges |= self.peer.is_at(from);
         if let Some(place) = self.hopping.place_of(from, local) {
@@ -598,7 +599,7 @@ impl Tunnel {
         self.paths[path_id].liveness.pin(socket);
     }
 
-    /// The peer cannot move sessions: new ones begin at a fresh pair. With one port of the peer that would be the same address.
+    /// The peer cannot move sessions: new ones begin at a new pair. With one port of the peer that would be the same address.
     fn begin_at(&mut self, addr: SocketAddr, socket: u16, reason: Reason, now: Instant) {
         let Some((_, peer)) = self.hopping_path() else {
             return;

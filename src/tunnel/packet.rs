@@ -3,7 +3,7 @@
 
 use super::fresh_keys::{FreshKeys, SealedBy};
 use crate::crypto::{Rejected, Sealing};
-use crate::message::PADDING_MOST;
+use crate::message::PADDING_MAX;
 use crate::settings::ForwardSecrecy;
 use crate::time::{Duration, Instant};
 use rand::{RngExt, rngs::SmallRng};
@@ -13,11 +13,11 @@ use std::net::SocketAddr;
 /// The longest datagram of the protocol.
 pub const DATAGRAM_MAX: usize = 1500;
 /// The most keys at once, the newest included.
-const KEYS_MOST: usize = 4;
+const KEYS_MAX: usize = 4;
 /// An address that has used a newer key, and only older ones for so long, has gone back: it was started anew.
 const BACK_AFTER: Duration = Duration::from_secs(10);
 /// Addresses of which is known which key they use, at most.
-const USERS_MOST: usize = 65_536;
+const USERS_MAX: usize = 65_536;
 /// Other ends are shown a new key when it is there, and again so long after that.
 const ANNOUNCE_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
@@ -128,7 +128,7 @@ impl Packets {
             }
             None => self.add(sealing),
         }
-        if self.keys.len() > KEYS_MOST {
+        if self.keys.len() > KEYS_MAX {
             self.keys.remove(0);
         }
         self.announce_again = None;
@@ -223,7 +223,7 @@ impl Packets {
     ) -> usize {
         let missing = most.saturating_sub(len);
         match self.place_for(to) {
-            Some(place) if missing <= PADDING_MOST => self.seal(place, buf, len, missing),
+            Some(place) if missing <= PADDING_MAX => self.seal(place, buf, len, missing),
             Some(place) => self.seal_with(place, buf, len, most),
             None => len,
         }
@@ -249,7 +249,7 @@ impl Packets {
     }
 
     fn seal_with(&mut self, place: Seal, buf: &mut [u8], len: usize, most: usize) -> usize {
-        let room = most.saturating_sub(len).min(PADDING_MOST);
+        let room = most.saturating_sub(len).min(PADDING_MAX);
         // hides the exact size of short messages
         let padding = self.rng.random_range(0..=room);
         self.seal(place, buf, len, padding)
@@ -338,7 +338,7 @@ impl Packets {
             }
             return;
         }
-        if self.users.len() >= USERS_MOST {
+        if self.users.len() >= USERS_MAX {
             // whoever is still there will be heard again
             self.users.clear();
         }
@@ -452,7 +452,7 @@ mod tests {
         for password in ["1", "2", "3", "4", "5"] {
             assert!(here.replace(sealing(password), UNTIL));
         }
-        assert_eq!(here.keys.len(), KEYS_MOST);
+        assert_eq!(here.keys.len(), KEYS_MAX);
         let key = Key::from_password("6");
         let longer = Sealing::new(Method::Xchacha20Poly1305Ietf, &key);
         assert!(!here.replace(longer, UNTIL));

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::ops::{Index, IndexMut};
 
 /// Paths whose knowledge is kept without a session, at most.
-const IDLE_MOST: usize = 1024;
+const IDLE_MAX: usize = 1024;
 
 struct Place {
     path: Path,
@@ -122,7 +122,7 @@ impl Paths {
 
     /// If there are too many paths without a session, the one that has been for longest; it may have one by now.
     pub(super) fn take_oldest_idle(&mut self) -> Option<u32> {
-        if self.idle.len() < IDLE_MOST {
+        if self.idle.len() < IDLE_MAX {
             return None;
         }
         let id = self.idle.pop_front()?;

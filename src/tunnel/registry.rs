@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// Services known at once, at most.
-const SERVICES_MOST: usize = 4096;
+const SERVICES_MAX: usize = 4096;
 /// Services of one source, at most: many servers may stand behind one address of a provider's NAT.
 const SERVICES_OF_SOURCE: u32 = 64;
 /// Places for servers whose address is not validated yet. A new one
@@ -135,7 +135,7 @@ impl Registry {
         let source = self.sources.get(&source(place.seen));
         let of_source = source.map_or(0, |source| source.services);
         of_source < SERVICES_OF_SOURCE
-            && (self.services.contains_key(id) || self.services.len() < SERVICES_MOST)
+            && (self.services.contains_key(id) || self.services.len() < SERVICES_MAX)
     }
 
     /// A pong came. True if it confirms a registration, which takes the place of an earlier one of its service.
@@ -207,7 +207,7 @@ impl Registry {
 
     fn let_go(&mut self, seen: SocketAddr, now: Instant) {
         let key = source(seen);
-        let many = self.sources.len() > 2 * SERVICES_MOST;
+        let many = self.sources.len() > 2 * SERVICES_MAX;
         let Some(source) = self.sources.get_mut(&key) else {
             return;
         };
@@ -313,7 +313,7 @@ mod tests {
         for i in 0..100_000u32 {
             enter(&mut registry, &i.to_be_bytes(), place(i, 9), now);
         }
-        assert_eq!(registry.len(), SERVICES_MOST);
+        assert_eq!(registry.len(), SERVICES_MAX);
         // who is in can still move
         assert!(enter(
             &mut registry,
@@ -321,7 +321,7 @@ mod tests {
             place(200_000, 1),
             now
         ));
-        assert_eq!(registry.len(), SERVICES_MOST);
+        assert_eq!(registry.len(), SERVICES_MAX);
         registry.expire(now.after(2 * LASTS));
         assert_eq!((registry.len(), registry.sources.len()), (0, 0));
     }

@@ -5,7 +5,7 @@
 
 use super::registry::{NotFound, Place, Registered, Registry};
 use super::{Tunnel, since_ping};
-use crate::message::{Control, Meeting, PADDING_MOST, PUNCH_MAX};
+use crate::message::{Control, Meeting, PADDING_MAX, PUNCH_MAX};
 use crate::path::Local;
 use crate::settings::Rendezvous;
 use crate::time::{Duration, Instant, SEC};
@@ -28,7 +28,7 @@ const PINGS: [Duration; 6] = [
     Duration::from_millis(3_000),
 ];
 /// Addresses of punches that are pinged at the same time, at most.
-const PROBES_MOST: usize = 32;
+const PROBES_MAX: usize = 32;
 /// A server that has said nothing for so long, though something was sent to it, is pinged every second.
 const QUIET: Duration = Duration::from_secs(2);
 /// After so many of these pings the rendezvous server is asked where it is.
@@ -144,15 +144,15 @@ impl Meetings {
 
     /// Has an address pinged a few times, the first time at once.
     fn add_candidate(&mut self, addr: SocketAddr, now: Instant) {
-        let fresh = Probe {
+        let new = Probe {
             addr,
             sent: 0,
             next: now,
         };
         if let Some(probe) = self.probes.iter_mut().find(|p| p.addr == addr) {
-            *probe = fresh;
-        } else if self.probes.len() < PROBES_MOST {
-            self.probes.push(fresh);
+            *probe = new;
+        } else if self.probes.len() < PROBES_MAX {
+            self.probes.push(new);
         }
     }
 
@@ -434,7 +434,7 @@ impl Tunnel {
         let mut packet = message.to_wire();
         if !self.packets.sealed() {
             // an answer is never longer than this
-            let padding = PUNCH_MAX.saturating_sub(packet.len()).min(PADDING_MOST);
+            let padding = PUNCH_MAX.saturating_sub(packet.len()).min(PADDING_MAX);
             packet.resize(packet.len() + padding, padding as u8);
         }
         meeting.next = now.after(most.min(SEC << meeting.asked.min(5)));
@@ -540,6 +540,6 @@ mod tests {
         for i in 1..1000 {
             meeting.add_candidate(SocketAddr::from(([10, 0, 0, 1], i)), Instant::ZERO);
         }
-        assert_eq!(meeting.probes.len(), PROBES_MOST);
+        assert_eq!(meeting.probes.len(), PROBES_MAX);
     }
 }

@@ -8,7 +8,7 @@ use crate::time::Instant;
 use std::net::SocketAddr;
 
 /// Kinds of complaints that are told apart, at most.
-const KINDS_MOST: usize = 32;
+const KINDS_MAX: usize = 32;
 /// Lines on the size of packets, a second: without a key, a stranger has as many paths as he likes.
 const SIZE_LINES: u32 = 4;
 
@@ -26,7 +26,7 @@ impl Reports {
     pub(super) fn complain(&mut self, now: Instant, from: SocketAddr, what: &str) {
         let known = self.complaints.iter().position(|(kind, _)| **kind == *what);
         let place = known.unwrap_or_else(|| {
-            self.complaints.truncate(KINDS_MOST - 1);
+            self.complaints.truncate(KINDS_MAX - 1);
             self.complaints.push((what.into(), Throttle::default()));
             self.complaints.len() - 1
         });

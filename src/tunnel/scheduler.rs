@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// Packets that are ready and answer something, at most; more would be somebody's flood.
-const READY_MOST: usize = 4096;
+const READY_MAX: usize = 4096;
 
 /// A packet that is ready to leave: an answer, or what plain KCP puts out.
 pub(super) struct Outgoing {
@@ -132,7 +132,7 @@ impl Scheduler {
 
     /// A packet is ready to leave. It is returned if there are too many.
     pub(super) fn offer(&mut self, packet: Outgoing) -> Option<Vec<u8>> {
-        if self.ready.len() >= READY_MOST {
+        if self.ready.len() >= READY_MAX {
             return Some(packet.packet);
         }
         self.ready.push_back(packet);

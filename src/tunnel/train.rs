@@ -1,6 +1,6 @@
 //! A packet train: pings as long as data, faster than the transfer that the present pair of ports carries. If most arrive as fast as
 //! they were sent, a pair carries more than that. On a line that is full they do not: they share it with the transfer, and no
-//! more than all of it can be theirs. Loss by chance and disorder say nothing here. One train goes to a fresh pair and, if that
+//! more than all of it can be theirs. Loss by chance and disorder say nothing here. One train goes to a new pair and, if that
 //! passes, another to the present one; which then does not, where it is throttled. What is done then is decided in `hopping`.
 
 use crate::message::{CONTROL_LEN, Control, ECHO};
@@ -43,7 +43,7 @@ pub(super) struct Train {
     sent: u32,
     answered: u32,
     answered_at: Instant,
-    /// It goes to the pair in use, and the one to the fresh pair arrived at so many bytes per second.
+    /// It goes to the pair in use, and the one to the new pair arrived at so many bytes per second.
     other: Option<f64>,
 }
 
@@ -127,7 +127,7 @@ impl Train {
         self.other.is_some()
     }
 
-    /// Whether it shows, as far as it can, that the fresh pair carries much more than the one in use.
+    /// Whether it shows, as far as it can, that the new pair carries much more than the one in use.
     pub(super) fn has_passed(&self) -> bool {
         match self.other {
             None => self.arrival_rate() >= PASSES * self.rate,

@@ -1,4 +1,5 @@
-//! Packets of addresses that are not validated yet: they wait a moment for that, few and not for long.
+//! Packets that wait a moment, few and not for long: for the validation of their address, or for their sender's first use of fresh
+//! keys. Which have to is decided in `inbound`.
 //! They are opened already, so that a copy of them is a replay.
 
 use super::inbound::Arrival;
@@ -8,8 +9,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 /// The most packets that wait, and the most of one source, whatever its port: 0.7 MB in all.
-const MOST: usize = 512;
-const EACH: usize = 32;
+const PACKETS_MAX: usize = 512;
+const PACKETS_EACH_MAX: usize = 32;
 /// How long they wait: the longest round trip that is worth it.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A source is pinged for its packets no oftener than this.
@@ -43,17 +44,17 @@ impl Waiting {
     pub(super) fn put(&mut self, packet: Packet, now: Instant) -> bool {
         self.expire(now);
         let from = packet.arrival.from;
-        let fresh = (0, from, Instant::ZERO);
-        let (count, asked, at) = self.sources.entry(source(from)).or_insert(fresh);
+        let unused = (0, from, Instant::ZERO);
+        let (count, asked, at) = self.sources.entry(source(from)).or_insert(unused);
         let ask = *count == 0 || *asked != from || now.since(*at) >= ASK_AGAIN;
         if ask {
             (*asked, *at) = (from, now);
         }
-        if *count < EACH {
+        if *count < PACKETS_EACH_MAX {
             *count += 1;
             self.packets.push_back(packet);
         }
-        if self.packets.len() > MOST {
+        if self.packets.len() > PACKETS_MAX {
             self.drop_oldest();
         }
         ask
@@ -122,11 +123,11 @@ mod tests {
         assert!(!waiting.put(packet("192.0.2.1:1"), at(2)));
         assert!(waiting.put(packet("192.0.2.1:2"), at(3)), "another port");
         (0..100).for_each(|_| _ = waiting.put(packet("192.0.2.1:1"), at(4)));
-        assert_eq!(waiting.len(), EACH);
+        assert_eq!(waiting.len(), PACKETS_EACH_MAX);
         for host in 0..200 {
             (0..5).for_each(|_| _ = waiting.put(packet(&format!("192.0.2.{host}:1")), at(5)));
         }
-        assert_eq!(waiting.len(), MOST);
+        assert_eq!(waiting.len(), PACKETS_MAX);
         assert_eq!(waiting.take("192.0.2.199:1".parse().unwrap()).len(), 5);
         assert!(waiting.take("192.0.2.199:1".parse().unwrap()).is_empty());
         waiting.expire(at(4_000));

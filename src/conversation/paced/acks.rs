@@ -1,7 +1,7 @@
 //! Which acks a conversation owes, when they go, and how often they are said again. A lost datagram of
 //! acks would look to the other end like as many lost segments. What is acknowledged is decided in `inbound`.
 
-use crate::congestion::ACK_DELAY_MOST;
+use crate::congestion::ACK_DELAY_MAX;
 use crate::path::LOSSY;
 use crate::segment::ahead;
 use crate::time::{Duration, Instant, MS};
@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 pub(super) type Ack = (u32, u32);
 
 /// The most acks that wait to be said.
-const PENDING_MOST: usize = 65_536;
+const PENDING_MAX: usize = 65_536;
 /// So many acks fill most of a datagram: they go at once.
 const ENOUGH: usize = 48;
 
@@ -43,7 +43,7 @@ struct Repetition {
 #[derive(Default)]
 pub(super) struct Acks {
     /// Not said yet; how many segments they stand for, and whether the last came in order.
-    fresh: Vec<Ack>,
+    unsent: Vec<Ack>,
     arrived: usize,
     in_order: bool,
     /// To go with the next datagram, new and repeated.
@@ -63,22 +63,22 @@ impl Acks {
     pub(super) fn add(&mut self, ack: Ack, in_order: bool) {
         self.arrived += 1;
         let follows = std::mem::replace(&mut self.in_order, in_order) && in_order;
-        if let Some(last) = self.fresh.last_mut().filter(|_| follows) {
+        if let Some(last) = self.unsent.last_mut().filter(|_| follows) {
             *last = ack;
             return;
         }
-        if self.fresh.len() >= PENDING_MOST {
+        if self.unsent.len() >= PENDING_MAX {
             // somebody repeats segments while nothing can leave: the latest acks are enough
-            self.fresh.drain(..PENDING_MOST / 2);
+            self.unsent.drain(..PENDING_MAX / 2);
         }
-        self.fresh.push(ack);
+        self.unsent.push(ack);
     }
 
     /// Sets when the added acks leave: at once if they fill a datagram; after `COMPANY_WAIT` delays
     /// where fewer than `COMPANY` segments of a transfer have arrived; at the next multiple of the delay for small messages,
     /// so that the acks of many sessions leave together; otherwise after the delay.
     pub(super) fn schedule(&mut self, delay: Duration, now: Instant) {
-        let at = if self.fresh.len() >= ENOUGH {
+        let at = if self.unsent.len() >= ENOUGH {
             now
         } else if self.arrived < COMPANY && !self.are_few() && delay > PROMPT {
             now.after(COMPANY_WAIT * delay)
@@ -120,7 +120,7 @@ impl Acks {
             let before = self.out.len();
             self.out.extend(open);
             // `una` alone says the rest, but something has to carry it
-            if self.out.len() == before && self.fresh.is_empty() {
+            if self.out.len() == before && self.unsent.is_empty() {
                 self.out.extend(said.acks.last());
             }
         }
@@ -131,15 +131,15 @@ impl Acks {
             }
             said.left > 0
         });
-        if !self.fresh.is_empty() {
+        if !self.unsent.is_empty() {
             self.lately = self.arrived;
         }
         self.arrived = 0;
-        self.out.extend(&self.fresh);
-        if repeats > 0 && !self.fresh.is_empty() {
+        self.out.extend(&self.unsent);
+        if repeats > 0 && !self.unsent.is_empty() {
             let mut kept = self.spare.pop().unwrap_or_default();
             kept.clear();
-            kept.append(&mut self.fresh);
+            kept.append(&mut self.unsent);
             self.repetitions.push_back(Repetition {
                 acks: kept,
                 left: repeats,
@@ -147,11 +147,11 @@ impl Acks {
                 at: now.after(delay),
             });
         }
-        self.fresh.clear();
+        self.unsent.clear();
         self.due = self.repetitions.iter().map(|said| said.at).min();
         if self.repetitions.is_empty() {
             // at rest nothing is held
-            (self.fresh, self.spare) = (Vec::new(), Vec::new());
+            (self.unsent, self.spare) = (Vec::new(), Vec::new());
         }
     }
 
@@ -175,12 +175,12 @@ impl Acks {
 
     /// How many acks the next datagram has, with those that are due.
     pub(super) fn waiting(&self) -> usize {
-        self.out.len() + self.fresh.len()
+        self.out.len() + self.unsent.len()
     }
 
     /// Nothing to say, now or later.
     pub(super) fn is_idle(&self) -> bool {
-        self.out.is_empty() && self.fresh.is_empty() && self.repetitions.is_empty()
+        self.out.is_empty() && self.unsent.is_empty() && self.repetitions.is_empty()
     }
 }
 
@@ -211,7 +211,7 @@ pub(super) fn delay_after(gap: bool, srtt: Duration) -> Duration {
 /// How long an ack may wait for company on a path of this round trip, whole milliseconds: a fraction of
 /// what recovery and the other end's measurement take anyway.
 pub(super) fn delay(srtt: Duration) -> Duration {
-    Duration::from_millis((srtt / 16).as_millis()).clamp(MS, ACK_DELAY_MOST)
+    Duration::from_millis((srtt / 16).as_millis()).clamp(MS, ACK_DELAY_MAX)
 }
 
 #[cfg(test)]

@@ -16,14 +16,14 @@ const THIN_SEGMENTS: usize = 32;
 /// The chance that all copies of a small message are lost is brought below this.
 const ALL_LOST: f64 = 0.003;
 /// The most copies of a small message.
-const COPIES_MOST: usize = 8;
+const COPIES_MAX: usize = 8;
 /// The chance of being lost so many times in a row below which a segment that was gets one copy.
 const LOST_AGAIN: f64 = 0.03;
 /// Small segments that ride along in a later datagram, together at most so many bytes, and each of them.
 const ALONG_BYTES: usize = 600;
 const ALONG_SEGMENT: usize = 300;
 /// The largest packet that has acks in it, bytes: what any path carries that has IPv6, nearly.
-const ACK_PACKET_MOST: usize = 1200;
+const ACK_PACKET_MAX: usize = 1200;
 
 /// Why a segment leaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -170,7 +170,7 @@ impl Paced {
             }
         }
         // an ack that does not arrive is missed by nobody here: what a path may not carry any more has none
-        packet.most = packet.len.max(mtu.min(ACK_PACKET_MOST));
+        packet.most = packet.len.max(mtu.min(ACK_PACKET_MAX));
         self.write_control(stream.len(), path, now, packet);
         packet.most = packet.len.max(mtu);
         packet.allow(longest);
@@ -333,7 +333,7 @@ impl Paced {
             return;
         }
         let copies = (ALL_LOST / loss).ln() / path.loss_after_loss().ln();
-        for i in 1..=(copies.ceil().max(1.0) as usize).min(COPIES_MOST) as u64 {
+        for i in 1..=(copies.ceil().max(1.0) as usize).min(COPIES_MAX) as u64 {
             self.copies
                 .push(Reverse((now.after(2 * MS * i * (i + 1)), sn)));
         }

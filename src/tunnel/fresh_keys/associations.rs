@@ -44,7 +44,7 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// An address is forgotten so long after its process was heard at another; late datagrams come until then.
 const LEFT_AFTER: Duration = Duration::from_secs(10);
 /// Addresses that lead to associations, at most, but for those that are in use.
-const ADDRESSES_MOST: usize = 65_536;
+const ADDRESSES_MAX: usize = 65_536;
 /// A packet that was sent after another has a number that is higher by no more than this, if one process has sent both.
 const NUMBERS_AHEAD: u128 = 1 << 40;
 
@@ -325,7 +325,7 @@ impl FreshKeys {
     fn map_address(&mut self, addr: SocketAddr, id: u32, now: Instant) {
         self.last_address.set(None);
         self.addresses.insert(addr, (id, now));
-        if self.addresses.len() > ADDRESSES_MOST {
+        if self.addresses.len() > ADDRESSES_MAX {
             self.wake = Instant::ZERO;
         }
     }
@@ -561,7 +561,7 @@ impl FreshKeys {
                 self.indices.remove(&old.keys.index);
             }
         }
-        let many = self.addresses.len() > ADDRESSES_MOST;
+        let many = self.addresses.len() > ADDRESSES_MAX;
         let table = &self.table;
         self.addresses.retain(|addr, (id, since)| {
             let association = &table[*id as usize];

@@ -103,8 +103,8 @@ impl Packets {
         if due {
             self.fresh.postpone(to, now.after(RENEW_AGAIN));
         }
-        let fresh = |asking: &Asking| now.since(asking.made_at) < GREETING_LIVES;
-        if !self.fresh.asking.as_ref().is_some_and(fresh) {
+        let recent = |asking: &Asking| now.since(asking.made_at) < GREETING_LIVES;
+        if !self.fresh.asking.as_ref().is_some_and(recent) {
             self.begin_asking(to, now);
         }
         let asking = self.fresh.asking.as_mut()?;
