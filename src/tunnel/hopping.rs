@@ -746,6 +746,7 @@ mod tests {
             next: START,
             answered: false,
             train: None,
+            challenge: None,
         }
     }
 
