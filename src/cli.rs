@@ -585,7 +585,7 @@ mod tests {
         (
             "help pong",
             "invalid value 'pong' for '[TOPIC]'; it must be one of keys, options, changes, statistics, migration, nat, security, \
-                 deploy, init, stats, ping",
+                 deploy, init, stats, ping, reload",
         ),
         (
             "-v",
