@@ -217,7 +217,7 @@ impl Search {
     }
 
     /// A pong has come. False if it answers none of these pings.
-    pub fn on_answer(&mut self, token: u32, now: Instant) -> bool {
+    pub fn on_pong(&mut self, token: u32, now: Instant) -> bool {
         // 0: not asked yet
         let asked = |probe: &&Probe| token != 0 && probe.token == token;
         if let Some(probe) = self.sizes.iter().find(asked) {
@@ -389,7 +389,7 @@ mod tests {
                 }
                 let due = |(at, _): &mut (Instant, u32)| *at <= self.now;
                 for (_, token) in answers.extract_if(.., due).collect::<Vec<_>>() {
-                    self.search.on_answer(token, self.now);
+                    self.search.on_pong(token, self.now);
                 }
                 self.now = self.now.after(MS);
             }
@@ -515,8 +515,8 @@ mod tests {
     fn a_pong_that_nobody_asked_for_proves_nothing() {
         let mut world = World::new(1500, 0);
         world.run(100);
-        assert!(!world.search.on_answer(0, world.now));
-        assert!(!world.search.on_answer(4711, world.now));
+        assert!(!world.search.on_pong(0, world.now));
+        assert!(!world.search.on_pong(4711, world.now));
         assert_eq!(world.search.size(), BASE);
     }
 }

@@ -70,7 +70,7 @@ impl TimeWait {
     }
 
     /// How the session ended, if its late packets may be answered now. A reset is repeated at most once in `pause`.
-    pub(crate) fn answer(
+    pub(crate) fn respond(
         &mut self,
         addr: SocketAddr,
         conv: u32,
@@ -159,14 +159,14 @@ mod tests {
         time_wait.insert(addr, 7, Ending::Reset, Instant::from_millis(9000));
         let at = Instant::from_millis;
         assert_eq!(
-            time_wait.answer(addr, 7, 200 * MS, at(1000)),
+            time_wait.respond(addr, 7, 200 * MS, at(1000)),
             Some(Ending::Reset)
         );
-        assert_eq!(time_wait.answer(addr, 7, 200 * MS, at(1199)), None);
+        assert_eq!(time_wait.respond(addr, 7, 200 * MS, at(1199)), None);
         assert_eq!(
-            time_wait.answer(addr, 7, 200 * MS, at(1200)),
+            time_wait.respond(addr, 7, 200 * MS, at(1200)),
             Some(Ending::Reset)
         );
-        assert_eq!(time_wait.answer(addr, 8, Duration::ZERO, at(1)), None);
+        assert_eq!(time_wait.respond(addr, 8, Duration::ZERO, at(1)), None);
     }
 }

@@ -180,7 +180,7 @@ impl Migration {
 
     /// An address has answered. The old one was last heard at `heard_at`, and may need `patience` to be heard: if
     /// it was meanwhile, or could not be yet, the new one has to answer once more.
-    pub(crate) fn on_answer(
+    pub(crate) fn on_pong(
         &mut self,
         addr: SocketAddr,
         heard_at: Instant,

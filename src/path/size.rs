@@ -62,8 +62,8 @@ impl Size {
     }
 
     /// A pong has come. False if it answers no ping of the search.
-    pub(crate) fn on_answer(&mut self, token: u32, now: Instant) -> bool {
-        self.search.on_answer(token, now)
+    pub(crate) fn on_pong(&mut self, token: u32, now: Instant) -> bool {
+        self.search.on_pong(token, now)
     }
 
     /// Packets of the present size may not arrive any more.

@@ -314,7 +314,7 @@ impl Ping {
             };
             let sealed = self.ways[way].sealing.is_some();
             match Control::read(packet) {
-                Some(Control::Pong(ts)) if way == 0 && self.size.search.on_answer(ts, now) => {
+                Some(Control::Pong(ts)) if way == 0 && self.size.search.on_pong(ts, now) => {
                     return self.signs.fault = None;
                 }
                 Some(Control::Pong(ts)) if self.is_ours(ts) => {

@@ -347,7 +347,7 @@ impl Tunnel {
             let what = "it is of a session with another process";
             return self.suspect(now, from, Some(at), what);
         }
-        match self.time_wait.answer(at, conv, RESET_PAUSE, now) {
+        match self.time_wait.respond(at, conv, RESET_PAUSE, now) {
             Some(Ending::Clean { una }) => {
                 return self.acknowledge_again(from, local, una, &packet);
             }

@@ -173,7 +173,7 @@ impl Tunnel {
         let path = &mut self.paths[path_id];
         let patience = path.congestion.srtt().min(SEC) * 3 / 2;
         let heard_at = path.liveness.heard_at();
-        let answered = path.migration.on_answer(from, heard_at, patience, now);
+        let answered = path.migration.on_pong(from, heard_at, patience, now);
         match answered {
             Answered::Unknown => self.paths.remove_candidate(from),
             Answered::TooEarly => self.ping_candidates(path_id, Some((from, local)), now),

@@ -105,7 +105,7 @@ impl Tunnel {
         let Some(path_id) = self.paths.id_of(from) else {
             return false;
         };
-        let ours = self.paths[path_id].size.on_answer(token, now);
+        let ours = self.paths[path_id].size.on_pong(token, now);
         if ours {
             self.note_size(path_id, now);
             self.remind_of_size(path_id);

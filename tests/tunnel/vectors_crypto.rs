@@ -204,7 +204,7 @@ fn recorded_handshakes_are_made_again() {
         let greeting = Greeting::new(&psk, method, &secret("initiator_secret"), initiator);
         assert_eq!(greeting.wire()[..], hex(&v["greeting"]), "{method}");
         let greeted = Greeted::read(&psk, method, greeting.wire()).expect("authentic");
-        let answered = greeted.answer(&secret("responder_secret"), responder);
+        let answered = greeted.respond(&secret("responder_secret"), responder);
         let (answer, there) = answered.expect("keys");
         assert_eq!(answer[..], hex(&v["answer"]), "{method}");
         let (other, here) = greeting.finish(&answer).expect("authentic");

@@ -180,7 +180,7 @@ impl Greeted {
 
     /// Answers, which is the costly part: two multiplications on the curve. `secret`: 32 random bytes, for this answer alone.
     /// None if the greeting's key is one of those that would give everybody the same keys.
-    pub fn answer(
+    pub fn respond(
         mut self,
         secret: &Zeroizing<[u8; 32]>,
         own: Hello,

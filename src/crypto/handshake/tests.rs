@@ -108,7 +108,7 @@ fn both_ends_have_the_same_keys_and_know_each_other() {
         let greeting = Greeting::new(&key(1), method, &secret(2), hello(3));
         let greeted = Greeted::read(&key(1), method, greeting.wire()).expect("authentic");
         assert_eq!(greeted.other(), hello(3));
-        let (answer, there) = greeted.answer(&secret(4), hello(5)).expect("a key");
+        let (answer, there) = greeted.respond(&secret(4), hello(5)).expect("a key");
         let (other, here) = greeting.finish(&answer).expect("authentic");
         assert_eq!(other, hello(5));
         assert_eq!((&here.send, &here.receive), (&there.receive, &there.send));
@@ -126,7 +126,7 @@ fn a_bit_that_changed_anywhere_is_noticed() {
         assert!(read(&wire).is_none(), "bit {bit} of the greeting");
     }
     let greeted = read(greeting.wire()).expect("authentic");
-    let (answer, _) = greeted.answer(&secret(4), hello(5)).expect("a key");
+    let (answer, _) = greeted.respond(&secret(4), hello(5)).expect("a key");
     for bit in MARKER_LEN * 8..ANSWER_LEN * 8 {
         let mut wire = answer;
         wire[bit / 8] ^= 1 << (bit % 8);
@@ -148,7 +148,7 @@ fn keys_that_give_everybody_the_same_are_refused() {
     let mut wire = [0; GREETING_LEN];
     fill(&mut wire, &[GREETING, &[0; 32], &payload, &tag]);
     let greeted = Greeted::read(&key(1), METHOD, &wire).expect("authentic");
-    assert!(greeted.answer(&secret(4), hello(5)).is_none());
+    assert!(greeted.respond(&secret(4), hello(5)).is_none());
 }
 
 #[test]

@@ -420,7 +420,7 @@ impl FreshKeys {
     }
 
     /// Answers a greeting.
-    pub(super) fn answer(
+    pub(super) fn respond(
         &mut self,
         greeted: Greeted,
         (method, serial): (Method, u32),
@@ -454,7 +454,7 @@ impl FreshKeys {
             process: self.own,
             index,
         };
-        let Some((answer, pair)) = greeted.answer(&secret, own) else {
+        let Some((answer, pair)) = greeted.respond(&secret, own) else {
             return Reply::Nothing;
         };
         let keys = self.keys(method, &pair, index, other.index, now);
@@ -481,7 +481,7 @@ impl FreshKeys {
 
     /// An answer has come. Whether it is one to our greeting: then there are new keys, and the address leads to them. And whether
     /// there were none with that process before.
-    pub(super) fn on_answer(
+    pub(super) fn on_handshake_answer(
         &mut self,
         from: SocketAddr,
         answer: &[u8; ANSWER_LEN],

@@ -167,12 +167,12 @@ impl Packets {
         };
         let read = self.psks().find_map(read);
         match read {
-            Some((greeted, psk)) => self.fresh.answer(greeted, psk, arrival, proven, now),
+            Some((greeted, psk)) => self.fresh.respond(greeted, psk, arrival, proven, now),
             None => Reply::Nothing,
         }
     }
 
-    fn on_answer(
+    fn on_handshake_answer(
         &mut self,
         answer: &[u8; ANSWER_LEN],
         from: SocketAddr,
@@ -180,7 +180,7 @@ impl Packets {
     ) -> Option<bool> {
         let serial = self.fresh.asking.as_ref()?.serial;
         let method = self.psks().find(|psk| psk.1 == serial)?.0.method();
-        self.fresh.on_answer(from, answer, method, now)
+        self.fresh.on_handshake_answer(from, answer, method, now)
     }
 }
 
@@ -316,7 +316,7 @@ impl Tunnel {
                 Followup::Done
             }
             (Some(Extension::Answer(answer)), _) => {
-                match self.packets.on_answer(answer, arrival.from, now) {
+                match self.packets.on_handshake_answer(answer, arrival.from, now) {
                     Some(first) => {
                         tell_keys(arrival.from, first);
                         Followup::NewKeys

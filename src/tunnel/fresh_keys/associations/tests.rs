@@ -56,7 +56,7 @@ fn answered(
         again_at: None,
         ignored: 0,
     });
-    match server.answer(greeted, (METHOD, serial), &arrival(addr(1)), true, now) {
+    match server.respond(greeted, (METHOD, serial), &arrival(addr(1)), true, now) {
         Reply::Answer(answer) => answer,
         _ => panic!("it is answered"),
     }
@@ -65,7 +65,11 @@ fn answered(
 /// Both agree on keys, and the server has not seen them in use.
 fn agreed(client: &mut FreshKeys, server: &mut FreshKeys, serial: u32, now: Instant) {
     let answer = answered(client, server, serial, now);
-    assert!(client.on_answer(addr(2), &answer, METHOD, now).is_some());
+    assert!(
+        client
+            .on_handshake_answer(addr(2), &answer, METHOD, now)
+            .is_some()
+    );
 }
 
 fn seal(by: &mut FreshKeys, to: SocketAddr) -> [u8; SEALED] {
@@ -311,7 +315,11 @@ fn what_was_answered_under_another_psk_outlives_the_keys_in_use() {
     let answer = answered(&mut client, &mut server, 2, START);
     server.keep_only(&[2]);
     assert!(!server.has_keys(addr(1)));
-    assert!(client.on_answer(addr(2), &answer, METHOD, START).is_some());
+    assert!(
+        client
+            .on_handshake_answer(addr(2), &answer, METHOD, START)
+            .is_some()
+    );
     client.keep_only(&[2]);
     let datagram = seal(&mut client, addr(2));
     assert!(opens(&mut server, addr(1), datagram, START));
