@@ -93,7 +93,7 @@ mod tests {
                 process: [9; 8],
                 index: 5,
             };
-            let answer = greeted.answer(&Zeroizing::new([8; 32]), own);
+            let answer = greeted.respond(&Zeroizing::new([8; 32]), own);
             let (answer, _) = answer.expect("an answer");
             keys.on_pong(number, if agrees { &answer } else { &[1, 1][..] });
         }
