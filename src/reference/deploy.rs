@@ -38,10 +38,14 @@ pub(super) fn page() -> Page {
             ),
             Block::Heading("OpenWrt"),
             Block::text(
-                "Put a static binary for the router's processor at `/usr/bin/kcptun`, `examples/openwrt/kcptun.init` at \
-                 `/etc/init.d/kcptun` (mode 755) and `examples/openwrt/kcptun.config` at `/etc/config/kcptun`. Edit the latter, then:",
+                "Put a static binary for the router's processor (`examples/openwrt/build.sh` makes it for mipsel, mips, armv7 \
+                 and aarch64) at `/usr/bin/kcptun`, `examples/openwrt/kcptun.init` at `/etc/init.d/kcptun` (mode 755) and `examples/openwrt/kcptun.config` at `/etc/config/kcptun`. Edit the latter, then:",
             ),
             Block::Code("service kcptun enable\nservice kcptun start"),
+            Block::text(
+                "`examples/openwrt/Makefile` makes a package of the three with OpenWrt's SDK. Its first lines say how; nobody has \
+                 tried it there.",
+            ),
             Block::Heading("Docker"),
             Block::text(
                 "`examples/docker/Dockerfile` makes an image that holds only the static binary. Its first lines say how.",
