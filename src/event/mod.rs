@@ -325,15 +325,20 @@ impl Loop {
             crowd: 0,
             poll,
         };
-        if let Some(news) = &mut this.discovery.news {
-            news.register(this.poll.registry(), NETWORK)
-                .map_err(no_poll)?;
-        }
+        this.hear_of_network().map_err(no_poll)?;
         this.set_out(peer, meets);
         if comes {
             info!("waits for the other end, whose udp_connect must name this one");
         }
         Ok(this)
+    }
+
+    /// The system's word that routes have changed is an event of the poll.
+    fn hear_of_network(&mut self) -> io::Result<()> {
+        match &mut self.discovery.news {
+            Some(news) => news.register(self.poll.registry(), NETWORK),
+            None => Ok(()),
+        }
     }
 
     /// Begins with the address of the other end, or of the rendezvous server if they `meet` there. None: it is not known yet.

@@ -17,72 +17,89 @@ pub(super) fn page() -> Page {
     Page {
         name: "deploy",
         title: "Packages, routers, containers",
-        blocks: vec![
-            Block::Heading("systemd"),
-            Block::text(
-                "The units in `examples/systemd/` need systemd 250 or later. The service runs as a user that exists only while it runs, and \
+        blocks: [services(), elsewhere(), by_hand()]
+            .into_iter()
+            .flatten()
+            .collect(),
+    }
+}
+
+fn services() -> Vec<Block> {
+    vec![
+        Block::Heading("systemd"),
+        Block::text(
+            "The units in `examples/systemd/` need systemd 250 or later. The service runs as a user that exists only while it runs, and \
                  sees next to nothing of the system. systemd hands it a copy of the configuration, which only root can read; so a change \
                  takes `systemctl restart`, which ends connections, and there is no `systemctl reload`. `systemd-analyze security` rates both \
                  units 1.2 while they run (0 is best; what remains is that they use the network). systemd knows when the sockets are bound \
                  (`Type=notify`) and restarts a program that hangs (`WatchdogSec=`). `systemctl status` shows the number of sessions. A \
                  port below 1024 needs three lines changed, which the unit names.",
-            ),
-            Block::Heading("Debian package"),
-            Block::text(
-                "With the units, the examples, man pages, and completions for bash, zsh and fish:",
-            ),
-            Block::Code(PACKAGE),
-            Block::text(
-                "The package is called `kcptun-rs`, because Debian's `kcptun` is Go's. Put the configuration in place and enable the unit, as \
+        ),
+        Block::Heading("Debian package"),
+        Block::text(
+            "With the units, the examples, man pages, and completions for bash, zsh and fish:",
+        ),
+        Block::Code(PACKAGE),
+        Block::text(
+            "The package is called `kcptun-rs`, because Debian's `kcptun` is Go's. Put the configuration in place and enable the unit, as \
                  the README says. An upgrade restarts what runs; a removal stops it.",
-            ),
-            Block::Heading("OpenWrt"),
-            Block::text(
-                "Put a static binary for the router's processor (`examples/openwrt/build.sh` makes it for mipsel, mips, armv7 \
-                 and aarch64) at `/usr/bin/kcptun`, `examples/openwrt/kcptun.init` at `/etc/init.d/kcptun` (mode 755) and `examples/openwrt/kcptun.config` at `/etc/config/kcptun`. Edit the latter, then:",
-            ),
-            Block::Code("service kcptun enable\nservice kcptun start"),
-            Block::text(
-                "`examples/openwrt/Makefile` makes a package of the three with OpenWrt's SDK. Its first lines say how; nobody has \
+        ),
+    ]
+}
+
+fn elsewhere() -> Vec<Block> {
+    vec![
+        Block::Heading("OpenWrt"),
+        Block::text(
+            "Put a static binary for the router's processor (`examples/openwrt/build.sh` makes it for mipsel, and is \
+                 meant to for mips, armv7 and aarch64) at `/usr/bin/kcptun`, `examples/openwrt/kcptun.init` at `/etc/init.d/kcptun` (mode 755) and `examples/openwrt/kcptun.config` at `/etc/config/kcptun`. Edit the latter, then:",
+        ),
+        Block::Code("service kcptun enable\nservice kcptun start"),
+        Block::text(
+            "`examples/openwrt/Makefile` makes a package of the three with OpenWrt's SDK. Its first lines say how; nobody has \
                  tried it there.",
-            ),
-            Block::Heading("Docker"),
-            Block::text(
-                "`examples/docker/Dockerfile` makes an image that holds only the static binary. Its first lines say how.",
-            ),
-            Block::Heading("In the background"),
-            Block::Code("kcptun -d -c /etc/kcptun/server.json -u nobody"),
-            Block::text(
-                "It returns with status 0 once the sockets are bound, or says what is wrong. The log goes to the system's log, or to the file \
+        ),
+        Block::Heading("Docker"),
+        Block::text(
+            "`examples/docker/Dockerfile` makes an image that holds only the static binary. Its first lines say how.",
+        ),
+    ]
+}
+
+fn by_hand() -> Vec<Block> {
+    vec![
+        Block::Heading("In the background"),
+        Block::Code("kcptun -d -c /etc/kcptun/server.json -u nobody"),
+        Block::text(
+            "It returns with status 0 once the sockets are bound, or says what is wrong. The log goes to the system's log, or to the file \
                  that `log` names; `pidfile` holds the number of the process. SIGHUP opens the log file again after it was moved away, as \
                  logrotate does. Where `user` is set, the log file or its directory has to belong to that user, and the configuration has to be readable for it, or \
                  SIGHUP cannot read it again.",
-            ),
-            Block::Heading("Windows"),
-            Block::text(
-                "Windows 10 and later, 64 bits. `cargo build --release` makes `kcptun.exe`, on Windows or with mingw elsewhere. In a terminal it \
+        ),
+        Block::Heading("Windows"),
+        Block::text(
+            "Windows 10 and later, 64 bits. `cargo build --release` makes `kcptun.exe`, on Windows or with mingw elsewhere. In a terminal it \
                  runs until Ctrl-C. As a service, from a terminal of the administrator:",
-            ),
-            Block::Code(WINDOWS),
-            Block::text(
-                "The service is called kcptun and the name of the file, and runs as an account of its own that can do little more than \
+        ),
+        Block::Code(WINDOWS),
+        Block::text(
+            "The service is called kcptun and the name of the file, and runs as an account of its own that can do little more than \
                  read this file and write `server.log` beside it. `install` prints the rule that lets packets through the firewall. \
                  `kcptun reload -c FILE`, or `sc control kcptun-server paramchange`, stands for SIGHUP. There is no `user`, no `-d`, no \
                  system log and no `reuseport`; `dscp` is a matter of a policy (`New-NetQosPolicy`). In JSON a path is written with `/` or with \
                  `\\\\`. It was run under wine, whose sockets and services are not quite those of Windows.",
-            ),
-            Block::Heading("A static binary"),
-            Block::text(
-                "It runs on any Linux of its architecture, whatever its libc, and in an empty container. It needs the target and, for ring, a \
+        ),
+        Block::Heading("A static binary"),
+        Block::text(
+            "It runs on any Linux of its architecture, whatever its libc, and in an empty container. It needs the target and, for ring, a \
                  C compiler that knows it (Debian's `musl-tools`):",
-            ),
-            Block::Code(STATIC),
-            Block::text(
-                "The program is then `target/x86_64-unknown-linux-musl/release/kcptun`. `--no-default-features` builds without ring, where its \
+        ),
+        Block::Code(STATIC),
+        Block::text(
+            "The program is then `target/x86_64-unknown-linux-musl/release/kcptun`. `--no-default-features` builds without ring, where its \
                  C code does not compile, and seals more slowly. For a smaller and probably slower program set \
                  `CARGO_PROFILE_RELEASE_OPT_LEVEL=z`. On FreeBSD and macOS it compiles, as far as `cargo check` tells; nobody has run it \
                  there.",
-            ),
-        ],
-    }
+        ),
+    ]
 }
