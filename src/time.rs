@@ -11,8 +11,8 @@ pub const SEC: Duration = Duration::from_secs(1);
 
 /// A span of time in whole microseconds. What would leave its range stays at the bound: zero or `MAX`.
 ///
-/// The standard library's has 16 bytes, of which there are many in each session, and nanoseconds, to which what is divided and
-/// averaged here would be rounded. `event/` converts between the two.
+/// The standard library's takes 16 bytes, and a session holds many. Microseconds are exact enough here. `event/` converts between
+/// the two.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
 pub struct Duration(u64);
 
@@ -166,7 +166,8 @@ impl Shl<u32> for Duration {
     type Output = Duration;
 
     fn shl(self, doublings: u32) -> Duration {
-        Duration(self.0 << doublings)
+        let factor = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
+        Duration(self.0.saturating_mul(factor))
     }
 }
 
@@ -199,7 +200,7 @@ impl Instant {
 
     /// The time `ms` milliseconds after the start.
     pub const fn from_millis(ms: u64) -> Instant {
-        Instant(ms * 1_000)
+        Instant(ms.saturating_mul(1_000))
     }
 
     /// Microseconds since the start.
@@ -235,4 +236,24 @@ pub struct Now {
     pub time: Instant,
     /// KCP's clock, ms; it wraps.
     pub clock: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_leave_its_range_stays_at_the_bound() {
+        assert_eq!(Duration::MAX + SEC, Duration::MAX);
+        assert_eq!(Duration::from_secs(u64::MAX), Duration::MAX);
+        assert_eq!(Duration::MAX * 2, Duration::MAX);
+        assert_eq!(MS - SEC, Duration::ZERO);
+        assert_eq!(MS << 3, 8 * MS);
+        assert_eq!((MS << 63, MS << 64), (Duration::MAX, Duration::MAX));
+        assert_eq!(Duration::ZERO << 64, Duration::ZERO);
+        assert_eq!(Instant::NEVER.after(SEC), Instant::NEVER);
+        assert_eq!(Instant::from_millis(u64::MAX), Instant::NEVER);
+        assert_eq!(Instant::ZERO.since(Instant::NEVER), Duration::ZERO);
+        assert_eq!(Duration::from_secs_f64(-1.0), Duration::ZERO);
+    }
 }

@@ -257,7 +257,7 @@ impl Draft {
 }
 
 impl Plan {
-    /// Where the server receives: at every address, or only at the one where both ends run on one machine.
+    /// Where the server receives: at every address, or only at the address of the loopback interface that was given.
     pub(super) fn udp_bind(&self) -> Endpoint {
         let at = &self.server.at;
         let loopback = at.literal_ip().filter(IpAddr::is_loopback);
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_on_one_machine_stay_there() {
+    fn who_names_a_loopback_address_stays_there() {
         for (text, bind) in [
             ("127.0.0.1", "127.0.0.1:27290"),
             ("[::1]:5", "[::1]:5"),

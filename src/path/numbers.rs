@@ -1,10 +1,10 @@
-//! Which of its datagrams a sender had sent by when, where it numbers them under the psk. A datagram with a lower number than one
-//! that came a while ago was held back. Nothing is dropped here: `tunnel::inbound` decides what a late datagram may not do.
+//! Finds datagrams that were held back, by their sender's numbering under the psk: one with a lower number than another that came a
+//! while ago. Nothing is dropped here: `tunnel::inbound` decides what a late datagram may not do.
 
 use crate::time::{Duration, Instant};
 
-/// A datagram that is overtaken by one that came so long ago is late; one that is overtaken for twice that is
-/// known to be. Shorter than TIME_WAIT, and longer than packets are under way.
+/// A datagram that was overtaken so long ago is late; that is found after twice this at the latest. Shorter than TIME_WAIT, and
+/// longer than packets are under way.
 const LATE: Duration = Duration::from_secs(20);
 /// Numbers that are further apart are of two processes: none sends so many datagrams in its life.
 const ONE_PROCESS: u128 = 1 << 40;
@@ -23,6 +23,12 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
+    /// Whether a number is of the process whose datagrams came last.
+    pub(crate) fn is_of(&self, number: u128) -> bool {
+        self.newest
+            .is_none_or(|(newest, _)| is_from_one_process(newest, number))
+    }
+
     /// A datagram of this number has come.
     pub(crate) fn note(&mut self, number: u128, now: Instant) {
         match self.newest {

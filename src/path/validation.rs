@@ -55,8 +55,9 @@ pub(crate) struct Validation {
     moves_at: Option<Instant>,
     /// The number of the datagram that last validated it.
     proof: Option<u128>,
-    /// Those of all that came from there under the psk.
-    numbers: Numbers,
+    /// Those of all that came from there under the psk, of the last two processes: somebody may send one datagram of another in
+    /// this one's name.
+    numbers: [Numbers; 2],
     /// At most how long that took.
     round_trip: Option<Duration>,
 }
@@ -92,13 +93,17 @@ impl Validation {
     /// A datagram of this number has come, if it has one.
     pub(crate) fn note(&mut self, number: Option<u128>, now: Instant) {
         if let Some(number) = number {
-            self.numbers.note(number, now);
+            let of_latest = self.numbers[0].is_of(number);
+            if !of_latest {
+                self.numbers.swap(0, 1);
+            }
+            self.numbers[0].note(number, now);
         }
     }
 
     /// Whether a datagram of this number was held back, as far as those say that came from here.
     pub(crate) fn is_late(&self, number: u128, now: Instant) -> bool {
-        self.numbers.is_late(number, now)
+        self.numbers.iter().any(|all| all.is_late(number, now))
     }
 
     /// Whether a datagram was sent well before another that has come: before the one that has validated its address, or some
@@ -109,7 +114,7 @@ impl Validation {
             return false;
         };
         let before = |proof: u128| BEFORE.contains(&(proof.wrapping_sub(number) % (1 << 96)));
-        self.proof.is_some_and(before) || self.numbers.is_late(number, now)
+        self.proof.is_some_and(before) || self.is_late(number, now)
     }
 
     /// The validation took so long, or less.

@@ -160,6 +160,9 @@ impl Manager {
     }
 }
 
+/// Messages that are read at once. What is left makes the poll speak again.
+const MESSAGES_MAX: usize = 1024;
+
 /// The routing socket (route(4)): it has a message for every route, address or interface that comes, goes or changes.
 pub(crate) struct NetworkNews {
     socket: Socket,
@@ -192,9 +195,12 @@ impl NetworkNews {
             return false;
         }
         let mut message = [0; 2048];
-        // a message that there was no room for is an error, and news
-        while !matches!((&self.socket).read(&mut message), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
-        {
+        // a message that there was no room for is an error, and news; an error that lasts is not read for ever
+        for _ in 0..MESSAGES_MAX {
+            match (&self.socket).read(&mut message) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                _ => {}
+            }
         }
         true
     }

@@ -155,6 +155,8 @@ pub(super) struct Hopping {
     /// When the pair is doubted next, and when a train is sent.
     doubt: Backoff,
     trains: Backoff,
+    /// Until when the operator's time moves nothing, because that was in vain.
+    stays_until: Instant,
     /// The age at which the last pair was throttled; at which pairs are left because two were; and how many were left so.
     throttled_at: Option<Duration>,
     lifetime: Option<Duration>,
@@ -290,6 +292,16 @@ impl Hopping {
         }
     }
 
+    /// Another pair was tried in vain: the same reason leads to none until then.
+    fn put_off(&mut self, reason: Reason, until: Instant) {
+        match reason {
+            Reason::Dead => {}
+            Reason::Throttled | Reason::Aged => self.doubt.until = until,
+            Reason::Lossy => self.trains.until = until,
+            Reason::Hop => self.stays_until = until,
+        }
+    }
+
     /// Whether pairs as old as this one were throttled. One in a while stays all the same.
     fn has_aged(&self, now: Instant) -> bool {
         let aged = |lifetime: Duration| now.since(self.began) >= lifetime;
@@ -327,7 +339,8 @@ impl Tunnel {
         let hop = Some(self.settings.hop).filter(|hop| !hop.is_zero())?;
         let (path_id, _) = self.hopping_path()?;
         let idle = self.paths[path_id].sessions == 0 || !self.hopping.candidates.is_empty();
-        (!idle).then(|| self.hopping.began.after(hop))
+        let due = self.hopping.began.after(hop);
+        (!idle).then(|| due.max(self.hopping.stays_until))
     }
 
     /// When another pair is tried because nothing comes back. With one port of the peer that is the caller's business, who makes
@@ -408,7 +421,9 @@ impl Tunnel {
             Verdict::Fallen if self.hopping.doubt.allows(now) => {
                 self.try_pair(Reason::Throttled, now);
             }
-            Verdict::Busy if self.hopping.has_aged(now) => self.try_pair(Reason::Aged, now),
+            Verdict::Busy if self.hopping.has_aged(now) && self.hopping.doubt.allows(now) => {
+                self.try_pair(Reason::Aged, now);
+            }
             Verdict::Busy if self.hopping.trains.allows(now) => self.send_train_if_lossy(now),
             _ => {}
         }
@@ -482,10 +497,7 @@ impl Tunnel {
                 return self.begin_at(addr, socket, reason, now);
             }
             self.hopping.candidates.remove(place);
-            if reason == Reason::Throttled {
-                self.hopping.doubt.until = now.after(DOUBT_PAUSE);
-            }
-            return;
+            return self.hopping.put_off(reason, now.after(DOUBT_PAUSE));
         }
         candidate.next = now.after(PING_AGAIN << candidate.pings);
         candidate.pings += 1;
@@ -513,14 +525,14 @@ impl Tunnel {
         }
     }
 
-    /// A train to a new pair that has passed is followed by one to the present pair; if that does not, everything moves.
+    /// A train that arrives fast at a new pair is followed by one to the present pair; if that is much slower, everything moves.
     fn on_train_over(&mut self, place: usize, now: Instant) {
         let first = self.newcomers.token(clock(&self.settings, now).clock);
         let candidate = &mut self.hopping.candidates[place];
         let Some(train) = candidate.train.take() else {
             return;
         };
-        if !train.has_passed() {
+        if !train.speaks_for_new_pair() {
             self.hopping.candidates.remove(place);
             return self.hopping.trains.on_failure(now);
         }
@@ -590,7 +602,8 @@ impl Tunnel {
             ..
         } = self.hopping.candidates[place];
         let Some((path_id, peer)) = self.hopping_path() else {
-            return;
+            // there is nothing to move any more
+            return self.hopping.candidates.clear();
         };
         self.log_move(peer, addr, reason);
         self.hopping.on_move(socket, reason, now);
@@ -602,12 +615,12 @@ impl Tunnel {
     /// The peer cannot move sessions: new ones begin at a new pair. With one port of the peer that would be the same address.
     fn begin_at(&mut self, addr: SocketAddr, socket: u16, reason: Reason, now: Instant) {
         let Some((_, peer)) = self.hopping_path() else {
-            return;
+            return self.hopping.candidates.clear();
         };
         if addr == peer {
             self.hopping.candidates.clear();
-            self.hopping.doubt.until = now.after(DOUBT_PAUSE << DOUBT_DOUBLINGS);
-            return;
+            let until = now.after(DOUBT_PAUSE << DOUBT_DOUBLINGS);
+            return self.hopping.put_off(reason, until);
         }
         self.log_move(peer, addr, reason);
         log::info!(
@@ -830,10 +843,18 @@ mod tests {
 
     #[test]
     fn with_one_port_there_is_no_such_place_and_it_is_not_looked_for_soon() {
-        let (tunnel, now) = tries(1, Reason::Hop, true, false);
-        assert_eq!(tunnel.peer.addr(), Some(addr(1)));
-        assert_eq!(tunnel.moved(), None);
-        assert_eq!(tunnel.hopping.doubt.until, now.after(secs(640)));
+        for reason in [Reason::Throttled, Reason::Lossy, Reason::Hop] {
+            let (tunnel, now) = tries(1, reason, true, false);
+            assert_eq!(tunnel.peer.addr(), Some(addr(1)));
+            assert_eq!(tunnel.moved(), None);
+            let hopping = &tunnel.hopping;
+            let until = match reason {
+                Reason::Hop => hopping.stays_until,
+                Reason::Lossy => hopping.trains.until,
+                _ => hopping.doubt.until,
+            };
+            assert_eq!(until, now.after(secs(640)), "{reason:?}");
+        }
     }
 
     #[test]

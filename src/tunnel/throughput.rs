@@ -10,7 +10,7 @@ const TICK_MIN: Duration = Duration::from_millis(200);
 const PAUSE_TICKS: u64 = 3;
 /// A rate below this share of the best has fallen, if much more got lost than usual when it fell: a policer drops.
 const FALLEN_BELOW: f64 = 0.4;
-/// And that less than this share of what usually arrives of what is sent does.
+/// A policer is suspected if the share that arrives falls below this part of the usual share.
 const ARRIVING_SHARE: f64 = 0.5;
 /// Ticks with a transfer until it is known what is usual.
 const USUAL_TICKS: u32 = 8;
@@ -167,6 +167,10 @@ impl Throughput {
             return Verdict::Quiet;
         }
         self.ticks += 1;
+        if self.ticks == STARTING_TICKS + 1 {
+            // a policer lets a burst through
+            (self.outbound.after, self.inbound.after) = (0.0, 0.0);
+        }
         let rate = since(self.delivered, delivered) as f64 / seconds;
         self.outbound
             .record(rate, arrived + lost, lost, path.congestion.is_full());
@@ -189,7 +193,7 @@ impl Throughput {
         }
     }
 
-    /// Whether a transfer came from the peer when there was last one to measure.
+    /// Whether the peer was sending at the last tick.
     pub(super) fn is_receiving(&self) -> bool {
         self.inbound.rate >= TRANSFER_RATE_MIN
     }

@@ -1,23 +1,24 @@
 //! A packet train: pings as long as data, faster than the transfer that the present pair of ports carries. If most arrive as fast as
 //! they were sent, a pair carries more than that. On a line that is full they do not: they share it with the transfer, and no
-//! more than all of it can be theirs. Loss by chance and disorder say nothing here. One train goes to a new pair and, if that
-//! passes, another to the present one; which then does not, where it is throttled. What is done then is decided in `hopping`.
+//! more than all of it can be theirs. Some loss by chance and disorder change nothing. One train goes to a new pair and, if that
+//! arrives fast, a control to the present one, which is much slower where that is throttled. What is done then is decided in
+//! `hopping`.
 
 use crate::message::{CONTROL_LEN, Control, ECHO};
 use crate::time::{Duration, Instant};
 
 /// How much faster than the transfer it is sent.
 const SPEED: f64 = 4.0;
-/// And how much faster it has to arrive. Of a line that is full it has at most 0.8 of the transfer's rate.
-const PASSES: f64 = 1.5;
-/// The train to the pair in use has to arrive at less than this share of the other's rate: a policer lets a burst through.
-const WORSE: f64 = 0.6;
+/// And how much faster it has to arrive. On a full line it gets at most SPEED / (SPEED + 1) of the transfer's rate.
+const FAST: f64 = 1.5;
+/// The control has to arrive at less than this share of the other's rate: a policer lets a burst through.
+const SLOW: f64 = 0.6;
 /// A train has as many bytes as the transfer brings within this.
-const SHARE: Duration = Duration::from_millis(150);
+const SPAN: Duration = Duration::from_millis(150);
 /// The fewest pings of a train, and the most.
 const LENGTH_MIN: f64 = 12.0;
 const LENGTH_MAX: f64 = 256.0;
-/// A transfer has to be as fast for a train, bytes per second; a slower line would be filled by it for longer than `SHARE`.
+/// The slowest transfer that a train is sent beside, bytes per second; a slower line would be filled by it for longer than `SPAN`.
 const RATE_MIN: f64 = 90_000.0;
 /// After the last ping answers are awaited for so many round trips.
 const ROUND_TRIPS: u64 = 2;
@@ -59,7 +60,7 @@ impl Train {
         now: Instant,
     ) -> Option<Train> {
         let size = size.max(CONTROL_LEN + ECHO.len());
-        let length = SHARE.as_secs_f64() * rate / size as f64;
+        let length = SPAN.as_secs_f64() * rate / size as f64;
         (rate >= RATE_MIN).then(|| Train {
             rate,
             echoes,
@@ -127,11 +128,12 @@ impl Train {
         self.other.is_some()
     }
 
-    /// Whether it shows, as far as it can, that the new pair carries much more than the one in use.
-    pub(super) fn has_passed(&self) -> bool {
+    /// Whether it shows that the new pair carries much more than the one in use: the first by being fast, the control by being
+    /// slower than that.
+    pub(super) fn speaks_for_new_pair(&self) -> bool {
         match self.other {
-            None => self.arrival_rate() >= PASSES * self.rate,
-            Some(other) => self.arrival_rate() < WORSE * other,
+            None => self.arrival_rate() >= FAST * self.rate,
+            Some(other) => self.arrival_rate() < SLOW * other,
         }
     }
 
@@ -175,7 +177,7 @@ mod tests {
         for (value, at) in answers {
             train.on_pong(value, 1400, at);
         }
-        train.has_passed()
+        train.speaks_for_new_pair()
     }
 
     #[test]
@@ -221,11 +223,11 @@ mod tests {
         for (arrived, passes) in [(26, false), (16, false), (15, true), (0, true)] {
             let mut train = train();
             answer(&mut train, 26);
-            assert!(train.has_passed() && !train.is_control());
+            assert!(train.speaks_for_new_pair() && !train.is_control());
             let mut control = train.control(7, Instant::ZERO);
             answer(&mut control, arrived);
             assert!(control.is_control());
-            assert_eq!(control.has_passed(), passes, "{arrived}");
+            assert_eq!(control.speaks_for_new_pair(), passes, "{arrived}");
         }
     }
 
@@ -237,6 +239,6 @@ mod tests {
             train.on_pong(FIRST.wrapping_add(n), 40, Instant::ZERO.after(RTT));
         }
         assert!(!train.on_pong(7_777_777, 1400, Instant::ZERO.after(RTT)));
-        assert!(!train.has_passed());
+        assert!(!train.speaks_for_new_pair());
     }
 }

@@ -217,3 +217,119 @@ fn two_answers_are_never_joined() {
         }
     }
 }
+
+/// As `held_back` under the psk alone, but a ping of another user of the key is sent in the client's name first.
+fn held_back_then_foreign(forward_secrecy: ForwardSecrecy, span: Duration, foreign: bool) -> u64 {
+    let mut world = world(forward_secrecy, 20.0);
+    world.links[0].fates = [Fate::Delay(span)].into();
+    let send = Role::Send {
+        bytes: 100,
+        fin: true,
+    };
+    let (_, conv) = world.connect(send, Role::Echo);
+    world.run_for(10 * SEC);
+    world.assert_clean(conv);
+    let before = world.ends[1].dials_seen;
+    world.services.insert(conv, Role::Echo);
+    world.run_for(span - 10 * SEC - 500 * MS);
+    if foreign {
+        let mut other = Sealing::new(METHOD, &sim::key());
+        let mut ping = Control::Ping(7).to_wire().to_vec();
+        ping.resize(100, 0);
+        let n = other.seal(&mut ping, 10);
+        let from = world.ends[0].addr.to_string();
+        world.inject(1, &from, &ping[..n]);
+    }
+    world.run_for(10 * SEC);
+    world.ends[1].dials_seen - before
+}
+
+#[test]
+fn nor_after_a_datagram_of_another_user_in_its_clients_name() {
+    for span in [119, 131, 150, 200, 900] {
+        let dials = held_back_then_foreign(ForwardSecrecy::Off, span * SEC, true);
+        assert_eq!(dials, 0, "{span} s");
+    }
+}
+
+/// Hands over what `passes` lets through (by whom, its length), for so long, while both links are dead. What is kept of end 0.
+fn relay(
+    world: &mut World,
+    span: Duration,
+    passes: &mut dyn FnMut(usize, usize) -> bool,
+) -> Vec<Vec<u8>> {
+    let (end, mut kept) = (world.now.after(span), Vec::new());
+    while world.now < end {
+        world.run_for(MS);
+        loop {
+            let all = world.tap.replace(Vec::new()).unwrap_or_default();
+            if all.is_empty() {
+                break;
+            }
+            for (from, _, datagram) in all {
+                let addr = world.ends[from].addr.to_string();
+                if passes(from, datagram.len()) {
+                    world.inject(1 - from, &addr, &datagram);
+                } else if from == 0 {
+                    kept.push(datagram);
+                }
+            }
+        }
+    }
+    kept
+}
+
+/// A client's first dial is under the psk, since its handshake is not over, and is held back. Its repetition is answered. Then the client is
+/// silent or moves, and the dial comes.
+fn psk_dial(moves: bool, wait: Duration) -> u64 {
+    let mut world = World::new(Options {
+        method: Some(METHOD),
+        shapes: [Shape {
+            dead: true,
+            ..Shape::path(40, 0.0, 20.0, 50)
+        }; 2],
+        tune: Some(Box::new(move |s: &mut Settings| {
+            s.forward_secrecy = ForwardSecrecy::Auto;
+        })),
+        met: false,
+        ..Options::default()
+    });
+    world.tap = Some(Vec::new());
+    let send = Role::Send {
+        bytes: 20,
+        fin: true,
+    };
+    let (_, conv) = world.connect(send, Role::Echo);
+    let mut held = 0;
+    let kept = relay(&mut world, 10 * SEC, &mut |from, len| {
+        let dial = from == 0 && (75..110).contains(&len) && held < 1;
+        held += u32::from(dial);
+        !dial
+    });
+    world.assert_clean(conv);
+    let before = world.ends[1].dials_seen;
+    let from = world.ends[0].addr.to_string();
+    if moves {
+        world.move_to(0, "192.0.2.1:1500");
+    } else {
+        world.sleep(0, true);
+    }
+    relay(&mut world, wait, &mut |_, _| true);
+    world.services.insert(conv, Role::Echo);
+    for d in &kept {
+        world.inject(1, &from, d);
+    }
+    relay(&mut world, 5 * SEC, &mut |_, _| true);
+    assert_eq!(kept.len(), 1);
+    world.ends[1].dials_seen - before
+}
+
+#[test]
+fn nor_one_from_before_the_keys_of_a_client_that_has_gone() {
+    for moves in [false, true] {
+        for wait in [100, 300, 365, 590, 650, 2_000] {
+            let dials = psk_dial(moves, wait * SEC);
+            assert_eq!(dials, 0, "moves {moves}, {wait} s");
+        }
+    }
+}

@@ -333,6 +333,7 @@ fn kinds(n: u32) -> Vec<Vec<u8>> {
     vec![
         Control::Ping(n).to_wire().to_vec(),
         [&Control::Ping(n).to_wire()[..], &[10; 10]].concat(),
+        [&Control::Ping(n).to_wire()[..], message::ECHO, &[0; 6]].concat(),
         Control::Pong(n).to_wire().to_vec(),
         Control::Reset(n).to_wire().to_vec(),
         Meeting::Listen { own, id: b"s" }.to_wire(),

@@ -67,7 +67,9 @@ pub fn manage(task: ServiceTask, config: &Path) -> Result<String, String> {
         ServiceTask::Install => {
             ServiceManagerAccess::CONNECT | ServiceManagerAccess::CREATE_SERVICE
         }
-        _ => ServiceManagerAccess::CONNECT,
+        ServiceTask::Uninstall | ServiceTask::Start | ServiceTask::Stop => {
+            ServiceManagerAccess::CONNECT
+        }
     };
     let manager = ServiceManager::local_computer(None::<&str>, rights).map_err(wrong)?;
     if task == ServiceTask::Install {
@@ -77,7 +79,9 @@ pub fn manage(task: ServiceTask, config: &Path) -> Result<String, String> {
         | match task {
             ServiceTask::Start => ServiceAccess::START,
             ServiceTask::Stop => ServiceAccess::STOP,
-            _ => ServiceAccess::STOP | ServiceAccess::DELETE,
+            ServiceTask::Install | ServiceTask::Uninstall => {
+                ServiceAccess::STOP | ServiceAccess::DELETE
+            }
         };
     let service = manager.open_service(&name, rights).map_err(wrong)?;
     let stop = || match service.stop() {
@@ -87,23 +91,27 @@ pub fn manage(task: ServiceTask, config: &Path) -> Result<String, String> {
     match task {
         ServiceTask::Start => service.start::<&str>(&[]).map_err(wrong)?,
         ServiceTask::Stop => stop().map_err(wrong)?,
-        _ => {
+        ServiceTask::Install => {}
+        ServiceTask::Uninstall => {
             stop().map_err(wrong)?;
             service.delete().map_err(wrong)?;
         }
     }
-    if task != ServiceTask::Start {
-        for _ in 0..STOP_LOOKS {
-            match service.query_status() {
-                Ok(status) if status.current_state != ServiceState::Stopped => {
-                    std::thread::sleep(STOP_LOOK_INTERVAL);
-                }
-                _ => break,
-            }
+    if task == ServiceTask::Start {
+        return Ok(format!("{name} is started; its log says how it does"));
+    }
+    let goes_on = |status: ServiceStatus| status.current_state != ServiceState::Stopped;
+    let mut looks = 0;
+    while service.query_status().is_ok_and(goes_on) {
+        looks += 1;
+        if looks > STOP_LOOKS {
+            return Err(format!(
+                "service: {name}: it was told to stop, and has not stopped yet"
+            ));
         }
+        std::thread::sleep(STOP_LOOK_INTERVAL);
     }
     Ok(match task {
-        ServiceTask::Start => format!("{name} is started; its log says how it does"),
         ServiceTask::Stop => format!("{name} is stopped"),
         _ => format!("{name} is removed"),
     })

@@ -16,16 +16,17 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use zeroize::Zeroizing;
 
-/// Keys are renewed when they are so old (WireGuard's Rekey-After-Instant).
+/// Keys are renewed when they are so old (WireGuard's Rekey-After-Time).
 pub(super) const RENEW_AFTER: Duration = Duration::from_secs(120);
 /// And when they have sealed and opened so many bytes.
 const RENEW_BYTES: u64 = 4 << 30;
-/// Keys end when they are so old, whether there are others or not (WireGuard's Reject-After-Instant): what they seal
+/// Keys end when they are so old, whether there are others or not (WireGuard's Reject-After-Time): what they seal
 /// can be held back for so long, and no longer.
 const REJECT_AFTER: Duration = Duration::from_secs(180);
 /// For so long after its end a session's number is not to be used again. Within `REJECT_AFTER` of the end its client
 /// may get what was held back of the answer; until then it repeats its dial, which is taken for as long again.
-pub(in crate::tunnel) const TIME_WAIT_MIN: Duration = Duration::from_secs(2 * 180);
+pub(in crate::tunnel) const TIME_WAIT_MIN: Duration =
+    Duration::from_secs(2 * REJECT_AFTER.as_secs());
 /// Keys that were replaced are accepted for so long: longer than any datagram is under way.
 const PREVIOUS_LIVES: Duration = Duration::from_secs(10);
 /// And at most for so long where the other end has not used the new ones.
@@ -539,10 +540,16 @@ impl FreshKeys {
         }
     }
 
-    /// Drops what has had its time. `in_use`: whether something may be sent to an address without being asked.
-    pub(super) fn advance(&mut self, now: Instant, in_use: impl Fn(SocketAddr) -> bool) {
+    /// Drops what has had its time. `in_use`: whether something may be sent to an address without being asked. The addresses that
+    /// lead nowhere any more.
+    pub(super) fn advance(
+        &mut self,
+        now: Instant,
+        in_use: impl Fn(SocketAddr) -> bool,
+    ) -> Vec<SocketAddr> {
+        let mut forgotten = Vec::new();
         if now < self.wake {
-            return;
+            return forgotten;
         }
         self.wake = Instant::NEVER;
         self.last_address.set(None);
@@ -570,12 +577,17 @@ impl FreshKeys {
             let left = association
                 .home
                 .is_some_and(|(home, at)| home != *addr && now.since(at.max(*since)) >= LEFT_AFTER);
-            !(gone || left || many) || in_use(*addr)
+            let kept = !(gone || left || many) || in_use(*addr);
+            if !kept {
+                forgotten.push(*addr);
+            }
+            kept
         });
         self.drop_unreachable(now);
         for (_, association) in &self.table {
             self.wake = self.wake.min(association.wakes_at(now));
         }
+        forgotten
     }
 
     /// Drops associations that no address leads to, and that wait for nothing.

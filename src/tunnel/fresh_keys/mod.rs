@@ -376,7 +376,8 @@ impl Tunnel {
             let packet = [&pong[..], &greeting].concat();
             return self.queue_packet_under(psk, from, Some(arrival), &packet);
         }
-        if ping[CONTROL_LEN..].starts_with(ECHO) {
+        // without a key nobody gets more than they have sent
+        if self.packets.sealed() && ping[CONTROL_LEN..].starts_with(ECHO) {
             let mut long = pong.to_vec();
             long.resize(ping.len(), 0);
             return self.queue_packet(from, Some(arrival.local), &long);
@@ -465,12 +466,19 @@ impl Tunnel {
         let in_use = |addr| peer.is_at(addr) || has_sessions(addr);
         let addr = peer.addr();
         let had_keys = addr.is_some_and(|peer| self.packets.fresh.has_keys(peer));
-        self.packets.fresh.advance(now, in_use);
+        let forgotten = self.packets.fresh.advance(now, in_use);
+        let is_silent = |peer| self.settings.keepalive.is_zero() && !has_sessions(peer);
+        let silent = addr.is_some_and(is_silent);
+        for addr in forgotten {
+            // a packet under the psk from there may be from before
+            if let Some(path) = self.paths.to_mut(addr) {
+                path.validation.revoke();
+            }
+        }
         let Some(peer) = addr else {
             return;
         };
         let fresh = &self.packets.fresh;
-        let silent = self.settings.keepalive.is_zero() && !has_sessions(peer);
         let ended = had_keys && !fresh.has_keys(peer) && !silent;
         if !ended && fresh.asks_at(peer).is_none_or(|at| at > now) {
             return;
