@@ -253,7 +253,9 @@ fn cannot_bind(key: &str, address: &Address, error: &io::Error) -> RunError {
     let advice = match error.kind() {
         io::ErrorKind::PermissionDenied => advice_on_port(address.port),
         io::ErrorKind::AddrInUse if key == "udp_bind" => taken,
-        io::ErrorKind::AddrInUse => ", by a kcptun that runs already or another program",
+        io::ErrorKind::AddrInUse => {
+            ", by a kcptun that runs already or another program: stop that, or write another port"
+        }
         _ => "",
     };
     RunError::new(format!(

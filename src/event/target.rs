@@ -167,7 +167,9 @@ impl Target {
 /// Logs that a name does not resolve and is tried again.
 pub(super) fn unresolved(key: &str, name: &Address, error: &io::Error) {
     let why = reason(error);
-    warn!("{key}: cannot resolve {name}: {why}; trying again");
+    warn!(
+        "{key}: cannot resolve {name}: {why}; is the name right, and is this machine online? Trying again"
+    );
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ impl Firewall {
         match self {
             Firewall::Ufw | Firewall::Firewalld => None,
             Firewall::Nftables => Some(
-                "needed only if `sudo nft list ruleset` has a table that drops; write it into /etc/nftables.conf, too, or it is gone after a reboot",
+                "needed only if `sudo nft list ruleset` has a table that drops, whose name stands for `inet filter` (\"No such file or directory\": there is none of that name); write it into /etc/nftables.conf, too, or it is gone after a reboot",
             ),
             Firewall::Iptables => Some(
                 "needed only if `sudo iptables -L INPUT` drops; the same with ip6tables for IPv6; both are gone after a reboot unless saved, as by netfilter-persistent save",

@@ -77,8 +77,11 @@ pub(super) fn new_tunnel(plan: &Plan, here: &Here) -> String {
     guide.machine(&format!("On the server, {}", plan.server.host()));
     bring(&mut guide, plan, here);
     open_ports(&mut guide, plan, here);
+    let there = match here.server == Place::Here {
+        true => server,
+        false => base(server),
+    };
     guide.step("Start it there:");
-    let there = base(server);
     guide.command(&format!("kcptun -c {there}"));
     if plan.server.at.ports.iter().any(|port| port < USERS_PORTS) {
         guide.more("A port below 1024 is root's: start it with sudo and \"user\" in the file, and see what the unit says of such ports.");

@@ -23,7 +23,7 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    /// Whether a number is of the process whose datagrams came last.
+    /// Whether a number is of the process whose datagrams came last, if any came.
     pub(crate) fn is_of(&self, number: u128) -> bool {
         self.newest
             .is_none_or(|(newest, _)| is_from_one_process(newest, number))

@@ -55,8 +55,8 @@ pub(crate) struct Validation {
     moves_at: Option<Instant>,
     /// The number of the datagram that last validated it.
     proof: Option<u128>,
-    /// Those of all that came from there under the psk, of the last two processes: somebody may send one datagram of another in
-    /// this one's name.
+    /// Those of all that came from there under the psk: of the process that has last answered a challenge, and of the last other.
+    /// Anybody may send a datagram of another process in this one's name.
     numbers: [Numbers; 2],
     /// At most how long that took.
     round_trip: Option<Duration>,
@@ -71,6 +71,10 @@ impl Validation {
     /// It has, by the datagram of this number.
     pub(crate) fn validate(&mut self, number: Option<u128>, moves: bool, now: Instant) {
         (self.validated, self.proof) = (true, number);
+        if let Some(number) = number {
+            // an answer to a challenge is new
+            self.numbers[0].note(number, now);
+        }
         self.moves_at = moves.then_some(now);
     }
 
@@ -93,11 +97,8 @@ impl Validation {
     /// A datagram of this number has come, if it has one.
     pub(crate) fn note(&mut self, number: Option<u128>, now: Instant) {
         if let Some(number) = number {
-            let of_latest = self.numbers[0].is_of(number);
-            if !of_latest {
-                self.numbers.swap(0, 1);
-            }
-            self.numbers[0].note(number, now);
+            let other = !self.numbers[0].is_of(number);
+            self.numbers[usize::from(other)].note(number, now);
         }
     }
 

@@ -443,11 +443,11 @@ impl Tunnel {
         }
         if self.peer.refused {
             return log::warn!(
-                "{peer} does not answer: nothing receives at its UDP port (port unreachable); does the server run, and is the port that of its udp_bind?"
+                "{peer} does not answer: nothing receives at its UDP port (port unreachable); does the server run, not with a peer's file, and is the port that of its udp_bind?"
             );
         }
         log::warn!(
-            "{peer} does not answer: is udp_connect right, does the server run, is its UDP port open, and are key and method the same at both ends? kcptun ping -c FILE tells which"
+            "{peer} does not answer: is udp_connect right, does the server run, is its UDP port open, and are key and method the same at both ends? kcptun ping -c FILE says more, and so does the server's log"
         );
     }
 }
