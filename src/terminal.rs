@@ -105,8 +105,8 @@ const ERASE_LINE: &str = "\x1b[K";
 /// Erases from the cursor to the end of the window.
 const ERASE_BELOW: &str = "\x1b[J";
 
-/// `text` over what the window shows, without a flicker: each line is cut to the window's columns, and lines that do not fit
-/// are left out with a last line that says so. `tone`: that of each line. The cursor stays behind the last line, where
+/// `text` over what the window shows, without a flicker: sentences are broken at words, lines of a table cut to the window's
+/// columns, and lines that do not fit are left out with a last line that says so. `tone`: that of each line. The cursor stays behind the last line, where
 /// the shell goes on once the program is interrupted.
 pub(crate) fn redraw(
     text: &str,
@@ -116,18 +116,27 @@ pub(crate) fn redraw(
 ) -> String {
     // the last line is for the cursor
     let room = lines.saturating_sub(1).max(1);
-    let all = text.lines().count();
+    // a full line would leave the cursor in a place that differs from terminal to terminal
+    let width = columns.saturating_sub(1);
+    let fitted: Vec<(String, Tone)> = text
+        .lines()
+        .flat_map(|line| {
+            fit(line, width)
+                .into_iter()
+                .map(move |part| (part, tone(line)))
+        })
+        .collect();
+    let all = fitted.len();
     let shown = if all > room { room - 1 } else { all };
     let mut out = String::from(HOME);
     let mut put = |line: &str, tone: Tone| {
-        // a full line would leave the cursor in a place that differs from terminal to terminal
-        let cut: String = line.chars().take(columns.saturating_sub(1)).collect();
+        let cut: String = line.chars().take(width).collect();
         out.push_str(&tone.paint(&cut, coloured));
         out.push_str(ERASE_LINE);
         out.push_str("\r\n");
     };
-    for line in text.lines().take(shown) {
-        put(line, tone(line));
+    for (line, tone) in fitted.iter().take(shown) {
+        put(line, *tone);
     }
     if all > shown {
         let left = all - shown;
@@ -138,6 +147,30 @@ pub(crate) fn redraw(
     }
     out.push_str(ERASE_BELOW);
     out
+}
+
+/// A line in lines of at most `width` columns. One of a table, which has gaps between its columns, is cut instead, with a mark.
+fn fit(line: &str, width: usize) -> Vec<String> {
+    if line.chars().count() <= width {
+        return vec![line.to_owned()];
+    }
+    if line.trim_start().contains("  ") {
+        let kept: String = line.chars().take(width.saturating_sub(1)).collect();
+        return vec![kept + "…"];
+    }
+    let mut parts = vec![String::new()];
+    for word in line.split(' ') {
+        let last = parts.last_mut().expect("never empty");
+        if last.is_empty() {
+            last.push_str(word);
+        } else if last.chars().count() + 1 + word.chars().count() <= width {
+            last.push(' ');
+            last.push_str(word);
+        } else {
+            parts.push(word.to_owned());
+        }
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -182,6 +215,8 @@ mod tests {
     fn what_is_redrawn_fits_the_window() {
         assert_eq!(drawn("one\n\nthree\n", (80, 4)), ["one", "", "three"]);
         assert_eq!(drawn("äbcdef\n", (5, 4)), ["äbcd"]);
+        assert_eq!(drawn("a  bcdef\n", (6, 4)), ["a  b…"]);
+        assert_eq!(drawn("it goes on\n", (8, 4)), ["it goes", "on"]);
         let cut = drawn("1\n2\n3\n4\n", (80, 4));
         assert_eq!(cut, ["1", "2", "... 2 more lines: the window is too small"]);
         for window in [(1, 1), (1, 2), (0, 0), (3, 3)] {
@@ -191,7 +226,9 @@ mod tests {
                 "{window:?}"
             );
             assert!(
-                lines.iter().all(|line| line.len() < window.0.max(1)),
+                lines
+                    .iter()
+                    .all(|line| line.chars().count() < window.0.max(1)),
                 "{window:?}"
             );
         }

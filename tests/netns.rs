@@ -225,6 +225,12 @@ impl Net {
 
     /// A server at a public address whose service sends without end, its client behind router 1, and a download by it.
     fn download(&self, udp_connect: &str, keepalive: u32) -> Download {
+        let more = json!({ "keepalive": keepalive });
+        self.download_at(&PORT.to_string(), udp_connect, more)
+    }
+
+    /// The same at these ports of the server; `more` is for the client.
+    fn download_at(&self, ports: &str, udp_connect: &str, more: Value) -> Download {
         let service = self.public.inside(|| TcpListener::bind("127.0.0.1:0"));
         let service = service.expect("a listener");
         let at = service.local_addr().expect("its address");
@@ -235,13 +241,15 @@ impl Net {
             }
         });
         let server = json!({
-            "udp_bind": format!(":{PORT}"), "connect": at.to_string(), "psk": PSK,
+            "udp_bind": format!(":{ports}"), "connect": at.to_string(), "psk": PSK,
             "rate": {"up": 50},
         });
-        let peer = json!({
-            "udp_connect": format!("{udp_connect}:{PORT}"), "listen": "127.0.0.1:2222", "psk": PSK,
-            "keepalive": keepalive,
+        let mut peer = json!({
+            "udp_connect": format!("{udp_connect}:{ports}"), "listen": "127.0.0.1:2222", "psk": PSK,
         });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            peer[key] = value.clone();
+        }
         let server = self.public.start(&server);
         let peer = self.ends[0].start(&peer);
         Download::begin(server, peer, &self.ends[0])
@@ -380,6 +388,19 @@ fn a_download_survives_a_way_there_that_closes_for_its_port() {
     });
     say(&format!("a way that closes: without progress for {gap:?}"));
     download.peer.wait_for_log("moves to another port");
+}
+
+#[test]
+fn a_download_survives_moves_to_other_ports_every_second() {
+    let Some(net) = Net::new("a_download_survives_moves_to_other_ports_every_second") else {
+        return;
+    };
+    let more = json!({ "hop": 1 });
+    let download = net.download_at("27290-27309", "203.0.113.1", more);
+    let moves = || download.peer.log().matches("goes on at port").count();
+    let gap = download.gap_around(|| assert!(eventually(|| moves() >= 8), "{} moves", moves()));
+    say(&format!("moves every second: without progress for {gap:?}"));
+    assert!(gap <= GAP, "{gap:?}");
 }
 
 #[test]
