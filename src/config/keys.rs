@@ -414,7 +414,7 @@ pub static KEYS: &[Key] = &[
         "120",
         "",
         "how long the number of a session that has ended stays known, for late \
-             packets",
+             packets; with fresh keys at least 360 s",
     ),
     key("http_listen", Kind::Local(|d| &mut d.config.http_listen))
         .shown(|c| optional(&c.http_listen))

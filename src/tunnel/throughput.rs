@@ -198,8 +198,8 @@ impl Throughput {
         self.inbound.rate >= TRANSFER_RATE_MIN
     }
 
-    /// The rate of a transfer that loses many of its packets, bytes per second, if there is one, and whether it comes from the
-    /// peer.
+    /// The best rate of a transfer that loses many of its packets, bytes per second, if there is one, and whether it comes from
+    /// the peer.
     pub(super) fn lossy(&self) -> Option<(f64, bool)> {
         let flows = [(&self.outbound, false), (&self.inbound, true)];
         let lossy = flows.into_iter().filter(|(flow, _)| flow.is_lossy());
