@@ -72,14 +72,15 @@ fn show_unsteady(shown: &[Unsteady], seed: u64, secs: u64) {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [down, up, ..] = &args[..]
-        && Path::new(down).is_file()
-    {
-        match recorded(down, up, number(&args, 2, 0)) {
-            Ok(line) => show_unsteady(&[line], number(&args, 3, 1), number(&args, 4, 20)),
-            Err(error) => return fail(&error),
+    match &args[..] {
+        [down, up, ..] if Path::new(down).is_file() => {
+            match recorded(down, up, number(&args, 2, 0)) {
+                Ok(line) => show_unsteady(&[line], number(&args, 3, 1), number(&args, 4, 20)),
+                Err(error) => return fail(&error),
+            }
+            return;
         }
-        return;
+        _ => (),
     }
     let only = args
         .first()

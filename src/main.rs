@@ -93,8 +93,10 @@ fn reload(file: &Path) -> ExitCode {
 /// A configuration that is wrong is found here rather than by a service that cannot start.
 fn service(task: ServiceTask, file: &Path) -> ExitCode {
     let comes = matches!(task, ServiceTask::Install | ServiceTask::Start);
-    if comes && let Err(error) = load_service(file) {
-        return fail(WRONG_INPUT, &error.to_string());
+    if comes {
+        if let Err(error) = load_service(file) {
+            return fail(WRONG_INPUT, &error.to_string());
+        }
     }
     match platform::service::manage(task, file) {
         Ok(text) => print(&format!("{text}\n")),

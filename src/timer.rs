@@ -80,9 +80,8 @@ impl Wheel {
 
     /// Ends the timer of `key`, if it has one.
     pub(crate) fn clear(&mut self, key: u32) {
-        if let Some(slot) = self.armed.get_mut(key as usize)
-            && *slot != UNARMED
-        {
+        let slot = self.armed.get_mut(key as usize);
+        if let Some(slot) = slot.filter(|slot| **slot != UNARMED) {
             *slot = UNARMED;
             self.count -= 1;
         }
@@ -123,7 +122,7 @@ impl Wheel {
     fn turn(&mut self, due: &mut Vec<u32>) {
         for level in (0..LEVELS).rev() {
             let width = SLOTS.pow(level as u32);
-            if !self.now.is_multiple_of(width) {
+            if self.now % width != 0 {
                 continue;
             }
             let slot = (self.now / width % SLOTS) as usize;

@@ -62,10 +62,10 @@ impl Pair {
             let deadlines = self.ends.iter().filter_map(Tunnel::poll_timeout);
             self.now = dues.chain(deadlines).min().expect("a timer").max(self.now);
             (0..2).for_each(|i| self.step(i));
-            if step.is_multiple_of(256) {
+            if step % 256 == 0 {
                 most_in_flight = most_in_flight.max(self.ends[0].holdings().in_flight);
             }
-            let given_up = step.is_multiple_of(1024) && cpu() - began > PATIENCE;
+            let given_up = step % 1024 == 0 && cpu() - began > PATIENCE;
             if self.received >= bytes || given_up {
                 break;
             }

@@ -78,9 +78,7 @@ fn warn(config: &Config, is_sealed: bool, warnings: &mut Vec<String>) {
     } else if config.hop > 0 && !is_sealed {
         warnings.push("hop: has no effect without a key: nothing follows an address then".into());
     }
-    if config.udp.dscp > 0
-        && let Some(instead) = instead::OF_DSCP
-    {
+    if let Some(instead) = instead::OF_DSCP.filter(|_| config.udp.dscp > 0) {
         warnings.push(format!("dscp: has no effect on this system{instead}"));
     }
     warnings.extend(placeholders(config));

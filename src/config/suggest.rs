@@ -97,10 +97,8 @@ fn elsewhere(path: &str, name: &str) -> Option<String> {
             "is a key of kcptun-libev that kcptun does not support (yet); remove it".into(),
         );
     }
-    if let Some((group, rest)) = name.split_once('.')
-        && path.is_empty()
-        && KEYS.iter().any(|key| key.name == name)
-    {
+    let is_key = path.is_empty() && KEYS.iter().any(|key| key.name == name);
+    if let Some((group, rest)) = name.split_once('.').filter(|_| is_key) {
         return Some(format!(
             "unknown key; write it as \"{group}\": {{\"{rest}\": ...}}"
         ));

@@ -128,9 +128,10 @@ impl ReplayFilter {
         };
         let mut held: usize = self.segments.iter().map(|s| s.len).sum();
         let mut spare = None;
-        while let Some(oldest) = self.segments.front()
-            && held - oldest.len >= REMEMBERED
-        {
+        while let Some(oldest) = self.segments.front() {
+            if held - oldest.len < REMEMBERED {
+                break;
+            }
             held -= oldest.len;
             spare = self.segments.pop_front();
         }

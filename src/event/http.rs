@@ -84,9 +84,10 @@ impl Http {
     /// Notes what the poll reported. False if it is about something else.
     pub fn note(&mut self, event: &Event) -> bool {
         let Token(number) = event.token();
-        if let Some(place) = number.checked_sub(FIRST_CONNECTION)
-            && place < CONNECTIONS_MAX
-        {
+        let connection = number
+            .checked_sub(FIRST_CONNECTION)
+            .filter(|place| *place < CONNECTIONS_MAX);
+        if let Some(place) = connection {
             if let Some(connection) = &mut self.connections[place] {
                 connection.readable |= event.is_readable() || event.is_read_closed();
                 connection.writable |= event.is_writable() || event.is_error();

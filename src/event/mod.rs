@@ -451,9 +451,10 @@ impl Loop {
     /// Opens sessions for the connections that were accepted before the peer was known, or resets those that have waited too
     /// long.
     fn open_early(&mut self, now: Instant) {
-        while self.tunnel.takes_sessions()
-            && let Some((stream, from)) = self.tcp.early.take()
-        {
+        while self.tunnel.takes_sessions() {
+            let Some((stream, from)) = self.tcp.early.take() else {
+                break;
+            };
             self.open(now, stream, from);
         }
         while let Some((stream, from)) = self.tcp.early.expire(now) {

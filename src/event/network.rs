@@ -159,11 +159,11 @@ impl Discovery {
 
     /// An address of the other end as the name gives it, which stands for all ports that are configured: with the first.
     fn as_resolved(&self, mut address: SocketAddr) -> SocketAddr {
-        if let Some(ports) = &self.ports
-            && ports.are_many()
-            && ports.contains(address.port())
-        {
-            address.set_port(ports.first());
+        match &self.ports {
+            Some(ports) if ports.are_many() && ports.contains(address.port()) => {
+                address.set_port(ports.first());
+            }
+            _ => (),
         }
         address
     }

@@ -59,11 +59,12 @@ impl Notify {
         if self.manager.is_none() {
             return;
         }
-        if let (Some(span), Some(due)) = (self.watchdog, self.sign)
-            && due <= now
-        {
-            self.tell(State::Watchdog);
-            self.sign = Some(now.after(span));
+        match (self.watchdog, self.sign) {
+            (Some(span), Some(due)) if due <= now => {
+                self.tell(State::Watchdog);
+                self.sign = Some(now.after(span));
+            }
+            _ => (),
         }
         self.outdated = self.said != Some(sessions);
         if self.outdated && self.status <= now {
@@ -82,9 +83,8 @@ impl Notify {
     }
 
     fn tell(&self, state: State) {
-        if let Some(manager) = &self.manager
-            && let Err(error) = manager.tell(state)
-        {
+        let told = self.manager.as_ref().map(|manager| manager.tell(state));
+        if let Some(Err(error)) = told {
             debug!("the service manager cannot be told: {}", reason(&error));
         }
     }

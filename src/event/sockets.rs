@@ -108,9 +108,10 @@ impl Sockets {
         registry: &Registry,
         now: Instant,
     ) -> io::Result<()> {
-        while self.all.len() >= FREE_MAX
-            && let Some(place) = self.oldest()
-        {
+        while self.all.len() >= FREE_MAX {
+            let Some(place) = self.oldest() else {
+                break;
+            };
             self.close(place);
         }
         let entry = self.all.vacant_entry();
@@ -162,9 +163,10 @@ impl Sockets {
 
     /// Closes the sockets that are not used any more.
     pub(super) fn expire(&mut self, now: Instant) {
-        while self.due().is_some_and(|due| due <= now)
-            && let Some(place) = self.oldest()
-        {
+        while self.due().is_some_and(|due| due <= now) {
+            let Some(place) = self.oldest() else {
+                break;
+            };
             self.close(place);
         }
     }

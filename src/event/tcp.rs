@@ -74,9 +74,7 @@ impl Connections {
 
     /// Has the connection looked at by `work`: the poll or the tunnel has something new for it.
     pub(super) fn mark(&mut self, id: SessionId) {
-        if let Some(connection) = self.get(id)
-            && !connection.listed
-        {
+        if let Some(connection) = self.get(id).filter(|connection| !connection.listed) {
             connection.listed = true;
             self.ready.push_back(id);
         }
@@ -89,9 +87,10 @@ impl Connections {
 
     /// Moves what can be moved, one connection after the other, until nothing is left to do or the budget is spent.
     pub(super) fn work(&mut self, tunnel: &mut Tunnel, now: Instant, budget: &mut usize) {
-        while *budget > 0
-            && let Some(id) = self.ready.pop_front()
-        {
+        while *budget > 0 {
+            let Some(id) = self.ready.pop_front() else {
+                break;
+            };
             let Some(connection) = self.get(id).filter(|connection| connection.listed) else {
                 continue;
             };
@@ -173,12 +172,10 @@ impl Connection {
     /// The socket's pending error. It has to be taken before anything is read: the system reports it once, and
     /// what then looks like an end of stream is none.
     fn check(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.suspect)
-            && let Some(error) = self.stream.take_error()?
-        {
-            return Err(error);
+        if !std::mem::take(&mut self.suspect) {
+            return Ok(());
         }
-        Ok(())
+        self.stream.take_error()?.map_or(Ok(()), Err)
     }
 
     fn read(

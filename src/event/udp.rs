@@ -210,9 +210,10 @@ impl Udp {
     /// Hands the tunnel what has arrived, in a bounded batch. The sockets take turns.
     pub(super) fn receive(&mut self, tunnel: &mut Tunnel, now: Instant) {
         let (mut count, mut errors) = (0, 0);
-        while count < DATAGRAMS_PER_TURN
-            && let Some(place) = self.sockets.next_readable()
-        {
+        while count < DATAGRAMS_PER_TURN {
+            let Some(place) = self.sockets.next_readable() else {
+                break;
+            };
             let socket = self.sockets.number_of(place);
             let batch = self.sockets.at(place);
             let received = batch.receive(&mut self.shared, |from, ip, datagram| {

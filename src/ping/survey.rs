@@ -77,7 +77,7 @@ impl Survey {
         };
         let place = self.place + ahead;
         self.place = place + 1;
-        if self.place.is_multiple_of(BURST) {
+        if self.place % BURST == 0 {
             self.next_at = now.after(BURST_PAUSE);
         }
         let value = self.first.wrapping_add(place as u32);
@@ -95,10 +95,9 @@ impl Survey {
             return;
         };
         let place = ts.wrapping_sub(self.first) as usize;
-        if let Some((asked, state)) = self.ports.get_mut(place)
-            && *asked == port
-        {
-            *state = State::Answers;
+        match self.ports.get_mut(place) {
+            Some((asked, state)) if *asked == port => *state = State::Answers,
+            _ => (),
         }
     }
 

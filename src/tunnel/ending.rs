@@ -77,8 +77,8 @@ impl Tunnel {
         let bytes = (session.bytes_in(), session.bytes_out());
         let level = self.reports.on_end(Some(cause), bytes, now);
         self.counters.ended[cause as usize] += 1;
-        let how = format_args!("{}: {}", session.when(), cause.text());
-        session.log_end(level, entry.addr(), how, now);
+        let (addr, when) = (entry.addr(), session.when());
+        session.log_end(level, addr, format_args!("{when}: {}", cause.text()), now);
         if session.state == State::HalfOpen {
             self.sessions.leave_half_open(id);
         }

@@ -384,9 +384,8 @@ impl Tunnel {
             self.hopping.next_pair = Some((now.after(pause), next));
             self.try_pair(Reason::Dead, now);
         }
-        if self.stopped_at().is_some_and(|at| at <= now)
-            && let Some(peer) = self.peer.addr()
-        {
+        let stopped = self.stopped_at().is_some_and(|at| at <= now);
+        if let Some(peer) = self.peer.addr().filter(|_| stopped) {
             self.hopping.asked_at = now;
             self.ping(peer, now);
         }

@@ -225,9 +225,8 @@ impl Tunnel {
             Some(Control::Pong(value))
                 if self.on_candidate_pong(from, local, (value, packet.len()), now) => {}
             Some(Control::Pong(ts)) => {
-                if let Some(path_id) = self.paths.id_of(from)
-                    && let Some(rtt) = since_ping(&self.settings, ts, now)
-                {
+                let rtt = since_ping(&self.settings, ts, now);
+                if let (Some(path_id), Some(rtt)) = (self.paths.id_of(from), rtt) {
                     let path = &mut self.paths[path_id];
                     // sessions that send measure it themselves, with packets of their own lengths and to the microsecond
                     let measured = path.congestion.has_delivered();

@@ -357,9 +357,8 @@ impl Tunnel {
 
     /// Pings the peer if it is time to, and shows it where the sessions are.
     pub(super) fn ping_if_due(&mut self, now: Instant) {
-        if self.ping_at().is_some_and(|at| at <= now)
-            && let Some(peer) = self.peer.addr()
-        {
+        let due = self.ping_at().is_some_and(|at| at <= now);
+        if let Some(peer) = self.peer.addr().filter(|_| due) {
             self.peer.asked += 1;
             self.ping(peer, now);
             self.announce_address(peer, now);
@@ -373,10 +372,10 @@ impl Tunnel {
 
     /// Shows the peer where the sessions are, if it is time to.
     pub(super) fn announce_if_due(&mut self, now: Instant) {
-        if let Some(peer) = self.peer.addr()
-            && self.peer.takes_announcement(now)
-        {
-            self.announce_address(peer, now);
+        if let Some(peer) = self.peer.addr() {
+            if self.peer.takes_announcement(now) {
+                self.announce_address(peer, now);
+            }
         }
     }
 

@@ -107,9 +107,8 @@ impl Registry {
         random: u32,
         now: Instant,
     ) -> Registered {
-        if let Some(service) = self.services.get_mut(id)
-            && service.place.seen == place.seen
-        {
+        let service = self.services.get_mut(id);
+        if let Some(service) = service.filter(|service| service.place.seen == place.seen) {
             service.place = place;
             service.expires = now.after(self.lasts);
             return Registered::Refreshed;

@@ -23,11 +23,9 @@ impl Tunnel {
         for path in self.paths.ids() {
             self.paths[path].set_limits(limits);
         }
-        if let Some(sealing) = settings.sealing
-            && self
-                .packets
-                .replace(sealing, now.after(self.settings.timeout))
-        {
+        let until = now.after(self.settings.timeout);
+        let sealing = settings.sealing;
+        if sealing.is_some_and(|sealing| self.packets.replace(sealing, until)) {
             self.announce(now);
             self.renew_keys(now);
         }

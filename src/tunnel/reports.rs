@@ -59,10 +59,10 @@ impl Reports {
 
     /// Writes the line about connections that have ended, if it is due or `all` is over.
     pub(super) fn sum_up(&mut self, all: bool, now: Instant) {
-        if (all || self.summary.due().is_some_and(|due| due <= now))
-            && let Some(line) = self.summary.take(now)
-        {
-            log::info!("{line}");
+        if all || self.summary.due().is_some_and(|due| due <= now) {
+            if let Some(line) = self.summary.take(now) {
+                log::info!("{line}");
+            }
         }
     }
 

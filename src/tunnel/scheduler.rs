@@ -51,7 +51,7 @@ impl Timer {
     }
 
     fn of(key: u32) -> Timer {
-        match key.is_multiple_of(2) {
+        match key % 2 == 0 {
             true => Timer::Session(key / 2),
             false => Timer::Path(key / 2),
         }
@@ -185,12 +185,12 @@ impl Scheduler {
 
     /// Has the sessions of a path look at its rate again.
     pub(super) fn activate(&mut self, path: u32) {
-        if let Some(bulk) = self.paths.get_mut(path as usize)
-            && !bulk.active
-            && !bulk.sessions.is_empty()
-        {
-            bulk.active = true;
-            self.active.push_back(path);
+        match self.paths.get_mut(path as usize) {
+            Some(bulk) if !bulk.active && !bulk.sessions.is_empty() => {
+                bulk.active = true;
+                self.active.push_back(path);
+            }
+            _ => (),
         }
     }
 

@@ -71,9 +71,7 @@ impl Trace {
         if ahead(summary.una, self.una) > 0 {
             self.una = summary.una;
         }
-        if let Some(next) = summary.next
-            && ahead(next, self.next) > 0
-        {
+        if let Some(next) = summary.next.filter(|next| ahead(*next, self.next) > 0) {
             self.next = next;
         }
         if let Some(ts) = summary.ts {

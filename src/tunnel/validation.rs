@@ -145,11 +145,12 @@ impl Tunnel {
             number,
             ..
         } = arrival;
-        if let Some(path) = self.paths.candidate(from)
-            && !self.is_another_end(&arrival, path)
-            && !self.on_candidate_answer(path, from, local, now)
-        {
-            return;
+        if let Some(path) = self.paths.candidate(from) {
+            if !self.is_another_end(&arrival, path)
+                && !self.on_candidate_answer(path, from, local, now)
+            {
+                return;
+            }
         }
         if self.settings.accepts || self.paths.id_of(from).is_some() {
             let id = self.path_to(from, now);

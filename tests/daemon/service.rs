@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::channel;
@@ -147,17 +148,17 @@ fn whoever_starts_it_in_the_background_sees_why_it_cannot_run() {
     }
 }
 
-/// The program with its standard error in a pipe of which systemd says that it is the journal's, or another one is.
-fn journal(place: &Place, words: &[&str], is_ours: bool) -> (Killed, std::io::PipeReader) {
-    let (reader, writer) = std::io::pipe().expect("a pipe");
+/// The program with its standard error in a socket of which systemd says that it is the journal's, or another one is.
+fn journal(place: &Place, words: &[&str], is_ours: bool) -> (Killed, UnixStream) {
+    let (reader, writer) = UnixStream::pair().expect("two sockets");
     let copy = writer.try_clone().expect("a copy");
-    let stream = fs::File::from(std::os::fd::OwnedFd::from(copy));
+    let stream = fs::File::from(OwnedFd::from(copy));
     let stream = stream.metadata().expect("what it is");
     let inode = stream.ino() + u64::from(!is_ours);
     let child = place
         .command(words)
         .env("JOURNAL_STREAM", format!("{}:{inode}", stream.dev()))
-        .stderr(writer)
+        .stderr(OwnedFd::from(writer))
         .spawn();
     (Killed(child.expect("a process")), reader)
 }

@@ -118,9 +118,10 @@ impl Line {
 
     /// A packet of `size` bytes arrives: when it has passed, or None where the queue is full.
     pub fn admit(&mut self, now: Instant, size: usize) -> Option<Instant> {
-        while let Some((begins, bytes)) = self.waiting.front().copied()
-            && begins <= now
-        {
+        while let Some((begins, bytes)) = self.waiting.front().copied() {
+            if begins > now {
+                break;
+            }
             self.waiting.pop_front();
             self.waiting_bytes -= bytes;
         }

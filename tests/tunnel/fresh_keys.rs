@@ -519,9 +519,8 @@ impl Attacker {
             self.had[end] |= has_keys(&self.world, end);
         }
         for (end, datagram) in self.world.sniffed.replace(Vec::new()).expect("recorded") {
-            if let Some(packet) = under_psk(&mut self.opener, &datagram)
-                && had[end]
-            {
+            let packet = under_psk(&mut self.opener, &datagram);
+            if let Some(packet) = packet.filter(|_| had[end]) {
                 // a server answers whoever pings from an address that it knows nothing of
                 let free = self.both || end == 1;
                 let right = is_handshake(&packet) || (free && packet.starts_with(&[0; 4]));

@@ -38,7 +38,7 @@ fn throttle(world: &mut World, after: u64) {
 fn throttled(ports: u16, up: bool, idle: u64, seed: u64) -> (f64, f64) {
     let options = Options {
         tune: Some(Box::new(move |settings| {
-            if seed.is_multiple_of(2) {
+            if seed % 2 == 0 {
                 settings.forward_secrecy = ForwardSecrecy::Auto;
             }
         })),
@@ -128,7 +128,7 @@ fn random_world(seed: u64) -> World {
     let options = Options {
         tune: Some(Box::new(move |settings| {
             settings.hop = 300 * MS;
-            if seed.is_multiple_of(2) {
+            if seed % 2 == 0 {
                 settings.forward_secrecy = ForwardSecrecy::Auto;
             }
         })),

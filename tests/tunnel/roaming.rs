@@ -361,10 +361,11 @@ fn two_clients_with_the_same_number_are_two() {
         let later = now.after(SEC + n * 50 * MS);
         two.push(&mut server, later, (77, 1, 9_000_900), b"");
         for (to, packet) in sent(&mut server, later) {
-            if let Some(Control::Ping(ts)) = Control::read(&packet)
-                && to == two.addr
-            {
-                two.say(&mut server, later, &Control::Pong(ts).to_wire());
+            match Control::read(&packet) {
+                Some(Control::Ping(ts)) if to == two.addr => {
+                    two.say(&mut server, later, &Control::Pong(ts).to_wire());
+                }
+                _ => (),
             }
         }
     }
@@ -558,10 +559,11 @@ fn what_was_held_back_does_not_make_two_of_a_session() {
         let ts = 1_000 + ms as u32;
         one.push(&mut server, at(ms), (77, 0, ts), &dial(b"one"));
         for (to, packet) in sent(&mut server, at(ms)) {
-            if let Some(Control::Ping(value)) = Control::read(&packet)
-                && to == one.addr
-            {
-                one.say(&mut server, at(ms), &Control::Pong(value).to_wire());
+            match Control::read(&packet) {
+                Some(Control::Ping(value)) if to == one.addr => {
+                    one.say(&mut server, at(ms), &Control::Pong(value).to_wire());
+                }
+                _ => (),
             }
         }
     }

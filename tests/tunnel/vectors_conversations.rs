@@ -396,10 +396,9 @@ impl Ours {
             };
             assert_padded(packet);
             self.sent.push(packet.to_vec());
-            if let Some(Control::Ping(token)) = Control::read(packet)
-                && packet.len() >= 100
-            {
-                self.answer(now, token);
+            match Control::read(packet) {
+                Some(Control::Ping(token)) if packet.len() >= 100 => self.answer(now, token),
+                _ => (),
             }
         }
     }

@@ -183,9 +183,10 @@ impl Flight {
 
     /// Keeps in front of `lost` one that is.
     fn skip_found(&mut self) {
-        while let Some(sn) = self.lost.front()
-            && self.segment(*sn).is_none_or(|s| s.state != State::Lost)
-        {
+        while let Some(sn) = self.lost.front() {
+            if self.segment(*sn).is_some_and(|s| s.state == State::Lost) {
+                break;
+            }
             self.lost.pop_front();
         }
     }

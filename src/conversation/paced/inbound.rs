@@ -123,10 +123,10 @@ impl Inbound {
 
     /// Gives KCP what has its turn.
     fn pass_on(&mut self, pool: &mut BufferPool) {
-        while self.unread < self.window
-            && self.waiting.front().is_some_and(|s| s.len() >= HEADER)
-            && let Some(segment) = self.waiting.pop_front()
-        {
+        while self.unread < self.window && self.waiting.front().is_some_and(|s| s.len() >= HEADER) {
+            let Some(segment) = self.waiting.pop_front() else {
+                break;
+            };
             self.queue.push(&segment);
             pool.give_packet(segment);
             self.step();

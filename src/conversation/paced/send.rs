@@ -187,9 +187,12 @@ impl Paced {
             self.write(sn, Why::Needed, path, now, packet);
             let tail = stream.is_empty() && !more;
             self.copy_again(sn, tail, path, now.time);
-        } else if self.may_send_new(stream.len())
-            && let Some(sn) = self.cut(stream, pool)
-        {
+            return;
+        }
+        if !self.may_send_new(stream.len()) {
+            return;
+        }
+        if let Some(sn) = self.cut(stream, pool) {
             self.write(sn, Why::Needed, path, now, packet);
             if stream.is_empty() && !more {
                 self.plan_copies(sn, path, now.time);

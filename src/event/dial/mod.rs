@@ -238,10 +238,10 @@ impl Dialler {
         id: SessionId,
     ) -> io::Result<TcpStream> {
         let socket = socket::new(address, Type::STREAM, Protocol::TCP)?;
-        if let Err(line) = configure(&socket, &self.options)?
-            && !std::mem::replace(&mut self.buffers_cut, true)
-        {
-            warn!("tcp: {line}");
+        if let Err(line) = configure(&socket, &self.options)? {
+            if !std::mem::replace(&mut self.buffers_cut, true) {
+                warn!("tcp: {line}");
+            }
         }
         match socket.connect(&address.into()) {
             Err(e) if e.raw_os_error() != Some(errno::CONNECTING) => return Err(e),
@@ -289,11 +289,13 @@ impl Dialler {
         while let Some(id) = self.reported.pop() {
             self.look(around, id);
         }
-        while let Some(&Reverse((when, id, number))) = self.alarms.peek()
-            && (when <= around.now || !self.is_current(id, number))
-        {
+        while let Some(&Reverse((when, id, number))) = self.alarms.peek() {
+            let current = self.is_current(id, number);
+            if current && when > around.now {
+                break;
+            }
             self.alarms.pop();
-            if self.is_current(id, number) {
+            if current {
                 self.look(around, id);
             }
         }

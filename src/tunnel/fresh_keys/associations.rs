@@ -199,10 +199,9 @@ impl FreshKeys {
         if self.addresses.is_empty() {
             return None;
         }
-        if let Some((last, id)) = self.last_address.get()
-            && last == addr
-        {
-            return Some(id);
+        match self.last_address.get() {
+            Some((last, id)) if last == addr => return Some(id),
+            _ => (),
         }
         let (id, _) = self.addresses.get(&addr).copied()?;
         self.last_address.set(Some((addr, id)));
@@ -224,10 +223,9 @@ impl FreshKeys {
             return None;
         }
         let index = crate::crypto::index_of(method, datagram)?;
-        if let Some((last, id)) = self.last_index.get()
-            && last == index
-        {
-            return Some((id, index));
+        match self.last_index.get() {
+            Some((last, id)) if last == index => return Some((id, index)),
+            _ => (),
         }
         let id = self.indices.get(&index).copied()?;
         self.last_index.set(Some((index, id)));
@@ -260,7 +258,7 @@ impl FreshKeys {
         let confirms = association.is_next(index);
         if confirms {
             self.promote(id, now);
-        } else if first && let Some(previous) = &mut association.previous {
+        } else if let Some(previous) = association.previous.as_mut().filter(|_| first) {
             // who has sent this sends nothing under the previous ones any more
             previous.1 = now.after(PREVIOUS_LIVES);
             self.wake = self.wake.min(previous.1);
@@ -434,9 +432,8 @@ impl FreshKeys {
             return Reply::Nothing;
         }
         let known = self.processes.get(&other.process);
-        if let Some(next) = known.and_then(|id| self.table[*id as usize].next.as_mut())
-            && next.public == *greeted.public()
-        {
+        let next = known.and_then(|id| self.table[*id as usize].next.as_mut());
+        if let Some(next) = next.filter(|next| next.public == *greeted.public()) {
             (next.at, next.until) = (from, now.after(NEXT_LIVES));
             return Reply::Answer(next.answer);
         }
@@ -523,19 +520,20 @@ impl FreshKeys {
 
     /// When the peer is to be pinged because of a greeting.
     pub(super) fn asks_at(&self, peer: SocketAddr) -> Option<Instant> {
-        if let Some(id) = self.at(peer)
-            && let Some(keys) = &self.table[id as usize].current
-        {
-            return Some(keys.renew_at).filter(|_| self.table[id as usize].greets);
+        let association = self.at(peer).map(|id| &self.table[id as usize]);
+        let keys = association.and_then(|a| a.current.as_ref().map(|keys| (keys, a.greets)));
+        match keys {
+            Some((keys, greets)) => Some(keys.renew_at).filter(|_| greets),
+            None => self.asking.as_ref()?.again_at,
         }
-        self.asking.as_ref()?.again_at
     }
 
     /// The keys for an address are renewed no sooner than after so long.
     pub(super) fn postpone(&mut self, addr: SocketAddr, at: Instant) {
-        if let Some(id) = self.at(addr)
-            && let Some(keys) = &mut self.table[id as usize].current
-        {
+        let Some(id) = self.at(addr) else {
+            return;
+        };
+        if let Some(keys) = &mut self.table[id as usize].current {
             keys.renew_at = at;
         }
     }

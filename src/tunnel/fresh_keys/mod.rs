@@ -370,11 +370,11 @@ impl Tunnel {
         if self.hopping.is_tried(from, arrival.local) {
             return self.queue_packet(from, Some(arrival.local), &[&pong[..], MOVES].concat());
         }
-        if let (SealedBy::Psk(_), true) = (arrival.under, self.peer.is_at(from))
-            && let Some((greeting, psk @ Some(_))) = self.packets.greeting(from, false, now)
-        {
-            let packet = [&pong[..], &greeting].concat();
-            return self.queue_packet_under(psk, from, Some(arrival), &packet);
+        if let (SealedBy::Psk(_), true) = (arrival.under, self.peer.is_at(from)) {
+            if let Some((greeting, psk @ Some(_))) = self.packets.greeting(from, false, now) {
+                let packet = [&pong[..], &greeting].concat();
+                return self.queue_packet_under(psk, from, Some(arrival), &packet);
+            }
         }
         // without a key nobody gets more than they have sent
         if self.packets.sealed() && ping[CONTROL_LEN..].starts_with(ECHO) {
