@@ -387,8 +387,10 @@ mod tests {
                         answers.push((self.now.after(RTT), probe.token));
                     }
                 }
-                let due = |(at, _): &mut (Instant, u32)| *at <= self.now;
-                for (_, token) in answers.extract_if(.., due).collect::<Vec<_>>() {
+                let due = |(at, _): &(Instant, u32)| *at <= self.now;
+                let (due, later): (Vec<_>, Vec<_>) = answers.drain(..).partition(due);
+                answers = later;
+                for (_, token) in due {
                     self.search.on_pong(token, self.now);
                 }
                 self.now = self.now.after(MS);

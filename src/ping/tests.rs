@@ -22,12 +22,12 @@ type Other<'a> = &'a mut dyn FnMut(&[u8]) -> Option<Vec<u8>>;
 /// Pings against an `other` that answers after 20 ms, until all is over or `seconds` have passed.
 fn run(settings: Settings, seconds: u64, other: Other) -> (Ping, Vec<String>, Instant) {
     let mut ping = Ping::new(settings, Instant::ZERO);
-    let (mut lines, mut answers) = (Vec::new(), VecDeque::new());
+    let mut lines = Vec::new();
+    let mut answers: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
     let (mut now, end) = (Instant::ZERO, Instant::ZERO.after(seconds * SEC));
     loop {
-        while let Some((_, answer)) =
-            answers.pop_front_if(|(at, _): &mut (Instant, Vec<u8>)| *at <= now)
-        {
+        while answers.front().is_some_and(|(at, _)| *at <= now) {
+            let (_, answer) = answers.pop_front().expect("the front");
             ping.receive(now, &answer);
         }
         ping.look(now);

@@ -1,5 +1,7 @@
 //! The real binary where it does not run a tunnel: what it prints, and its exit status.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -174,10 +176,10 @@ fn check_names_all_that_is_wrong_and_a_start_the_first_of_it() {
 
 #[test]
 fn a_reader_that_has_gone_is_no_panic() {
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = UnixStream::pair().unwrap();
     drop(reader);
     let child = kcptun(&["--help"])
-        .stdout(writer)
+        .stdout(OwnedFd::from(writer))
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
