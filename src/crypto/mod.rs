@@ -17,4 +17,5 @@ mod window;
 pub use fresh::{FreshSealing, index_of};
 pub use key::{Key, KeyError};
 pub use method::{Method, TAG_LEN};
+pub(crate) use seal::number_after;
 pub use seal::{Rejected, Sealing};

@@ -15,6 +15,16 @@ use super::replay::{ReplayFilter, count_of};
 /// Counted nonces are numbers of 12 bytes.
 const COUNT_MASK: u128 = (1 << 96) - 1;
 
+/// Numbers that are further apart are of two processes: none sends so many datagrams in its life.
+const ONE_PROCESS: u128 = 1 << 40;
+
+/// By how much a datagram's number (`Sealing::number`) comes after another of the same process. None: it comes before that, or is
+/// of another process.
+pub(crate) fn number_after(number: u128, other: u128) -> Option<u128> {
+    let ahead = number.wrapping_sub(other) & COUNT_MASK;
+    (ahead < ONE_PROCESS).then_some(ahead)
+}
+
 /// Why a datagram is dropped. None of these is ever answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rejected {

@@ -1,15 +1,12 @@
 //! Finds datagrams that were held back, by their sender's numbering under the psk: one with a lower number than another that came a
 //! while ago. Nothing is dropped here: `tunnel::inbound` decides what a late datagram may not do.
 
+use crate::crypto::number_after;
 use crate::time::{Duration, Instant};
 
 /// A datagram that was overtaken so long ago is late; that is found after twice this at the latest. Shorter than TIME_WAIT, and
 /// longer than packets are under way.
 const LATE: Duration = Duration::from_secs(20);
-/// Numbers that are further apart are of two processes: none sends so many datagrams in its life.
-const ONE_PROCESS: u128 = 1 << 40;
-/// Numbers have 96 bits.
-const MASK: u128 = (1 << 96) - 1;
 
 /// The highest numbers that have come: ever, and by two times in the past.
 #[derive(Clone, Copy, Default)]
@@ -50,7 +47,7 @@ impl Numbers {
 
     /// Whether a datagram of this number is late: another of its sender, which was sent after it, came `LATE` ago or before.
     pub(crate) fn is_late(&self, number: u128, now: Instant) -> bool {
-        let before = |late| is_from_one_process(late, number) && !is_ahead(number, late);
+        let before = |late| number_after(late, number).is_some();
         self.late_at(now).is_some_and(before)
     }
 
@@ -70,19 +67,20 @@ impl Numbers {
 }
 
 fn is_from_one_process(one: u128, other: u128) -> bool {
-    let ahead = one.wrapping_sub(other) & MASK;
-    ahead.min(MASK - ahead) < ONE_PROCESS
+    number_after(one, other).is_some() || number_after(other, one).is_some()
 }
 
 /// Whether a number comes after another of the same process.
 fn is_ahead(number: u128, other: u128) -> bool {
-    (1..ONE_PROCESS).contains(&(number.wrapping_sub(other) & MASK))
+    number_after(number, other).is_some_and(|by| by > 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Numbers have 96 bits.
+    const MASK: u128 = (1 << 96) - 1;
     const START: u128 = MASK - 5;
 
     fn at(seconds: u64) -> Instant {

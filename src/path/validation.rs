@@ -3,16 +3,16 @@
 //! `tunnel::validation`.
 
 use super::numbers::Numbers;
+use crate::crypto::number_after;
 use crate::time::{Duration, Instant};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::ops::Range;
 
 /// A challenge is good for at least so long, and at most for twice.
 const CHALLENGE_SPAN: Duration = Duration::from_secs(60);
-/// What an address is validated for may be overtaken by so many datagrams of its sender: twice what KCP sends before it has heard
-/// of a window. One that is further behind, but for what no process sends in its life, is from before the challenge.
-const BEFORE: Range<u128> = 2 * crate::segment::DEFAULT_WINDOW as u128..1 << 40;
+/// What an address is validated for is overtaken by fewer datagrams of its sender than this: twice what KCP sends before it has
+/// heard of a window. One that is so far behind is from before the challenge.
+const OVERTAKEN_MAX: u128 = 2 * crate::segment::DEFAULT_WINDOW as u128;
 
 /// Makes what pings name, so that nobody who does not receive them can.
 #[derive(Default)]
@@ -114,7 +114,7 @@ impl Validation {
         let Some(number) = number else {
             return false;
         };
-        let before = |proof: u128| BEFORE.contains(&(proof.wrapping_sub(number) % (1 << 96)));
+        let before = |proof| number_after(proof, number).is_some_and(|by| by >= OVERTAKEN_MAX);
         self.proof.is_some_and(before) || self.is_late(number, now)
     }
 

@@ -4,7 +4,7 @@
 use super::SealedBy;
 use super::budget::Budget;
 use crate::crypto::handshake::{ANSWER_LEN, Greeted, Greeting, Hello, Process, TransportKeys};
-use crate::crypto::{FreshSealing, Method, Rejected};
+use crate::crypto::{FreshSealing, Method, Rejected, number_after};
 use crate::settings::ForwardSecrecy;
 use crate::time::{Duration, Instant};
 use crate::tunnel::inbound::Arrival;
@@ -46,8 +46,6 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 const LEFT_AFTER: Duration = Duration::from_secs(10);
 /// Addresses that lead to associations, at most, but for those that are in use.
 const ADDRESSES_MAX: usize = 65_536;
-/// A packet that was sent after another has a number that is higher by no more than this, if one process has sent both.
-const NUMBERS_AHEAD: u128 = 1 << 40;
 
 /// Keys that are in use, or may be.
 pub(super) struct Keys {
@@ -636,8 +634,7 @@ impl FreshKeys {
         let (Some((_, Some(greeting))), Some(number)) = (greeted, number) else {
             return false;
         };
-        let ahead = number.wrapping_sub(greeting) % (1 << 96);
-        (1..NUMBERS_AHEAD).contains(&ahead)
+        number_after(number, greeting).is_some_and(|by| by > 0)
     }
 }
 
