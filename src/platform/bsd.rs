@@ -1,6 +1,7 @@
 //! What macOS, FreeBSD and their relatives do otherwise than Linux: options of sockets, clocks, and the routing socket, which
 //! says when the network changes.
 
+pub(crate) use super::no_reports::{is_report, report_errors, take_reports};
 pub use super::unix::*;
 
 use super::{Clocks, Fragments, Limits, State};
@@ -77,21 +78,6 @@ fn largest(asked: usize, set: impl Fn(usize) -> io::Result<()>) -> io::Result<()
             done => return done,
         }
     }
-}
-
-/// Does nothing: no errors are reported of a socket that is not connected.
-pub(crate) fn report_errors(_: &Socket, _: bool) -> io::Result<()> {
-    Ok(())
-}
-
-/// There are no reports.
-pub(crate) fn is_report(_: &io::Error) -> bool {
-    false
-}
-
-/// There are no reports.
-pub(crate) fn take_reports(_: &Socket) -> (Vec<SocketAddr>, bool) {
-    (Vec::new(), false)
 }
 
 /// Does nothing: `quinn_udp` asks for no timestamps here.

@@ -1,5 +1,6 @@
 //! Linux's own: the options of sockets that `socket2` has not, its clocks, its allocator, and systemd.
 
+pub(crate) use super::no_news::NetworkNews;
 pub use super::unix::*;
 
 use super::{Clocks, Fragments, Limits, State};
@@ -246,29 +247,6 @@ impl Manager {
         UnixDatagram::unbound()?
             .send_to_addr(text.as_bytes(), &to)
             .map(drop)
-    }
-}
-
-/// Nobody tells this process when the network changes: it looks (`event::network`).
-pub(crate) struct NetworkNews;
-
-impl NetworkNews {
-    /// None.
-    pub(crate) fn open() -> Option<NetworkNews> {
-        None
-    }
-
-    /// Never called.
-    pub(crate) fn register(&mut self, _: &mio::Registry, _: mio::Token) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Never called.
-    pub(crate) fn note(&mut self) {}
-
-    /// Never called.
-    pub(crate) fn take(&mut self) -> bool {
-        false
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `linux` | Linux's own: options of sockets, its clocks, systemd |
 //! | `bsd` | the same of macOS, FreeBSD and their relatives |
 //! | `windows` | everything of Windows |
+//! | `no_news`, `no_reports` | what two of them lack alike |
 //! | `reason` | what an error of the system means, in words |
 //!
 //! Each system offers every item of the list below, with the same signature; where it has nothing of the kind, the item does
@@ -37,13 +38,17 @@ mod reason;
 cfg_if::cfg_if! {
     if #[cfg(any(target_os = "linux", target_os = "android"))] {
         mod linux;
+        mod no_news;
         mod unix;
         use linux as system;
     } else if #[cfg(unix)] {
         mod bsd;
+        mod no_reports;
         mod unix;
         use bsd as system;
     } else {
+        mod no_news;
+        mod no_reports;
         mod windows;
         use windows as system;
     }

@@ -9,6 +9,8 @@ mod signal;
 pub use background::{PidFile, Starting, detach};
 pub use signal::{hear_reload, request_reload};
 
+pub(crate) use super::no_news::NetworkNews;
+pub(crate) use super::no_reports::{is_report, report_errors, take_reports};
 pub(crate) use access::{close_to_others, is_open_to_all};
 pub(crate) use service::Manager;
 pub(crate) use signal::Signals;
@@ -237,21 +239,6 @@ pub(crate) fn force_send_buffer(_: &Socket, _: usize) -> io::Result<()> {
     Err(ErrorKind::Unsupported.into())
 }
 
-/// Does nothing: no errors are reported of a socket that is not connected.
-pub(crate) fn report_errors(_: &Socket, _: bool) -> io::Result<()> {
-    Ok(())
-}
-
-/// There are no reports.
-pub(crate) fn is_report(_: &io::Error) -> bool {
-    false
-}
-
-/// There are no reports.
-pub(crate) fn take_reports(_: &Socket) -> (Vec<SocketAddr>, bool) {
-    (Vec::new(), false)
-}
-
 /// Does nothing: there are no timestamps.
 pub(crate) fn omit_timestamps(_: &Socket) -> io::Result<()> {
     Ok(())
@@ -309,29 +296,6 @@ fn switch_off(socket: &Socket, code: u32) -> io::Result<()> {
     match done {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// The loop looks at the route itself, as on Linux.
-pub(crate) struct NetworkNews;
-
-impl NetworkNews {
-    /// None.
-    pub(crate) fn open() -> Option<NetworkNews> {
-        None
-    }
-
-    /// Never called.
-    pub(crate) fn register(&mut self, _: &mio::Registry, _: mio::Token) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Never called.
-    pub(crate) fn note(&mut self) {}
-
-    /// Never called.
-    pub(crate) fn take(&mut self) -> bool {
-        false
     }
 }
 
