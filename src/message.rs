@@ -14,7 +14,7 @@ pub const MESSAGE_MAX: usize = 14_884;
 /// `tunnel::hopping`. No padding looks like it, and kcptun-libev, which does not challenge, never gets one.
 pub const MOVES: &[u8; 4] = b"kmv\x01";
 
-/// Stands behind the value of a ping that wants a pong as long as it is itself: see `tunnel::train`. No padding looks like it, and
+/// Stands behind the value of a ping that wants a pong as long as it is itself: see `tunnel::hopping::train`. No padding looks like it, and
 /// kcptun-libev answers as ever.
 pub const ECHO: &[u8; 4] = b"kme\x01";
 
