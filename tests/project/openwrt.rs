@@ -1,5 +1,5 @@
 //! OpenWrt's init script, run by a POSIX shell with stand-ins for OpenWrt's own shell functions (`openwrt/mock.sh`): what it
-//! makes of its configuration, and what procd is told to run.
+//! makes of its configuration, and what procd is told to run. And the files that the package is made of.
 
 use crate::harness::*;
 use kcptun::config::Config;
@@ -194,5 +194,20 @@ fn the_configuration_that_comes_with_it_runs_once_it_is_enabled_and_has_a_key() 
         assert_eq!(said, "");
         let opened = told.iter().filter(|line| line.starts_with("open "));
         assert_eq!(opened.count(), instances, "{told:?}");
+    }
+}
+
+#[test]
+fn the_package_is_made_of_files_that_are_here() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let makefile = include_str!("../../examples/openwrt/Makefile");
+    let (_, copied) = makefile.split_once("&& $(CP) ").expect("it copies files");
+    let (copied, _) = copied.split_once(" $(PKG_BUILD_DIR)").expect("to there");
+    let copied: Vec<&str> = copied.split_whitespace().collect();
+    for name in ["Cargo.toml", "Cargo.lock", "LICENSE", "src"] {
+        assert!(copied.contains(&name), "{name} is not copied");
+    }
+    for name in copied {
+        assert!(root.join(name).exists(), "{name} is not there");
     }
 }
