@@ -148,7 +148,8 @@ struct Report {
     lines: VecDeque<String>,
     /// Something odd was reported since the last ping left.
     odd_told: bool,
-    judged: bool,
+    /// The verdict that was told last.
+    verdict: Option<Verdict>,
 }
 
 /// The ways to seal: the configured one first.
@@ -214,7 +215,7 @@ impl Ping {
             report: Report {
                 lines: VecDeque::from([heading]),
                 odd_told: false,
-                judged: false,
+                verdict: None,
             },
             size: PacketSize {
                 answered_at: now,
@@ -368,11 +369,28 @@ impl Ping {
             self.pings.waiting.pop_front();
         }
         // An endless ping must not have to be ended to hear the verdict.
-        if !self.report.judged && !self.is_over(now) && self.can_be_judged(now) {
-            self.report.judged = true;
+        if !self.ends_soon() && self.can_be_judged(now) {
             let verdict = self.verdict(now);
-            self.report.lines.extend(verdict.lines(&self.settings));
+            if self.is_news(&verdict) {
+                self.report.lines.extend(verdict.lines(&self.settings));
+                self.report.verdict = Some(verdict);
+            }
         }
+    }
+
+    /// Whether it differs from the verdict that was told.
+    fn is_news(&self, verdict: &Verdict) -> bool {
+        self.report.verdict.as_ref() != Some(verdict)
+    }
+
+    /// Whether the end, which has a verdict of its own, is as near as this one would have been.
+    fn ends_soon(&self) -> bool {
+        let left = |count: u64| count.saturating_sub(self.pings.sent);
+        let soon = |count: u64| {
+            u32::try_from(left(count))
+                .is_ok_and(|left| self.settings.interval * u64::from(left) <= VERDICT_AFTER)
+        };
+        self.stopped.is_some() || self.settings.count.is_some_and(soon)
     }
 
     /// When to call again `transmit` or `look`.
@@ -381,8 +399,8 @@ impl Ping {
         let first = self.pings.waiting.iter().find(|waiting| !waiting.missed);
         let missed = first.map(|waiting| waiting.sent_at.after(ANSWER_TIMEOUT));
         let asks = (!self.asked_host && self.is_silent()).then(|| self.began.after(ANSWER_TIMEOUT));
-        let judged =
-            (!self.report.judged && self.trips.count == 0).then(|| self.began.after(VERDICT_AFTER));
+        let judges = self.report.verdict.is_none() && !self.ends_soon() && self.trips.count == 0;
+        let judged = judges.then(|| self.began.after(VERDICT_AFTER));
         let all = [
             next,
             missed,
@@ -438,7 +456,10 @@ impl Ping {
             let fault = self.signs.fault.clone().map(Verdict::Fault);
             lines.extend(fault.iter().flat_map(|fault| fault.lines(&self.settings)));
         } else {
-            lines.extend(self.verdict(now).lines(&self.settings));
+            let verdict = self.verdict(now);
+            if self.is_news(&verdict) {
+                lines.extend(verdict.lines(&self.settings));
+            }
         }
         lines
     }

@@ -212,7 +212,7 @@ fn a_pong_that_nobody_asked_for_is_no_answer() {
 }
 
 #[test]
-fn silence_is_judged_after_a_while_and_again_at_the_end() {
+fn silence_is_judged_once_after_a_while_or_at_an_end_that_is_near() {
     let mut ways = 0;
     let settings = settings(Some((METHOD, Key::generate())), None);
     let (ping, lines, now) = run(settings, 10, &mut |_| {
@@ -232,7 +232,31 @@ fn silence_is_judged_after_a_while_and_again_at_the_end() {
             .count(),
         1
     );
+    assert_eq!(ping.summary(now).len(), 1);
+    let (ping, lines, now) = run(self::settings(None, Some(5)), 20, &mut |_| None);
+    assert!(
+        !lines.iter().any(|line| line.starts_with("likely")),
+        "{lines:?}"
+    );
     assert!(ping.summary(now)[1].starts_with("likely: a dead host"));
+}
+
+#[test]
+fn a_verdict_that_has_changed_is_told_again() {
+    let key = Key::generate();
+    let mut there = Some(Sealing::new(Method::Aes256Gcm, &key));
+    let mut count = 0;
+    let here = settings(Some((METHOD, key)), None);
+    let (ping, lines, now) = run(here, 8, &mut |datagram| {
+        count += 1;
+        answer(&mut there, datagram).filter(|_| count > 11)
+    });
+    let likely: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("likely: "))
+        .collect();
+    assert!(likely[0].starts_with("a dead host") && likely[1].starts_with("a wrong method"));
+    assert_eq!((likely.len(), ping.summary(now).len()), (2, 1), "{lines:?}");
 }
 
 #[test]
