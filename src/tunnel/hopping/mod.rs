@@ -76,7 +76,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Reason::Dead => "nothing came back",
             Reason::Throttled => "it carried much less than before",
-            Reason::Lossy => "it lost much, and another pair did not",
+            Reason::Lossy => "it lost much, and another pair carried more",
             Reason::Aged => "pairs before it were throttled at this age",
             Reason::Hop => "its time was over",
         })
