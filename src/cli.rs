@@ -129,12 +129,12 @@ enum Task {
         #[arg(value_name = "[USER@]HOST[:PORT]")]
         server: Option<String>,
 
-        /// The TCP service, as the server reaches it
-        #[arg(long, value_name = "HOST:PORT")]
+        /// The TCP service, as the server reaches it; a port alone is one of the server itself
+        #[arg(long, value_name = "[HOST:]PORT")]
         connect: Option<String>,
 
-        /// Where programs connect to, at the other machine
-        #[arg(long, value_name = "HOST:PORT")]
+        /// Where programs connect to, at the other machine; a port alone is for programs of that machine
+        #[arg(long, value_name = "[HOST:]PORT")]
         listen: Option<String>,
 
         /// Make the file of one more peer of the server with this configuration

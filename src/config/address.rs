@@ -28,7 +28,7 @@ impl Address {
     pub fn parse(text: &str, purpose: Purpose) -> Result<Address, String> {
         let fault = |what: String| format!("{} {what}", quoted(text));
         if parse_port(text).is_ok() {
-            return Err(fault(port_alone(text, purpose)));
+            return Err(fault(port_alone(&example(text, purpose))));
         }
         let (host, port) = split(text).map_err(fault)?;
         let port = parse_port(port).map_err(fault)?;
@@ -69,19 +69,37 @@ impl Address {
     }
 }
 
-/// How to write an address if only its port was given.
+/// How to write the address of a program or of a service, over TCP, if only its port was given.
 pub(super) fn example(port: impl fmt::Display, purpose: Purpose) -> String {
     match purpose {
-        Purpose::Bind => {
-            format!("\":{port}\" for every address of this machine, or \"host:{port}\"")
-        }
+        // whoever reaches an address uses what it leads to: the one that lets nobody else in comes first
+        Purpose::Bind => format!(
+            "\"127.0.0.1:{port}\" for programs of this machine, or \":{port}\" for whoever reaches it"
+        ),
         Purpose::Target => format!("\"host:{port}\""),
     }
 }
 
-/// What is wrong with a port without a host and a colon.
-pub(super) fn port_alone(port: &str, purpose: Purpose) -> String {
-    format!("is a port alone; write {}", example(port, purpose))
+/// Likewise the address of an end, over UDP: one that only this machine reaches would receive nothing.
+pub(super) fn example_of_end(port: impl fmt::Display, purpose: Purpose) -> String {
+    match purpose {
+        Purpose::Bind => {
+            format!("\":{port}\" for every address of this machine, or \"host:{port}\"")
+        }
+        Purpose::Target => example(port, purpose),
+    }
+}
+
+/// The address of the loopback interface with this port, if `text` is a port alone.
+pub(crate) fn loopback(text: &str) -> Option<Address> {
+    let port = parse_port(text).ok()?;
+    let host = Some(Ipv4Addr::LOCALHOST.to_string());
+    Some(Address { host, port })
+}
+
+/// What is wrong with a port without a host and a colon; `right` is how to write it.
+pub(super) fn port_alone(right: &str) -> String {
+    format!("is a port alone; write {right}")
 }
 
 impl fmt::Display for Address {

@@ -20,7 +20,8 @@ impl Endpoint {
     pub fn parse(text: &str, purpose: Purpose) -> Result<Endpoint, String> {
         let fault = |what: String| format!("{} {what}", quoted(text));
         if Ports::parse(text).is_ok() {
-            return Err(fault(address::port_alone(text, purpose)));
+            let right = address::example_of_end(text, purpose);
+            return Err(fault(address::port_alone(&right)));
         }
         let (host, ports) = address::split(text).map_err(fault)?;
         let ports = Ports::parse(ports).map_err(fault)?;

@@ -16,6 +16,7 @@ mod read;
 mod suggest;
 mod user;
 
+pub(crate) use address::loopback;
 pub use address::{Address, Purpose};
 pub use change::{Change, Outcome};
 pub use endpoint::Endpoint;

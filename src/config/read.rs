@@ -147,16 +147,23 @@ impl Key {
 }
 
 fn address_of(value: &Value, purpose: Purpose) -> Result<Address, String> {
-    Address::parse(address_text(value, purpose)?, purpose)
+    Address::parse(
+        address_text(value, |port| address::example(port, purpose))?,
+        purpose,
+    )
 }
 
 fn endpoint_of(value: &Value, purpose: Purpose) -> Result<Endpoint, String> {
-    Endpoint::parse(address_text(value, purpose)?, purpose)
+    Endpoint::parse(
+        address_text(value, |port| address::example_of_end(port, purpose))?,
+        purpose,
+    )
 }
 
-fn address_text(value: &Value, purpose: Purpose) -> Result<&str, String> {
+/// `example`: how to write the address if only its port was given.
+fn address_text(value: &Value, example: impl Fn(i128) -> String) -> Result<&str, String> {
     if let Value::Integer(port @ 1..=65_535) = value {
-        let right = address::example(port, purpose);
+        let right = example(*port);
         return Err(format!(
             "{port} is a number, and a port alone; write {right}"
         ));

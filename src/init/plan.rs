@@ -1,7 +1,7 @@
 //! What a tunnel is made of, and the questions that lead to it: their words, their defaults, and what a good answer is. Who
 //! asks them is in `run`.
 
-use crate::config::{Address, Endpoint, Ports, Purpose};
+use crate::config::{Address, Endpoint, Ports, Purpose, loopback};
 use std::io::{self, BufRead, Write};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -48,7 +48,12 @@ impl Server {
         } else {
             format!("{host}:{ports}")
         };
-        let at = Endpoint::parse(&whole, Purpose::Target)?;
+        // a port that was added is not what is wrong
+        let typed = |error: String| match error.strip_prefix(&format!("{whole:?}")) {
+            Some(what) => format!("{text:?}{what}"),
+            None => error,
+        };
+        let at = Endpoint::parse(&whole, Purpose::Target).map_err(typed)?;
         let user = user.map(str::to_owned);
         Ok(Server { user, at })
     }
@@ -63,6 +68,11 @@ impl Server {
         let loopback = self.at.literal_ip().map(|ip| ip.to_canonical());
         loopback.is_some_and(|ip| ip.is_loopback()) || self.host() == "localhost"
     }
+}
+
+/// Reads an address of TCP. A port alone is one of the machine itself, and lets nobody else in.
+fn tcp_address(text: &str, purpose: Purpose) -> Result<Address, String> {
+    loopback(text).map_or_else(|| Address::parse(text, purpose), Ok)
 }
 
 /// All that the two files say but the key.
@@ -96,13 +106,17 @@ impl Question {
         }
     }
 
-    fn words(self) -> &'static str {
+    /// How it is asked. `ports`: the server's where none are given.
+    fn words(self, ports: Option<&Ports>) -> String {
         match self {
-            Question::Server => {
-                "The server's name or address, as the other machine reaches it, and its UDP port if not 27290"
+            Question::Server => format!(
+                "The server's name or address, as the other machine reaches it, and its UDP port if not {}",
+                ports.map_or_else(|| UDP_PORT.to_string(), Ports::to_string)
+            ),
+            Question::Connect => "The TCP service, as the server reaches it".into(),
+            Question::Listen => {
+                "Where your programs connect to instead, on the other machine".into()
             }
-            Question::Connect => "The TCP service, as the server reaches it",
-            Question::Listen => "Where your programs connect to instead, on the other machine",
         }
     }
 }
@@ -140,8 +154,8 @@ impl Draft {
     pub(super) fn answer(&mut self, question: Question, text: &str) -> Result<(), String> {
         match question {
             Question::Server => self.server = Some(Server::parse(text, self.ports.as_ref())?),
-            Question::Connect => self.connect = Some(Address::parse(text, Purpose::Target)?),
-            Question::Listen => self.listen = Some(Address::parse(text, Purpose::Bind)?),
+            Question::Connect => self.connect = Some(tcp_address(text, Purpose::Target)?),
+            Question::Listen => self.listen = Some(tcp_address(text, Purpose::Bind)?),
         }
         Ok(())
     }
@@ -215,7 +229,8 @@ impl Draft {
                 let default = self.offered(question);
                 let offered = default.as_deref();
                 let offered = offered.map_or(String::new(), |text| format!(" [{text}]"));
-                write!(out, "{}{offered}: ", question.words())?;
+                let words = question.words(self.ports.as_ref());
+                write!(out, "{words}{offered}: ")?;
                 out.flush()?;
                 let mut line = String::new();
                 if input.read_line(&mut line)? == 0 {
@@ -308,6 +323,7 @@ mod tests {
         ] {
             let error = server(text).expect_err(text);
             assert!(error.contains(part), "{text}: {error}");
+            assert!(error.starts_with(&format!("{text:?} ")), "{text}: {error}");
         }
         let ports = Ports::parse("5-9").expect("ports");
         let known = Server::parse("vps", Some(&ports)).expect("a host");
@@ -318,15 +334,8 @@ mod tests {
     fn what_the_command_line_gives_is_checked_and_the_rest_is_missing() {
         let mut draft = Draft::default();
         for (server, connect, listen, part) in [
-            (None, Some("22"), None, "--connect: \"22\" is a port alone"),
             (None, Some("sshd"), None, "--connect: \"sshd\" has no port"),
             (None, Some(":22"), None, "--connect: \":22\" names no host"),
-            (
-                None,
-                None,
-                Some("2222"),
-                "--listen: \"2222\" is a port alone",
-            ),
             (
                 None,
                 None,
@@ -339,6 +348,7 @@ mod tests {
             assert!(error.starts_with(part), "{error}");
         }
         draft.take(None, Some("localhost:80"), None).expect("right");
+        assert!(tcp_address("0", Purpose::Bind).is_err());
         let error = draft.plan().expect_err("more is needed");
         assert!(
             error.starts_with("missing: HOST:PORT (the server), --listen"),
@@ -373,15 +383,16 @@ mod tests {
     fn a_wrong_answer_is_explained_and_asked_again() {
         let mut draft = Draft::default();
         draft.offer(Some("192.0.2.1".into()));
-        let (asked, said) = ask(&mut draft, "\n80\n127.0.0.1:80\n[::1]:9\n");
+        let (asked, said) = ask(&mut draft, "\nweb\n80\n[::1]:9\n");
         asked.expect("answers");
         assert!(said.contains("[192.0.2.1]: "), "{said}");
         assert!(
-            said.contains("  \"80\" is a port alone; write \"host:80\"\n"),
+            said.contains("  \"web\" has no port; it must be host:port\n"),
             "{said}"
         );
         assert!(said.contains("[127.0.0.1:2280]: "), "{said}");
         let plan = draft.plan().expect("complete");
+        assert_eq!(plan.connect.to_string(), "127.0.0.1:80");
         assert_eq!(plan.listen.to_string(), "[::1]:9");
         let (asked, _) = ask(&mut Draft::default(), "vps\n");
         assert_eq!(
@@ -395,8 +406,9 @@ mod tests {
         let connect = Address::parse("127.0.0.1:65000", Purpose::Target).expect("right");
         let mut draft = Draft::of_server(Ports::from(443), connect);
         assert_eq!(draft.missing(), [Question::Server, Question::Listen]);
-        let (asked, _) = ask(&mut draft, "vps\n\n");
+        let (asked, said) = ask(&mut draft, "vps\n\n");
         asked.expect("answers");
+        assert!(said.contains("UDP port if not 443: "), "{said}");
         let plan = draft.plan().expect("complete");
         assert_eq!(plan.server.at.to_string(), "vps:443");
         assert_eq!(plan.listen.to_string(), "127.0.0.1:62800");
