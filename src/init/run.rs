@@ -8,7 +8,7 @@ use super::{Request, files};
 use crate::config::{Config, DEFAULT_METHOD, Role, SHIPPED_PASSWORD};
 use crate::crypto::{Key, Method};
 use crate::event::place::{self, Place};
-use crate::platform::create_private;
+use crate::platform::{create_private, create_private_directory};
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -184,7 +184,7 @@ fn make_directory(directory: &Path) -> Result<(), Failure> {
     if directory.as_os_str().is_empty() {
         return Ok(());
     }
-    let made = fs::create_dir_all(directory);
+    let made = create_private_directory(directory);
     made.map_err(|error| Failure::Disk(format!("{}: {error}", directory.display())))
 }
 

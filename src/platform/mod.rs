@@ -24,7 +24,7 @@
 //! | `raise_file_limit`, `give_memory_back` | what the process may use, and does not need |
 //! | `clocks` | time with and without the machine's sleep |
 //! | `open_log`, `Syslog`, `is_journal` | where the log goes |
-//! | `create_private`, `is_open_to_all`, `close_to_others` | who can read a file, and how that is changed |
+//! | `create_private`, `create_private_directory`, `is_open_to_all`, `close_to_others` | who can read a file, and how that is changed |
 //! | `errno` | numbers of errors that `io::ErrorKind` has no name for |
 //! | `words`, `advice_on_port`, `LIMITS` | words for errors and for limits of buffers |
 //! | `claim_port`, `share_port`, `bind_early` | who may have an address and a port |
@@ -75,10 +75,10 @@ pub(crate) use system::testing;
 pub(crate) use system::{
     BUFFER_FACTOR, DRAINS, LIMITS, Manager, NetworkNews, REARMS_ONLY_WHEN_DRAINED, RELOAD,
     SENDS_MARKED, Signals, Syslog, advice_on_port, bind_early, claim_port, clocks, close_to_others,
-    create_private, drop_privileges, errno, force_receive_buffer, force_send_buffer,
-    give_memory_back, instead, is_journal, is_open_to_all, is_refusal, is_report, omit_timestamps,
-    open_log, raise_file_limit, refuses_batches, report_errors, send_marked, set_class_v6,
-    set_fragments, share_port, take_reports,
+    create_private, create_private_directory, drop_privileges, errno, force_receive_buffer,
+    force_send_buffer, give_memory_back, instead, is_journal, is_open_to_all, is_refusal,
+    is_report, omit_timestamps, open_log, raise_file_limit, refuses_batches, report_errors,
+    send_marked, set_class_v6, set_fragments, share_port, take_reports,
 };
 
 use std::time::Duration;

@@ -141,6 +141,10 @@ fn no_file_is_overwritten() {
         "{said}"
     );
     assert_eq!(directory.files(), ["new"]);
+    for made in ["new", "new/one"] {
+        let data = fs::metadata(directory.0.join(made)).expect("a directory");
+        assert_eq!(data.permissions().mode() & 0o777, 0o700, "{made}");
+    }
 }
 
 #[test]

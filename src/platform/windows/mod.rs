@@ -181,6 +181,11 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
+/// Creates a directory with the access that the one above it gives, and those above it, as far as they are not there.
+pub(crate) fn create_private_directory(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)
+}
+
 /// There is no journal.
 pub(crate) fn is_journal() -> bool {
     false
