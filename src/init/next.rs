@@ -70,7 +70,7 @@ pub(super) fn new_tunnel(plan: &Plan, here: &Here) -> String {
     if plan.server.is_this_machine() {
         guide.machine("On this machine, to try it");
         guide.step("Start the server's end:");
-        guide.command(&format!("kcptun -c {server}"));
+        guide.command(&format!("kcptun -c {}", word(server)));
         near_end(&mut guide, plan, here);
         return guide.text;
     }
@@ -82,7 +82,7 @@ pub(super) fn new_tunnel(plan: &Plan, here: &Here) -> String {
         false => base(server),
     };
     guide.step("Start it there:");
-    guide.command(&format!("kcptun -c {there}"));
+    guide.command(&format!("kcptun -c {}", word(there)));
     if plan.server.at.ports.iter().any(|port| port < USERS_PORTS) {
         guide.more("A port below 1024 is root's: start it with sudo and \"user\" in the file, and see what the unit says of such ports.");
     }
@@ -99,7 +99,8 @@ pub(super) fn new_tunnel(plan: &Plan, here: &Here) -> String {
     }
     near_end(&mut guide, plan, here);
     guide.line(&format!(
-        "\nDelete each file where it is not needed. A file for one more machine: kcptun init --peer {server}"
+        "\nDelete each file where it is not needed. A file for one more machine: kcptun init --peer {}",
+        word(server)
     ));
     guide.text
 }
@@ -118,7 +119,7 @@ pub(super) fn one_more_peer(plan: &Plan, here: &Here) -> String {
         "Bring {} there (kcptun must be there, too). From here:",
         base(peer)
     ));
-    guide.command(&format!("scp {peer} {USER}@MACHINE:"));
+    guide.command(&format!("scp {} {USER}@MACHINE:", word(peer)));
     near_end(&mut guide, plan, here);
     guide.text
 }
@@ -149,7 +150,8 @@ fn bring(guide: &mut Guide, plan: &Plan, here: &Here) {
         "Bring {} there (kcptun must be there, too). From here:",
         base(file)
     ));
-    guide.command(&format!("scp {file} {}:", remote(server)));
+    let there = word(&format!("{}:", remote(server)));
+    guide.command(&format!("scp {} {there}", word(file)));
     guide.more(&format!(
         "If this is the server: it is here already, and the other machine fetches {}:",
         base(&here.peer_file)
@@ -201,6 +203,7 @@ fn near_end(guide: &mut Guide, plan: &Plan, here: &Here) {
     let local = plan.server.is_this_machine();
     let path = &here.peer_file;
     let peer = if local { path.as_str() } else { base(path) };
+    let peer = &word(peer);
     guide.step("Test it: does the server's end answer?");
     guide.command(&format!("kcptun ping -n 5 -c {peer}"));
     guide.more("If not, it says why, and what to try.");
@@ -224,7 +227,8 @@ fn near_end(guide: &mut Guide, plan: &Plan, here: &Here) {
 fn service(guide: &mut Guide, file: &str, role: &str) {
     guide.more("As a service of systemd instead (the unit is in kcptun's source; its Debian package has it in place):");
     guide.command(&format!(
-        "sudo install -D -m 600 {file} /etc/kcptun/{role}.json"
+        "sudo install -D -m 600 {} /etc/kcptun/{role}.json",
+        word(file)
     ));
     guide.command(&format!(
         "sudo install -m 644 examples/systemd/kcptun-{role}.service /etc/systemd/system/"
@@ -271,7 +275,19 @@ fn remote(server: &Server) -> String {
 }
 
 fn scp_from(server: &Server, here: &Here) -> String {
-    format!("scp {}:{}", remote(server), here.peer_path)
+    let there = format!("{}:{}", remote(server), here.peer_path);
+    format!("scp {}", word(&there))
+}
+
+/// A word of a command as a shell takes it (POSIX, 2.2): quoted if it has to be.
+fn word(text: &str) -> String {
+    let is_plain = |c: char| {
+        c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c) || std::path::is_separator(c)
+    };
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 /// A file's name without its directory: so it is called where it was copied to.
@@ -418,6 +434,38 @@ mod tests {
             ],
         );
         assert!(!text.contains("server.json there"), "{text}");
+    }
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        assert_eq!(word("a/b-1.json"), "a/b-1.json");
+        assert_eq!(word("a b"), "'a b'");
+        assert_eq!(word("it's"), r"'it'\''s'");
+        assert_eq!(word("$HOME"), "'$HOME'");
+        assert_eq!(word("~x"), "'~x'");
+        let mut odd = here(Place::Elsewhere);
+        odd.server_file = "my tunnel/server.json".into();
+        odd.peer_file = "my tunnel/peer.json".into();
+        odd.peer_path = "/home/me/my tunnel/peer.json".into();
+        let text = new_tunnel(&ssh("me@2001:db8::1"), &odd);
+        in_order(
+            &text,
+            &[
+                "Wrote my tunnel/server.json",
+                "scp 'my tunnel/server.json' 'me@[2001:db8::1]:'\n",
+                "scp 'me@[2001:db8::1]:/home/me/my tunnel/peer.json' .\n",
+                "kcptun init --peer 'my tunnel/server.json'\n",
+            ],
+        );
+        let text = new_tunnel(&ssh("127.0.0.1"), &odd);
+        in_order(
+            &text,
+            &[
+                "kcptun -c 'my tunnel/server.json'\n",
+                "-c 'my tunnel/peer.json'\n",
+                "-c 'my tunnel/peer.json'\n",
+            ],
+        );
     }
 
     #[test]
