@@ -105,14 +105,18 @@ pub(super) fn new_tunnel(plan: &Plan, here: &Here) -> String {
     guide.text
 }
 
-/// What to do after one more peer's file was written.
-pub(super) fn one_more_peer(plan: &Plan, here: &Here) -> String {
+/// What to do after one more peer's file was written. `like`: the peer's file that says how it reaches the server.
+pub(super) fn one_more_peer(plan: &Plan, here: &Here, like: Option<&str>) -> String {
     let mut guide = Guide::default();
     let (server, peer) = (&here.server_file, &here.peer_file);
     guide.line(&format!(
         "Wrote {peer}, with the key of {server}, for one more machine. The server stays as it is, and takes all of them at the same \
          port. All have one key: to lock one out, change the key of all."
     ));
+    if let Some(like) = like {
+        let at = &plan.server.at;
+        guide.line(&format!("It reaches the server at {at}, as {like} does."));
+    }
     troubles(&mut guide, plan, here);
     guide.machine("On that machine");
     guide.step(&format!(
@@ -423,11 +427,12 @@ mod tests {
 
     #[test]
     fn one_more_peer_has_its_own_steps() {
-        let text = one_more_peer(&ssh("vps"), &here(Place::Elsewhere));
+        let text = one_more_peer(&ssh("vps"), &here(Place::Elsewhere), Some("peer-7.json"));
         in_order(
             &text,
             &[
                 "Wrote t/peer.json",
+                "reaches the server at vps:27290, as peer-7.json does.\n",
                 "scp t/peer.json USER@MACHINE:\n",
                 "ping",
                 "Use it",

@@ -1,7 +1,7 @@
 //! What a tunnel is made of, and the questions that lead to it: their words, their defaults, and what a good answer is. Who
 //! asks them is in `run`.
 
-use crate::config::{Address, Endpoint, Ports, Purpose, loopback};
+use crate::config::{Address, Config, Endpoint, Ports, Purpose, loopback};
 use std::io::{self, BufRead, Write};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -130,6 +130,8 @@ pub(super) struct Draft {
     /// The ports of a server that is there, and the address by which it is known, or this machine's.
     ports: Option<Ports>,
     likely: Option<String>,
+    /// Where programs connect to at another peer of that server.
+    known: Option<Address>,
 }
 
 impl Draft {
@@ -140,6 +142,24 @@ impl Draft {
             ports: Some(ports),
             ..Draft::default()
         }
+    }
+
+    /// Takes from another peer of the server how that reaches it, unless that is given, and offers where programs connect to
+    /// there. Whether the former was taken.
+    pub(super) fn follow(&mut self, peer: &Config) -> bool {
+        self.known = peer.listen.clone();
+        let at = peer.udp_connect.clone().filter(|_| self.server.is_none());
+        let taken = at.is_some();
+        self.server = self
+            .server
+            .take()
+            .or(at.map(|at| Server { user: None, at }));
+        taken
+    }
+
+    /// Takes what is known of another peer where nobody can be asked.
+    pub(super) fn take_known(&mut self) {
+        self.listen = self.listen.take().or(self.known.take());
     }
 
     /// The answer that is offered for the server.
@@ -210,6 +230,7 @@ impl Draft {
         match question {
             Question::Server => self.likely.clone(),
             Question::Connect => Some(SERVICE.into()),
+            Question::Listen if self.known.is_some() => self.known.as_ref().map(Address::to_string),
             Question::Listen => {
                 let service = self.connect.as_ref()?.port;
                 let above = service.checked_add(LISTEN_ABOVE);

@@ -5,7 +5,7 @@ use super::firewall::Firewall;
 use super::next::{self, Here};
 use super::plan::{Draft, Plan};
 use super::{Request, files};
-use crate::config::{Config, DEFAULT_METHOD, Role, SHIPPED_PASSWORD};
+use crate::config::{Config, DEFAULT_METHOD, Ports, Role, SHIPPED_PASSWORD};
 use crate::crypto::{Key, Method};
 use crate::event::place::{self, Place};
 use crate::platform::{create_private, create_private_directory};
@@ -89,15 +89,44 @@ fn one_more_peer(request: &Request, file: &Path, directory: &Path) -> Result<Str
     let config = Config::load(file).map_err(|error| Failure::Input(error.to_string()))?;
     let wrong = |what: &str| Failure::Input(format!("{}: {what}", file.display()));
     let (draft, method, key) = of_server(&config).map_err(wrong)?;
-    let plan = complete(given(draft, request)?)?;
+    let mut draft = given(draft, request)?;
+    let other = other_peer(file, &key);
+    let like = other.and_then(|(name, other)| draft.follow(&other).then_some(name));
+    let plan = complete(draft)?;
     let peer = free_name(directory)?;
     let name = peer.file_name().unwrap_or_default().to_string_lossy();
     let text = files::peer(&plan, &name, (method, &key));
-    let warnings = checked(&[(&peer, text.clone())])?;
+    let mut warnings = checked(&[(&peer, text.clone())])?;
+    warnings.extend(unbound(&plan, &config, file));
     make_directory(directory)?;
     write(&peer, &text)?;
     let here = look_around(&plan, [file, &peer], warnings);
-    Ok(next::one_more_peer(&plan, &here))
+    Ok(next::one_more_peer(&plan, &here, like.as_deref()))
+}
+
+/// The file of a peer with this key beside the server's, and its name. The first one speaks for all.
+fn other_peer(server: &Path, key: &Key) -> Option<(String, Config)> {
+    let directory = server.parent().unwrap_or(Path::new(""));
+    let there = peer_files().filter_map(|name| {
+        let path = directory.join(&name);
+        path.is_file().then_some((name, path))
+    });
+    let mut read = there.filter_map(|(name, path)| Some((name, Config::load(&path).ok()?)));
+    read.find(|(_, peer)| {
+        let is_its = peer.seal.as_ref().is_some_and(|seal| seal.key == *key);
+        is_its && peer.role() == Role::Peer
+    })
+}
+
+/// The warning of ports at which a server does not receive: a router may pass them on to others.
+fn unbound(plan: &Plan, server: &Config, file: &Path) -> Option<String> {
+    let bound = &server.udp_bind.as_ref()?.ports;
+    let named = &plan.server.at.ports;
+    let others = Ports::of(named.iter().filter(|port| !bound.contains(*port)))?;
+    Some(format!(
+        "UDP port {others} is not in udp_bind of {}, which has {bound}: right only where a router passes it on to that",
+        file.display()
+    ))
 }
 
 /// What another peer of a server is made from.
@@ -137,7 +166,10 @@ fn given(mut draft: Draft, request: &Request) -> Result<Draft, Failure> {
 
 /// The plan; on a terminal, what is missing is asked for.
 fn complete(mut draft: Draft) -> Result<Plan, Failure> {
-    if !draft.missing().is_empty() && io::stdin().is_terminal() && io::stderr().is_terminal() {
+    let asks = io::stdin().is_terminal() && io::stderr().is_terminal();
+    if !asks {
+        draft.take_known();
+    } else if !draft.missing().is_empty() {
         draft.offer(place::own_address().map(|ip| ip.to_string()));
         let asked = draft.ask(&mut io::stdin().lock(), &mut io::stderr().lock());
         asked.map_err(|error| match error.kind() {
@@ -171,11 +203,15 @@ fn in_the_way(path: &Path) -> String {
     )
 }
 
+/// The names of peers' files in their order.
+fn peer_files() -> impl Iterator<Item = String> {
+    let numbered = (2..=PEER_FILES_MAX).map(|number| format!("peer-{number}.json"));
+    std::iter::once(PEER_FILE.to_owned()).chain(numbered)
+}
+
 /// The first name of a peer's file that is free.
 fn free_name(directory: &Path) -> Result<PathBuf, Failure> {
-    let numbered = (2..=PEER_FILES_MAX).map(|number| format!("peer-{number}.json"));
-    let names = std::iter::once(PEER_FILE.to_owned()).chain(numbered);
-    let mut paths = names.map(|name| directory.join(name));
+    let mut paths = peer_files().map(|name| directory.join(name));
     let free = paths.find(|path| path.symlink_metadata().is_err());
     free.ok_or_else(|| Failure::Disk("too many peers' files in this directory".into()))
 }

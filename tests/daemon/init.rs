@@ -92,10 +92,12 @@ fn what_init_writes_carries_bytes_as_it_is() {
     assert_eq!((status, error.as_str()), (0, ""));
     assert!(said.contains("kcptun ping -n 5 -c peer.json"), "{said}");
     let at = format!("127.0.0.1:{second}");
-    let words = ["127.0.0.1", "--peer", "server.json", "--listen", &at];
+    let words = ["--peer", "server.json", "--listen", &at];
     let (status, said, error) = directory.init(&words);
     assert_eq!((status, error.as_str()), (0, ""));
     assert!(said.starts_with("Wrote peer-2.json"), "{said}");
+    let like = format!("reaches the server at 127.0.0.1:{udp}, as peer.json does");
+    assert!(said.contains(&like), "{said}");
     assert_eq!(
         directory.files(),
         ["peer-2.json", "peer.json", "server.json"]
@@ -145,6 +147,39 @@ fn no_file_is_overwritten() {
         let data = fs::metadata(directory.0.join(made)).expect("a directory");
         assert_eq!(data.permissions().mode() & 0o777, 0o700, "{made}");
     }
+}
+
+#[test]
+fn one_more_peer_is_like_another_of_the_same_key() {
+    let directory = Directory::new("like");
+    let (status, ..) = directory.init(&["vps:5-9", "--connect", "22", "--listen", "2222"]);
+    assert_eq!(status, 0);
+    let text = |name: &str| fs::read_to_string(directory.0.join(name)).expect("a file");
+    let (status, said, _) = directory.init(&["--peer", "server.json"]);
+    assert_eq!(status, 0);
+    assert!(!said.contains("udp_bind"), "{said}");
+    assert_eq!(
+        text("peer-2.json"),
+        text("peer.json").replace("peer.json", "peer-2.json")
+    );
+    let (status, said, _) = directory.init(&["nat:8,443", "--peer", "server.json"]);
+    assert_eq!(status, 0);
+    let warning = "warning: UDP port 443 is not in udp_bind of server.json, which has 5-9";
+    assert!(said.contains(warning), "{said}");
+    assert!(text("peer-3.json").contains("\"nat:8,443\""));
+    // another tunnel's
+    let other = text("peer.json").replace("\"psk\": \"", "\"psk\": \"AAAA");
+    let key = other.find("\"psk\": \"AAAA").expect("a key") + 12;
+    let other = [&other[..key], &other[key + 4..]].concat();
+    for name in ["peer.json", "peer-2.json", "peer-3.json"] {
+        fs::write(directory.0.join(name), &other).expect("a file");
+    }
+    let (status, _, error) = directory.init(&["--peer", "server.json"]);
+    assert_eq!(status, 2);
+    assert!(
+        error.contains("missing: HOST:PORT (the server), --listen"),
+        "{error}"
+    );
 }
 
 #[test]
