@@ -4,7 +4,7 @@ use crate::config::{DEFAULT_METHOD, User, method_names};
 use crate::crypto::Method;
 use crate::init;
 use crate::platform::{self, ServiceTask};
-use crate::reference::Topic;
+use crate::reference::{Topic, UNITS, unit};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -185,7 +185,7 @@ enum Task {
         #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
         interval: Duration,
     },
-    /// Print this help, that of a command, or a page of the reference
+    /// Print this help, that of a command, a page of the reference, or a unit for systemd
     Help {
         /// What to explain
         #[arg(value_parser = subjects())]
@@ -203,17 +203,22 @@ enum Subject {
     Page(Topic),
     /// A subcommand of this name.
     Task(String),
+    /// Not explained but printed: the text of a unit for systemd.
+    Unit(String),
 }
 
 fn subjects() -> impl TypedValueParser<Value = Subject> {
     let topics = Topic::all().iter().filter_map(ValueEnum::to_possible_value);
-    let tasks = TASKS.into_iter().map(PossibleValue::new);
-    PossibleValuesParser::new(topics.chain(tasks)).map(|name| match <Topic as ValueEnum>::from_str(
-        &name, false,
-    ) {
-        Ok(topic) => Subject::Page(topic),
-        Err(_) => Subject::Task(name),
-    })
+    let others = TASKS.into_iter().chain(UNITS).map(PossibleValue::new);
+    PossibleValuesParser::new(topics.chain(others)).map(
+        |name| match <Topic as ValueEnum>::from_str(&name, false) {
+            Ok(topic) => Subject::Page(topic),
+            Err(_) => match unit(&name) {
+                Some(unit) => Subject::Unit(unit),
+                None => Subject::Task(name),
+            },
+        },
+    )
 }
 
 /// What can be done with a service.
@@ -409,6 +414,9 @@ impl From<Task> for Command {
             Task::Help {
                 topic: Some(Subject::Task(name)),
             } => Command::Print(help_of(&name)),
+            Task::Help {
+                topic: Some(Subject::Unit(text)),
+            } => Command::Print(text),
         }
     }
 }
@@ -585,7 +593,7 @@ mod tests {
         (
             "help pong",
             "invalid value 'pong' for '[TOPIC]'; it must be one of keys, options, changes, statistics, migration, nat, security, \
-                 deploy, init, stats, ping, reload",
+                 deploy, init, stats, ping, reload, kcptun-server.service, kcptun-peer.service",
         ),
         (
             "-v",

@@ -229,13 +229,13 @@ fn near_end(guide: &mut Guide, plan: &Plan, here: &Here) {
 
 /// How it runs as a service.
 fn service(guide: &mut Guide, file: &str, role: &str) {
-    guide.more("As a service of systemd instead (the unit is in kcptun's source; its Debian package has it in place):");
+    guide.more("As a service of systemd (250 or later) instead, with kcptun in /usr/local/bin; its Debian package has the unit in place:");
     guide.command(&format!(
         "sudo install -D -m 600 {} /etc/kcptun/{role}.json",
         word(file)
     ));
     guide.command(&format!(
-        "sudo install -m 644 examples/systemd/kcptun-{role}.service /etc/systemd/system/"
+        "kcptun help kcptun-{role}.service | sudo tee /etc/systemd/system/kcptun-{role}.service > /dev/null"
     ));
     guide.command(&format!("sudo systemctl enable --now kcptun-{role}"));
 }
@@ -357,6 +357,7 @@ mod tests {
                 "firewalld\n",
                 "provider",
                 " 3. Start it there:\n        kcptun -c server.json\n",
+                "kcptun help kcptun-server.service | sudo tee /etc/systemd/system/kcptun-server.service ",
                 "enable --now kcptun-server\n",
                 "On the other machine",
                 " 4. Test it",

@@ -28,7 +28,7 @@ fn services() -> Vec<Block> {
     vec![
         Block::Heading("systemd"),
         Block::text(
-            "The units in `examples/systemd/` need systemd 250 or later. The service runs as a user that exists only while it runs, and \
+            "The units in `examples/systemd/`, which `kcptun help kcptun-server.service` and `kcptun help kcptun-peer.service` print, too, need systemd 250 or later, and kcptun in `/usr/local/bin` or `/usr/bin`. The service runs as a user that exists only while it runs, and \
                  sees next to nothing of the system. systemd hands it a copy of the configuration, which only root can read; so a change \
                  takes `systemctl restart`, which ends connections, and there is no `systemctl reload`. `systemd-analyze security` rates both \
                  units 1.2 while they run (0 is best; what remains is that they use the network). systemd knows when the sockets are bound \

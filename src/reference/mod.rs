@@ -11,8 +11,10 @@ mod options;
 mod page;
 mod security;
 mod statistics;
+mod unit;
 
 pub use page::{Block, Page, Table};
+pub use unit::{UNITS, unit};
 
 use clap::{Command, ValueEnum};
 
