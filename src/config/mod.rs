@@ -178,6 +178,18 @@ pub enum Role {
     Rendezvous,
 }
 
+impl Role {
+    /// One word for it, for statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Server => "server",
+            Role::Peer => "peer",
+            Role::Both => "both",
+            Role::Rendezvous => "rendezvous",
+        }
+    }
+}
+
 /// Why a configuration cannot be used. Displays as one line, about the first mistake.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigError {

@@ -15,7 +15,10 @@ use crate::config::{Address, Endpoint, TcpOptions};
 use crate::platform::advice_on_port;
 use log::info;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+/// So many ports above one that is taken are tried for one that is free.
+const NEIGHBOURS: u16 = 10;
 
 /// The listeners that `listen` asks for: one for every address of a name, one for all addresses without a host.
 pub(super) fn listeners(options: &Options) -> Result<Vec<Listener>, RunError> {
@@ -58,7 +61,7 @@ fn bind_all(
         match Listener::bind(place, options) {
             Ok(listener) => listeners.push(listener),
             Err(e) if place.is_ipv6() && lacks_ipv6(&e) => missing = Some(e),
-            Err(e) => return Err(cannot_bind(key, address, &e)),
+            Err(e) => return Err(cannot_listen(key, address, place, &e)),
         }
     }
     if let (true, Some(e)) = (listeners.is_empty(), missing) {
@@ -248,6 +251,18 @@ fn lookup(key: &str, address: &Address) -> Result<Vec<SocketAddr>, RunError> {
         .map_err(|e| RunError::new(format!("{key}: cannot resolve {address}: {}", reason(&e))))
 }
 
+/// As `cannot_bind`, with a port that is free in the place of one that is taken.
+fn cannot_listen(key: &str, address: &Address, place: SocketAddr, error: &io::Error) -> RunError {
+    let line = cannot_bind(key, address, error);
+    let others = (1..=NEIGHBOURS).filter_map(|above| place.port().checked_add(above));
+    let free = |port: &u16| TcpListener::bind(with_port(place, *port)).is_ok();
+    let taken = error.kind() == io::ErrorKind::AddrInUse;
+    match others.filter(|_| taken).find(free) {
+        Some(port) => RunError::new(format!("{line}: {port} is free")),
+        None => line,
+    }
+}
+
 fn cannot_bind(key: &str, address: &Address, error: &io::Error) -> RunError {
     let taken = ", by a kcptun that runs already or another program: stop that, or write another port, at the other end, too";
     let advice = match error.kind() {
@@ -304,6 +319,15 @@ mod tests {
         let expected = format!("listen: cannot bind {taken}: the port is taken");
         let said = line(listeners(&again));
         assert!(said.starts_with(&expected), "{said}");
+        assert!(said.contains("by a kcptun that runs already"), "{said}");
+        // somebody else may have all of the ten by chance, and nobody has
+        let free = said
+            .strip_suffix(" is free")
+            .and_then(|said| said.rsplit(' ').next());
+        let free: u16 = free
+            .and_then(|port| port.parse().ok())
+            .expect("a free port");
+        assert!(free > taken.port() && free <= taken.port() + NEIGHBOURS);
     }
 
     #[test]

@@ -41,19 +41,21 @@ impl fmt::Display for StatsError {
 pub fn run(file: &Path, watch: bool) -> Result<(), StatsError> {
     let config =
         Config::load(file).map_err(|error| StatsError::Configuration(error.to_string()))?;
-    let address = config.http_listen.ok_or_else(|| {
+    let address = config.http_listen.clone().ok_or_else(|| {
         StatsError::Configuration(format!(
             "{}: http_listen is not set; with \"http_listen\": 27281 the daemon shows its statistics to this machine once it is restarted",
             file.display()
         ))
     })?;
+    let role = config.role().name();
+    let fetch = || fetch(&address).and_then(|text| of_role(text, role, &address, file));
     let coloured = terminal::is_coloured(&io::stdout());
     let in_window = watch && io::stdout().is_terminal();
     if in_window {
         shown(CLEAR_WINDOW)?;
     }
     loop {
-        let text = match (fetch(&address), watch) {
+        let text = match (fetch(), watch) {
             (Ok(text), _) => text,
             // it may be on its way back
             (Err(line), true) => format!("{line}\n"),
@@ -104,6 +106,19 @@ fn fetch(address: &Address) -> Result<String, String> {
             "what answers at {address} is not kcptun: another program has the port of http_listen"
         )
     })
+}
+
+/// The text if it is that of a daemon with this role, which the first line names; the error says why there is another.
+fn of_role(text: String, role: &str, address: &Address, file: &Path) -> Result<String, String> {
+    let first = text.lines().next().unwrap_or_default();
+    match first.split(", ").nth(1) {
+        Some(other) if other != role => Err(format!(
+            "what answers at {address} is a kcptun of another role ({other}) than that of {} ({role}): two have the same \
+             http_listen, of which the second does not start, or that file was changed and the daemon not restarted",
+            file.display()
+        )),
+        _ => Ok(text),
+    }
 }
 
 fn ask(address: &Address) -> io::Result<Vec<u8>> {
@@ -170,6 +185,23 @@ mod tests {
         ] {
             assert_eq!(body(other.as_bytes()), None, "{other}");
         }
+    }
+
+    #[test]
+    fn the_daemon_of_another_file_is_told_apart() {
+        let address = Address {
+            host: None,
+            port: 80,
+        };
+        let of = |text: &str| of_role(text.into(), "peer", &address, Path::new("a.json"));
+        for right in ["kcptun 1, peer, up 1 s\n", "kcptun 1\n"] {
+            assert_eq!(of(right).as_deref(), Ok(right));
+        }
+        let error = of("kcptun 1, server, up 1 s\n").expect_err("another's");
+        assert!(
+            error.contains("(server) than that of a.json (peer)"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -54,12 +54,7 @@ impl Site {
 
     /// What this end does in a word, for programs.
     pub fn role_name(&self) -> &'static str {
-        match self.role {
-            Role::Server => "server",
-            Role::Peer => "peer",
-            Role::Both => "both",
-            Role::Rendezvous => "rendezvous",
-        }
+        self.role.name()
     }
 }
 

@@ -8,6 +8,10 @@ use zeroize::Zeroizing;
 /// Room for a whole file: growing would leave a part of the key behind in memory.
 const ROOM: usize = 8 * 1024;
 
+/// The ports that are suggested for `http_listen` at each end.
+const SERVER_STATISTICS: u16 = 27281;
+const PEER_STATISTICS: u16 = 27282;
+
 /// A file while it is written.
 struct File {
     text: Zeroizing<String>,
@@ -55,10 +59,12 @@ impl File {
         self.key("psk", &Zeroizing::new(key.to_base64()));
     }
 
-    fn finish(mut self) -> Zeroizing<String> {
-        self.text.push_str(
-            "\n    \"// http_listen\": \"For kcptun stats, add the key http_listen with a free port, for instance 27281\"\n}\n",
+    /// `port`: for statistics. Each end has its own, since both may be on one machine.
+    fn finish(mut self, port: u16) -> Zeroizing<String> {
+        let line = format!(
+            "\n    \"// http_listen\": \"For kcptun stats, add the key http_listen with a free port, for instance {port}\"\n}}\n"
         );
+        self.text.push_str(&line);
         self.text
     }
 }
@@ -71,7 +77,7 @@ pub(super) fn server(plan: &Plan, name: &str, key: &Key) -> Zeroizing<String> {
     file.key("udp_bind", &plan.udp_bind().to_string());
     file.key("connect", &plan.connect.to_string());
     file.seal(DEFAULT_METHOD, key);
-    file.finish()
+    file.finish(SERVER_STATISTICS)
 }
 
 /// A peer's file.
@@ -82,7 +88,7 @@ pub(super) fn peer(plan: &Plan, name: &str, (method, key): (Method, &Key)) -> Ze
     file.key("listen", &plan.listen.to_string());
     file.key("udp_connect", &plan.server.at.to_string());
     file.seal(method, key);
-    file.finish()
+    file.finish(PEER_STATISTICS)
 }
 
 #[cfg(test)]
