@@ -13,7 +13,7 @@ use super::token::MAX_LISTENERS;
 use super::udp::Udp;
 use crate::config::{Address, Endpoint, TcpOptions};
 use crate::platform::advice_on_port;
-use log::info;
+use log::{info, warn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
@@ -184,6 +184,9 @@ pub(super) fn udp(
                 },
                 None => info!("UDP bound to {bound}"),
             }
+            if let Some(warning) = peer.and_then(|peer| at_home(target_key, &udp, peer)) {
+                warn!("{warning}");
+            }
             return Ok((udp, peer, peers));
         }
     }
@@ -195,6 +198,17 @@ pub(super) fn udp(
         )),
         (Some(e), _) => wanted.cannot_bind(first, &e),
         (None, None) => wanted.cannot_bind(first, &io::ErrorKind::AddrNotAvailable.into()),
+    })
+}
+
+/// The warning of a peer that is this machine by an address that others have for it: the file may be on the wrong machine.
+fn at_home(key: &str, udp: &Udp, peer: SocketAddr) -> Option<String> {
+    let is_own = own_address(udp.local(), peer) == Some(peer.ip());
+    (is_own && !peer.ip().is_loopback() && key != RENDEZVOUS).then(|| {
+        format!(
+            "{key}: {} is an address of this machine, so that both ends are here; if that is not meant, this file belongs to the other machine",
+            peer.ip()
+        )
     })
 }
 
@@ -408,6 +422,26 @@ mod tests {
         let error = line(agree(Some("127.0.0.1:0"), "[::1]:9"));
         let expected = "udp_connect: [::1]:9 cannot be reached from udp_bind 127.0.0.1:0: one is IPv4 and the other IPv6";
         assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn a_peer_that_is_this_machine_is_warned_of_unless_by_the_loopback_interface() {
+        let (udp, ..) = udp(&Options {
+            udp_bind: endpoint("0.0.0.0:0"),
+            ..Options::default()
+        })
+        .expect("bind");
+        let warned = |ip: IpAddr| at_home("udp_connect", &udp, SocketAddr::new(ip, 9));
+        assert_eq!(warned(Ipv4Addr::LOCALHOST.into()), None);
+        assert_eq!(warned(Ipv4Addr::new(192, 0, 2, 1).into()), None);
+        // where this machine has another address
+        let elsewhere = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9));
+        if let Some(own) = own_address(udp.local(), elsewhere) {
+            let warning = warned(own).expect("it is this machine");
+            assert!(
+                warning.starts_with(&format!("udp_connect: {own} is an address of this machine"))
+            );
+        }
     }
 
     #[test]
