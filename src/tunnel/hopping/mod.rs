@@ -10,8 +10,9 @@
 //! cannot): new ones begin on the new pair, and the others stay where they are.
 //!
 //! How a new pair is tried is in `trial`, and how much a pair carries is measured in `throughput`; how sessions move is in
-//! `migration`, and which sockets there are is the caller's business.
+//! `migration`, what the log says of ports that never answer is in `silent`, and which sockets there are is the caller's business.
 
+mod silent;
 mod throughput;
 mod train;
 mod trial;
@@ -19,6 +20,7 @@ mod trial;
 use super::Tunnel;
 use crate::path::Local;
 use crate::time::{Duration, Instant};
+use silent::SilentPorts;
 use std::fmt;
 use std::net::SocketAddr;
 use throughput::{Throughput, Verdict};
@@ -117,6 +119,8 @@ impl Backoff {
 pub(super) struct Hopping {
     /// The peer's ports. Empty: only that of its address.
     ports: Vec<u16>,
+    /// Those of them that do not answer.
+    silent: SilentPorts,
     /// This end has one socket whatever its number.
     fixed: bool,
     /// The sockets in use, and made last.
@@ -149,6 +153,9 @@ pub(super) struct Hopping {
 impl Hopping {
     /// The peer has these ports. `fixed`: this end cannot change its own.
     fn set_ports(&mut self, ports: Vec<u16>, fixed: bool) {
+        if ports != self.ports {
+            self.silent = SilentPorts::default();
+        }
         (self.ports, self.fixed) = (ports, fixed);
     }
 

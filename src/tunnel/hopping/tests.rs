@@ -221,3 +221,31 @@ fn a_pair_is_given_up_that_does_not_answer_or_lacks_a_challenge() {
     let (tunnel, _) = tries(2, Reason::Dead, false, false);
     assert!(tunnel.hopping.doubt.allows(START));
 }
+
+#[test]
+fn a_port_is_silent_if_it_does_not_answer_while_the_one_in_use_does() {
+    for (ports, answers, silent) in [(2, false, "2"), (2, true, ""), (1, false, "")] {
+        let (mut tunnel, mut now) = tries(ports, Reason::Hop, answers, true);
+        assert_eq!(
+            tunnel.hopping.silent.named(),
+            "",
+            "the line may have failed"
+        );
+        let id = tunnel.paths.id_of(addr(1)).expect("a path");
+        tunnel.try_pair(Reason::Hop, now);
+        let tried = &tunnel.hopping.candidates[0];
+        let (at, socket) = (tried.addr, tried.socket);
+        if answers {
+            tunnel.on_candidate_pong(at, Local { ip: None, socket }, (0, 8), now);
+        }
+        while let Some(candidate) = tunnel.hopping.candidates.first() {
+            let half = candidate.next.since(now) / 2;
+            tunnel.paths[id]
+                .liveness
+                .hear(Local::default(), now.after(half));
+            now = candidate.next;
+            tunnel.hop_if_due(now);
+        }
+        assert_eq!(tunnel.hopping.silent.named(), silent, "{ports} {answers}");
+    }
+}

@@ -14,6 +14,8 @@ use std::net::SocketAddr;
 const PING_AGAIN: Duration = Duration::from_millis(100);
 /// How often it is pinged.
 const PINGS: u32 = 5;
+/// What an end sends at least before a port from which nothing ever came counts as dead.
+const FIRST_PACKETS: u32 = 2;
 /// The most new pairs at a time.
 const CANDIDATES_MAX: usize = 6;
 
@@ -100,13 +102,38 @@ impl Tunnel {
             if candidate.answered && !self.hopping.challenges {
                 return self.begin_at(addr, socket, reason, now);
             }
-            self.hopping.candidates.remove(place);
+            let given_up = self.hopping.candidates.remove(place);
+            if !given_up.answered {
+                self.note_silence(addr, now);
+            }
             return self.hopping.put_off(reason, now.after(DOUBT_PAUSE));
         }
         candidate.next = now.after(PING_AGAIN << candidate.pings);
         candidate.pings += 1;
         let ping = Control::Ping(clock(&self.settings, now).clock).to_wire();
         self.queue_packet(addr, Some(Local { ip: None, socket }), &ping);
+    }
+
+    /// No ping of a new pair was answered: its port is silent if the one in use answered meanwhile.
+    fn note_silence(&mut self, addr: SocketAddr, now: Instant) {
+        let Some((path_id, peer)) = self.hopping_path() else {
+            return;
+        };
+        let heard = self.paths[path_id].liveness.heard_before(now);
+        let meanwhile = heard.is_some_and(|before| before < PING_AGAIN << (PINGS - 1));
+        if meanwhile && addr.port() != peer.port() {
+            let silent = &mut self.hopping.silent;
+            silent.on_silence(addr.ip(), addr.port(), PINGS, now);
+        }
+    }
+
+    /// Everything leaves this port because nothing came back. It may be silent if nothing ever did; of others that were tried
+    /// nothing is known, since the line may have failed as a whole meanwhile.
+    fn note_dead(&mut self, (path_id, left): (u32, SocketAddr), now: Instant) {
+        if self.paths[path_id].liveness.heard_before(now).is_none() {
+            let silent = &mut self.hopping.silent;
+            silent.on_silence(left.ip(), left.port(), FIRST_PACKETS, now);
+        }
     }
 
     /// Sends the next ping of a train. When all had time to be answered, what follows is known.
@@ -184,6 +211,7 @@ impl Tunnel {
         }
         // the challenge may have got lost, and comes again with the next ping
         self.hopping.candidates[place].answered = true;
+        self.hopping.silent.on_answer(from.port());
         true
     }
 
@@ -215,6 +243,10 @@ impl Tunnel {
             return self.hopping.candidates.clear();
         };
         self.log_move(peer, addr, reason);
+        if reason == Reason::Dead {
+            self.note_dead((path_id, peer), now);
+        }
+        self.hopping.silent.on_answer(addr.port());
         self.hopping.on_move(socket, reason, now);
         let local = Local { ip: None, socket };
         self.relocate(path_id, addr, local, now);
