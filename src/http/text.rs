@@ -1,10 +1,10 @@
-//! `/stats`: everything on a screen of text, for terminals.
+//! `/stats`: everything on a screen of text, for terminals of 80 columns.
 
 use super::monitor::View;
-use crate::number::{bytes, millis, percent, rate, span};
+use crate::number::{bytes, count, millis, percent, rate, span};
 use crate::session::Cause;
 use crate::terminal::Tone;
-use crate::tunnel::stats::SessionStats;
+use crate::tunnel::stats::{PathStats, SessionStats};
 use std::fmt::Write;
 
 /// Begins the line of the health where it is not good.
@@ -13,6 +13,9 @@ const NOT_HEALTHY: &str = "NOT HEALTHY";
 const PATHS_MAX: usize = 10;
 /// The most sessions that are listed; the rest is in `/stats.json`.
 pub(super) const SESSIONS_MAX: usize = 20;
+
+/// The columns of an address and a port of IPv4.
+const ADDRESS: usize = 21;
 
 /// All as text. `sessions` and how many there are beside them.
 pub(super) fn render(view: &View, sessions: &(Vec<SessionStats>, usize)) -> String {
@@ -87,28 +90,11 @@ fn traffic(text: &mut String, view: &View) -> std::fmt::Result {
 fn paths(text: &mut String, view: &View) -> std::fmt::Result {
     writeln!(
         text,
-        "\n{:<28}{:>13}{:>9}{:>9}{:>9}{:>9}{:>11}{:>6}{:>9}{:>7}",
-        "path", "rate", "base", "RTT", "loss to", "from", "in flight", "MTU", "sessions", "keys"
+        "\n{:<ADDRESS$}{:>12}{:>8}{:>8}{:>8}{:>7}{:>10}",
+        "path", "rate", "base", "RTT", "loss to", "from", "in flight"
     )?;
-    for p in view.snapshot.paths.iter().take(PATHS_MAX) {
-        writeln!(
-            text,
-            "{:<28}{:>13}{:>9}{:>9}{:>9}{:>9}{:>11}{:>6}{:>9}{:>7}",
-            p.addr.to_string(),
-            p.rate.map_or("-".into(), rate),
-            millis(p.base_rtt),
-            millis(p.srtt),
-            percent(p.loss[0]),
-            percent(p.loss[1]),
-            bytes(p.in_flight),
-            p.mtu,
-            p.sessions,
-            match (p.fresh_keys, view.snapshot.sealed) {
-                (true, _) => "fresh",
-                (false, true) => "psk",
-                (false, false) => "none",
-            }
-        )?;
+    for path in view.snapshot.paths.iter().take(PATHS_MAX) {
+        text.push_str(&path_lines(path, view.snapshot.sealed));
     }
     let shown = view.snapshot.paths.len().min(PATHS_MAX);
     more(
@@ -125,6 +111,32 @@ fn paths(text: &mut String, view: &View) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+/// A path in the table, and on a second line what is rarely looked for.
+fn path_lines(path: &PathStats, sealed: bool) -> String {
+    let addr = path.addr.to_string();
+    // a long one has a line of its own
+    let addr = match addr.len() > ADDRESS {
+        true => format!("{addr}\n{:ADDRESS$}", ""),
+        false => format!("{addr:<ADDRESS$}"),
+    };
+    let keys = match (path.fresh_keys, sealed) {
+        (true, _) => "fresh keys",
+        (false, true) => "keyed by the psk",
+        (false, false) => "no key",
+    };
+    format!(
+        "{addr}{:>12}{:>8}{:>8}{:>8}{:>7}{:>10}\n  {}, MTU {}, {keys}\n",
+        path.rate.map_or("-".into(), rate),
+        millis(path.base_rtt),
+        millis(path.srtt),
+        percent(path.loss[0]),
+        percent(path.loss[1]),
+        bytes(path.in_flight),
+        count(path.sessions, "session"),
+        path.mtu,
+    )
 }
 
 fn session_table(
@@ -161,31 +173,122 @@ fn session_table(
     if sessions.is_empty() {
         return Ok(());
     }
+    // where all have the same other end, the table of paths has it
+    let many = view.snapshot.paths.len() + view.snapshot.paths_left_out > 1;
     writeln!(
         text,
-        "{:<10}{:<11}{:>13}{:>11}{:>11}{:>13}{:>13}  other end",
-        "number", "state", "age", "sent", "received", "unsent", "unread"
+        "{:<10}{:<10}{:>12}{:>9}{:>9}{:>9}{:>9}{}",
+        "number",
+        "state",
+        "age",
+        "sent",
+        "received",
+        "unsent",
+        "unread",
+        if many { "  other end" } else { "" }
     )?;
-    for s in sessions {
-        writeln!(
-            text,
-            "{:08x}  {:<11}{:>13}{:>11}{:>11}{:>13}{:>13}  {}",
-            s.number,
-            s.state,
-            span(s.age),
-            bytes(s.bytes_out),
-            bytes(s.bytes_in),
-            bytes(s.waiting_out as u64),
-            bytes(s.waiting_in as u64),
-            s.addr
-        )?;
+    for session in sessions {
+        text.push_str(&session_line(session, many));
     }
     more(text, *left_out)
+}
+
+/// A session in the table. `with_end`: with the address of its other end.
+fn session_line(session: &SessionStats, with_end: bool) -> String {
+    let end = match with_end {
+        true => format!("  {}", session.addr),
+        false => String::new(),
+    };
+    format!(
+        "{:08x}  {:<10}{:>12}{:>9}{:>9}{:>9}{:>9}{end}\n",
+        session.number,
+        session.state,
+        span(session.age),
+        bytes(session.bytes_out),
+        bytes(session.bytes_in),
+        bytes(session.waiting_out as u64),
+        bytes(session.waiting_in as u64),
+    )
 }
 
 fn more(text: &mut String, n: usize) -> std::fmt::Result {
     match n {
         0 => Ok(()),
         n => writeln!(text, "and {n} more, see /stats.json"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+
+    /// What a window of 80 columns shows of a line, whose last column stays empty.
+    const COLUMNS: usize = 79;
+
+    fn path(addr: &str) -> PathStats {
+        let trip = Some(Duration::from_millis(9_999));
+        PathStats {
+            addr: addr.parse().expect("an address"),
+            rate: Some(12.4e6),
+            pacing: 0.0,
+            base_rtt: trip,
+            srtt: trip,
+            loss: [Some(1.0); 2],
+            in_flight: 100_000_000,
+            sessions: 65_535,
+            mtu: 1500,
+            heard_before: None,
+            fresh_keys: true,
+        }
+    }
+
+    #[test]
+    fn a_path_fits_eighty_columns() {
+        let lines = path_lines(&path("192.168.100.100:65535"), true);
+        let lines: Vec<&str> = lines.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "192.168.100.100:65535 99.2 Mbit/s 9999 ms 9999 ms   100 %  100 %    100 MB",
+                "  65535 sessions, MTU 1500, fresh keys",
+            ]
+        );
+        let long = path_lines(
+            &path("[2001:db8:1111:2222:3333:4444:5555:6666]:65535"),
+            true,
+        );
+        let long: Vec<&str> = long.lines().collect();
+        assert_eq!(long[0], "[2001:db8:1111:2222:3333:4444:5555:6666]:65535");
+        assert_eq!(
+            long[1].trim_start(),
+            lines[0].split_once(' ').expect("a row").1
+        );
+        assert!(lines.iter().chain(&long).all(|line| line.len() <= COLUMNS));
+    }
+
+    #[test]
+    fn a_session_fits_eighty_columns_where_all_have_one_other_end() {
+        let session = SessionStats {
+            number: u32::MAX,
+            state: "connected",
+            addr: "192.0.2.1:5".parse().expect("an address"),
+            begun_here: true,
+            age: Duration::from_secs(3599),
+            bytes_in: 12_300_000,
+            bytes_out: 999,
+            waiting_in: 100_000,
+            waiting_out: 0,
+            srtt: None,
+        };
+        let line = session_line(&session, false);
+        let expected = "ffffffff  connected  59 min 59 s    999 B  12.3 MB      0 B   100 kB\n";
+        assert_eq!(line, expected);
+        assert!(line.len() <= COLUMNS);
+        let with_end = session_line(&session, true);
+        assert_eq!(
+            with_end.trim_end(),
+            format!("{}  192.0.2.1:5", line.trim_end())
+        );
     }
 }
