@@ -449,6 +449,12 @@ fn the_command_shows_the_same() {
         skipped("no IPv6 here");
     }
 
+    let mut server = plan.server.clone();
+    server.insert("http_listen".into(), peer.port().into());
+    let (status, said, error) = output(&Value::Object(server));
+    assert_eq!((status, said.as_str()), (Some(1), ""));
+    assert!(error.contains("a kcptun of another role (peer)"), "{error}");
+
     let mut other = plan.peer.clone();
     other.insert("http_listen".into(), free_port().into());
     let (status, said, error) = output(&Value::Object(other.clone()));
