@@ -35,7 +35,7 @@ impl SilentPorts {
             self.news = false;
             let ports = self.named();
             log::warn!(
-                "{peer}: no answer from UDP port {ports}, while another port of udp_connect answers: do the firewalls let all of them \
+                "{peer}: no answer from UDP {ports}, while another port of udp_connect answers: do the firewalls let all of them \
                  through, and are all in udp_bind there?"
             );
         }
@@ -46,14 +46,20 @@ impl SilentPorts {
         self.asked.retain(|(silent, _)| *silent != port);
     }
 
-    /// Those that are silent, for people.
-    pub(super) fn named(&self) -> String {
+    /// Those that are silent.
+    pub(super) fn ports(&self) -> impl Iterator<Item = u16> {
         let silent = self.asked.iter().filter(|(_, pings)| *pings >= IN_VAIN);
-        let all: Vec<String> = silent.map(|(port, _)| port.to_string()).collect();
+        silent.map(|(port, _)| *port)
+    }
+
+    /// The same for people.
+    fn named(&self) -> String {
+        let all: Vec<String> = self.ports().map(|port| port.to_string()).collect();
+        let word = if all.len() == 1 { "port" } else { "ports" };
         let named = all[..all.len().min(NAMED_MAX)].join(", ");
         match all.len().saturating_sub(NAMED_MAX) {
-            0 => named,
-            more => format!("{named} and {more} more"),
+            0 => format!("{word} {named}"),
+            more => format!("{word} {named} and {more} more"),
         }
     }
 }
@@ -71,15 +77,15 @@ mod tests {
         let now = Instant::ZERO.after(SEC);
         silent.on_silence(PEER, 7, 5, now);
         silent.on_silence(PEER, 3, 3, now);
-        assert_eq!(silent.named(), "7");
+        assert_eq!(silent.named(), "port 7");
         silent.on_silence(PEER, 3, 2, now);
-        assert_eq!(silent.named(), "3, 7");
+        assert_eq!(silent.named(), "ports 3, 7");
         // the line about it waits until one is due
         assert!(silent.news);
         silent.on_silence(PEER, 3, 5, now.after(2 * SEC));
         assert!(!silent.news);
         silent.on_answer(7);
-        assert_eq!(silent.named(), "3");
+        assert_eq!(silent.named(), "port 3");
         (10..25).for_each(|port| silent.on_silence(PEER, port, 5, now));
         assert!(
             silent.named().ends_with(", 17, 18 and 6 more"),
