@@ -6,13 +6,12 @@ use super::report::{Throttle, reason};
 use super::socket::{self, Buffers};
 use super::tcp::reset;
 use crate::config::TcpOptions;
-use crate::platform::{self, errno};
+use crate::platform::{self, Reserve, errno};
 use crate::time::{Duration, Instant};
 use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Protocol, SockRef, Socket, TcpKeepalive, Type};
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
@@ -34,8 +33,8 @@ pub struct Listener {
     readable: bool,
     /// When to try to accept again.
     rests_until: Instant,
-    /// A file descriptor that is held back, to accept and reset a connection when there is no other.
-    reserve: Option<File>,
+    /// What is held back, to accept and reset a connection when there is no other descriptor.
+    reserve: Option<Reserve>,
     exhausted: Throttle,
     failed: Throttle,
 }
@@ -60,7 +59,7 @@ impl Listener {
             socket,
             readable: true,
             rests_until: Instant::ZERO,
-            reserve: reserve(),
+            reserve: Reserve::hold(),
             exhausted: Throttle::default(),
             failed: Throttle::default(),
         })
@@ -150,7 +149,7 @@ impl Listener {
             Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
             Err(_) => self.rests_until = now.after(REST_AFTER_ERROR),
         }
-        self.reserve = reserve();
+        self.reserve = Reserve::hold();
     }
 }
 
@@ -171,10 +170,6 @@ pub(super) fn configure(socket: &Socket, options: &TcpOptions) -> io::Result<Res
         receive: options.rcvbuf as usize,
     };
     Ok(buffers.apply(socket))
-}
-
-fn reserve() -> Option<File> {
-    File::open("/dev/null").ok()
 }
 
 #[cfg(test)]
@@ -202,18 +197,10 @@ mod tests {
         let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().expect("option"));
         assert!(socket.keepalive().expect("option"));
-        let time = socket.tcp_keepalive_time().expect("option");
-        let interval = socket.tcp_keepalive_interval().expect("option");
-        assert_eq!(
-            (
-                time,
-                interval * socket.tcp_keepalive_retries().expect("option")
-            ),
-            (
-                std::time::Duration::from_secs(77),
-                std::time::Duration::from_secs(60)
-            )
-        );
+        // where the system tells: the time to the first probe, and that of all
+        let times = platform::testing::keepalive(&socket);
+        let seconds = std::time::Duration::from_secs;
+        assert!(times.is_none_or(|times| times == (seconds(77), seconds(60))));
         assert_eq!(
             socket.recv_buffer_size().expect("option"),
             50_000 * platform::BUFFER_FACTOR
@@ -237,7 +224,7 @@ mod tests {
         listener.survive(Instant::ZERO, &io::Error::from_raw_os_error(errno::EMFILE));
         let error = client.read(&mut [0; 8]).expect_err("a reset");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-        assert!(listener.reserve.is_some());
+        assert_eq!(listener.reserve.is_some(), Reserve::hold().is_some());
         assert!(listener.due().is_some_and(|due| due == Instant::ZERO));
     }
 

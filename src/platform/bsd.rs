@@ -195,6 +195,8 @@ impl NetworkNews {
 /// What tests of other modules need of the system.
 #[cfg(test)]
 pub(crate) mod testing {
+    pub(crate) use super::super::unix::keepalive;
+
     use std::net::UdpSocket;
 
     /// Never called: no datagram has a mark.

@@ -253,6 +253,8 @@ impl Manager {
 /// What tests of other modules need of the system.
 #[cfg(test)]
 pub(crate) mod testing {
+    pub(crate) use super::super::unix::keepalive;
+
     use nix::cmsg_space;
     use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
     use std::io::IoSliceMut;

@@ -21,7 +21,7 @@
 //! | `Manager` | the service manager that is told how things are |
 //! | `service` | kcptun as a service of the system |
 //! | `hear_reload`, `request_reload`, `RELOAD` | having a process read its configuration again |
-//! | `raise_file_limit`, `give_memory_back` | what the process may use, and does not need |
+//! | `raise_file_limit`, `Reserve`, `give_memory_back` | what the process may use, and does not need |
 //! | `clocks` | time with and without the machine's sleep |
 //! | `open_log`, `Syslog`, `is_journal` | where the log goes |
 //! | `create_private`, `create_private_directory`, `is_open_to_all`, `close_to_others` | who can read a file, and how that is changed |
@@ -73,7 +73,7 @@ pub(crate) use reason::reason;
 #[cfg(test)]
 pub(crate) use system::testing;
 pub(crate) use system::{
-    BUFFER_FACTOR, DRAINS, LIMITS, Manager, NetworkNews, REARMS_ONLY_WHEN_DRAINED, RELOAD,
+    BUFFER_FACTOR, DRAINS, LIMITS, Manager, NetworkNews, REARMS_ONLY_WHEN_DRAINED, RELOAD, Reserve,
     SENDS_MARKED, Signals, Syslog, advice_on_port, bind_early, claim_port, clocks, close_to_others,
     create_private, create_private_directory, drop_privileges, errno, force_receive_buffer,
     force_send_buffer, give_memory_back, instead, is_journal, is_open_to_all, is_refusal,

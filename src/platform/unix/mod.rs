@@ -21,6 +21,8 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+#[cfg(test)]
+use std::time::Duration;
 
 /// The bit of a file's mode that lets everybody read it.
 const READ_BY_OTHERS: u32 = 0o004;
@@ -125,6 +127,19 @@ pub(crate) fn raise_file_limit() -> io::Result<u64> {
     })
 }
 
+/// A file descriptor that is held back for when there is no other.
+pub(crate) struct Reserve {
+    _file: File,
+}
+
+impl Reserve {
+    /// None: there is none left.
+    pub(crate) fn hold() -> Option<Reserve> {
+        let _file = File::open("/dev/null").ok()?;
+        Some(Reserve { _file })
+    }
+}
+
 /// Opens a file to append to, or creates it. Without O_NONBLOCK the opening of a pipe that nobody reads would wait; files and
 /// terminals ignore it.
 pub(crate) fn open_log(path: &Path) -> io::Result<File> {
@@ -187,6 +202,14 @@ pub(crate) fn set_class_v6(socket: &Socket, class: u32) -> io::Result<()> {
 /// Has a socket share its port with those of other processes.
 pub(crate) fn share_port(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port(true)
+}
+
+/// The time until a silent connection is probed, and that from then until it is given up.
+#[cfg(test)]
+pub(crate) fn keepalive(socket: &Socket) -> Option<(Duration, Duration)> {
+    let probes = socket.tcp_keepalive_retries().expect("option");
+    let whole = socket.tcp_keepalive_interval().expect("option") * probes;
+    Some((socket.tcp_keepalive_time().expect("option"), whole))
 }
 
 #[cfg(test)]

@@ -149,6 +149,16 @@ pub(crate) fn raise_file_limit() -> io::Result<u64> {
     Ok(u64::MAX)
 }
 
+/// Sockets have no limit, and so nothing is held back for them.
+pub(crate) struct Reserve;
+
+impl Reserve {
+    /// None.
+    pub(crate) fn hold() -> Option<Reserve> {
+        None
+    }
+}
+
 /// The allocator gives freed memory back by itself.
 pub(crate) fn give_memory_back() {}
 
@@ -307,6 +317,7 @@ fn switch_off(socket: &Socket, code: u32) -> io::Result<()> {
 /// What tests of other modules need of the system.
 #[cfg(test)]
 pub(crate) mod testing {
+    use super::{Duration, Socket};
     use std::net::UdpSocket;
 
     /// Never called: no datagram has a mark.
@@ -315,5 +326,10 @@ pub(crate) mod testing {
     /// Never called.
     pub(crate) fn traffic_class(_: &UdpSocket) -> (usize, Option<u8>) {
         (0, None)
+    }
+
+    /// None: the system does not tell.
+    pub(crate) fn keepalive(_: &Socket) -> Option<(Duration, Duration)> {
+        None
     }
 }
