@@ -1,19 +1,96 @@
-//! Who can read a file: whether its access control list lets everybody on this machine.
+//! Who can read a file: making one that only its owner can, and whether the access control list of one that is there lets
+//! everybody on this machine.
 
 use std::fs::File;
-use std::os::windows::io::AsRawHandle;
-use windows_sys::Win32::Foundation::{GENERIC_ALL, GENERIC_READ, LocalFree};
-use windows_sys::Win32::Security::Authorization::{GetSecurityInfo, SE_FILE_OBJECT};
+use std::io;
+use std::os::windows::ffi::OsStrExt;
+use std::os::windows::io::{AsRawHandle, FromRawHandle};
+use std::path::Path;
+use windows_sys::Win32::Foundation::{
+    GENERIC_ALL, GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE, LocalFree,
+};
+use windows_sys::Win32::Security::Authorization::{
+    ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo, SDDL_REVISION_1,
+    SE_FILE_OBJECT,
+};
 use windows_sys::Win32::Security::{
     ACCESS_ALLOWED_ACE, ACL, DACL_SECURITY_INFORMATION, GetAce, INHERIT_ONLY_ACE, IsWellKnownSid,
-    PSECURITY_DESCRIPTOR, WinAuthenticatedUserSid, WinBuiltinUsersSid, WinWorldSid,
+    PSECURITY_DESCRIPTOR, SECURITY_ATTRIBUTES, WinAuthenticatedUserSid, WinBuiltinUsersSid,
+    WinWorldSid,
 };
-use windows_sys::Win32::Storage::FileSystem::FILE_READ_DATA;
+use windows_sys::Win32::Storage::FileSystem::{
+    CREATE_NEW, CreateFileW, FILE_ATTRIBUTE_NORMAL, FILE_READ_DATA,
+};
+
+/// The access to a file with a secret, in the security descriptor definition language: nothing is inherited from the directory
+/// (P), and everything is allowed (FA) to its owner (OW), to the system (SY) and to administrators (BA), who could take it anyway.
+const OWNERS_ALONE: &str = "D:P(A;;FA;;;OW)(A;;FA;;;SY)(A;;FA;;;BA)";
 
 /// The groups that everybody belongs to.
 const EVERYBODY: [i32; 3] = [WinWorldSid, WinAuthenticatedUserSid, WinBuiltinUsersSid];
 /// The type of an entry that allows something (winnt.h, ACCESS_ALLOWED_ACE_TYPE).
 const ALLOWS: u8 = 0;
+
+/// A security descriptor that the system has made.
+struct Descriptor(PSECURITY_DESCRIPTOR);
+
+impl Descriptor {
+    /// Reads one in the security descriptor definition language.
+    fn parse(text: &str) -> io::Result<Descriptor> {
+        let text: Vec<u16> = text.encode_utf16().chain([0]).collect();
+        let mut descriptor: PSECURITY_DESCRIPTOR = std::ptr::null_mut();
+        // SAFETY: the text ends in NUL and lives during the call, which writes the pointer where it does not return 0.
+        let parsed = unsafe {
+            ConvertStringSecurityDescriptorToSecurityDescriptorW(
+                text.as_ptr(),
+                SDDL_REVISION_1,
+                &mut descriptor,
+                std::ptr::null_mut(),
+            )
+        };
+        match parsed {
+            0 => Err(io::Error::last_os_error()),
+            _ => Ok(Descriptor(descriptor)),
+        }
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        // SAFETY: it was allocated by the call that made it, and nobody else frees it.
+        unsafe { LocalFree(self.0) };
+    }
+}
+
+/// Creates a file that only its owner can read, besides who administers this machine: from its first byte on, whatever the
+/// directory lets others do. Fails if there is one already. Nobody else opens it while it is written.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    let descriptor = Descriptor::parse(OWNERS_ALONE)?;
+    let attributes = SECURITY_ATTRIBUTES {
+        nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+        lpSecurityDescriptor: descriptor.0,
+        bInheritHandle: 0,
+    };
+    let path = std::path::absolute(path)?;
+    let name: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+    // SAFETY: the name ends in NUL; it, the attributes and the descriptor live during the call.
+    let handle = unsafe {
+        CreateFileW(
+            name.as_ptr(),
+            GENERIC_WRITE,
+            0,
+            &attributes,
+            CREATE_NEW,
+            FILE_ATTRIBUTE_NORMAL,
+            std::ptr::null_mut(),
+        )
+    };
+    match handle {
+        INVALID_HANDLE_VALUE => Err(io::Error::last_os_error()),
+        // SAFETY: it was just opened, and belongs to nobody else.
+        handle => Ok(unsafe { File::from_raw_handle(handle) }),
+    }
+}
 
 /// Whether everybody on this machine can read a file that holds a secret. False where the system does not say.
 pub(crate) fn is_open_to_all(file: &File) -> bool {
@@ -70,8 +147,31 @@ unsafe fn lets_everybody_read(list: *const ACL) -> bool {
     }
 }
 
-/// The command that keeps others from reading the file of this name: its owner keeps everything, and nobody else has
-/// anything. The groups are named by numbers, since their names depend on the language.
+/// The command that keeps others from reading the file of this name: nothing is inherited any more, and its owner, the system
+/// and administrators have it alone, besides accounts that were named one by one, such as a service's. Groups are written as
+/// numbers, since their names depend on the language.
 pub(crate) fn close_to_others(name: &str) -> String {
-    format!("icacls \"{name}\" /inheritance:r /grant:r *S-1-3-4:F")
+    format!(
+        "icacls \"{name}\" /inheritance:r /grant:r *S-1-3-4:F *S-1-5-18:F *S-1-5-32-544:F /remove:g *S-1-1-0 *S-1-5-11 *S-1-5-32-545"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_private_file_is_its_owners_alone_and_is_never_overwritten() {
+        let name = format!("kcptun-private-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let mut file = create_private(&path).expect("a file");
+        file.write_all(b"a key").expect("written");
+        drop(file);
+        let file = File::open(&path).expect("its owner opens it");
+        assert!(!is_open_to_all(&file));
+        let again = create_private(&path).expect_err("it is there");
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        std::fs::remove_file(&path).expect("removed");
+    }
 }

@@ -11,7 +11,7 @@ pub use signal::{hear_reload, request_reload};
 
 pub(crate) use super::no_news::NetworkNews;
 pub(crate) use super::no_reports::{is_report, report_errors, take_reports};
-pub(crate) use access::{close_to_others, is_open_to_all};
+pub(crate) use access::{close_to_others, create_private, is_open_to_all};
 pub(crate) use service::Manager;
 pub(crate) use signal::Signals;
 
@@ -183,12 +183,6 @@ fn awake() -> Duration {
 /// Opens a file to append to, or creates it. Others may move it away meanwhile.
 pub(crate) fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
-}
-
-/// Creates a file with the access that its directory gives; `is_open_to_all` tells later where that is too much. Fails if there
-/// is one already.
-pub(crate) fn create_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).open(path)
 }
 
 /// Creates a directory with the access that the one above it gives, and those above it, as far as they are not there.
