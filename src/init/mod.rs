@@ -1,12 +1,11 @@
 //! `kcptun init`: from nothing to a tunnel. It makes a key and writes `server.json` and `peer.json`, or another peer's file for
 //! a server that is there, and says what to do next on each machine.
 //!
-//! What is asked and what a good answer is stand in `plan`, what the files say in `files`, the firewalls in `firewall`, and what
-//! is printed next in `next`: all of them functions of what is given to them. The disk and the terminal are in `run`, names and
-//! this machine's addresses in `event::place`.
+//! What is asked and what a good answer is stand in `plan`, what the files say in `files`, and what is printed next in `next`:
+//! all of them functions of what is given to them. The disk and the terminal are in `run`, names and this machine's addresses in
+//! `event::place`, its firewall and its services in `platform`.
 
 mod files;
-mod firewall;
 mod next;
 mod plan;
 mod run;

@@ -1,23 +1,23 @@
 //! What is to be done once the files are written, on each machine and in order: the text that `kcptun init` ends with.
 
-use super::firewall::Firewall;
 use super::plan::{Plan, Server};
 use crate::event::place::Place;
+use crate::platform::{Firewall, Setup, systemd, word};
+use std::ffi::OsStr;
 use std::fmt::Write;
+use std::path::Path;
 
 /// Stands for a user or a machine whose name is not known here.
 const USER: &str = "USER";
-/// The first port that any user may bind.
+/// The first port that any user of a server elsewhere may bind.
 const USERS_PORTS: u16 = 1024;
 
 /// What is known of this machine and of the files in it.
 pub(super) struct Here {
     /// Where the server is, as seen from here.
     pub server: Place,
-    /// The firewall that this machine has.
-    pub firewall: Option<Firewall>,
-    /// It runs systemd.
-    pub systemd: bool,
+    /// How this machine is administered.
+    pub setup: Setup,
     /// The server's file, as a command here names it.
     pub server_file: String,
     /// The peer's file, as a command here names it.
@@ -83,12 +83,19 @@ pub(super) fn new_tunnel(plan: &Plan, here: &Here) -> String {
     };
     guide.step("Start it there:");
     guide.command(&format!("kcptun -c {}", word(there)));
-    if plan.server.at.ports.iter().any(|port| port < USERS_PORTS) {
+    let users_ports = match here.server {
+        Place::Here => here.setup.users_ports,
+        _ => USERS_PORTS,
+    };
+    if plan.server.at.ports.iter().any(|port| port < users_ports) {
         guide.more("A port below 1024 is root's: start it with sudo and \"user\" in the file, and see what the unit says of such ports.");
     }
-    if here.server != Place::Here || here.systemd {
-        service(&mut guide, there, "server");
-    }
+    service(
+        &mut guide,
+        here,
+        here.server == Place::Here,
+        [there, "server"],
+    );
     guide.machine("On the other machine, where your programs are");
     if here.server == Place::Here {
         guide.step(&format!(
@@ -96,6 +103,7 @@ pub(super) fn new_tunnel(plan: &Plan, here: &Here) -> String {
             base(peer)
         ));
         guide.command(&format!("{} .", scp_from(&plan.server, here)));
+        fetching(&mut guide, here);
     }
     near_end(&mut guide, plan, here);
     guide.line(&format!(
@@ -161,45 +169,48 @@ fn bring(guide: &mut Guide, plan: &Plan, here: &Here) {
         base(&here.peer_file)
     ));
     guide.command(&format!("{} .", scp_from(server, here)));
+    fetching(guide, here);
+}
+
+/// What this machine needs for others to fetch a file.
+fn fetching(guide: &mut Guide, here: &Here) {
+    if let Some(hint) = here.setup.fetching {
+        guide.more(hint);
+    }
 }
 
 fn open_ports(guide: &mut Guide, plan: &Plan, here: &Here) {
     let ports = &plan.server.at.ports;
     let ports_named = ports_named(plan);
     if here.server == Place::Here {
-        guide.step(&match here.firewall {
-            Some(found) => format!("Open {ports_named} in its firewall, {}:", found.name()),
-            None => format!(
-                "Open {ports_named} if something blocks it: no ufw, firewalld, nftables or iptables was found here."
-            ),
-        });
-        if let Some(found) = here.firewall {
-            guide.command(&found.command(ports));
-            guide.more(&hint(found));
+        match &here.setup.firewall {
+            Ok(own) => {
+                guide.step(&format!(
+                    "Open {ports_named} in its firewall, {}:",
+                    own.name
+                ));
+                guide.command(&own.command);
+                guide.more(own.hint);
+            }
+            Err(what) => guide.step(&format!("Open {ports_named} {what}.")),
         }
     } else {
         guide.step(&format!(
             "Open {ports_named} in its firewall, by the line for the one it has:"
         ));
         for firewall in Firewall::ALL {
-            let name = firewall.name();
-            let found = match here.firewall == Some(firewall) {
+            let opening = firewall.opening(&ports.to_string());
+            let own = here.setup.firewall.as_ref();
+            let found = match own.is_ok_and(|own| own.name == opening.name) {
                 true => " (this machine has it)",
                 false => "",
             };
-            guide.more(&format!("{name}{found}"));
-            guide.command(&firewall.command(ports));
+            guide.more(&format!("{}{found}", opening.name));
+            guide.command(&opening.command);
         }
         guide.more("Those of nftables and iptables are needed only where a rule drops, and are gone after a reboot unless saved.");
     }
     guide.more("Where the provider has a firewall of its own (\"security group\"), open it in its console, too.");
-}
-
-fn hint(firewall: Firewall) -> String {
-    firewall.hint().map_or_else(
-        || "It does no harm where the firewall is switched off.".into(),
-        |hint| format!("It is {hint}."),
-    )
 }
 
 /// Test, start and use, at the end where programs connect.
@@ -220,24 +231,31 @@ fn near_end(guide: &mut Guide, plan: &Plan, here: &Here) {
     guide.step("Start the near end:");
     guide.command(&format!("kcptun -c {peer}"));
     guide.more("It works when its log says that the server answers.");
-    if !local && (here.server == Place::Here || here.systemd) {
-        service(guide, peer, "peer");
+    if !local {
+        service(
+            guide,
+            here,
+            here.server != Place::Here,
+            [base(path), "peer"],
+        );
     }
     guide.step("Use it:");
     guide.command(&use_it(plan));
 }
 
-/// How it runs as a service.
-fn service(guide: &mut Guide, file: &str, role: &str) {
-    guide.more("As a service of systemd (250 or later) instead, with kcptun in /usr/local/bin; its Debian package has the unit in place:");
-    guide.command(&format!(
-        "sudo install -D -m 600 {} /etc/kcptun/{role}.json",
-        word(file)
-    ));
-    guide.command(&format!(
-        "kcptun help kcptun-{role}.service | sudo tee /etc/systemd/system/kcptun-{role}.service > /dev/null"
-    ));
-    guide.command(&format!("sudo systemctl enable --now kcptun-{role}"));
+/// How a file runs as a service: on this machine, or on another, which is taken for one with systemd.
+fn service(guide: &mut Guide, here: &Here, is_here: bool, [file, role]: [&str; 2]) {
+    let file = word(file);
+    let steps = match is_here {
+        true => (here.setup.service)(&file, role),
+        false => Some(systemd(&file, role)),
+    };
+    if let Some(steps) = steps {
+        guide.more(steps.what);
+        for command in &steps.commands {
+            guide.command(command);
+        }
+    }
 }
 
 /// A command that goes through the tunnel, by the port that the service has.
@@ -283,26 +301,17 @@ fn scp_from(server: &Server, here: &Here) -> String {
     format!("scp {}", word(&there))
 }
 
-/// A word of a command as a shell takes it (POSIX, 2.2): quoted if it has to be.
-fn word(text: &str) -> String {
-    let is_plain = |c: char| {
-        c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c) || std::path::is_separator(c)
-    };
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
-}
-
 /// A file's name without its directory: so it is called where it was copied to.
 fn base(file: &str) -> &str {
-    file.rsplit('/').next().unwrap_or(file)
+    let name = Path::new(file).file_name();
+    name.and_then(OsStr::to_str).unwrap_or(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Address, Purpose};
+    use crate::platform::Steps;
 
     fn plan(server: &str, connect: &str, listen: &str) -> Plan {
         Plan {
@@ -319,8 +328,12 @@ mod tests {
     fn here(server: Place) -> Here {
         Here {
             server,
-            firewall: Some(Firewall::Ufw),
-            systemd: true,
+            setup: Setup {
+                firewall: Ok(Firewall::Ufw.opening("27290")),
+                service: |file, role| Some(systemd(file, role)),
+                users_ports: 1024,
+                fetching: None,
+            },
             server_file: "t/server.json".into(),
             peer_file: "t/peer.json".into(),
             peer_path: "/home/me/t/peer.json".into(),
@@ -391,10 +404,49 @@ mod tests {
         );
         assert!(!text.contains("firewall-cmd"), "{text}");
         let mut bare = here(Place::Here);
-        (bare.firewall, bare.systemd) = (None, false);
+        bare.setup.firewall = Err("if something blocks it: none was found here".into());
+        bare.setup.service = |_, _| None;
         let text = new_tunnel(&ssh("vps"), &bare);
-        assert!(text.contains("no ufw, firewalld, nftables or iptables was found here"));
+        assert!(
+            text.contains("Open UDP port 27290 if something blocks it: none was found here.\n")
+        );
         assert!(!text.contains("enable --now kcptun-server"), "{text}");
+    }
+
+    #[test]
+    fn each_end_is_told_what_its_own_machine_takes() {
+        let mut own = here(Place::Here);
+        own.setup.firewall = Err("by hand".into());
+        own.setup.service = |file, role| {
+            Some(Steps {
+                what: "Its own service:",
+                commands: vec![format!("own {role} {file}")],
+            })
+        };
+        own.setup.users_ports = 0;
+        own.setup.fetching = Some("It takes a server of scp.");
+        let text = new_tunnel(&ssh("vps:443"), &own);
+        in_order(
+            &text,
+            &[
+                "Open UDP port 443 by hand.\n",
+                "own server t/server.json\n",
+                "scp USER@vps:/home/me/t/peer.json .\n    It takes a server of scp.\n",
+                "enable --now kcptun-peer\n",
+            ],
+        );
+        assert!(!text.contains("below 1024"), "{text}");
+        own.server = Place::Elsewhere;
+        let text = new_tunnel(&ssh("vps:443"), &own);
+        in_order(
+            &text,
+            &[
+                "sudo ufw allow 443/udp\n",
+                "below 1024",
+                "enable --now kcptun-server\n",
+                "own peer peer.json\n",
+            ],
+        );
     }
 
     #[test]
@@ -443,33 +495,32 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_one_word_of_a_shell() {
-        assert_eq!(word("a/b-1.json"), "a/b-1.json");
-        assert_eq!(word("a b"), "'a b'");
-        assert_eq!(word("it's"), r"'it'\''s'");
-        assert_eq!(word("$HOME"), "'$HOME'");
-        assert_eq!(word("~x"), "'~x'");
+    fn a_path_is_one_word_of_a_command() {
         let mut odd = here(Place::Elsewhere);
         odd.server_file = "my tunnel/server.json".into();
         odd.peer_file = "my tunnel/peer.json".into();
         odd.peer_path = "/home/me/my tunnel/peer.json".into();
+        let [server, peer] = [&odd.server_file, &odd.peer_file].map(|file| word(file));
         let text = new_tunnel(&ssh("me@2001:db8::1"), &odd);
         in_order(
             &text,
             &[
                 "Wrote my tunnel/server.json",
-                "scp 'my tunnel/server.json' 'me@[2001:db8::1]:'\n",
-                "scp 'me@[2001:db8::1]:/home/me/my tunnel/peer.json' .\n",
-                "kcptun init --peer 'my tunnel/server.json'\n",
+                &format!("scp {server} {}\n", word("me@[2001:db8::1]:")),
+                &format!(
+                    "scp {} .\n",
+                    word(&format!("me@[2001:db8::1]:{}", odd.peer_path))
+                ),
+                &format!("kcptun init --peer {server}\n"),
             ],
         );
         let text = new_tunnel(&ssh("127.0.0.1"), &odd);
         in_order(
             &text,
             &[
-                "kcptun -c 'my tunnel/server.json'\n",
-                "-c 'my tunnel/peer.json'\n",
-                "-c 'my tunnel/peer.json'\n",
+                &format!("kcptun -c {server}\n"),
+                &format!("-c {peer}\n"),
+                &format!("-c {peer}\n"),
             ],
         );
     }

@@ -1,14 +1,13 @@
 //! The disk and the terminal for `kcptun init`: it asks, reads a server's file, writes what is made, and looks for what this
 //! machine has.
 
-use super::firewall::Firewall;
 use super::next::{self, Here};
 use super::plan::{Draft, Plan};
 use super::{Request, files};
 use crate::config::{Config, DEFAULT_METHOD, Ports, Role, SHIPPED_PASSWORD};
 use crate::crypto::{Key, Method};
 use crate::event::place::{self, Place};
-use crate::platform::{create_private, create_private_directory};
+use crate::platform::{create_private, create_private_directory, scp_path, setup};
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -20,10 +19,6 @@ const SERVER_FILE: &str = "server.json";
 const PEER_FILE: &str = "peer.json";
 /// The most peers' files in one directory.
 const PEER_FILES_MAX: u32 = 1000;
-/// Where programs for the administrator are, which may not be in a user's PATH.
-const SYSTEM_PATHS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
-/// This directory is there where systemd runs the machine (sd_booted(3)).
-const SYSTEMD: &str = "/run/systemd/system";
 
 /// Why there are no files: one line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -247,19 +242,10 @@ fn look_around(plan: &Plan, [server, peer]: [&Path; 2], warnings: Vec<String>) -
             true => Place::Here,
             false => place::of(&plan.server.at.first()),
         },
-        firewall: Firewall::found(has_program),
-        systemd: Path::new(SYSTEMD).exists(),
+        setup: setup(&plan.server.at.ports.to_string()),
         server_file: server.display().to_string(),
         peer_file: peer.display().to_string(),
-        peer_path: whole.map_or_else(|_| PEER_FILE.into(), |path| path.display().to_string()),
+        peer_path: whole.map_or_else(|_| PEER_FILE.into(), |path| scp_path(&path)),
         warnings,
     }
-}
-
-/// Whether this machine has a program.
-fn has_program(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = SYSTEM_PATHS.map(PathBuf::from);
-    let mut directories = std::env::split_paths(&path).chain(system);
-    directories.any(|directory| directory.join(name).is_file())
 }

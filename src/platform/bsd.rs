@@ -4,7 +4,8 @@
 pub(crate) use super::no_reports::{is_report, report_errors, take_reports};
 pub use super::unix::*;
 
-use super::{Clocks, Fragments, Limits, State};
+use super::unix::USERS_PORTS;
+use super::{Clocks, Fragments, Limits, Setup, State};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::time::{ClockId, clock_gettime};
@@ -42,6 +43,37 @@ cfg_if::cfg_if! {
     } else {
         const WHOLE: ClockId = ClockId::CLOCK_MONOTONIC;
         const AWAKE: ClockId = ClockId::CLOCK_MONOTONIC;
+    }
+}
+
+/// What is to be known of this machine. `ports`: UDP ports as a configuration writes them.
+pub(crate) fn setup(ports: &str) -> Setup {
+    Setup {
+        firewall: Err(firewall(ports)),
+        service: |_, _| None,
+        users_ports: USERS_PORTS,
+        fetching: FETCHING,
+    }
+}
+
+cfg_if::cfg_if! {
+    if #[cfg(target_vendor = "apple")] {
+        const FETCHING: Option<&str> =
+            Some("It takes Remote Login here, in the system settings under General, Sharing.");
+
+        fn firewall(_: &str) -> String {
+            "if macOS' firewall is switched on: it asks when kcptun starts, and later the system settings have it under Network, Firewall"
+                .into()
+        }
+    } else {
+        const FETCHING: Option<&str> = None;
+
+        fn firewall(ports: &str) -> String {
+            let ports = ports.replace('-', ":").replace(',', ", ");
+            format!(
+                "if something blocks it; with pf: pass in proto udp to port {{ {ports} }} in /etc/pf.conf, and pfctl -f /etc/pf.conf"
+            )
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 pub(crate) use super::no_news::NetworkNews;
 pub use super::unix::*;
 
-use super::{Clocks, Fragments, Limits, State};
+use super::unix::USERS_PORTS;
+use super::{Clocks, Firewall, Fragments, Limits, Setup, State, systemd};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
 use nix::time::{ClockId, clock_gettime};
 use nix::{setsockopt_impl, sockopt_impl};
@@ -15,6 +16,7 @@ use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The system counts its own overhead in what it reports of a buffer: twice what was asked (socket(7)).
@@ -34,6 +36,10 @@ pub(super) const LACKS_DSCP: Option<&str> = None;
 const IPV6_MINIMUM_MTU: libc::c_int = 1280;
 /// The most reports taken from the error queue at once.
 const REPORTS_PER_CALL: usize = 16;
+/// Where programs for the administrator are, which may not be in a user's PATH.
+const SYSTEM_PATHS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+/// This directory is there where systemd runs the machine (sd_booted(3)).
+const SYSTEMD: &str = "/run/systemd/system";
 /// The errors by which Linux reports what became of an earlier datagram (`icmp_err_convert`, `icmpv6_err_convert`).
 const REPORTED_ERRORS: [libc::c_int; 8] = [
     libc::ECONNREFUSED,
@@ -58,6 +64,43 @@ sockopt_impl!(
     /// The longest IPv6 packet that is sent in one piece, bytes; 0: no limit.
     Ipv6Mtu, SetOnly, libc::IPPROTO_IPV6, libc::IPV6_MTU, libc::c_int
 );
+
+/// What this machine has: the firewall that the others are made of, and systemd where it runs the machine. `ports`: UDP ports
+/// as a configuration writes them.
+pub(crate) fn setup(ports: &str) -> Setup {
+    Setup {
+        firewall: match firewall(has_program) {
+            Some(found) => Ok(found.opening(ports)),
+            None => Err(
+                "if something blocks it: no ufw, firewalld, nftables or iptables was found here"
+                    .into(),
+            ),
+        },
+        service: |file, role| Path::new(SYSTEMD).exists().then(|| systemd(file, role)),
+        users_ports: USERS_PORTS,
+        fetching: None,
+    }
+}
+
+/// The firewall to use. `has`: whether this machine has a program.
+fn firewall(has: impl Fn(&str) -> bool) -> Option<Firewall> {
+    let program = |firewall: &Firewall| match firewall {
+        Firewall::Ufw => "ufw",
+        Firewall::Firewalld => "firewall-cmd",
+        Firewall::Nftables => "nft",
+        Firewall::Iptables => "iptables",
+    };
+    let mut all = Firewall::ALL.into_iter();
+    all.find(|firewall| has(program(firewall)))
+}
+
+/// Whether this machine has a program.
+fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = SYSTEM_PATHS.map(PathBuf::from);
+    let mut directories = std::env::split_paths(&path).chain(system);
+    directories.any(|directory| directory.join(name).is_file())
+}
 
 /// Every Linux has both clocks. They are read as std reads its own, by libc: with musl on 32-bit MIPS not every crate knows how
 /// long a timespec is.
@@ -285,5 +328,21 @@ pub(crate) mod testing {
             _ => None,
         });
         (message.bytes, class)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_firewall_on_top_is_found() {
+        assert_eq!(firewall(|_| false), None);
+        assert_eq!(firewall(|_| true), Some(Firewall::Ufw));
+        let has = |program: &str| ["iptables", "nft"].contains(&program);
+        assert_eq!(firewall(has), Some(Firewall::Nftables));
+        assert_eq!(firewall(|p| p == "iptables"), Some(Firewall::Iptables));
+        let has = |program: &str| program == "firewall-cmd";
+        assert_eq!(firewall(has), Some(Firewall::Firewalld));
     }
 }

@@ -9,6 +9,7 @@
 //! | `windows` | everything of Windows |
 //! | `no_news`, `no_reports` | what two of them lack alike |
 //! | `reason` | what an error of the system means, in words |
+//! | `setup` | how a machine is administered: what a system's `setup` returns, and the commands of Linux, for the other machine |
 //!
 //! Each system offers every item of the list below, with the same signature; where it has nothing of the kind, the item does
 //! nothing, or is a sentence that says what to use instead (`instead`).
@@ -25,6 +26,7 @@
 //! | `clocks` | time with and without the machine's sleep |
 //! | `open_log`, `Syslog`, `is_journal` | where the log goes |
 //! | `create_private`, `create_private_directory`, `is_open_to_all`, `close_to_others` | who can read a file, and how that is changed |
+//! | `setup`, `word`, `scp_path` | this machine's firewall, services and shell, for instructions to people |
 //! | `errno` | numbers of errors that `io::ErrorKind` has no name for |
 //! | `words`, `advice_on_port`, `LIMITS` | words for errors and for limits of buffers |
 //! | `claim_port`, `share_port`, `bind_early` | who may have an address and a port |
@@ -34,6 +36,7 @@
 //! | `NetworkNews` | the system's word that routes or addresses have changed |
 
 mod reason;
+mod setup;
 
 cfg_if::cfg_if! {
     if #[cfg(any(target_os = "linux", target_os = "android"))] {
@@ -71,6 +74,9 @@ pub use system::{PidFile, Starting, detach, hear_reload, request_reload, service
 
 pub(crate) use reason::reason;
 #[cfg(test)]
+pub(crate) use setup::Steps;
+pub(crate) use setup::{Firewall, Setup, systemd};
+#[cfg(test)]
 pub(crate) use system::testing;
 pub(crate) use system::{
     BUFFER_FACTOR, DRAINS, LIMITS, Manager, NetworkNews, REARMS_ONLY_WHEN_DRAINED, RELOAD, Reserve,
@@ -78,7 +84,7 @@ pub(crate) use system::{
     create_private, create_private_directory, drop_privileges, errno, force_receive_buffer,
     force_send_buffer, give_memory_back, instead, is_journal, is_open_to_all, is_refusal,
     is_report, omit_timestamps, open_log, raise_file_limit, refuses_batches, report_errors,
-    send_marked, set_class_v6, set_fragments, share_port, take_reports,
+    scp_path, send_marked, set_class_v6, set_fragments, setup, share_port, take_reports, word,
 };
 
 use std::time::Duration;

@@ -20,6 +20,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -80,18 +81,25 @@ class Program:
         return [*self.by, self.binary, *arguments]
 
     def run(self, *arguments, seconds=60):
-        """The exit status and what it prints."""
-        done = subprocess.run(
-            inside(self.words(*arguments)), stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds
-        )
-        text = (done.stdout + done.stderr).decode(errors="replace").replace("\r", "")
-        return done.returncode, text
+        """The exit status and what it prints. That goes to a file: wine's own processes may hold a pipe open for ever."""
+        with tempfile.TemporaryFile() as out:
+            words = inside(self.words(*arguments))
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=seconds)
+            out.seek(0)
+            return done.returncode, out.read().decode(errors="replace").replace("\r", "")
 
 
 def windows(prefix=PREFIXES[0]):
     """All processes of a prefix have their sockets in one, and so in one network namespace."""
     wine = [f"WINEPREFIX={prefix}" if word.startswith("WINEPREFIX") else word for word in WINE]
     return Program(wine, f"{TARGETS}/{WINDOWS}/debug/kcptun.exe", ":1000", "localhost:1000")
+
+
+def end_wine(prefix):
+    """Ends wine's own processes, which go by themselves only a while after the last program."""
+    for option in ("-k", "-w"):
+        words = ["env", f"WINEPREFIX={prefix}", WINESERVER, option]
+        subprocess.run(inside(words), stderr=subprocess.DEVNULL, timeout=60)
 
 
 def qemu(machine):
@@ -503,7 +511,6 @@ def windows_runs_as_a_service():
         os.remove(log)
     with open(ROOT + file, "w") as out:
         json.dump(config, out)
-    program.run("service", "uninstall", "-c", file)
     # a process that keeps wine's service manager alive
     keeper = subprocess.Popen(inside([*WINE, "cmd", "/c", "pause"]), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
@@ -516,6 +523,7 @@ def windows_runs_as_a_service():
         return holds
 
     try:
+        program.run("service", "uninstall", "-c", file)
         for task, words in [("start", "no such service"), ("install", "is installed"), ("install", "installed already")]:
             status, text = program.run("service", task, "-c", file)
             need(words in text and status == (words != "is installed"), text)
@@ -635,7 +643,7 @@ def main():
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     parser.add_argument("--no-build", action="store_true", help="run what was built before")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     cases = [each for each in CASES if not asked.names or each.__name__.startswith(tuple(asked.names))]
     if asked.list:
         print("\n".join(each.__name__ for each in cases))
@@ -653,9 +661,8 @@ def main():
     DATA = os.urandom(MEGABYTES * 1024 * 1024)
     HASH = hashlib.sha256(DATA).digest()
     failed = [each.__name__ for each in cases if not run(each)]
-    # wine's own processes go when nobody uses them
     for prefix in PREFIXES:
-        subprocess.run(inside(["env", f"WINEPREFIX={prefix}", WINESERVER, "-k"]), stderr=subprocess.DEVNULL)
+        end_wine(prefix)
     print(f"{len(failed)} of {len(cases)} have failed")
     return min(len(failed), 100)
 

@@ -30,6 +30,9 @@ const READ_BY_OTHERS: u32 = 0o004;
 /// The poll reports what is new of a socket even if no call has found nothing (`WouldBlock`) since it last did.
 pub(crate) const REARMS_ONLY_WHEN_DRAINED: bool = false;
 
+/// The first port that any user may bind.
+pub(super) const USERS_PORTS: u16 = 1024;
+
 /// By what the configuration is read again, for the log.
 pub(crate) const RELOAD: &str = "SIGHUP";
 
@@ -97,7 +100,7 @@ pub(crate) fn words(code: i32) -> Option<&'static str> {
 /// What may help where a port cannot be bound for lack of permission.
 pub(crate) fn advice_on_port(port: u16) -> &'static str {
     match port {
-        1..1024 => " (ports below 1024 need root or CAP_NET_BIND_SERVICE)",
+        1..USERS_PORTS => " (ports below 1024 need root or CAP_NET_BIND_SERVICE)",
         _ => "",
     }
 }
@@ -175,6 +178,20 @@ pub(crate) fn close_to_others(name: &str) -> String {
     format!("chmod 600 {name}")
 }
 
+/// A word of a command as the shell takes it (POSIX, 2.2): quoted if it has to be.
+pub(crate) fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+/// A file of this machine as scp on another one names it.
+pub(crate) fn scp_path(path: &Path) -> String {
+    path.display().to_string()
+}
+
 /// Whether standard error is the journal's: systemd says in JOURNAL_STREAM which one it made, and a program that was
 /// started further down may have another one (systemd.exec(5)).
 pub(crate) fn is_journal() -> bool {
@@ -215,6 +232,15 @@ pub(crate) fn keepalive(socket: &Socket) -> Option<(Duration, Duration)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        assert_eq!(word("a/b-1.json"), "a/b-1.json");
+        assert_eq!(word("a b"), "'a b'");
+        assert_eq!(word("it's"), r"'it'\''s'");
+        assert_eq!(word("$HOME"), "'$HOME'");
+        assert_eq!(word("~x"), "'~x'");
+    }
 
     #[test]
     fn the_file_limit_is_raised() {

@@ -1,9 +1,10 @@
 //! Everything of Windows: errors, files, limits, clocks and sockets here; the console and requests from outside, services, pid
-//! files and the access to files in files of their own.
+//! files, the access to files and what people are told in files of their own.
 
 mod access;
 mod background;
 pub mod service;
+mod setup;
 mod signal;
 
 pub use background::{PidFile, Starting, detach};
@@ -13,6 +14,7 @@ pub(crate) use super::no_news::NetworkNews;
 pub(crate) use super::no_reports::{is_report, report_errors, take_reports};
 pub(crate) use access::{close_to_others, create_private, is_open_to_all};
 pub(crate) use service::Manager;
+pub(crate) use setup::{scp_path, setup, word};
 pub(crate) use signal::Signals;
 
 use super::{Clocks, Fragments, Limits};

@@ -1,10 +1,11 @@
-//! Firewalls of Linux: how each is told to let UDP ports in. Whether one is there is asked of who calls.
+//! Linux: how each of its firewalls is told to let UDP ports in, and how systemd runs kcptun. Every system knows them, since a
+//! server elsewhere is taken for one of Linux. What this machine has of them is for `platform::linux` to find.
 
-use crate::config::Ports;
+use super::{Opening, Steps};
 
 /// A firewall's tool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Firewall {
+pub(crate) enum Firewall {
     Ufw,
     Firewalld,
     Nftables,
@@ -13,21 +14,15 @@ pub(super) enum Firewall {
 
 impl Firewall {
     /// All of them; those before others are made of them, and are to be used where both are there.
-    pub(super) const ALL: [Firewall; 4] = [
+    pub(crate) const ALL: [Firewall; 4] = [
         Firewall::Ufw,
         Firewall::Firewalld,
         Firewall::Nftables,
         Firewall::Iptables,
     ];
 
-    /// The one to use. `has`: whether this machine has a program.
-    pub(super) fn found(has: impl Fn(&str) -> bool) -> Option<Firewall> {
-        let mut all = Firewall::ALL.into_iter();
-        all.find(|firewall| has(firewall.program()))
-    }
-
     /// Its name.
-    pub(super) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Firewall::Ufw => "ufw",
             Firewall::Firewalld => "firewalld",
@@ -36,18 +31,8 @@ impl Firewall {
         }
     }
 
-    fn program(self) -> &'static str {
-        match self {
-            Firewall::Ufw => "ufw",
-            Firewall::Firewalld => "firewall-cmd",
-            Firewall::Nftables => "nft",
-            Firewall::Iptables => "iptables",
-        }
-    }
-
-    /// The command that lets UDP to these ports in.
-    pub(super) fn command(self, ports: &Ports) -> String {
-        let text = ports.to_string();
+    fn command(self, ports: &str) -> String {
+        let text = ports;
         let ranges = text.replace('-', ":");
         match self {
             Firewall::Ufw => format!("sudo ufw allow {ranges}/udp"),
@@ -61,7 +46,7 @@ impl Firewall {
             Firewall::Nftables => {
                 let set = match text.contains(',') {
                     true => format!("'{{ {} }}'", text.replace(',', ", ")),
-                    false => text,
+                    false => text.to_owned(),
                 };
                 format!("sudo nft insert rule inet filter input udp dport {set} accept")
             }
@@ -75,17 +60,37 @@ impl Firewall {
         }
     }
 
-    /// What else is to be known of it.
-    pub(super) fn hint(self) -> Option<&'static str> {
-        match self {
-            Firewall::Ufw | Firewall::Firewalld => None,
-            Firewall::Nftables => Some(
-                "needed only if `sudo nft list ruleset` has a table that drops, whose name stands for `inet filter` (\"No such file or directory\": there is none of that name); write it into /etc/nftables.conf, too, or it is gone after a reboot",
-            ),
-            Firewall::Iptables => Some(
-                "needed only if `sudo iptables -L INPUT` drops; the same with ip6tables for IPv6; both are gone after a reboot unless saved, as by netfilter-persistent save",
-            ),
+    /// How it lets UDP to these ports in, which are written as in a configuration: 443,5-9.
+    pub(crate) fn opening(self, ports: &str) -> Opening {
+        Opening {
+            name: self.name(),
+            command: self.command(ports),
+            hint: match self {
+                Firewall::Ufw | Firewall::Firewalld => {
+                    "It does no harm where the firewall is switched off."
+                }
+                Firewall::Nftables => {
+                    "It is needed only if `sudo nft list ruleset` has a table that drops, whose name stands for `inet filter` (\"No such file or directory\": there is none of that name); write it into /etc/nftables.conf, too, or it is gone after a reboot."
+                }
+                Firewall::Iptables => {
+                    "It is needed only if `sudo iptables -L INPUT` drops; the same with ip6tables for IPv6; both are gone after a reboot unless saved, as by netfilter-persistent save."
+                }
+            },
         }
+    }
+}
+
+/// How systemd runs kcptun with a configuration. `file`: its name as the shell takes it; `role`: server or peer.
+pub(crate) fn systemd(file: &str, role: &str) -> Steps {
+    Steps {
+        what: "As a service of systemd (250 or later) instead, with kcptun in /usr/local/bin; its Debian package has the unit in place:",
+        commands: vec![
+            format!("sudo install -D -m 600 {file} /etc/kcptun/{role}.json"),
+            format!(
+                "kcptun help kcptun-{role}.service | sudo tee /etc/systemd/system/kcptun-{role}.service > /dev/null"
+            ),
+            format!("sudo systemctl enable --now kcptun-{role}"),
+        ],
     }
 }
 
@@ -94,27 +99,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_one_on_top_is_found() {
-        assert_eq!(Firewall::found(|_| false), None);
-        assert_eq!(Firewall::found(|_| true), Some(Firewall::Ufw));
-        let has = |program: &str| ["iptables", "nft"].contains(&program);
-        assert_eq!(Firewall::found(has), Some(Firewall::Nftables));
-        assert_eq!(
-            Firewall::found(|p| p == "iptables"),
-            Some(Firewall::Iptables)
-        );
-        assert_eq!(
-            Firewall::found(|p| p == "firewall-cmd"),
-            Some(Firewall::Firewalld)
-        );
-    }
-
-    #[test]
     fn each_takes_ports_ranges_and_lists() {
-        let commands = |ports: &str| {
-            let ports = Ports::parse(ports).expect("ports");
-            Firewall::ALL.map(|firewall| firewall.command(&ports))
-        };
+        let commands = |ports: &str| Firewall::ALL.map(|firewall| firewall.command(ports));
         assert_eq!(
             commands("27290"),
             [
