@@ -92,13 +92,15 @@ fn reload(file: &Path) -> ExitCode {
 
 /// A configuration that is wrong is found here rather than by a service that cannot start.
 fn service(task: ServiceTask, file: &Path) -> ExitCode {
-    let comes = matches!(task, ServiceTask::Install | ServiceTask::Start);
-    if comes {
-        if let Err(error) = load_service(file) {
-            return fail(WRONG_INPUT, &error.to_string());
+    let mut log = platform::service::log_of(file);
+    if matches!(task, ServiceTask::Install | ServiceTask::Start) {
+        match load_service(file).map(|config| config.log) {
+            Ok(Some(Log::File(path))) => log = path,
+            Ok(_) => {}
+            Err(error) => return fail(WRONG_INPUT, &error.to_string()),
         }
     }
-    match platform::service::manage(task, file) {
+    match platform::service::manage(task, file, &log) {
         Ok(text) => print(&format!("{text}\n")),
         Err(error) => fail(CANNOT_RUN, &error),
     }

@@ -83,11 +83,18 @@ fn by_hand() -> Vec<Block> {
         ),
         Block::Code(WINDOWS),
         Block::text(
-            "The service is called kcptun and the name of the file, and runs as an account of its own that can do little more than \
-                 read this file and write `server.log` beside it. `install` prints the rule that lets packets through the firewall. \
-                 `kcptun reload -c FILE`, or `sc control kcptun-server paramchange`, stands for SIGHUP. There is no `user`, no `-d`, no \
+            "The service is called kcptun and the name of the file. It runs as an account of its own, `NT SERVICE\\kcptun-server`, which \
+                 has no password and few rights: LocalSystem may do anything, and LocalService is shared with other services, which could \
+                 read the key. `install` lets that account run `kcptun.exe`, read this file, and write `server.log` beside it or the file that \
+                 `log` names; it prints the rule that lets packets through the firewall. The service starts in a directory of Windows: \
+                 a path in the file has to be a whole one, and `pidfile` is better left out. A log that was moved away is made anew only in \
+                 a directory that the account may write to.",
+        ),
+        Block::text(
+            "`kcptun reload -c FILE`, or `sc control kcptun-server paramchange`, stands for SIGHUP. There is no `user`, no `-d`, no \
                  system log and no `reuseport`; `dscp` is a matter of a policy (`New-NetQosPolicy`). In JSON a path is written with `/` or with \
-                 `\\\\`. It was run under wine, whose sockets and services are not quite those of Windows.",
+                 `\\\\`. The files that `kcptun init` writes are for their owner, the system and administrators alone, whatever their \
+                 directory allows. kcptun was run under wine, whose sockets and services are not quite those of Windows.",
         ),
         Block::Heading("A static binary"),
         Block::text(

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""kcptun for other machines, run for real: for Windows under wine, for 32-bit MIPS and ARM under qemu, and the unit tests for
-i686. It takes root and a chroot with wine, qemu, cross compilers and this project bound at /port.
+"""kcptun for other machines, run for real: for Windows under wine, for MIPS and ARM under qemu, and the unit tests for i686. It
+takes root and a chroot with wine, qemu, cross compilers and this project bound at /port.
 
     tests/ports/run.py CHROOT                 everything: build, then each case
     tests/ports/run.py CHROOT --list          the cases
@@ -33,6 +33,8 @@ WINE = ["env", f"WINEPREFIX={PREFIXES[0]}", "WINEDEBUG=-all", "DISPLAY=", "XDG_R
 WINESERVER = "/usr/lib/x86_64-linux-gnu/wine/wineserver"
 WINDOWS = "x86_64-pc-windows-gnu"
 MUSL = {"mipsel": "mipsel-unknown-linux-musl", "arm": "armv7-unknown-linux-musleabihf"}
+# these as examples/openwrt/build.sh makes them
+SCRIPTED = {"mips": "mips-unknown-linux-musl", "aarch64": "aarch64-unknown-linux-musl"}
 KEY = "c8tMEt7Oa1mbBtNDPMBDCHS4Y7yBYDn2nLmHTxbX6dA="
 CASES = []
 started = []
@@ -103,7 +105,8 @@ def end_wine(prefix):
 
 
 def qemu(machine):
-    binary = f"{TARGETS}/{MUSL[machine]}/debug/kcptun"
+    target, profile = (MUSL[machine], "debug") if machine in MUSL else (SCRIPTED[machine], "release")
+    binary = f"{TARGETS}/{target}/{profile}/kcptun"
     return Program([f"qemu-{machine}"], binary, "127.0.0.1:1000", "127.0.0.1:1000")
 
 
@@ -348,6 +351,32 @@ def windows_refuses_what_only_unix_has():
 
 
 @case
+def windows_init_writes_for_its_user_alone_and_speaks_of_windows():
+    program, files = windows(), "/root/ports/my files"
+    subprocess.run("ip address replace 192.0.2.9/32 dev lo".split(), check=True)
+    words = ["192.0.2.9:443", "--connect", "127.0.0.1:22", "--listen", "127.0.0.1:2222", "--directory", files]
+    status, text = program.run("init", *words)
+    need(status == 0, text)
+    for part in [
+        "netsh advfirewall firewall add rule",
+        "localport=443",
+        f'kcptun service install -c "{files}',
+        f'"USER@192.0.2.9:/Z:{files}/peer.json" .',
+    ]:
+        need(part in text, f"{part}: {text}")
+    for name in ("server.json", "peer.json"):
+        mode = os.stat(f"{ROOT}{files}/{name}").st_mode & 0o777
+        need(mode & 0o077 == 0, f"{name} has mode {mode:o}")
+        status, text = program.run("--check", "-c", f"{files}/{name}")
+        need(status == 0 and "everybody" not in text, text)
+    os.chmod(f"{ROOT}{files}/peer.json", 0o644)
+    status, text = program.run("--check", "-c", f"{files}/peer.json")
+    need("everybody" in text and "icacls" in text, text)
+    status, text = program.run("init", *words)
+    need(status == 1 and "is there already" in text, text)
+
+
+@case
 def windows_reads_its_configuration_again():
     pair = Pair(windows())
     status, text = pair.program.run("reload", "-c", pair.peer.file)
@@ -470,13 +499,23 @@ def windows_follows_a_change_of_its_address():
 @case
 def windows_carries_500_connections():
     # what wine needs for an event grows with the number of sockets
-    pair = Pair(windows())
-    clients = [connect(1001) for _ in range(500)]
-    for client in clients:
-        client.sendall(b"eword")
-    for client in clients:
-        need(client.recv(10) == b"word", "an echo")
-    need(pair.peer.stats(1003)["sessions"]["states"]["connected"] >= 500, "500 sessions")
+    pair, count, each = Pair(windows()), 500, 32 * 1024
+    clients = [connect(1001) for _ in range(count)]
+    data = [DATA[number * each : (number + 1) * each] for number in range(count)]
+    number = iter(range(count))
+
+    def moves():
+        mine = next(number)
+        client, digest, left = clients[mine], hashlib.sha256(), each
+        client.settimeout(600)
+        client.sendall(b"e" + data[mine])
+        while left and (part := client.recv(left)):
+            digest.update(part)
+            left -= len(part)
+        need(digest.digest() == hashlib.sha256(data[mine]).digest(), "what came back differs")
+
+    at_once(count, moves)
+    need(pair.peer.stats(1003)["sessions"]["states"]["connected"] >= count, f"{count} sessions")
     for client in clients:
         client.close()
     eventually(lambda: pair.peer.stats(1003)["sessions"]["states"]["connected"] < 10, "the sessions end", 300)
@@ -548,7 +587,7 @@ def windows_runs_as_a_service():
     need(status == 0, text)
 
 
-# -- 32-bit Linux, under qemu ------------------------------------------------------------------------------------------
+# -- Linux on other processors, under qemu ------------------------------------------------------------------------------------------
 
 
 def sane_times(stats):
@@ -588,6 +627,16 @@ def arm_carries_20_megabytes_and_knows_the_time():
 
 
 @case
+def mips_carries_20_megabytes_and_knows_the_time():
+    small_machine("mips")
+
+
+@case
+def aarch64_carries_20_megabytes_and_knows_the_time():
+    small_machine("aarch64")
+
+
+@case
 def i686_passes_the_unit_tests():
     words = "cd /port && cargo test --lib -Zbuild-std --target i686-unknown-linux-gnu"
     done = subprocess.run(build_words(words, panic="unwind"), capture_output=True)
@@ -611,6 +660,7 @@ def build():
     for machine, target in MUSL.items():
         options = f"-C link-self-contained=no {static[machine]}"
         commands.append(f"cargo-zigbuild rustc -q --bin kcptun {std} --target {target} -- {options}")
+    commands.append(f"examples/openwrt/build.sh {' '.join(SCRIPTED)}")
     for command in commands:
         print("build:", command, flush=True)
         subprocess.run(build_words(f"cd /port && {command}"), check=True)

@@ -66,7 +66,7 @@ pub mod service {
     const INSTEAD: &str = "service: that is for Windows; here systemd, OpenRC, rc.d or launchd runs kcptun -c FILE (see kcptun help deploy)";
 
     /// Fails: this is not how services are made here.
-    pub fn manage(_: super::super::ServiceTask, _: &Path) -> Result<String, String> {
+    pub fn manage(_: super::super::ServiceTask, _: &Path, _: &Path) -> Result<String, String> {
         Err(INSTEAD.into())
     }
 

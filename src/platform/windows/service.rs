@@ -1,5 +1,7 @@
 //! kcptun as a service of Windows: making and removing it, and what runs when the system starts it. A service is named after
-//! its configuration, and runs as an account of its own, with no rights but to read that and to write its log.
+//! its configuration, and runs as an account of its own, with no rights but to read that and to write its log. Such an account
+//! (a virtual one) has no password and exists on every Windows since 7. LocalSystem may do anything on the machine; LocalService
+//! and NetworkService are shared with other services, which could read the key.
 
 use super::signal::raise;
 use crate::platform::{ServiceTask, Signal, State, reason};
@@ -59,8 +61,8 @@ pub fn log_of(config: &Path) -> PathBuf {
     config.with_extension("log")
 }
 
-/// Does what is asked with the service of a configuration. Returns what to tell the user; fails, with one line.
-pub fn manage(task: ServiceTask, config: &Path) -> Result<String, String> {
+/// Does what is asked with the service of a configuration, whose log is this. Returns what to tell the user; fails, with one line.
+pub fn manage(task: ServiceTask, config: &Path, log: &Path) -> Result<String, String> {
     let name = name_of(config);
     let wrong = |e: windows_service::Error| format!("service: {name}: {}", told(&e));
     let rights = match task {
@@ -73,7 +75,8 @@ pub fn manage(task: ServiceTask, config: &Path) -> Result<String, String> {
     };
     let manager = ServiceManager::local_computer(None::<&str>, rights).map_err(wrong)?;
     if task == ServiceTask::Install {
-        return install(&manager, &name, config).map_err(|e| format!("service: {name}: {e}"));
+        return install(&manager, &name, [config, log])
+            .map_err(|e| format!("service: {name}: {e}"));
     }
     let rights = ServiceAccess::QUERY_STATUS
         | match task {
@@ -117,8 +120,9 @@ pub fn manage(task: ServiceTask, config: &Path) -> Result<String, String> {
     })
 }
 
-fn install(manager: &ServiceManager, name: &str, config: &Path) -> Result<String, String> {
-    let config = std::path::absolute(config).map_err(|e| reason(&e))?;
+fn install(manager: &ServiceManager, name: &str, files: [&Path; 2]) -> Result<String, String> {
+    let [config, log] = files.map(|file| std::path::absolute(file).map_err(|e| reason(&e)));
+    let (config, log) = (config?, log?);
     let program = std::env::current_exe().map_err(|e| reason(&e))?;
     let words = ["service", "run", "-c"].map(OsString::from);
     let account = format!("NT SERVICE\\{name}");
@@ -150,10 +154,10 @@ fn install(manager: &ServiceManager, name: &str, config: &Path) -> Result<String
         command: None,
         actions: Some(vec![again.clone(), again.clone(), again]),
     });
-    let log = log_of(&config);
     let _ = super::open_log(&log);
     let mut lines = vec![format!("{name} is installed, and starts with Windows.")];
-    for (file, right) in [(&config, "R"), (&log, "M")] {
+    // a program in a user's own directory is for that user alone
+    for (file, right) in [(&program, "RX"), (&config, "R"), (&log, "M")] {
         if let Err(e) = grant(file, &account, right) {
             let file = file.display();
             lines.push(format!(
