@@ -15,13 +15,18 @@ cd "$(dirname "$0")/../.."
 export RUSTC_BOOTSTRAP=1
 library='-Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size'
 
+# A table for debuggers that the linker keeps for mips.
+mkdir -p target/openwrt
+echo 'SECTIONS { /DISCARD/ : { *(.pdr) } } INSERT AFTER .bss;' >target/openwrt/no-pdr.ld
+
 [ $# -gt 0 ] || set -- mipsel mips armv7 aarch64 x86_64
 for arch; do
 	# a panic ends the program, and nothing unwinds
 	flags='-C target-feature=+crt-static -C link-self-contained=no -C force-unwind-tables=no'
 	case "$arch" in
 	# No position-independent programs there; soft floating point is what OpenWrt has.
-	mipsel | mips) target="$arch-unknown-linux-musl" flags="$flags -C relocation-model=static" ;;
+	mipsel | mips) target="$arch-unknown-linux-musl"
+		flags="$flags -C relocation-model=static -C link-arg=-Wl,-T,$PWD/target/openwrt/no-pdr.ld" ;;
 	armv7) target=armv7-unknown-linux-musleabihf ;;
 	aarch64 | x86_64) target="$arch-unknown-linux-musl" ;;
 	*) echo "$0: $arch: not one of mipsel, mips, armv7, aarch64, x86_64" >&2 && exit 2 ;;

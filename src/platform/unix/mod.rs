@@ -175,7 +175,7 @@ pub(crate) fn is_open_to_all(file: &File) -> bool {
 
 /// The command that keeps others from reading the file of this name.
 pub(crate) fn close_to_others(name: &str) -> String {
-    format!("chmod 600 {name}")
+    format!("chmod 600 {}", word(name))
 }
 
 /// A word of a command as the shell takes it (POSIX, 2.2): quoted if it has to be.
