@@ -99,7 +99,8 @@ def windows(prefix=PREFIXES[0]):
 
 @contextlib.contextmanager
 def wine_kept():
-    """Keeps wine's own processes alive: they go a while after the last program, and who comes meanwhile fails or waits in vain."""
+    """Keeps wine's own processes alive: they go a while after the last program, and who comes meanwhile fails or waits in vain.
+    Then it ends them, since wine may keep a socket of a process that was killed."""
     words = inside([*WINE, "cmd", "/c", "echo ready & pause"])
     keeper = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     keeper.stdout.readline()
@@ -515,7 +516,7 @@ def windows_follows_a_change_of_its_address():
 @case
 def windows_carries_500_connections():
     # what wine needs for an event grows with the number of sockets
-    pair, count, each = Pair(windows()), 500, 16 * 1024
+    pair, count, each = Pair(windows()), 500, 8 * 1024
     clients = [connect(1001) for _ in range(count)]
     data = [DATA[number * each : (number + 1) * each] for number in range(count)]
     number = iter(range(count))
@@ -681,15 +682,17 @@ def run(function):
     began = time.monotonic()
     name = function.__name__
     try:
-        function()
+        with wine_kept() if name.startswith("windows") else contextlib.nullcontext():
+            try:
+                function()
+            finally:
+                for daemon in started:
+                    with contextlib.suppress(Exception):
+                        daemon.end()
+                started.clear()
         result = None
     except Exception as error:
         result = error if isinstance(error, Failure) else traceback.format_exc()
-    finally:
-        for daemon in started:
-            with contextlib.suppress(Exception):
-                daemon.end()
-        started.clear()
     print(f"{'FAILED' if result else 'ok':7}{time.monotonic() - began:6.1f} s  {name}", flush=True)
     if result:
         print("       ", result, flush=True)
@@ -721,8 +724,9 @@ def main():
     os.makedirs(ROOT + "/root/ports")
     DATA = os.urandom(MEGABYTES * 1024 * 1024)
     HASH = hashlib.sha256(DATA).digest()
-    with wine_kept() if any("windows" in each.__name__ for each in cases) else contextlib.nullcontext():
-        failed = [each.__name__ for each in cases if not run(each)]
+    for prefix in PREFIXES:
+        end_wine(prefix)
+    failed = [each.__name__ for each in cases if not run(each)]
     print(f"{len(failed)} of {len(cases)} have failed")
     return min(len(failed), 100)
 
