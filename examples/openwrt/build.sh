@@ -5,7 +5,8 @@
 # Needs Rust with its sources (rustup component add rust-src; Debian: apt install rust-src), for which Rust has no finished
 # library for mips, and zig as the C compiler and linker:
 #   pip install ziglang && cargo install cargo-zigbuild
-# The name of a router's architecture: opkg print-architecture, or apk --print-arch. mipsel_24kc is mipsel here.
+# All were built, and carried data under qemu; what each takes: kcptun help deploy. The name of a router's architecture:
+# opkg print-architecture, or apk --print-arch. mipsel_24kc is mipsel here.
 # CARGO_PROFILE_RELEASE_OPT_LEVEL=z makes them some 8 % smaller, and slower.
 set -eu
 cd "$(dirname "$0")/../.."
