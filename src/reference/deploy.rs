@@ -119,7 +119,7 @@ fn by_hand() -> Vec<Block> {
         Block::text(
             "The program is then `target/x86_64-unknown-linux-musl/release/kcptun`. `--no-default-features` builds without ring, where its \
                  C code does not compile, and seals more slowly. A static binary of 1.5 MB, for x86-64 and for others, is made by \
-                 `examples/openwrt/build.sh x86_64`; it leaves out what the Rust library has for backtraces.",
+                 `examples/openwrt/build.sh`; it leaves out what the Rust library has for backtraces.",
         ),
     ]
 }
