@@ -27,7 +27,7 @@
 //! | `reference` | what `kcptun help` and the man pages say, made from the tables of the program |
 //! | `init` | `kcptun init`: the two files of a new tunnel, and what to do with them |
 //! | `event` | the event loop: sockets, signals, names, the clock |
-//! | `platform` | what each system does in its own way: one file a system, behind one interface |
+//! | `platform` | what each system does in its own way: a folder for each, behind one interface |
 //! | `http` | statistics over HTTP: requests, answers, what limits a tunnel |
 //! | `ping` | `kcptun ping`: what is sent, and what follows from the answers |
 //! | `tunnel` | the session table, paths and their migration, rendezvous, and which datagram leaves next |

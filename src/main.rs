@@ -92,7 +92,7 @@ fn reload(file: &Path) -> ExitCode {
 
 /// A configuration that is wrong is found here rather than by a service that cannot start.
 fn service(task: ServiceTask, file: &Path) -> ExitCode {
-    let mut log = platform::service::log_of(file);
+    let mut log = platform::log_of_service(file);
     if matches!(task, ServiceTask::Install | ServiceTask::Start) {
         match load_service(file).map(|config| config.log) {
             Ok(Some(Log::File(path))) => log = path,
@@ -110,7 +110,7 @@ fn service(task: ServiceTask, file: &Path) -> ExitCode {
 fn load_service(file: &Path) -> Result<Config, ConfigError> {
     let mut config = Config::load(file)?;
     if matches!(config.log, None | Some(Log::Stderr)) {
-        config.log = Some(Log::File(platform::service::log_of(file)));
+        config.log = Some(Log::File(platform::log_of_service(file)));
     }
     Ok(config)
 }

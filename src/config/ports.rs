@@ -69,6 +69,12 @@ impl Ports {
         self.ranges.iter().any(|range| range.contains(&port))
     }
 
+    /// Words for them: `port 443`, `ports 5-9`.
+    pub(crate) fn named(&self) -> String {
+        let word = if self.are_many() { "ports" } else { "port" };
+        format!("{word} {self}")
+    }
+
     /// All of a machine's address, as a configuration writes them.
     pub fn at(&self, ip: IpAddr) -> String {
         let host = Some(ip.to_string());

@@ -2,15 +2,13 @@
 
 use super::plan::{Plan, Server};
 use crate::event::place::Place;
-use crate::platform::{Firewall, Setup, systemd, word};
+use crate::platform::{Elsewhere, Firewall, Opening, Setup, shell_quoted};
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::path::Path;
 
 /// Stands for a user or a machine whose name is not known here.
 const USER: &str = "USER";
-/// The first port that any user of a server elsewhere may bind.
-const USERS_PORTS: u16 = 1024;
 
 /// What is known of this machine and of the files in it.
 pub(super) struct Here {
@@ -18,6 +16,8 @@ pub(super) struct Here {
     pub server: Place,
     /// How this machine is administered.
     pub setup: Setup,
+    /// How one is that is not this machine.
+    pub elsewhere: Elsewhere,
     /// The server's file, as a command here names it.
     pub server_file: String,
     /// The peer's file, as a command here names it.
@@ -70,8 +70,8 @@ pub(super) fn new_tunnel(plan: &Plan, here: &Here) -> String {
     if plan.server.is_this_machine() {
         guide.machine("On this machine, to try it");
         guide.step("Start the server's end:");
-        guide.command(&format!("kcptun -c {}", word(server)));
-        near_end(&mut guide, plan, here);
+        guide.command(&format!("kcptun -c {}", shell_quoted(server)));
+        near_end(&mut guide, plan, here, true);
         return guide.text;
     }
     guide.machine(&format!("On the server, {}", plan.server.host()));
@@ -82,20 +82,21 @@ pub(super) fn new_tunnel(plan: &Plan, here: &Here) -> String {
         false => base(server),
     };
     guide.step("Start it there:");
-    guide.command(&format!("kcptun -c {}", word(there)));
-    let users_ports = match here.server {
-        Place::Here => here.setup.users_ports,
-        _ => USERS_PORTS,
+    guide.command(&format!("kcptun -c {}", shell_quoted(there)));
+    let is_server = here.server == Place::Here;
+    let users_ports = match is_server {
+        true => here.setup.users_ports,
+        false => here.elsewhere.users_ports,
     };
-    if plan.server.at.ports.iter().any(|port| port < users_ports) {
-        guide.more("A port below 1024 is root's: start it with sudo and \"user\" in the file, and see what the unit says of such ports.");
+    let is_low = plan.server.at.ports.iter().any(|port| port < users_ports);
+    if is_low {
+        guide.more(&format!(
+            "A port below {users_ports} is root's: start it as root, with \"user\" in the file."
+        ));
     }
-    service(
-        &mut guide,
-        here,
-        here.server == Place::Here,
-        [there, "server"],
-    );
+    if service(&mut guide, here, is_server, [there, "server"]) && is_low {
+        guide.more("The unit says what it takes for such a port.");
+    }
     guide.machine("On the other machine, where your programs are");
     if here.server == Place::Here {
         guide.step(&format!(
@@ -103,12 +104,12 @@ pub(super) fn new_tunnel(plan: &Plan, here: &Here) -> String {
             base(peer)
         ));
         guide.command(&format!("{} .", scp_from(&plan.server, here)));
-        fetching(&mut guide, here);
+        say_what_scp_needs(&mut guide, here);
     }
-    near_end(&mut guide, plan, here);
+    near_end(&mut guide, plan, here, here.server != Place::Here);
     guide.line(&format!(
         "\nDelete each file where it is not needed. A file for one more machine: kcptun init --peer {}",
-        word(server)
+        shell_quoted(server)
     ));
     guide.text
 }
@@ -126,13 +127,18 @@ pub(super) fn one_more_peer(plan: &Plan, here: &Here, like: Option<&str>) -> Str
         guide.line(&format!("It reaches the server at {at}, as {like} does."));
     }
     troubles(&mut guide, plan, here);
+    if plan.server.is_this_machine() {
+        guide.machine("On this machine, which alone reaches such a server");
+        near_end(&mut guide, plan, here, true);
+        return guide.text;
+    }
     guide.machine("On that machine");
     guide.step(&format!(
         "Bring {} there (kcptun must be there, too). From here:",
         base(peer)
     ));
-    guide.command(&format!("scp {} {USER}@MACHINE:", word(peer)));
-    near_end(&mut guide, plan, here);
+    guide.command(&format!("scp {} {USER}@MACHINE:", shell_quoted(peer)));
+    near_end(&mut guide, plan, here, false);
     guide.text
 }
 
@@ -162,100 +168,93 @@ fn bring(guide: &mut Guide, plan: &Plan, here: &Here) {
         "Bring {} there (kcptun must be there, too). From here:",
         base(file)
     ));
-    let there = word(&format!("{}:", remote(server)));
-    guide.command(&format!("scp {} {there}", word(file)));
+    let there = shell_quoted(&format!("{}:", remote(server)));
+    guide.command(&format!("scp {} {there}", shell_quoted(file)));
     guide.more(&format!(
         "If this is the server: it is here already, and the other machine fetches {}:",
         base(&here.peer_file)
     ));
     guide.command(&format!("{} .", scp_from(server, here)));
-    fetching(guide, here);
+    say_what_scp_needs(guide, here);
 }
 
 /// What this machine needs for others to fetch a file.
-fn fetching(guide: &mut Guide, here: &Here) {
-    if let Some(hint) = here.setup.fetching {
+fn say_what_scp_needs(guide: &mut Guide, here: &Here) {
+    if let Some(hint) = here.setup.scp_needs {
         guide.more(hint);
     }
 }
 
 fn open_ports(guide: &mut Guide, plan: &Plan, here: &Here) {
-    let ports = &plan.server.at.ports;
-    let ports_named = ports_named(plan);
-    if here.server == Place::Here {
-        match &here.setup.firewall {
-            Ok(own) => {
-                guide.step(&format!(
-                    "Open {ports_named} in its firewall, {}:",
-                    own.name
-                ));
-                guide.command(&own.command);
-                guide.more(own.hint);
+    let ports = plan.server.at.ports.named();
+    match (&here.setup.firewall, here.server == Place::Here) {
+        (Firewall::Known(own), true) => {
+            guide.step(&format!("Open UDP {ports} in its firewall, {}:", own.name));
+            opening(guide, own);
+        }
+        (Firewall::Other(what), true) => guide.step(&format!("Open UDP {ports} {what}.")),
+        (own, false) => {
+            guide.step(&format!(
+                "Open UDP {ports} in its firewall, by the line for the one it has:"
+            ));
+            for each in &here.elsewhere.firewalls {
+                let found = match own {
+                    Firewall::Known(own) if own.name == each.name => " (this machine has it)",
+                    _ => "",
+                };
+                guide.more(&format!("{}{found}", each.name));
+                opening(guide, each);
             }
-            Err(what) => guide.step(&format!("Open {ports_named} {what}.")),
         }
-    } else {
-        guide.step(&format!(
-            "Open {ports_named} in its firewall, by the line for the one it has:"
-        ));
-        for firewall in Firewall::ALL {
-            let opening = firewall.opening(&ports.to_string());
-            let own = here.setup.firewall.as_ref();
-            let found = match own.is_ok_and(|own| own.name == opening.name) {
-                true => " (this machine has it)",
-                false => "",
-            };
-            guide.more(&format!("{}{found}", opening.name));
-            guide.command(&opening.command);
-        }
-        guide.more("Those of nftables and iptables are needed only where a rule drops, and are gone after a reboot unless saved.");
     }
     guide.more("Where the provider has a firewall of its own (\"security group\"), open it in its console, too.");
 }
 
-/// Test, start and use, at the end where programs connect.
-fn near_end(guide: &mut Guide, plan: &Plan, here: &Here) {
-    let local = plan.server.is_this_machine();
-    let path = &here.peer_file;
-    let peer = if local { path.as_str() } else { base(path) };
-    let peer = &word(peer);
+fn opening(guide: &mut Guide, opening: &Opening) {
+    guide.command(&opening.command);
+    guide.more(opening.hint);
+}
+
+/// Test, start and use, at the end where programs connect. `is_here`: this machine is that end.
+fn near_end(guide: &mut Guide, plan: &Plan, here: &Here, is_here: bool) {
+    let is_alone = plan.server.is_this_machine();
+    let path = here.peer_file.as_str();
+    let file = if is_here { path } else { base(path) };
+    let peer = &shell_quoted(file);
     guide.step("Test it: does the server's end answer?");
     guide.command(&format!("kcptun ping -n 5 -c {peer}"));
     guide.more("If not, it says why, and what to try.");
-    if !local {
-        let ports = ports_named(plan);
+    if !is_alone {
+        let ports = plan.server.at.ports.named();
         guide.more(&format!(
-            "Most often a firewall drops {ports}: the server's, or its provider's."
+            "Most often a firewall drops UDP {ports}: the server's, or its provider's."
         ));
     }
     guide.step("Start the near end:");
     guide.command(&format!("kcptun -c {peer}"));
     guide.more("It works when its log says that the server answers.");
-    if !local {
-        service(
-            guide,
-            here,
-            here.server != Place::Here,
-            [base(path), "peer"],
-        );
+    if !is_alone {
+        service(guide, here, is_here, [file, "peer"]);
     }
     guide.step("Use it:");
     guide.command(&use_it(plan));
 }
 
-/// How a file runs as a service: on this machine, or on another, which is taken for one with systemd.
-fn service(guide: &mut Guide, here: &Here, is_here: bool, [file, role]: [&str; 2]) {
-    let file = word(file);
+/// How a file runs as a service, on this machine or on another. Whether that is known.
+fn service(guide: &mut Guide, here: &Here, is_here: bool, [file, role]: [&str; 2]) -> bool {
+    let file = shell_quoted(file);
     let steps = match is_here {
         true => (here.setup.service)(&file, role),
-        false => Some(systemd(&file, role)),
+        false => Some((here.elsewhere.service)(&file, role)),
     };
-    if let Some(steps) = steps {
-        guide.more(steps.what);
-        for command in &steps.commands {
-            guide.command(command);
-        }
+    let Some(steps) = steps else {
+        return false;
+    };
+    guide.more(steps.what);
+    for command in &steps.commands {
+        guide.command(command);
     }
+    true
 }
 
 /// A command that goes through the tunnel, by the port that the service has.
@@ -280,13 +279,6 @@ fn use_it(plan: &Plan) -> String {
     }
 }
 
-/// `UDP port 27290`, `UDP ports 5-9`.
-fn ports_named(plan: &Plan) -> String {
-    let ports = &plan.server.at.ports;
-    let word = if ports.are_many() { "ports" } else { "port" };
-    format!("UDP {word} {ports}")
-}
-
 /// The server for ssh and scp.
 fn remote(server: &Server) -> String {
     let user = server.user.as_deref().unwrap_or(USER);
@@ -298,7 +290,7 @@ fn remote(server: &Server) -> String {
 
 fn scp_from(server: &Server, here: &Here) -> String {
     let there = format!("{}:{}", remote(server), here.peer_path);
-    format!("scp {}", word(&there))
+    format!("scp {}", shell_quoted(&there))
 }
 
 /// A file's name without its directory: so it is called where it was copied to.
@@ -311,7 +303,7 @@ fn base(file: &str) -> &str {
 mod tests {
     use super::*;
     use crate::config::{Address, Purpose};
-    use crate::platform::Steps;
+    use crate::platform::{Steps, elsewhere};
 
     fn plan(server: &str, connect: &str, listen: &str) -> Plan {
         Plan {
@@ -329,11 +321,12 @@ mod tests {
         Here {
             server,
             setup: Setup {
-                firewall: Ok(Firewall::Ufw.opening("27290")),
-                service: |file, role| Some(systemd(file, role)),
+                firewall: Firewall::Known(elsewhere("27290").firewalls.remove(0)),
+                service: |file, role| Some((elsewhere("").service)(file, role)),
                 users_ports: 1024,
-                fetching: None,
+                scp_needs: None,
             },
+            elsewhere: elsewhere("27290"),
             server_file: "t/server.json".into(),
             peer_file: "t/peer.json".into(),
             peer_path: "/home/me/t/peer.json".into(),
@@ -354,7 +347,9 @@ mod tests {
 
     #[test]
     fn from_another_machine_each_step_is_there_in_order() {
-        let text = new_tunnel(&ssh("me@vps:27290-27299"), &here(Place::Elsewhere));
+        let mut many = here(Place::Elsewhere);
+        many.elsewhere = elsewhere("27290-27299");
+        let text = new_tunnel(&ssh("me@vps:27290-27299"), &many);
         in_order(
             &text,
             &[
@@ -374,9 +369,9 @@ mod tests {
                 "enable --now kcptun-server\n",
                 "On the other machine",
                 " 4. Test it",
-                "kcptun ping -n 5 -c peer.json\n",
+                "kcptun ping -n 5 -c t/peer.json\n",
                 "UDP ports 27290-27299",
-                " 5. Start the near end:\n        kcptun -c peer.json\n",
+                " 5. Start the near end:\n        kcptun -c t/peer.json\n",
                 "enable --now kcptun-peer\n",
                 " 6. Use it:\n        ssh -p 2222 me@127.0.0.1\n",
                 "kcptun init --peer t/server.json\n",
@@ -404,7 +399,7 @@ mod tests {
         );
         assert!(!text.contains("firewall-cmd"), "{text}");
         let mut bare = here(Place::Here);
-        bare.setup.firewall = Err("if something blocks it: none was found here".into());
+        bare.setup.firewall = Firewall::Other("if something blocks it: none was found here".into());
         bare.setup.service = |_, _| None;
         let text = new_tunnel(&ssh("vps"), &bare);
         assert!(
@@ -416,7 +411,7 @@ mod tests {
     #[test]
     fn each_end_is_told_what_its_own_machine_takes() {
         let mut own = here(Place::Here);
-        own.setup.firewall = Err("by hand".into());
+        own.setup.firewall = Firewall::Other("by hand".into());
         own.setup.service = |file, role| {
             Some(Steps {
                 what: "Its own service:",
@@ -424,7 +419,7 @@ mod tests {
             })
         };
         own.setup.users_ports = 0;
-        own.setup.fetching = Some("It takes a server of scp.");
+        own.setup.scp_needs = Some("It takes a server of scp.");
         let text = new_tunnel(&ssh("vps:443"), &own);
         in_order(
             &text,
@@ -435,8 +430,9 @@ mod tests {
                 "enable --now kcptun-peer\n",
             ],
         );
-        assert!(!text.contains("below 1024"), "{text}");
+        assert!(!text.contains("below "), "{text}");
         own.server = Place::Elsewhere;
+        own.elsewhere = elsewhere("443");
         let text = new_tunnel(&ssh("vps:443"), &own);
         in_order(
             &text,
@@ -444,9 +440,17 @@ mod tests {
                 "sudo ufw allow 443/udp\n",
                 "below 1024",
                 "enable --now kcptun-server\n",
-                "own peer peer.json\n",
+                "The unit says",
+                "own peer t/peer.json\n",
             ],
         );
+        // the other machine is not this one, wherever the server is
+        for place in [Place::Here, Place::Elsewhere] {
+            own.server = place;
+            let text = one_more_peer(&ssh("vps"), &own, None);
+            in_order(&text, &["-c peer.json", "enable --now kcptun-peer\n"]);
+            assert!(!text.contains("own peer"), "{text}");
+        }
     }
 
     #[test]
@@ -492,6 +496,9 @@ mod tests {
             ],
         );
         assert!(!text.contains("server.json there"), "{text}");
+        let text = one_more_peer(&ssh("127.0.0.1"), &here(Place::Here), None);
+        in_order(&text, &["On this machine", "-c t/peer.json\n", "Use it"]);
+        assert!(!text.contains("scp"), "{text}");
     }
 
     #[test]
@@ -500,16 +507,16 @@ mod tests {
         odd.server_file = "my tunnel/server.json".into();
         odd.peer_file = "my tunnel/peer.json".into();
         odd.peer_path = "/home/me/my tunnel/peer.json".into();
-        let [server, peer] = [&odd.server_file, &odd.peer_file].map(|file| word(file));
+        let [server, peer] = [&odd.server_file, &odd.peer_file].map(|file| shell_quoted(file));
         let text = new_tunnel(&ssh("me@2001:db8::1"), &odd);
         in_order(
             &text,
             &[
                 "Wrote my tunnel/server.json",
-                &format!("scp {server} {}\n", word("me@[2001:db8::1]:")),
+                &format!("scp {server} {}\n", shell_quoted("me@[2001:db8::1]:")),
                 &format!(
                     "scp {} .\n",
-                    word(&format!("me@[2001:db8::1]:{}", odd.peer_path))
+                    shell_quoted(&format!("me@[2001:db8::1]:{}", odd.peer_path))
                 ),
                 &format!("kcptun init --peer {server}\n"),
             ],

@@ -1,7 +1,7 @@
 //! What a tunnel is made of, and the questions that lead to it: their words, their defaults, and what a good answer is. Who
 //! asks them is in `run`.
 
-use crate::config::{Address, Config, Endpoint, Ports, Purpose, loopback};
+use crate::config::{Address, Endpoint, Ports, Purpose, loopback};
 use std::io::{self, BufRead, Write};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -100,9 +100,11 @@ impl Question {
     /// How the command line writes the answer.
     fn option(self) -> &'static str {
         match self {
-            Question::Server => "HOST:PORT (the server)",
-            Question::Connect => "--connect HOST:PORT (the TCP service, as the server reaches it)",
-            Question::Listen => "--listen HOST:PORT (where your programs connect to)",
+            Question::Server => "HOST[:PORT] (the server)",
+            Question::Connect => {
+                "--connect [HOST:]PORT (the TCP service, as the server reaches it)"
+            }
+            Question::Listen => "--listen [HOST:]PORT (where your programs connect to)",
         }
     }
 
@@ -127,8 +129,9 @@ pub(super) struct Draft {
     server: Option<Server>,
     connect: Option<Address>,
     listen: Option<Address>,
-    /// The ports of a server that is there, and the address by which it is known, or this machine's.
+    /// The ports of a server that is there.
     ports: Option<Ports>,
+    /// This machine's address, offered for the server.
     likely: Option<String>,
     /// Where programs connect to at another peer of that server.
     known: Option<Address>,
@@ -144,17 +147,20 @@ impl Draft {
         }
     }
 
-    /// Takes from another peer of the server how that reaches it, unless that is given, and offers where programs connect to
-    /// there. Whether the former was taken.
-    pub(super) fn follow(&mut self, peer: &Config) -> bool {
-        self.known = peer.listen.clone();
-        let at = peer.udp_connect.clone().filter(|_| self.server.is_none());
-        let taken = at.is_some();
-        self.server = self
-            .server
-            .take()
-            .or(at.map(|at| Server { user: None, at }));
-        taken
+    /// Offers what another peer of the server has for where programs connect to.
+    pub(super) fn offer_listen(&mut self, listen: Option<Address>) {
+        self.known = listen;
+    }
+
+    /// Takes how another peer reaches the server, unless that is given. Whether it was taken.
+    pub(super) fn take_server(&mut self, at: Option<Endpoint>) -> bool {
+        match at {
+            Some(at) if self.server.is_none() => {
+                self.server = Some(Server { user: None, at });
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Takes what is known of another peer where nobody can be asked.
@@ -372,7 +378,7 @@ mod tests {
         assert!(tcp_address("0", Purpose::Bind).is_err());
         let error = draft.plan().expect_err("more is needed");
         assert!(
-            error.starts_with("missing: HOST:PORT (the server), --listen"),
+            error.starts_with("missing: HOST[:PORT] (the server), --listen"),
             "{error}"
         );
     }

@@ -7,7 +7,9 @@ use super::{Request, files};
 use crate::config::{Config, DEFAULT_METHOD, Ports, Role, SHIPPED_PASSWORD};
 use crate::crypto::{Key, Method};
 use crate::event::place::{self, Place};
-use crate::platform::{create_private, create_private_directory, scp_path, setup};
+use crate::platform::{
+    create_directory_for_keys, create_private, elsewhere, scp_path, setup, shell_quoted,
+};
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -40,7 +42,7 @@ impl fmt::Display for Failure {
 /// Makes the files, asking on the terminal for what the request leaves open. Returns what to do next, for people.
 ///
 /// # Errors
-/// [`Failure`]; then nothing was written.
+/// [`Failure`]; then no file was written.
 pub fn run(request: &Request) -> Result<String, Failure> {
     let directory = request.directory.as_deref().unwrap_or(Path::new(""));
     match &request.peer {
@@ -86,7 +88,10 @@ fn one_more_peer(request: &Request, file: &Path, directory: &Path) -> Result<Str
     let (draft, method, key) = of_server(&config).map_err(wrong)?;
     let mut draft = given(draft, request)?;
     let other = other_peer(file, &key);
-    let like = other.and_then(|(name, other)| draft.follow(&other).then_some(name));
+    let like = other.and_then(|(name, other)| {
+        draft.offer_listen(other.listen);
+        draft.take_server(other.udp_connect).then_some(name)
+    });
     let plan = complete(draft)?;
     let peer = free_name(directory)?;
     let name = peer.file_name().unwrap_or_default().to_string_lossy();
@@ -119,7 +124,8 @@ fn unbound(plan: &Plan, server: &Config, file: &Path) -> Option<String> {
     let named = &plan.server.at.ports;
     let others = Ports::of(named.iter().filter(|port| !bound.contains(*port)))?;
     Some(format!(
-        "UDP port {others} is not in udp_bind of {}, which has {bound}: right only where a router passes it on to that",
+        "UDP {} of udp_connect: not in udp_bind of {}, which has {bound}; right only where a router passes packets on",
+        others.named(),
         file.display()
     ))
 }
@@ -191,10 +197,12 @@ fn checked(texts: &[(&PathBuf, Zeroizing<String>)]) -> Result<Vec<String>, Failu
 }
 
 fn in_the_way(path: &Path) -> String {
-    let path = path.display();
+    let server = path.with_file_name(SERVER_FILE).display().to_string();
     format!(
-        "{path} is there already, and no file is overwritten; --directory DIR writes into another directory, and kcptun init --peer \
-         {SERVER_FILE} makes a file for one more machine"
+        "{} is there already, and no file is overwritten; --directory DIR writes into another directory, and kcptun init --peer {} \
+         makes a file for one more machine",
+        path.display(),
+        shell_quoted(&server)
     )
 }
 
@@ -215,7 +223,7 @@ fn make_directory(directory: &Path) -> Result<(), Failure> {
     if directory.as_os_str().is_empty() {
         return Ok(());
     }
-    let made = create_private_directory(directory);
+    let made = create_directory_for_keys(directory);
     made.map_err(|error| Failure::Disk(format!("{}: {error}", directory.display())))
 }
 
@@ -229,6 +237,8 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let written = file
         .write_all(text.as_bytes())
         .and_then(|()| file.sync_all());
+    // Windows removes no open file
+    drop(file);
     written.map_err(|error| {
         let _ = fs::remove_file(path);
         fails(error)
@@ -236,16 +246,18 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 fn look_around(plan: &Plan, [server, peer]: [&Path; 2], warnings: Vec<String>) -> Here {
+    let ports = plan.server.at.ports.to_string();
     let whole = std::path::absolute(peer);
     Here {
         server: match plan.server.is_this_machine() {
             true => Place::Here,
             false => place::of(&plan.server.at.first()),
         },
-        setup: setup(&plan.server.at.ports.to_string()),
+        setup: setup(&ports),
+        elsewhere: elsewhere(&ports),
         server_file: server.display().to_string(),
         peer_file: peer.display().to_string(),
-        peer_path: whole.map_or_else(|_| PEER_FILE.into(), |path| scp_path(&path)),
+        peer_path: scp_path(&whole.unwrap_or_else(|_| peer.into())),
         warnings,
     }
 }

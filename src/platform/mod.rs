@@ -3,16 +3,16 @@
 //!
 //! | in | is |
 //! |---|---|
-//! | `unix` | what Linux, macOS and the BSDs share: signals, users, the background, the system log, files |
-//! | `linux` | Linux's own: options of sockets, its clocks, systemd |
+//! | `unix` | what Linux, macOS and the BSDs share: signals, users, the background, the system log, files, the shell |
+//! | `linux` | Linux's own: options of sockets, its clocks, systemd, firewalls |
 //! | `bsd` | the same of macOS, FreeBSD and their relatives |
 //! | `windows` | everything of Windows |
 //! | `no_news`, `no_reports` | what two of them lack alike |
 //! | `reason` | what an error of the system means, in words |
-//! | `setup` | how a machine is administered: what a system's `setup` returns, and the commands of Linux, for the other machine |
+//! | `setup` | how a machine is administered: what a system's `setup` returns, and what a machine elsewhere is taken for |
 //!
 //! Each system offers every item of the list below, with the same signature; where it has nothing of the kind, the item does
-//! nothing, or is a sentence that says what to use instead (`instead`).
+//! nothing, or is a sentence that says what to use instead (`instead`). A new system is one more folder, and one more branch below.
 //!
 //! | item | what it is for |
 //! |---|---|
@@ -25,10 +25,11 @@
 //! | `raise_file_limit`, `Reserve`, `give_memory_back` | what the process may use, and does not need |
 //! | `clocks` | time with and without the machine's sleep |
 //! | `open_log`, `Syslog`, `is_journal` | where the log goes |
-//! | `create_private`, `create_private_directory`, `is_open_to_all`, `close_to_others` | who can read a file, and how that is changed |
-//! | `setup`, `word`, `scp_path` | this machine's firewall, services and shell, for instructions to people |
+//! | `create_private`, `create_directory_for_keys`, `is_open_to_all`, `close_to_others` | who can read a file, and how that is changed |
+//! | `setup`, `shell_quoted`, `scp_path` | this machine's firewall, services and shell, for instructions to people |
 //! | `errno` | numbers of errors that `io::ErrorKind` has no name for |
 //! | `words`, `advice_on_port`, `LIMITS` | words for errors and for limits of buffers |
+//! | `is_refusal`, `refuses_batches` | what an error of sending means |
 //! | `claim_port`, `share_port`, `bind_early` | who may have an address and a port |
 //! | `set_fragments`, `omit_timestamps`, `report_errors`, `take_reports`, `is_report` | options of UDP sockets, and what becomes of datagrams |
 //! | `set_class_v6`, `send_marked`, `SENDS_MARKED`, `DRAINS`, `REARMS_ONLY_WHEN_DRAINED` | how datagrams leave and arrive |
@@ -49,11 +50,13 @@ cfg_if::cfg_if! {
         mod no_reports;
         mod unix;
         use bsd as system;
-    } else {
+    } else if #[cfg(windows)] {
         mod no_news;
         mod no_reports;
         mod windows;
         use windows as system;
+    } else {
+        compile_error!("each system is a module here: see the table above");
     }
 }
 
@@ -75,22 +78,29 @@ pub use system::{PidFile, Starting, detach, hear_reload, request_reload, service
 pub(crate) use reason::reason;
 #[cfg(test)]
 pub(crate) use setup::Steps;
-pub(crate) use setup::{Firewall, Setup, systemd};
+pub(crate) use setup::{Elsewhere, Firewall, Opening, Setup, elsewhere};
 #[cfg(test)]
 pub(crate) use system::testing;
 pub(crate) use system::{
     BUFFER_FACTOR, DRAINS, LIMITS, Manager, NetworkNews, REARMS_ONLY_WHEN_DRAINED, RELOAD, Reserve,
     SENDS_MARKED, Signals, Syslog, advice_on_port, bind_early, claim_port, clocks, close_to_others,
-    create_private, create_private_directory, drop_privileges, errno, force_receive_buffer,
+    create_directory_for_keys, create_private, drop_privileges, errno, force_receive_buffer,
     force_send_buffer, give_memory_back, instead, is_journal, is_open_to_all, is_refusal,
     is_report, omit_timestamps, open_log, raise_file_limit, refuses_batches, report_errors,
-    scp_path, send_marked, set_class_v6, set_fragments, setup, share_port, take_reports, word,
+    scp_path, send_marked, set_class_v6, set_fragments, setup, share_port, shell_quoted,
+    take_reports,
 };
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// LOG_DAEMON of RFC 3164, section 4.1.1, in its place of the priority.
 pub(crate) const FACILITY: u8 = 3 << 3;
+
+/// The log of a service whose configuration names none: beside that.
+pub fn log_of_service(config: &Path) -> PathBuf {
+    config.with_extension("log")
+}
 
 /// What this process is asked for from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -164,7 +164,8 @@ fn one_more_peer_is_like_another_of_the_same_key() {
     );
     let (status, said, _) = directory.init(&["nat:8,443", "--peer", "server.json"]);
     assert_eq!(status, 0);
-    let warning = "warning: UDP port 443 is not in udp_bind of server.json, which has 5-9";
+    let warning =
+        "warning: UDP port 443 of udp_connect: not in udp_bind of server.json, which has 5-9";
     assert!(said.contains(warning), "{said}");
     assert!(text("peer-3.json").contains("\"nat:8,443\""));
     // another tunnel's
@@ -177,7 +178,7 @@ fn one_more_peer_is_like_another_of_the_same_key() {
     let (status, _, error) = directory.init(&["--peer", "server.json"]);
     assert_eq!(status, 2);
     assert!(
-        error.contains("missing: HOST:PORT (the server), --listen"),
+        error.contains("missing: HOST[:PORT] (the server), --listen"),
         "{error}"
     );
 }
@@ -206,9 +207,9 @@ fn what_is_wrong_or_missing_writes_nothing() {
     for (words, part) in [
         (
             &[][..],
-            "missing: HOST:PORT (the server), --connect HOST:PORT",
+            "missing: HOST[:PORT] (the server), --connect [HOST:]PORT",
         ),
-        (&["vps"], "missing: --connect HOST:PORT"),
+        (&["vps"], "missing: --connect [HOST:]PORT"),
         (
             &["vps", "--connect", "sshd"],
             "--connect: \"sshd\" has no port",

@@ -1,33 +1,44 @@
 //! Linux: how each of its firewalls is told to let UDP ports in, and how systemd runs kcptun. Every system knows them, since a
-//! server elsewhere is taken for one of Linux. What this machine has of them is for `platform::linux` to find.
+//! server elsewhere is taken for one of Linux. What this machine has of them is for `linux::setup` to find.
 
 use super::{Opening, Steps};
 
 /// A firewall's tool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Firewall {
+pub(crate) enum FirewallTool {
     Ufw,
     Firewalld,
     Nftables,
     Iptables,
 }
 
-impl Firewall {
-    /// All of them; those before others are made of them, and are to be used where both are there.
-    pub(crate) const ALL: [Firewall; 4] = [
-        Firewall::Ufw,
-        Firewall::Firewalld,
-        Firewall::Nftables,
-        Firewall::Iptables,
+impl FirewallTool {
+    /// All of them, in the order to look for them: ufw and firewalld work by the other two.
+    pub(crate) const ALL: [FirewallTool; 4] = [
+        FirewallTool::Ufw,
+        FirewallTool::Firewalld,
+        FirewallTool::Nftables,
+        FirewallTool::Iptables,
     ];
 
     /// Its name.
     fn name(self) -> &'static str {
         match self {
-            Firewall::Ufw => "ufw",
-            Firewall::Firewalld => "firewalld",
-            Firewall::Nftables => "nftables",
-            Firewall::Iptables => "iptables",
+            FirewallTool::Ufw => "ufw",
+            FirewallTool::Firewalld => "firewalld",
+            FirewallTool::Nftables => "nftables",
+            FirewallTool::Iptables => "iptables",
+        }
+    }
+
+    /// The program that there is where it is.
+    #[allow(dead_code, reason = "only Linux looks for it")]
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            FirewallTool::Ufw => "ufw",
+            FirewallTool::Firewalld => "firewall-cmd",
+            FirewallTool::Nftables => "nft",
+            FirewallTool::Iptables => "iptables",
         }
     }
 
@@ -35,22 +46,22 @@ impl Firewall {
         let text = ports;
         let ranges = text.replace('-', ":");
         match self {
-            Firewall::Ufw => format!("sudo ufw allow {ranges}/udp"),
-            Firewall::Firewalld => {
+            FirewallTool::Ufw => format!("sudo ufw allow {ranges}/udp"),
+            FirewallTool::Firewalld => {
                 let ports = text
                     .split(',')
                     .map(|part| format!(" --add-port={part}/udp"));
                 let ports: String = ports.collect();
                 format!("sudo firewall-cmd --permanent{ports} && sudo firewall-cmd --reload")
             }
-            Firewall::Nftables => {
+            FirewallTool::Nftables => {
                 let set = match text.contains(',') {
                     true => format!("'{{ {} }}'", text.replace(',', ", ")),
                     false => text.to_owned(),
                 };
                 format!("sudo nft insert rule inet filter input udp dport {set} accept")
             }
-            Firewall::Iptables => {
+            FirewallTool::Iptables => {
                 let ports = match ranges.contains(',') {
                     true => format!("-m multiport --dports {ranges}"),
                     false => format!("--dport {ranges}"),
@@ -66,14 +77,14 @@ impl Firewall {
             name: self.name(),
             command: self.command(ports),
             hint: match self {
-                Firewall::Ufw | Firewall::Firewalld => {
+                FirewallTool::Ufw | FirewallTool::Firewalld => {
                     "It does no harm where the firewall is switched off."
                 }
-                Firewall::Nftables => {
-                    "It is needed only if `sudo nft list ruleset` has a table that drops, whose name stands for `inet filter` (\"No such file or directory\": there is none of that name); write it into /etc/nftables.conf, too, or it is gone after a reboot."
+                FirewallTool::Nftables => {
+                    "Needed only where a table drops: `sudo nft list ruleset` names it, if not `inet filter`. Add the rule to /etc/nftables.conf to keep it."
                 }
-                Firewall::Iptables => {
-                    "It is needed only if `sudo iptables -L INPUT` drops; the same with ip6tables for IPv6; both are gone after a reboot unless saved, as by netfilter-persistent save."
+                FirewallTool::Iptables => {
+                    "Needed only where `sudo iptables -L INPUT` drops; for IPv6 the same with ip6tables. netfilter-persistent save keeps them."
                 }
             },
         }
@@ -100,7 +111,7 @@ mod tests {
 
     #[test]
     fn each_takes_ports_ranges_and_lists() {
-        let commands = |ports: &str| Firewall::ALL.map(|firewall| firewall.command(ports));
+        let commands = |ports: &str| FirewallTool::ALL.map(|firewall| firewall.command(ports));
         assert_eq!(
             commands("27290"),
             [

@@ -1,5 +1,5 @@
-//! What Linux, macOS and the BSDs share: files, limits and errors here; the background, privileges, signals and the system log
-//! in files of their own.
+//! What Linux, macOS and the BSDs share: files, limits, errors, ports and the shell's quoting here; the background, privileges,
+//! signals and the system log in files of their own. A system on top of this one also has what is named here by `system`.
 
 mod background;
 mod privileges;
@@ -30,9 +30,6 @@ const READ_BY_OTHERS: u32 = 0o004;
 /// The poll reports what is new of a socket even if no call has found nothing (`WouldBlock`) since it last did.
 pub(crate) const REARMS_ONLY_WHEN_DRAINED: bool = false;
 
-/// The first port that any user may bind.
-pub(super) const USERS_PORTS: u16 = 1024;
-
 /// By what the configuration is read again, for the log.
 pub(crate) const RELOAD: &str = "SIGHUP";
 
@@ -45,21 +42,21 @@ pub(crate) mod errno {
     pub(crate) const CONNECTING: i32 = libc::EINPROGRESS;
 }
 
-/// What to use instead of what this system does not have; here, it has everything.
+/// What to use instead of what the system does not have; None: it has it.
 pub(crate) mod instead {
     /// Of `user`.
     pub(crate) const OF_USER: Option<&str> = None;
     /// Of `log`: "syslog".
     pub(crate) const OF_SYSLOG: Option<&str> = None;
     /// Of `dscp`, as the end of a sentence.
-    pub(crate) const OF_DSCP: Option<&str> = super::super::system::LACKS_DSCP;
+    pub(crate) const OF_DSCP: Option<&str> = super::super::system::INSTEAD_OF_DSCP;
     /// Of `reuseport`.
     pub(crate) const OF_REUSEPORT: Option<&str> = None;
 }
 
 /// kcptun as a service: systemd and its like run any program as one.
 pub mod service {
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     /// Whether the system has services that a program makes itself.
     pub const IS_HERE: bool = false;
@@ -68,11 +65,6 @@ pub mod service {
     /// Fails: this is not how services are made here.
     pub fn manage(_: super::super::ServiceTask, _: &Path, _: &Path) -> Result<String, String> {
         Err(INSTEAD.into())
-    }
-
-    /// The log of a service whose configuration names none.
-    pub fn log_of(config: &Path) -> PathBuf {
-        config.with_extension("log")
     }
 
     /// Fails likewise.
@@ -88,21 +80,13 @@ pub(crate) fn words(code: i32) -> Option<&'static str> {
         libc::EADDRNOTAVAIL => {
             "this address, or a free port of it, is not available on this machine"
         }
-        libc::EMFILE => "too many open files (raise the limit, LimitNOFILE or ulimit -n)",
+        libc::EMFILE => super::system::TOO_MANY_FILES,
         libc::EMSGSIZE => "the packet is too large for the path (lower kcp.mtu)",
         libc::EAFNOSUPPORT => {
             "this machine does not have this kind of address (IPv6 or IPv4 is switched off)"
         }
         _ => return None,
     })
-}
-
-/// What may help where a port cannot be bound for lack of permission.
-pub(crate) fn advice_on_port(port: u16) -> &'static str {
-    match port {
-        1..USERS_PORTS => " (ports below 1024 need root or CAP_NET_BIND_SERVICE)",
-        _ => "",
-    }
 }
 
 /// Whether an error says that nothing receives at the other end.
@@ -162,7 +146,7 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
 }
 
 /// Creates a directory that only its owner can enter, and those above it, as far as they are not there.
-pub(crate) fn create_private_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn create_directory_for_keys(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700).create(path)
 }
@@ -175,11 +159,11 @@ pub(crate) fn is_open_to_all(file: &File) -> bool {
 
 /// The command that keeps others from reading the file of this name.
 pub(crate) fn close_to_others(name: &str) -> String {
-    format!("chmod 600 {}", word(name))
+    format!("chmod 600 {}", shell_quoted(name))
 }
 
 /// A word of a command as the shell takes it (POSIX, 2.2): quoted if it has to be.
-pub(crate) fn word(text: &str) -> String {
+pub(crate) fn shell_quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
     match !text.is_empty() && text.chars().all(is_plain) {
         true => text.to_owned(),
@@ -235,11 +219,16 @@ mod tests {
 
     #[test]
     fn a_path_is_one_word_of_a_shell() {
-        assert_eq!(word("a/b-1.json"), "a/b-1.json");
-        assert_eq!(word("a b"), "'a b'");
-        assert_eq!(word("it's"), r"'it'\''s'");
-        assert_eq!(word("$HOME"), "'$HOME'");
-        assert_eq!(word("~x"), "'~x'");
+        assert_eq!(shell_quoted("a/b-1.json"), "a/b-1.json");
+        assert_eq!(shell_quoted("a b"), "'a b'");
+        assert_eq!(shell_quoted("it's"), r"'it'\''s'");
+        assert_eq!(shell_quoted("$HOME"), "'$HOME'");
+        assert_eq!(shell_quoted("~x"), "'~x'");
+    }
+
+    #[test]
+    fn a_descriptor_is_held_back() {
+        assert!(Reserve::hold().is_some());
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(crate) use super::no_news::NetworkNews;
 pub(crate) use super::no_reports::{is_report, report_errors, take_reports};
 pub(crate) use access::{close_to_others, create_private, is_open_to_all};
 pub(crate) use service::Manager;
-pub(crate) use setup::{scp_path, setup, word};
+pub(crate) use setup::{scp_path, setup, shell_quoted};
 pub(crate) use signal::Signals;
 
 use super::{Clocks, Fragments, Limits};
@@ -188,7 +188,7 @@ pub(crate) fn open_log(path: &Path) -> io::Result<File> {
 }
 
 /// Creates a directory with the access that the one above it gives, and those above it, as far as they are not there.
-pub(crate) fn create_private_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn create_directory_for_keys(path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(path)
 }
 

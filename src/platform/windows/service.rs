@@ -3,6 +3,7 @@
 //! (a virtual one) has no password and exists on every Windows since 7. LocalSystem may do anything on the machine; LocalService
 //! and NetworkService are shared with other services, which could read the key.
 
+use super::setup::{rule, shell_quoted};
 use super::signal::raise;
 use crate::platform::{ServiceTask, Signal, State, reason};
 use std::ffi::OsString;
@@ -54,11 +55,6 @@ fn name_of(config: &Path) -> String {
         c => c,
     };
     format!("kcptun-{}", stem.chars().map(word).collect::<String>())
-}
-
-/// The log of a service whose configuration names none: beside that.
-pub fn log_of(config: &Path) -> PathBuf {
-    config.with_extension("log")
 }
 
 /// Does what is asked with the service of a configuration, whose log is this. Returns what to tell the user; fails, with one line.
@@ -159,23 +155,29 @@ fn install(manager: &ServiceManager, name: &str, files: [&Path; 2]) -> Result<St
     // a program in a user's own directory is for that user alone
     for (file, right) in [(&program, "RX"), (&config, "R"), (&log, "M")] {
         if let Err(e) = grant(file, &account, right) {
-            let file = file.display();
+            let file = shell_quoted(&file.display().to_string());
             lines.push(format!(
-                "its account could not be given access to {file} ({e}): icacls \"{file}\" /grant \"{account}:{right}\""
+                "its account could not be given access to {file} ({e}): icacls {file} /grant \"{account}:{right}\""
             ));
         }
     }
-    let (config, program) = (config.display(), program.display());
-    lines.push(format!(
-        "start it:            kcptun service start -c \"{config}\""
-    ));
-    lines.push(format!("read its log:        type \"{}\"", log.display()));
-    lines.push(format!(
-        "change what it does: edit the file, and kcptun reload -c \"{config}\""
-    ));
-    lines.push(format!(
-        "let packets in:      netsh advfirewall firewall add rule name=\"{name}\" dir=in action=allow protocol=UDP program=\"{program}\""
-    ));
+    let quoted = |file: &Path| shell_quoted(&file.display().to_string());
+    let [config, log, program] = [&config, &log, &program].map(|file| quoted(file));
+    let rule = rule(name, &format!("program={program}"));
+    for (what, command) in [
+        (
+            "start it:           ",
+            format!("kcptun service start -c {config}"),
+        ),
+        ("read its log:       ", format!("type {log}")),
+        (
+            "change what it does:",
+            format!("edit the file, and kcptun reload -c {config}"),
+        ),
+        ("let packets in, if no rule does yet:", rule),
+    ] {
+        lines.push(format!("{what} {command}"));
+    }
     Ok(lines.join("\n"))
 }
 

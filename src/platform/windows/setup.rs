@@ -1,18 +1,15 @@
 //! How Windows is administered, for instructions to people: its firewall, its services, and what its shells take.
 
-use crate::platform::setup::{Opening, Setup, Steps};
+use crate::platform::setup::{Firewall, Opening, Setup, Steps};
 use std::path::Path;
 
 /// What is to be known of this machine. `ports`: UDP ports as a configuration writes them.
 pub(crate) fn setup(ports: &str) -> Setup {
     Setup {
-        firewall: Ok(Opening {
+        firewall: Firewall::Known(Opening {
             name: "that of Windows",
-            command: format!(
-                "netsh advfirewall firewall add rule name=kcptun dir=in action=allow protocol=UDP localport={}",
-                // a comma parts words in PowerShell
-                word(ports)
-            ),
+            // a comma parts words in PowerShell
+            command: rule("kcptun", &format!("localport={}", shell_quoted(ports))),
             hint: "It takes a terminal of the administrator.",
         }),
         service: |file, _| {
@@ -24,15 +21,23 @@ pub(crate) fn setup(ports: &str) -> Setup {
             })
         },
         users_ports: 0,
-        fetching: Some(
+        scp_needs: Some(
             "It takes OpenSSH's server here, one of Windows' optional features; or bring the file there as you would any other that is secret.",
         ),
     }
 }
 
+/// The command that lets UDP packets in. `what`: `localport=` or `program=`, with a value as the shell takes it.
+pub(super) fn rule(name: &str, what: &str) -> String {
+    let name = shell_quoted(name);
+    format!(
+        "netsh advfirewall firewall add rule name={name} dir=in action=allow protocol=UDP {what}"
+    )
+}
+
 /// A word of a command as cmd and PowerShell take it: in quotation marks if it has to be. A path with the name of a variable in
 /// it (%NAME%, $name) is beyond this.
-pub(crate) fn word(text: &str) -> String {
+pub(crate) fn shell_quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || r"-_./\:+=~@".contains(c);
     match !text.is_empty() && !text.starts_with('@') && text.chars().all(is_plain) {
         true => text.to_owned(),
@@ -66,7 +71,7 @@ mod tests {
             ("me@vps:", "me@vps:"),
             ("", r#""""#),
         ] {
-            assert_eq!(word(path), shown);
+            assert_eq!(shell_quoted(path), shown);
         }
         let path = scp_path(Path::new(r"C:\Users\me\peer.json"));
         assert_eq!(path, "/C:/Users/me/peer.json");
@@ -75,7 +80,9 @@ mod tests {
     #[test]
     fn the_firewall_and_the_service_are_those_of_windows() {
         let setup = setup("443,5-9");
-        let opening = setup.firewall.expect("there is always one");
+        let Firewall::Known(opening) = setup.firewall else {
+            panic!("there is always one");
+        };
         assert!(
             opening
                 .command

@@ -1,10 +1,14 @@
-//! Linux's own: the options of sockets that `socket2` has not, its clocks, its allocator, and systemd.
+//! Linux's own: the options of sockets that `socket2` has not, its clocks, its allocator, and what systemd is told. Which firewall
+//! and service manager this machine has is in `setup`.
+
+mod setup;
 
 pub(crate) use super::no_news::NetworkNews;
 pub use super::unix::*;
+pub(crate) use setup::setup;
 
-use super::unix::USERS_PORTS;
-use super::{Clocks, Firewall, Fragments, Limits, Setup, State, systemd};
+use super::setup::USERS_PORTS;
+use super::{Clocks, Fragments, Limits, State};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
 use nix::time::{ClockId, clock_gettime};
 use nix::{setsockopt_impl, sockopt_impl};
@@ -16,7 +20,6 @@ use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The system counts its own overhead in what it reports of a buffer: twice what was asked (socket(7)).
@@ -30,16 +33,15 @@ pub(crate) const LIMITS: Limits = Limits {
 pub(crate) const DRAINS: bool = true;
 /// Datagrams can have a mark (DSCP), by `send_marked`.
 pub(crate) const SENDS_MARKED: bool = true;
-/// `dscp` has an effect.
-pub(super) const LACKS_DSCP: Option<&str> = None;
+/// What to use instead of `dscp`, as the end of a sentence: it works.
+pub(super) const INSTEAD_OF_DSCP: Option<&str> = None;
+/// What may help where there are too many open files.
+pub(super) const TOO_MANY_FILES: &str =
+    "too many open files (raise the limit, LimitNOFILE or ulimit -n)";
 /// The IPv6 packet that every path carries, bytes (RFC 8200).
 const IPV6_MINIMUM_MTU: libc::c_int = 1280;
 /// The most reports taken from the error queue at once.
 const REPORTS_PER_CALL: usize = 16;
-/// Where programs for the administrator are, which may not be in a user's PATH.
-const SYSTEM_PATHS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
-/// This directory is there where systemd runs the machine (sd_booted(3)).
-const SYSTEMD: &str = "/run/systemd/system";
 /// The errors by which Linux reports what became of an earlier datagram (`icmp_err_convert`, `icmpv6_err_convert`).
 const REPORTED_ERRORS: [libc::c_int; 8] = [
     libc::ECONNREFUSED,
@@ -65,41 +67,12 @@ sockopt_impl!(
     Ipv6Mtu, SetOnly, libc::IPPROTO_IPV6, libc::IPV6_MTU, libc::c_int
 );
 
-/// What this machine has: the firewall that the others are made of, and systemd where it runs the machine. `ports`: UDP ports
-/// as a configuration writes them.
-pub(crate) fn setup(ports: &str) -> Setup {
-    Setup {
-        firewall: match firewall(has_program) {
-            Some(found) => Ok(found.opening(ports)),
-            None => Err(
-                "if something blocks it: no ufw, firewalld, nftables or iptables was found here"
-                    .into(),
-            ),
-        },
-        service: |file, role| Path::new(SYSTEMD).exists().then(|| systemd(file, role)),
-        users_ports: USERS_PORTS,
-        fetching: None,
+/// What may help where a port cannot be bound for lack of permission.
+pub(crate) fn advice_on_port(port: u16) -> &'static str {
+    match port {
+        1..USERS_PORTS => " (ports below 1024 need root or CAP_NET_BIND_SERVICE)",
+        _ => "",
     }
-}
-
-/// The firewall to use. `has`: whether this machine has a program.
-fn firewall(has: impl Fn(&str) -> bool) -> Option<Firewall> {
-    let program = |firewall: &Firewall| match firewall {
-        Firewall::Ufw => "ufw",
-        Firewall::Firewalld => "firewall-cmd",
-        Firewall::Nftables => "nft",
-        Firewall::Iptables => "iptables",
-    };
-    let mut all = Firewall::ALL.into_iter();
-    all.find(|firewall| has(program(firewall)))
-}
-
-/// Whether this machine has a program.
-fn has_program(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = SYSTEM_PATHS.map(PathBuf::from);
-    let mut directories = std::env::split_paths(&path).chain(system);
-    directories.any(|directory| directory.join(name).is_file())
 }
 
 /// Every Linux has both clocks. They are read as std reads its own, by libc: with musl on 32-bit MIPS not every crate knows how
@@ -328,21 +301,5 @@ pub(crate) mod testing {
             _ => None,
         });
         (message.bytes, class)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_firewall_on_top_is_found() {
-        assert_eq!(firewall(|_| false), None);
-        assert_eq!(firewall(|_| true), Some(Firewall::Ufw));
-        let has = |program: &str| ["iptables", "nft"].contains(&program);
-        assert_eq!(firewall(has), Some(Firewall::Nftables));
-        assert_eq!(firewall(|p| p == "iptables"), Some(Firewall::Iptables));
-        let has = |program: &str| program == "firewall-cmd";
-        assert_eq!(firewall(has), Some(Firewall::Firewalld));
     }
 }

@@ -1,11 +1,14 @@
 //! What macOS, FreeBSD and their relatives do otherwise than Linux: options of sockets, clocks, and the routing socket, which
-//! says when the network changes.
+//! says when the network changes. Their firewalls are in `setup`.
+
+mod setup;
 
 pub(crate) use super::no_reports::{is_report, report_errors, take_reports};
 pub use super::unix::*;
+pub(crate) use setup::setup;
 
-use super::unix::USERS_PORTS;
-use super::{Clocks, Fragments, Limits, Setup, State};
+use super::setup::USERS_PORTS;
+use super::{Clocks, Fragments, Limits, State};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::time::{ClockId, clock_gettime};
@@ -26,8 +29,10 @@ pub(crate) const LIMITS: Limits = Limits {
 pub(crate) const DRAINS: bool = false;
 /// What `quinn_udp` sends has no mark: it gives the traffic class with every datagram.
 pub(crate) const SENDS_MARKED: bool = false;
-/// The end of the sentence that says so.
-pub(super) const LACKS_DSCP: Option<&str> = Some("");
+/// What to use instead of `dscp`, as the end of a sentence: nothing.
+pub(super) const INSTEAD_OF_DSCP: Option<&str> = Some("");
+/// What may help where there are too many open files.
+pub(super) const TOO_MANY_FILES: &str = "too many open files (raise the limit: ulimit -n)";
 /// The smallest buffer that is tried where the system refuses a larger one, bytes.
 const BUFFER_MIN: usize = 16 * 1024;
 
@@ -46,34 +51,11 @@ cfg_if::cfg_if! {
     }
 }
 
-/// What is to be known of this machine. `ports`: UDP ports as a configuration writes them.
-pub(crate) fn setup(ports: &str) -> Setup {
-    Setup {
-        firewall: Err(firewall(ports)),
-        service: |_, _| None,
-        users_ports: USERS_PORTS,
-        fetching: FETCHING,
-    }
-}
-
-cfg_if::cfg_if! {
-    if #[cfg(target_vendor = "apple")] {
-        const FETCHING: Option<&str> =
-            Some("It takes Remote Login here, in the system settings under General, Sharing.");
-
-        fn firewall(_: &str) -> String {
-            "if macOS' firewall is switched on: it asks when kcptun starts, and later the system settings have it under Network, Firewall"
-                .into()
-        }
-    } else {
-        const FETCHING: Option<&str> = None;
-
-        fn firewall(ports: &str) -> String {
-            let ports = ports.replace('-', ":").replace(',', ", ");
-            format!(
-                "if something blocks it; with pf: pass in proto udp to port {{ {ports} }} in /etc/pf.conf, and pfctl -f /etc/pf.conf"
-            )
-        }
+/// What may help where a port cannot be bound for lack of permission.
+pub(crate) fn advice_on_port(port: u16) -> &'static str {
+    match port {
+        1..USERS_PORTS => " (ports below 1024 need root)",
+        _ => "",
     }
 }
 
