@@ -94,10 +94,15 @@ fn reload(file: &Path) -> ExitCode {
 fn service(task: ServiceTask, file: &Path) -> ExitCode {
     let mut log = platform::log_of_service(file);
     if matches!(task, ServiceTask::Install | ServiceTask::Start) {
-        match load_service(file).map(|config| config.log) {
-            Ok(Some(Log::File(path))) => log = path,
-            Ok(_) => {}
+        let config = match load_service(file) {
+            Ok(config) => config,
             Err(error) => return fail(WRONG_INPUT, &error.to_string()),
+        };
+        for warning in &config.warnings {
+            let _ = writeln!(io::stderr(), "warning: {warning}");
+        }
+        if let Some(Log::File(path)) = config.log {
+            log = path;
         }
     }
     match platform::service::manage(task, file, &log) {

@@ -9,14 +9,14 @@ use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the daemon has to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time from one look to the next with --watch.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest answer that is read, bytes; `/stats` has some thousands.
-const ANSWER_MAX: u64 = 1 << 20;
+const ANSWER_MAX: usize = 1 << 20;
 /// Clears a terminal's window.
 const CLEAR_WINDOW: &str = "\x1b[2J";
 
@@ -137,11 +137,28 @@ fn ask(address: &Address) -> io::Result<Vec<u8>> {
         let host = SocketAddr::new(place.ip(), place.port());
         let request = format!("GET /stats HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes())?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
-        return Ok(answer);
+        return read_answer(stream);
     }
     Err(failed)
+}
+
+/// All that comes until the other side closes. As a whole it has the time that a part of it has.
+fn read_answer(mut stream: TcpStream) -> io::Result<Vec<u8>> {
+    let end = Instant::now() + ANSWER_TIMEOUT;
+    let mut answer = Vec::new();
+    let mut part = [0; 16 * 1024];
+    loop {
+        match stream.read(&mut part)? {
+            0 => return Ok(answer),
+            n => answer.extend_from_slice(&part[..n]),
+        }
+        if answer.len() >= ANSWER_MAX {
+            return Ok(answer);
+        }
+        if Instant::now() >= end {
+            return Err(ErrorKind::TimedOut.into());
+        }
+    }
 }
 
 /// Where the daemon can be reached from its own machine: every address includes the loopback interface's.
@@ -165,7 +182,13 @@ fn body(answer: &[u8]) -> Option<String> {
         _ => return None,
     };
     let body = std::str::from_utf8(&answer[head..]).ok()?;
-    body.starts_with("kcptun ").then(|| body.to_owned())
+    // while the daemon is away, anybody on this machine may have its port, and a terminal obeys what it is sent
+    let harmless = |c: char| match c.is_control() && c != '\n' {
+        true => char::REPLACEMENT_CHARACTER,
+        false => c,
+    };
+    let is_ours = body.starts_with("kcptun ");
+    is_ours.then(|| body.chars().map(harmless).collect())
 }
 
 #[cfg(test)]
@@ -176,6 +199,9 @@ mod tests {
     fn only_an_answer_of_ours_is_shown() {
         let ours = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nkcptun 1, peer\n";
         assert_eq!(body(ours).as_deref(), Some("kcptun 1, peer\n"));
+        let odd = b"HTTP/1.1 200 OK\r\n\r\nkcptun \x1b]0;a\x07\xc2\x9b2J\n";
+        let shown = body(odd).expect("it looks like ours");
+        assert_eq!(shown, "kcptun \u{fffd}]0;a\u{fffd}\u{fffd}2J\n");
         for other in [
             "",
             "SSH-2.0-OpenSSH_9\r\n",

@@ -2,13 +2,16 @@
 
 use super::plan::{Plan, Server};
 use crate::event::place::Place;
-use crate::platform::{Elsewhere, Firewall, Opening, Setup, shell_quoted};
+use crate::platform::{Elsewhere, Firewall, Opening, Setup, scp_operand, shell_quoted};
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::path::Path;
 
 /// Stands for a user or a machine whose name is not known here.
 const USER: &str = "USER";
+
+/// What is often written behind a host and a user.
+const SSH_PORT: u16 = 22;
 
 /// What is known of this machine and of the files in it.
 pub(super) struct Here {
@@ -90,9 +93,7 @@ pub(super) fn new_tunnel(plan: &Plan, here: &Here) -> String {
     };
     let is_low = plan.server.at.ports.iter().any(|port| port < users_ports);
     if is_low {
-        guide.more(&format!(
-            "A port below {users_ports} is root's: start it as root, with \"user\" in the file."
-        ));
+        guide.more(&low_port(users_ports));
     }
     if service(&mut guide, here, is_server, [there, "server"]) && is_low {
         guide.more("The unit says what it takes for such a port.");
@@ -103,8 +104,7 @@ pub(super) fn new_tunnel(plan: &Plan, here: &Here) -> String {
             "Fetch {} (kcptun must be there, too):",
             base(peer)
         ));
-        guide.command(&format!("{} .", scp_from(&plan.server, here)));
-        say_what_scp_needs(&mut guide, here);
+        fetch_peer_file(&mut guide, plan, here);
     }
     near_end(&mut guide, plan, here, here.server != Place::Here);
     guide.line(&format!(
@@ -133,11 +133,21 @@ pub(super) fn one_more_peer(plan: &Plan, here: &Here, like: Option<&str>) -> Str
         return guide.text;
     }
     guide.machine("On that machine");
-    guide.step(&format!(
-        "Bring {} there (kcptun must be there, too). From here:",
-        base(peer)
-    ));
-    guide.command(&format!("scp {} {USER}@MACHINE:", shell_quoted(peer)));
+    match here.server {
+        Place::Here => guide.step(&format!(
+            "Fetch {} (kcptun must be there, too):",
+            base(peer)
+        )),
+        _ => {
+            guide.step(&format!(
+                "Bring {} there (kcptun must be there, too). From here:",
+                base(peer)
+            ));
+            guide.command(&format!("scp {} {USER}@MACHINE:", scp_operand(peer)));
+            guide.more("If this is the server, fetch it instead:");
+        }
+    }
+    fetch_peer_file(&mut guide, plan, here);
     near_end(&mut guide, plan, here, false);
     guide.text
 }
@@ -152,6 +162,9 @@ fn troubles(guide: &mut Guide, plan: &Plan, here: &Here) {
             plan.server.host(),
             here.peer_file
         ));
+    }
+    if plan.server.at.ports.iter().eq([SSH_PORT]) {
+        guide.line("warning: 22 is taken as kcptun's UDP port; it is not where ssh listens.");
     }
     for warning in &here.warnings {
         guide.line(&format!("warning: {warning}"));
@@ -169,17 +182,25 @@ fn bring(guide: &mut Guide, plan: &Plan, here: &Here) {
         base(file)
     ));
     let there = shell_quoted(&format!("{}:", remote(server)));
-    guide.command(&format!("scp {} {there}", shell_quoted(file)));
+    guide.command(&format!("scp {} {there}", scp_operand(file)));
     guide.more(&format!(
         "If this is the server: it is here already, and the other machine fetches {}:",
         base(&here.peer_file)
     ));
-    guide.command(&format!("{} .", scp_from(server, here)));
-    say_what_scp_needs(guide, here);
+    fetch_peer_file(guide, plan, here);
 }
 
-/// What this machine needs for others to fetch a file.
-fn say_what_scp_needs(guide: &mut Guide, here: &Here) {
+/// How another machine fetches the peer's file from this one, and what this one needs for that.
+fn fetch_peer_file(guide: &mut Guide, plan: &Plan, here: &Here) {
+    let (server, path) = (remote(&plan.server), &here.peer_path);
+    // an scp before OpenSSH 9.0 hands the path to the shell there, whatever the one here makes of quotes
+    match shell_quoted(path) == *path {
+        true => guide.command(&format!(
+            "scp {} .",
+            shell_quoted(&format!("{server}:{path}"))
+        )),
+        false => guide.more(&format!("It is {path:?} at {server}.")),
+    }
     if let Some(hint) = here.setup.scp_needs {
         guide.more(hint);
     }
@@ -199,7 +220,9 @@ fn open_ports(guide: &mut Guide, plan: &Plan, here: &Here) {
             ));
             for each in &here.elsewhere.firewalls {
                 let found = match own {
-                    Firewall::Known(own) if own.name == each.name => " (this machine has it)",
+                    Firewall::Known(own) if own.name == each.name => {
+                        " (this machine has it, if it is the server)"
+                    }
                     _ => "",
                 };
                 guide.more(&format!("{}{found}", each.name));
@@ -213,6 +236,11 @@ fn open_ports(guide: &mut Guide, plan: &Plan, here: &Here) {
 fn opening(guide: &mut Guide, opening: &Opening) {
     guide.command(&opening.command);
     guide.more(opening.hint);
+}
+
+/// What a port below the users' takes.
+fn low_port(users_ports: u16) -> String {
+    format!("A port below {users_ports} is root's: start it as root, with \"user\" in the file.")
 }
 
 /// Test, start and use, at the end where programs connect. `is_here`: this machine is that end.
@@ -233,6 +261,13 @@ fn near_end(guide: &mut Guide, plan: &Plan, here: &Here, is_here: bool) {
     guide.step("Start the near end:");
     guide.command(&format!("kcptun -c {peer}"));
     guide.more("It works when its log says that the server answers.");
+    let users_ports = match is_here {
+        true => here.setup.users_ports,
+        false => here.elsewhere.users_ports,
+    };
+    if plan.listen.port < users_ports {
+        guide.more(&low_port(users_ports));
+    }
     if !is_alone {
         service(guide, here, is_here, [file, "peer"]);
     }
@@ -286,11 +321,6 @@ fn remote(server: &Server) -> String {
         host if host.contains(':') => format!("{user}@[{host}]"),
         host => format!("{user}@{host}"),
     }
-}
-
-fn scp_from(server: &Server, here: &Here) -> String {
-    let there = format!("{}:{}", remote(server), here.peer_path);
-    format!("scp {}", shell_quoted(&there))
 }
 
 /// A file's name without its directory: so it is called where it was copied to.
@@ -360,7 +390,7 @@ mod tests {
                 "If this is the server",
                 "scp me@vps:/home/me/t/peer.json .\n",
                 " 2. Open UDP ports 27290-27299 in its firewall",
-                "ufw (this machine has it)\n",
+                "ufw (this machine has it, if it is the server)\n",
                 "sudo ufw allow 27290:27299/udp\n",
                 "firewalld\n",
                 "provider",
@@ -491,11 +521,18 @@ mod tests {
                 "Wrote t/peer.json",
                 "reaches the server at vps:27290, as peer-7.json does.\n",
                 "scp t/peer.json USER@MACHINE:\n",
+                "scp USER@vps:/home/me/t/peer.json .\n",
                 "ping",
                 "Use it",
             ],
         );
         assert!(!text.contains("server.json there"), "{text}");
+        let text = one_more_peer(&ssh("vps"), &here(Place::Here), None);
+        in_order(
+            &text,
+            &["Fetch peer.json", "scp USER@vps:/home/me/t/peer.json .\n"],
+        );
+        assert!(!text.contains("MACHINE"), "{text}");
         let text = one_more_peer(&ssh("127.0.0.1"), &here(Place::Here), None);
         in_order(&text, &["On this machine", "-c t/peer.json\n", "Use it"]);
         assert!(!text.contains("scp"), "{text}");
@@ -514,10 +551,7 @@ mod tests {
             &[
                 "Wrote my tunnel/server.json",
                 &format!("scp {server} {}\n", shell_quoted("me@[2001:db8::1]:")),
-                &format!(
-                    "scp {} .\n",
-                    shell_quoted(&format!("me@[2001:db8::1]:{}", odd.peer_path))
-                ),
+                "It is \"/home/me/my tunnel/peer.json\" at me@[2001:db8::1].\n",
                 &format!("kcptun init --peer {server}\n"),
             ],
         );

@@ -3,7 +3,7 @@
 
 use crate::config::{Address, Endpoint, Ports, Purpose, loopback};
 use std::io::{self, BufRead, Write};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 /// The server's UDP port where none is given.
 const UDP_PORT: u16 = 27290;
@@ -302,9 +302,8 @@ impl Plan {
     /// Where the server receives: at every address, or only at the address of the loopback interface that was given.
     pub(super) fn udp_bind(&self) -> Endpoint {
         let at = &self.server.at;
-        let loopback = at.literal_ip().filter(IpAddr::is_loopback);
         Endpoint {
-            host: loopback.and(at.host.clone()),
+            host: at.host.clone().filter(|_| self.server.is_this_machine()),
             ports: at.ports.clone(),
         }
     }
@@ -446,7 +445,7 @@ mod tests {
         for (text, bind) in [
             ("127.0.0.1", "127.0.0.1:27290"),
             ("[::1]:5", "[::1]:5"),
-            ("localhost", ":27290"),
+            ("localhost", "localhost:27290"),
         ] {
             let plan = Plan {
                 server: Server::parse(text, None).expect(text),

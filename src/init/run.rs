@@ -8,7 +8,7 @@ use crate::config::{Config, DEFAULT_METHOD, Ports, Role, SHIPPED_PASSWORD};
 use crate::crypto::{Key, Method};
 use crate::event::place::{self, Place};
 use crate::platform::{
-    create_directory_for_keys, create_private, elsewhere, scp_path, setup, shell_quoted,
+    create_directory_for_keys, create_private, elsewhere, reason, scp_path, setup, shell_quoted,
 };
 use std::fmt;
 use std::fs;
@@ -224,14 +224,22 @@ fn make_directory(directory: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let made = create_directory_for_keys(directory);
-    made.map_err(|error| Failure::Disk(format!("{}: {error}", directory.display())))
+    made.map_err(|error| Failure::Disk(not_written(directory, &error)))
+}
+
+fn not_written(path: &Path, error: &io::Error) -> String {
+    let path = path.display();
+    format!(
+        "{path}: {}; --directory DIR writes into another directory",
+        reason(error)
+    )
 }
 
 /// Writes a new file that only its user may read, from the first byte on.
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let fails = |error: io::Error| match error.kind() {
         ErrorKind::AlreadyExists => Failure::Disk(in_the_way(path)),
-        _ => Failure::Disk(format!("{}: {error}", path.display())),
+        _ => Failure::Disk(not_written(path, &error)),
     };
     let mut file = create_private(path).map_err(fails)?;
     let written = file

@@ -26,7 +26,7 @@
 //! | `clocks` | time with and without the machine's sleep |
 //! | `open_log`, `Syslog`, `is_journal` | where the log goes |
 //! | `create_private`, `create_directory_for_keys`, `is_open_to_all`, `close_to_others` | who can read a file, and how that is changed |
-//! | `setup`, `shell_quoted`, `scp_path` | this machine's firewall, services and shell, for instructions to people |
+//! | `setup`, `shell_quoted`, `scp_operand`, `scp_path` | this machine's firewall, services and shell, for instructions to people |
 //! | `errno` | numbers of errors that `io::ErrorKind` has no name for |
 //! | `words`, `advice_on_port`, `LIMITS` | words for errors and for limits of buffers |
 //! | `is_refusal`, `refuses_batches` | what an error of sending means |
@@ -87,8 +87,8 @@ pub(crate) use system::{
     create_directory_for_keys, create_private, drop_privileges, errno, force_receive_buffer,
     force_send_buffer, give_memory_back, instead, is_journal, is_open_to_all, is_refusal,
     is_report, omit_timestamps, open_log, raise_file_limit, refuses_batches, report_errors,
-    scp_path, send_marked, set_class_v6, set_fragments, setup, share_port, shell_quoted,
-    take_reports,
+    scp_operand, scp_path, send_marked, set_class_v6, set_fragments, setup, share_port,
+    shell_quoted, take_reports,
 };
 
 use std::path::{Path, PathBuf};

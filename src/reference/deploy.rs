@@ -10,8 +10,8 @@ sudo apt install ./target/debian/kcptun-rs_*.deb";
 const STATIC: &str = "rustup target add x86_64-unknown-linux-musl
 cargo build --release --target x86_64-unknown-linux-musl";
 
-const WINDOWS: &str = "kcptun service install -c C:\\kcptun\\server.json
-kcptun service start -c C:\\kcptun\\server.json";
+const WINDOWS: &str = "kcptun service install -c \"C:\\Program Files\\kcptun\\server.json\"
+kcptun service start -c \"C:\\Program Files\\kcptun\\server.json\"";
 
 /// A processor as `build.sh` names it, and the size of the program for it.
 const BINARIES: [(&str, &str); 5] = [
@@ -61,15 +61,19 @@ fn elsewhere() -> Vec<Block> {
         Block::Heading("OpenWrt"),
         Block::text(
             "Put a static binary for the router's processor at `/usr/bin/kcptun`, `examples/openwrt/kcptun.init` at \
-                 `/etc/init.d/kcptun` (mode 755) and `examples/openwrt/kcptun.config` at `/etc/config/kcptun`. Edit the latter, then:",
+                 `/etc/init.d/kcptun` (mode 755) and `examples/openwrt/kcptun.config` at `/etc/config/kcptun`. In the latter set `enabled '1'`, \
+                 `listen` to the router's address in your network and a port, and `udp_connect` and `psk`; or `option file` with the file \
+                 that `kcptun init` wrote. Then:",
         ),
-        Block::Code("service kcptun enable\nservice kcptun start"),
+        Block::Code("service kcptun enable\nservice kcptun start\nlogread -e kcptun"),
         Block::text(
             "`examples/openwrt/Makefile` makes a package of the three with OpenWrt's SDK. Its first lines say how; nobody has \
                  tried it there.",
         ),
         Block::text(
-            "`examples/openwrt/build.sh` makes the binary, and says what it needs. For each processor it carried 20 MB both ways, on x86-64 as \
+            "`opkg print-architecture` or `apk --print-arch` tells the processor: what begins with `mipsel_` is mipsel here, `mips_` mips, \
+                 `arm_cortex-a` armv7, `aarch64_` aarch64; others were not built. \
+                 `examples/openwrt/build.sh` makes the binary, and says what it needs. For each processor it carried 20 MB both ways, on x86-64 as \
                  fast as the usual one, for the others under qemu:",
         ),
         Block::pairs(&["for", "size"], &BINARIES),
@@ -93,7 +97,8 @@ fn by_hand() -> Vec<Block> {
         Block::Heading("Windows"),
         Block::text(
             "Windows 10 and later, 64 bits. `cargo build --release` makes `kcptun.exe`, on Windows or with mingw elsewhere. In a terminal it \
-                 runs until Ctrl-C. As a service, from a terminal of the administrator:",
+                 runs until Ctrl-C. As a service, from a terminal of the administrator, with kcptun.exe and the file where only \
+                 administrators write:",
         ),
         Block::Code(WINDOWS),
         Block::text(

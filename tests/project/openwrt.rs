@@ -188,10 +188,11 @@ fn the_configuration_that_comes_with_it_runs_once_it_is_enabled_and_has_a_key() 
     let enabled = shipped
         .replace("enabled '0'", "enabled '1'")
         .replace("YOUR KEY", PSK);
-    for (config, instances) in [(shipped, 0), (enabled.as_str(), 1)] {
+    let not_enabled = "kcptun: no tunnel is enabled in /etc/config/kcptun\n";
+    for (config, instances, words) in [(shipped, 0, not_enabled), (enabled.as_str(), 1, "")] {
         let router = Router::new(config);
         let (told, said) = router.start(SHELLS[0]).expect("there is a shell");
-        assert_eq!(said, "");
+        assert_eq!(said, words);
         let opened = told.iter().filter(|line| line.starts_with("open "));
         assert_eq!(opened.count(), instances, "{told:?}");
     }

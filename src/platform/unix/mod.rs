@@ -171,6 +171,15 @@ pub(crate) fn shell_quoted(text: &str) -> String {
     }
 }
 
+/// A file as an operand of scp here, which is not to take it for an option or for a file of another machine.
+pub(crate) fn scp_operand(file: &str) -> String {
+    let directory = file.split('/').next().unwrap_or_default();
+    match file.starts_with('-') || directory.contains(':') {
+        true => shell_quoted(&format!("./{file}")),
+        false => shell_quoted(file),
+    }
+}
+
 /// A file of this machine as scp on another one names it.
 pub(crate) fn scp_path(path: &Path) -> String {
     path.display().to_string()
@@ -224,6 +233,18 @@ mod tests {
         assert_eq!(shell_quoted("it's"), r"'it'\''s'");
         assert_eq!(shell_quoted("$HOME"), "'$HOME'");
         assert_eq!(shell_quoted("~x"), "'~x'");
+    }
+
+    #[test]
+    fn scp_takes_no_file_for_an_option_or_another_machines() {
+        for (file, word) in [
+            ("t/peer.json", "t/peer.json"),
+            ("-oX/peer.json", "./-oX/peer.json"),
+            ("a:b/peer.json", "./a:b/peer.json"),
+            ("a/b:c/peer.json", "a/b:c/peer.json"),
+        ] {
+            assert_eq!(scp_operand(file), word);
+        }
     }
 
     #[test]

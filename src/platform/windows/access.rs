@@ -1,5 +1,5 @@
-//! Who can read a file: making one that only its owner can, and whether the access control list of one that is there lets
-//! everybody on this machine.
+//! Who can read or change a file: making one that only its owner can, and whether the access control list of one that
+//! is there lets everybody on this machine.
 
 use std::fs::File;
 use std::io;
@@ -10,8 +10,8 @@ use windows_sys::Win32::Foundation::{
     GENERIC_ALL, GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE, LocalFree,
 };
 use windows_sys::Win32::Security::Authorization::{
-    ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo, SDDL_REVISION_1,
-    SE_FILE_OBJECT,
+    ConvertStringSecurityDescriptorToSecurityDescriptorW, GetNamedSecurityInfoW, GetSecurityInfo,
+    SDDL_REVISION_1, SE_FILE_OBJECT,
 };
 use windows_sys::Win32::Security::{
     ACCESS_ALLOWED_ACE, ACL, DACL_SECURITY_INFORMATION, GetAce, INHERIT_ONLY_ACE, IsWellKnownSid,
@@ -19,12 +19,18 @@ use windows_sys::Win32::Security::{
     WinWorldSid,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    CREATE_NEW, CreateFileW, FILE_ATTRIBUTE_NORMAL, FILE_READ_DATA,
+    CREATE_NEW, CreateFileW, FILE_APPEND_DATA, FILE_ATTRIBUTE_NORMAL, FILE_READ_DATA,
+    FILE_WRITE_DATA,
 };
 
 /// The access to a file with a secret, in the security descriptor definition language: nothing is inherited from the directory
 /// (P), and everything is allowed (FA) to its owner (OW), to the system (SY) and to administrators (BA), who could take it anyway.
 const OWNERS_ALONE: &str = "D:P(A;;FA;;;OW)(A;;FA;;;SY)(A;;FA;;;BA)";
+
+/// The rights that let somebody read a file.
+const READS: u32 = FILE_READ_DATA | GENERIC_READ | GENERIC_ALL;
+/// Those that let him change it, or what is in a directory.
+const WRITES: u32 = FILE_WRITE_DATA | FILE_APPEND_DATA | GENERIC_WRITE | GENERIC_ALL;
 
 /// The groups that everybody belongs to.
 const EVERYBODY: [i32; 3] = [WinWorldSid, WinAuthenticatedUserSid, WinBuiltinUsersSid];
@@ -110,21 +116,41 @@ pub(crate) fn is_open_to_all(file: &File) -> bool {
             &mut descriptor,
         )
     };
-    if failed != 0 {
-        return false;
-    }
-    // without a list everything is allowed
-    // SAFETY: the list is part of the descriptor, which is freed after its last use and by nobody else.
-    unsafe {
-        let open = list.is_null() || lets_everybody_read(list);
-        LocalFree(descriptor);
-        open
-    }
+    // SAFETY: the list is part of the descriptor.
+    failed == 0 && unsafe { lets_everybody(Descriptor(descriptor), list, READS) }
 }
 
+/// Whether everybody on this machine can change a file, or what is in a directory. False where the system does not say.
+pub(super) fn is_writable_by_all(path: &Path) -> bool {
+    let name: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+    let mut list: *mut ACL = std::ptr::null_mut();
+    let mut descriptor: PSECURITY_DESCRIPTOR = std::ptr::null_mut();
+    let none = std::ptr::null_mut();
+    // SAFETY: the name ends in NUL and lives during the call, which writes both pointers before it returns 0.
+    let failed = unsafe {
+        GetNamedSecurityInfoW(
+            name.as_ptr(),
+            SE_FILE_OBJECT,
+            DACL_SECURITY_INFORMATION,
+            none,
+            none.cast(),
+            &mut list,
+            none.cast(),
+            &mut descriptor,
+        )
+    };
+    // SAFETY: the list is part of the descriptor.
+    failed == 0 && unsafe { lets_everybody(Descriptor(descriptor), list, WRITES) }
+}
+
+/// Whether a list lets everybody do one of these things; without a list everything is allowed.
+///
 /// # Safety
-/// The list must be a valid one.
-unsafe fn lets_everybody_read(list: *const ACL) -> bool {
+/// The list must be null, or a valid one of this descriptor.
+unsafe fn lets_everybody(_descriptor: Descriptor, list: *const ACL, rights: u32) -> bool {
+    if list.is_null() {
+        return true;
+    }
     // SAFETY: the entries up to AceCount are valid; the type of one says what follows its header.
     unsafe {
         (0..(*list).AceCount).any(|number| {
@@ -136,10 +162,10 @@ unsafe fn lets_everybody_read(list: *const ACL) -> bool {
             let header = (*entry).Header;
             let counts =
                 header.AceType == ALLOWS && u32::from(header.AceFlags) & INHERIT_ONLY_ACE == 0;
-            let reads = (*entry).Mask & (FILE_READ_DATA | GENERIC_READ | GENERIC_ALL) != 0;
+            let allows = (*entry).Mask & rights != 0;
             let who = (&raw mut (*entry).SidStart).cast();
             counts
-                && reads
+                && allows
                 && EVERYBODY
                     .iter()
                     .any(|group| IsWellKnownSid(who, *group) != 0)
@@ -170,6 +196,7 @@ mod tests {
         drop(file);
         let file = File::open(&path).expect("its owner opens it");
         assert!(!is_open_to_all(&file));
+        assert!(!is_writable_by_all(&path));
         let again = create_private(&path).expect_err("it is there");
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         std::fs::remove_file(&path).expect("removed");

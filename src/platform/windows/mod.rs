@@ -12,24 +12,28 @@ pub use signal::{hear_reload, request_reload};
 
 pub(crate) use super::no_news::NetworkNews;
 pub(crate) use super::no_reports::{is_report, report_errors, take_reports};
+use access::is_writable_by_all;
 pub(crate) use access::{close_to_others, create_private, is_open_to_all};
 pub(crate) use service::Manager;
-pub(crate) use setup::{scp_path, setup, shell_quoted};
+pub(crate) use setup::{scp_operand, scp_path, setup, shell_quoted};
 pub(crate) use signal::Signals;
 
-use super::{Clocks, Fragments, Limits};
+use super::{Clocks, Fragments, Limits, reason};
 use socket2::Socket;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
+use std::os::windows::ffi::OsStringExt;
 use std::os::windows::io::AsRawSocket;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use windows_sys::Win32::Networking::WinSock::{
     self, IP_DONTFRAGMENT, IPPROTO_IP, IPPROTO_IPV6, IPV6_DONTFRAG, SIO_UDP_CONNRESET,
     SO_EXCLUSIVEADDRUSE, SOL_SOCKET, WSAIoctl, setsockopt,
 };
+use windows_sys::Win32::System::SystemInformation::GetSystemDirectoryW;
 use windows_sys::Win32::System::WindowsProgramming::QueryUnbiasedInterruptTime;
 
 /// The system reports of a buffer what was asked, and cuts none.
@@ -86,6 +90,17 @@ pub(crate) mod instead {
     /// Of `reuseport`.
     pub(crate) const OF_REUSEPORT: Option<&str> =
         Some("Windows cannot share a port among processes; leave the key out");
+}
+
+/// Where Windows has its own programs. Fails, with the reason.
+fn system_directory() -> Result<PathBuf, String> {
+    let mut name = [0_u16; 260];
+    // SAFETY: the call writes at most as many units as it is told that there is room for.
+    let len = unsafe { GetSystemDirectoryW(name.as_mut_ptr(), name.len() as u32) } as usize;
+    match name.get(..len) {
+        Some(name @ [_, ..]) => Ok(OsString::from_wide(name).into()),
+        _ => Err(reason(&io::Error::last_os_error())),
+    }
 }
 
 /// Words for errors: Windows's own are sentences, in the language of its user.

@@ -161,6 +161,17 @@ fn install(manager: &ServiceManager, name: &str, files: [&Path; 2]) -> Result<St
             ));
         }
     }
+    // whoever can change one of these decides what the service does
+    let directory = program.parent().unwrap_or(&program);
+    for path in [directory, &program, &config] {
+        if super::is_writable_by_all(path) {
+            lines.push(format!(
+                "warning: everybody on this machine can change {}: put kcptun.exe and the file where only administrators write, as below {}",
+                path.display(),
+                r"C:\Program Files"
+            ));
+        }
+    }
     let quoted = |file: &Path| shell_quoted(&file.display().to_string());
     let [config, log, program] = [&config, &log, &program].map(|file| quoted(file));
     let rule = rule(name, &format!("program={program}"));
@@ -183,7 +194,8 @@ fn install(manager: &ServiceManager, name: &str, files: [&Path; 2]) -> Result<St
 
 /// Lets an account read a file, or write it.
 fn grant(file: &Path, account: &str, right: &str) -> Result<(), String> {
-    let given = std::process::Command::new("icacls")
+    // by its name alone, one beside kcptun.exe would be run
+    let given = std::process::Command::new(super::system_directory()?.join("icacls.exe"))
         .arg(file)
         .args(["/grant", &format!("{account}:{right}")])
         .output()

@@ -45,6 +45,14 @@ pub(crate) fn shell_quoted(text: &str) -> String {
     }
 }
 
+/// A file as an operand of scp here, which is not to take it for an option. Only a drive has a colon.
+pub(crate) fn scp_operand(file: &str) -> String {
+    match file.starts_with('-') {
+        true => shell_quoted(&format!(r".\{file}")),
+        false => shell_quoted(file),
+    }
+}
+
 /// A file of this machine as scp on another one names it: OpenSSH's server has /C:/ for a drive.
 pub(crate) fn scp_path(path: &Path) -> String {
     let path = path.display().to_string().replace('\\', "/");

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use windows_sys::Win32::Foundation::WAIT_OBJECT_0;
+use windows_sys::Win32::Foundation::{ERROR_ALREADY_EXISTS, WAIT_OBJECT_0};
 use windows_sys::Win32::System::Console::{
     CTRL_BREAK_EVENT, CTRL_C_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT, SetConsoleCtrlHandler,
 };
@@ -130,8 +130,13 @@ pub fn hear_reload(config: &Path) -> io::Result<()> {
     if event.is_null() {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it was just made, and belongs to nobody else.
+    let found = io::Error::last_os_error();
+    // SAFETY: it was just opened, and belongs to nobody else.
     let event = unsafe { OwnedHandle::from_raw_handle(event) };
+    // whoever made it first decides who may signal
+    if found.raw_os_error() == Some(ERROR_ALREADY_EXISTS as i32) {
+        return Err(io::Error::other("another process has its event"));
+    }
     std::thread::Builder::new()
         .name("reload".into())
         .spawn(move || {
