@@ -377,7 +377,7 @@ def windows_init_writes_for_its_user_alone_and_speaks_of_windows():
         "netsh advfirewall firewall add rule",
         "localport=443",
         f'kcptun service install -c "{files}',
-        f'"USER@192.0.2.9:/Z:{files}/peer.json" .',
+        f'It is "/Z:{files}/peer.json" at USER@192.0.2.9.',
     ]:
         need(part in text, f"{part}: {text}")
     for name in ("server.json", "peer.json"):
