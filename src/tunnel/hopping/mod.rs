@@ -10,7 +10,7 @@
 //! cannot): new ones begin on the new pair, and the others stay where they are.
 //!
 //! How a new pair is tried is in `trial`, and how much a pair carries is measured in `throughput`; how sessions move is in
-//! `migration`, what the log says of ports that never answer is in `silent`, and which sockets there are is the caller's business.
+//! `migration`, what the log says of ports that do not answer is in `silent`, and which sockets there are is the caller's business.
 
 mod silent;
 mod throughput;

@@ -222,10 +222,21 @@ fn a_pair_is_given_up_that_does_not_answer_or_lacks_a_challenge() {
     assert!(tunnel.hopping.doubt.allows(START));
 }
 
+/// The pair that is tried is pinged to the end, and something comes on this path meanwhile.
+fn pinged_while_heard(tunnel: &mut Tunnel, path_id: u32, mut now: Instant) {
+    while let Some(candidate) = tunnel.hopping.candidates.first() {
+        let half = candidate.next.since(now) / 2;
+        let liveness = &mut tunnel.paths[path_id].liveness;
+        liveness.hear(Local::default(), now.after(half));
+        now = candidate.next;
+        tunnel.hop_if_due(now);
+    }
+}
+
 #[test]
 fn a_port_is_silent_if_it_does_not_answer_while_the_one_in_use_does() {
     for (ports, answers, silent) in [(2, false, &[2][..]), (2, true, &[]), (1, false, &[])] {
-        let (mut tunnel, mut now) = tries(ports, Reason::Hop, answers, true);
+        let (mut tunnel, now) = tries(ports, Reason::Hop, answers, true);
         assert_eq!(
             tunnel.hopping.silent.ports().count(),
             0,
@@ -238,17 +249,21 @@ fn a_port_is_silent_if_it_does_not_answer_while_the_one_in_use_does() {
         if answers {
             tunnel.on_candidate_pong(at, Local { ip: None, socket }, (0, 8), now);
         }
-        while let Some(candidate) = tunnel.hopping.candidates.first() {
-            let half = candidate.next.since(now) / 2;
-            tunnel.paths[id]
-                .liveness
-                .hear(Local::default(), now.after(half));
-            now = candidate.next;
-            tunnel.hop_if_due(now);
-        }
+        pinged_while_heard(&mut tunnel, id, now);
         assert!(
             tunnel.hopping.silent.ports().eq(silent.iter().copied()),
             "{ports} {answers}"
         );
     }
+}
+
+#[test]
+fn no_port_is_silent_because_that_of_an_address_before_is() {
+    let (mut tunnel, now) = tries(2, Reason::Hop, false, true);
+    tunnel.try_pair(Reason::Hop, now);
+    let elsewhere = SocketAddr::from(([192, 0, 2, 2], 1));
+    tunnel.set_peer(now, elsewhere);
+    let id = tunnel.paths.id_of(elsewhere).expect("a path");
+    pinged_while_heard(&mut tunnel, id, now);
+    assert_eq!(tunnel.hopping.silent.ports().count(), 0);
 }

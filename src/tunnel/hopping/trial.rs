@@ -121,7 +121,8 @@ impl Tunnel {
         };
         let heard = self.paths[path_id].liveness.heard_before(now);
         let meanwhile = heard.is_some_and(|before| before < PING_AGAIN << (PINGS - 1));
-        if meanwhile && addr.port() != peer.port() {
+        // the peer may have another address by now
+        if meanwhile && addr.ip() == peer.ip() && addr.port() != peer.port() {
             let silent = &mut self.hopping.silent;
             silent.on_silence(addr.ip(), addr.port(), PINGS, now);
         }
