@@ -71,17 +71,27 @@ impl Reason {
             Reason::Hop => "hop",
         }
     }
-}
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
+    /// What is known against the pair in use before another one has been tried.
+    fn doubt(self) -> &'static str {
+        match self {
             Reason::Dead => "nothing came back",
             Reason::Throttled => "it carried much less than before",
-            Reason::Lossy => "it lost much, and another pair carried more",
+            Reason::Lossy => "it lost much",
             Reason::Aged => "pairs before it were throttled at this age",
             Reason::Hop => "its time was over",
-        })
+        }
+    }
+}
+
+/// Why a pair was left, after the move.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.doubt())?;
+        match self {
+            Reason::Lossy => f.write_str(", and another pair carried more"),
+            _ => Ok(()),
+        }
     }
 }
 

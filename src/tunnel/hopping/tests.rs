@@ -73,6 +73,14 @@ fn a_pair_is_compared_with_the_one_before_if_that_was_throttled_or_lossy() {
 }
 
 #[test]
+fn that_another_pair_carried_more_is_said_after_a_move_only() {
+    assert_eq!(Reason::Lossy.doubt(), "it lost much");
+    let after = "it lost much, and another pair carried more";
+    assert_eq!(Reason::Lossy.to_string(), after);
+    assert_eq!(Reason::Hop.to_string(), Reason::Hop.doubt());
+}
+
+#[test]
 fn a_question_in_vain_is_asked_ever_more_rarely() {
     let mut backoff = Backoff::default();
     assert!(backoff.allows(Instant::ZERO));

@@ -75,8 +75,9 @@ impl Tunnel {
             self.hopping.candidates.remove(0);
         }
         log::debug!(
-            "tries the pair of port {} and socket {socket}: {reason}",
-            addr.port()
+            "tries the pair of port {} and socket {socket}: {}",
+            addr.port(),
+            reason.doubt()
         );
         self.hopping.candidates.push(Candidate {
             addr,
