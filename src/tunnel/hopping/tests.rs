@@ -1,3 +1,4 @@
+use super::train::Train;
 use super::*;
 use crate::crypto::{Key, Method, Sealing};
 use crate::settings::Settings;
@@ -155,8 +156,8 @@ fn each_pair_has_a_new_socket_unless_there_is_one_only() {
     assert_eq!(hopping.choose_pair(addr(1), 0), (addr(2), 0));
 }
 
-/// A tunnel with a peer of so many ports that tries another pair, and pings it to the end. `answers`: the peer does there.
-fn tries(ports: u16, reason: Reason, answers: bool, challenges: bool) -> (Tunnel, Instant) {
+/// A tunnel with a peer of so many ports.
+fn with_ports(ports: u16) -> Tunnel {
     let key = Key::from_password("key");
     let settings = Settings {
         sealing: Some(Sealing::new(Method::Chacha20Poly1305Ietf, &key)),
@@ -165,6 +166,12 @@ fn tries(ports: u16, reason: Reason, answers: bool, challenges: bool) -> (Tunnel
     let mut tunnel = Tunnel::new(settings, START);
     tunnel.set_peer(START, addr(1));
     tunnel.set_ports((1..=ports).collect(), false);
+    tunnel
+}
+
+/// A tunnel that tries another pair, and pings it to the end. `answers`: the peer does there.
+fn tries(ports: u16, reason: Reason, answers: bool, challenges: bool) -> (Tunnel, Instant) {
+    let mut tunnel = with_ports(ports);
     tunnel.hopping.challenges = challenges;
     tunnel.try_pair(reason, START);
     let [tried] = &tunnel.hopping.candidates[..] else {
@@ -273,5 +280,50 @@ fn no_port_is_silent_because_that_of_an_address_before_is() {
     tunnel.set_peer(now, elsewhere);
     let id = tunnel.paths.id_of(elsewhere).expect("a path");
     pinged_while_heard(&mut tunnel, id, now);
+    assert_eq!(tunnel.hopping.silent.ports().count(), 0);
+}
+
+#[test]
+fn a_move_counts_against_a_dead_port_and_for_one_that_answers() {
+    // with sessions that move, and with a peer that cannot move them
+    for challenges in [true, false] {
+        let mut tunnel = with_ports(2);
+        let silent = &mut tunnel.hopping.silent;
+        silent.on_silence(addr(1).ip(), 1, 4, START);
+        silent.on_silence(addr(2).ip(), 2, 5, START);
+        tunnel.try_pair(Reason::Dead, START);
+        let tried = &tunnel.hopping.candidates[0];
+        let (at, socket) = (tried.addr, tried.socket);
+        let local = Local { ip: None, socket };
+        match challenges {
+            true => tunnel.on_challenged(at, local, START),
+            false => assert!(tunnel.on_candidate_pong(at, local, (0, 8), START)),
+        }
+        // without a challenge after some pings
+        while let Some(next) = tunnel.hopping_at() {
+            tunnel.hop_if_due(next);
+        }
+        assert_eq!(tunnel.peer.addr(), Some(addr(2)), "{challenges}");
+        let silent = &tunnel.hopping.silent;
+        assert!(silent.ports().eq([1]), "{challenges}");
+    }
+}
+
+#[test]
+fn a_port_that_answers_a_train_is_not_silent() {
+    let mut tunnel = with_ports(2);
+    tunnel.hopping.silent.on_silence(addr(2).ip(), 2, 5, START);
+    let rtt = Duration::from_millis(60);
+    let train = Train::new(250_000.0, false, 7, 1400, rtt, START);
+    tunnel.hopping.candidates.push(Candidate {
+        train,
+        ..candidate(2)
+    });
+    tunnel.hop_if_due(START);
+    let local = Local {
+        ip: None,
+        socket: 1,
+    };
+    assert!(tunnel.on_candidate_pong(addr(2), local, (7, 8), START));
     assert_eq!(tunnel.hopping.silent.ports().count(), 0);
 }

@@ -129,7 +129,7 @@ impl Tunnel {
         }
     }
 
-    /// Everything leaves this port because nothing came back. It may be silent if nothing ever did; of others that were tried
+    /// This port is left because nothing came back. It may be silent if nothing ever did; of others that were tried
     /// nothing is known, since the line may have failed as a whole meanwhile.
     fn note_dead(&mut self, (path_id, left): (u32, SocketAddr), now: Instant) {
         if self.paths[path_id].liveness.heard_before(now).is_none() {
@@ -198,6 +198,7 @@ impl Tunnel {
         let trains = self.hopping.candidates.iter_mut();
         let mut trains = trains.filter_map(|candidate| candidate.train.as_mut());
         if trains.any(|train| train.on_pong(value, len, now)) {
+            self.hopping.silent.on_answer(from.port());
             return true;
         }
         let Some(place) = self.hopping.place_of(from, local) else {
@@ -244,11 +245,7 @@ impl Tunnel {
             // there is nothing to move any more
             return self.hopping.candidates.clear();
         };
-        self.log_move(peer, addr, reason);
-        if reason == Reason::Dead {
-            self.note_dead((path_id, peer), now);
-        }
-        self.hopping.silent.on_answer(addr.port());
+        self.note_move((path_id, peer), addr, reason, now);
         self.hopping.on_move(socket, reason, now);
         let local = Local { ip: None, socket };
         self.relocate(path_id, addr, local, now);
@@ -257,7 +254,7 @@ impl Tunnel {
 
     /// The peer cannot move sessions: new ones begin at a new pair. With one port of the peer that would be the same address.
     fn begin_at(&mut self, addr: SocketAddr, socket: u16, reason: Reason, now: Instant) {
-        let Some((_, peer)) = self.hopping_path() else {
+        let Some((path_id, peer)) = self.hopping_path() else {
             return self.hopping.candidates.clear();
         };
         if addr == peer {
@@ -265,7 +262,7 @@ impl Tunnel {
             let until = now.after(DOUBT_PAUSE << DOUBT_DOUBLINGS);
             return self.hopping.put_off(reason, until);
         }
-        self.log_move(peer, addr, reason);
+        self.note_move((path_id, peer), addr, reason, now);
         log::info!(
             "{peer} does not move sessions: those that there are stay at its port {}",
             peer.port()
@@ -275,6 +272,15 @@ impl Tunnel {
         self.paths[id].liveness.pin(socket);
         self.peer.follow(addr);
         self.peer.begin_anew(now);
+    }
+
+    /// Says of a move what it is, and notes what it shows of the ports.
+    fn note_move(&mut self, left: (u32, SocketAddr), to: SocketAddr, reason: Reason, now: Instant) {
+        self.log_move(left.1, to, reason);
+        if reason == Reason::Dead {
+            self.note_dead(left, now);
+        }
+        self.hopping.silent.on_answer(to.port());
     }
 
     fn log_move(&self, from: SocketAddr, to: SocketAddr, reason: Reason) {
