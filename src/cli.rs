@@ -204,12 +204,13 @@ enum Subject {
     /// A subcommand of this name.
     Task(String),
     /// Not explained but printed: the text of a unit for systemd.
-    Unit(String),
+    Unit(&'static str),
 }
 
 fn subjects() -> impl TypedValueParser<Value = Subject> {
     let topics = Topic::all().iter().filter_map(ValueEnum::to_possible_value);
-    let others = TASKS.into_iter().chain(UNITS).map(PossibleValue::new);
+    let units = UNITS.map(|(name, _)| name);
+    let others = TASKS.into_iter().chain(units).map(PossibleValue::new);
     PossibleValuesParser::new(topics.chain(others)).map(
         |name| match <Topic as ValueEnum>::from_str(&name, false) {
             Ok(topic) => Subject::Page(topic),
@@ -416,7 +417,7 @@ impl From<Task> for Command {
             } => Command::Print(help_of(&name)),
             Task::Help {
                 topic: Some(Subject::Unit(text)),
-            } => Command::Print(text),
+            } => Command::Print(text.into()),
         }
     }
 }
