@@ -2,7 +2,7 @@
 //! is decided in `http`.
 
 use crate::config::{Address, Config};
-use crate::http::tone;
+use crate::http::{self, tone};
 use crate::terminal;
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
@@ -108,10 +108,9 @@ fn fetch(address: &Address) -> Result<String, String> {
     })
 }
 
-/// The text if it is that of a daemon with this role, which the first line names; the error says why there is another.
+/// The text if it is that of a daemon with this role, or names none; the error says why there is another.
 fn of_role(text: String, role: &str, address: &Address, file: &Path) -> Result<String, String> {
-    let first = text.lines().next().unwrap_or_default();
-    match first.split(", ").nth(1) {
+    match http::role(&text) {
         Some(other) if other != role => Err(format!(
             "what answers at {address} is a kcptun of another role ({other}) than that of {} ({role}): two have the same \
              http_listen, of which the second does not start, or that file was changed and the daemon not restarted",
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_daemon_of_another_file_is_told_apart() {
+    fn a_daemon_of_another_role_is_told_apart() {
         let address = Address {
             host: None,
             port: 80,

@@ -15,7 +15,7 @@ pub(super) fn render(view: &View, sessions: &(Vec<SessionStats>, usize), history
     let s = &view.snapshot.counts;
     let mut all = json!({
         "version": view.site.version,
-        "role": view.site.role_name(),
+        "role": view.site.role.name(),
         "method": view.site.method,
         "uptime": seconds(view.uptime),
         "healthy": view.health.good,

@@ -164,7 +164,7 @@ fn daemon(text: &mut Text, view: &View) {
     text.family("kcptun_build_info");
     let labels: [(&str, &dyn Display); 3] = [
         ("version", &view.site.version),
-        ("role", &view.site.role_name()),
+        ("role", &view.site.role.name()),
         ("method", &view.site.method),
     ];
     text.sample(&labels, 1);

@@ -17,4 +17,4 @@ pub use exchange::Exchange;
 pub use limit::Limit;
 pub use metrics::FAMILIES;
 pub use monitor::{Monitor, Site};
-pub(crate) use text::tone;
+pub(crate) use text::{role, tone};

@@ -51,11 +51,6 @@ impl Site {
             meets: config.rendezvous_server.is_some(),
         }
     }
-
-    /// What this end does in a word, for programs.
-    pub fn role_name(&self) -> &'static str {
-        self.role.name()
-    }
 }
 
 /// How long the turns of the event loop have taken.
@@ -449,8 +444,8 @@ fn waits(site: &Site, snapshot: &Snapshot, sessions: &str) -> String {
     let others = number_of(paths + snapshot.paths_left_out, "address");
     match snapshot.sessions.live() {
         _ if site.role == Role::Rendezvous => "rendezvous: brings others together".into(),
-        0 => format!("{}: waits for sessions", site.role_name()),
-        _ => format!("{}: {sessions} from {others}", site.role_name()),
+        0 => format!("{}: waits for sessions", site.role.name()),
+        _ => format!("{}: {sessions} from {others}", site.role.name()),
     }
 }
 

@@ -42,13 +42,18 @@ pub(crate) fn tone(line: &str) -> Tone {
     }
 }
 
+/// What the end of a text does, by the first line of `overview`. None: that does not say.
+pub(crate) fn role(text: &str) -> Option<&str> {
+    text.lines().next()?.split(", ").nth(1)
+}
+
 fn overview(text: &mut String, view: &View) -> std::fmt::Result {
     let site = view.site;
     writeln!(
         text,
         "kcptun {}, {}, up {}",
         site.version,
-        site.role_name(),
+        site.role.name(),
         span(view.uptime)
     )?;
     let health = if view.health.good {
@@ -221,10 +226,38 @@ fn more(text: &mut String, n: usize) -> std::fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Duration;
+    use crate::config::Role;
+    use crate::http::{Monitor, Site};
+    use crate::settings::Settings;
+    use crate::time::{Duration, Instant};
+    use crate::tunnel::Tunnel;
 
     /// What a window of 80 columns shows of a line, whose last column stays empty.
     const COLUMNS: usize = 79;
+
+    /// What is said of a tunnel that has just begun, and of a server's end.
+    fn with_view(said: impl FnOnce(View)) {
+        let site = Site {
+            version: "1.2.3",
+            role: Role::Server,
+            method: "none",
+            host: None,
+            meets: false,
+        };
+        let tunnel = Tunnel::new(Settings::default(), Instant::ZERO);
+        said(Monitor::new(site, Instant::ZERO).view(&tunnel, Instant::ZERO));
+    }
+
+    #[test]
+    fn the_role_is_in_the_first_line() {
+        with_view(|view| {
+            let mut text = String::new();
+            overview(&mut text, &view).expect("a String");
+            assert_eq!(role(&text), Some("server"), "{text}");
+        });
+        assert_eq!(role("kcptun 1\nhealthy, or not"), None);
+        assert_eq!(role(""), None);
+    }
 
     fn path(addr: &str) -> PathStats {
         let trip = Some(Duration::from_millis(9_999));
