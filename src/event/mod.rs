@@ -642,6 +642,12 @@ impl Loop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+
+    /// Says that something was not tried, past the capture of the test's output.
+    pub(super) fn skipped(why: &str) {
+        let _ = writeln!(io::stderr(), "skipped: {why}");
+    }
 
     #[test]
     fn a_limit_of_open_files_is_worth_a_line_where_it_is_low() {

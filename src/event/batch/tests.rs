@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::event::socket;
+use crate::event::tests::skipped;
 use crate::path::Local;
 use socket2::{Protocol, Type};
-use std::io::Write;
 use std::net::UdpSocket as StdUdpSocket;
 use std::time::Duration;
 
@@ -110,11 +110,6 @@ fn every_datagram_has_the_mark_in_both_families() {
             }
         }
     }
-}
-
-/// Says that something was not tried, past the capture of the test's output.
-fn skipped(why: &str) {
-    let _ = writeln!(io::stderr(), "skipped: {why}");
 }
 
 /// Has the system report errors of datagrams. False if it cannot.
