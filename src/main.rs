@@ -226,6 +226,10 @@ fn work(config: &Config, file: &Path, read: Read, starting: &mut Starting) -> Re
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
+    // Before the pid file says where to ask for a reload.
+    if let Err(error) = platform::hear_reload(file) {
+        log::warn!("kcptun reload will not work: {error}");
+    }
     let _pidfile = match &config.pidfile {
         Some(path) => {
             let file = PidFile::create(path);
@@ -233,9 +237,6 @@ fn work(config: &Config, file: &Path, read: Read, starting: &mut Starting) -> Re
         }
         None => None,
     };
-    if let Err(error) = platform::hear_reload(file) {
-        log::warn!("kcptun reload will not work: {error}");
-    }
     let mut work = event::Options::from(config);
     work.reread = Some(event::Reread {
         present: config.clone(),

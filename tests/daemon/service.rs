@@ -2,12 +2,16 @@
 //! with a service manager that is told what it does.
 
 use crate::harness::*;
+#[cfg(target_os = "linux")]
+use nix::fcntl::{FcntlArg, fcntl};
 use serde_json::{Map, Value, json};
 use std::fs;
+#[cfg(target_os = "linux")]
+use std::io::Write;
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -54,7 +58,19 @@ impl Place {
     }
 
     fn background(&self) -> (i32, String) {
-        let Output { status, stderr, .. } = self.command(&["-d"]).output().expect("a process");
+        Place::ends(&mut self.command(&["-d"]))
+    }
+
+    /// Asks the process of the pid file to read its configuration again.
+    fn reload(&self) -> (i32, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kcptun"));
+        command.args(["reload", "-c", "t.json"]);
+        Place::ends(command.current_dir(&self.directory).stdin(Stdio::null()))
+    }
+
+    /// The status of a command that ends, and its errors.
+    fn ends(command: &mut Command) -> (i32, String) {
+        let Output { status, stderr, .. } = command.output().expect("a process");
         let stderr = String::from_utf8(stderr).expect("text");
         (status.code().expect("a status"), stderr)
     }
@@ -146,6 +162,65 @@ fn whoever_starts_it_in_the_background_sees_why_it_cannot_run() {
         assert!(is == status && error.contains(part), "{is} {error}");
         assert_eq!(error.matches('\n').count(), 1, "{error}");
     }
+}
+
+/// The program in the foreground, held at the first line that it logs after it has written its pid file: standard error is a
+/// pipe with room for `lines` bytes only. Returns it, and the end of the pipe to read.
+#[cfg(target_os = "linux")]
+fn held(place: &Place, lines: usize) -> (Killed, fs::File) {
+    /// The least that a pipe holds.
+    const PAGE: usize = 4096;
+    let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+    let mut writer = fs::File::from(writer);
+    let size = FcntlArg::F_SETPIPE_SZ(PAGE as i32);
+    assert_eq!(fcntl(&writer, size).expect("a size"), PAGE as i32);
+    writer
+        .write_all(&vec![b'\n'; PAGE - lines])
+        .expect("written");
+    let child = place.command(&[]).stderr(writer).spawn();
+    let child = Killed(child.expect("a process"));
+    assert!(eventually(|| place.text("pid").ends_with('\n')));
+    (child, reader.into())
+}
+
+/// What stands in the log before the pid file is written is one line.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reload_during_the_start_is_done_after_it_and_a_stop_at_once() {
+    let place = Place::new(&json!({"pidfile": "pid"}));
+    // or the log warns of it
+    let own = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(&place.config.path, own).expect("a mode");
+    let Output { stderr, .. } = place
+        .command(&["-u", "no-such-user-here"])
+        .output()
+        .expect("a process");
+    let first = stderr
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .expect("a line")
+        + 1;
+    let _ = fs::remove_file(place.file("pid"));
+
+    let (mut child, reader) = held(&place, first + 9);
+    assert_eq!(place.reload(), (0, String::new()));
+    thread::sleep(Duration::from_millis(100));
+    let over = child.0.try_wait().expect("a child");
+    assert!(over.is_none(), "{over:?}");
+    let mut lines = BufReader::new(reader).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains(" INFO  UDP bound to ")));
+    assert!(lines.any(|line| line.contains("SIGHUP: nothing has changed")));
+    drop(child);
+
+    let _ = fs::remove_file(place.file("pid"));
+    let (mut child, _reader) = held(&place, first + 9);
+    // SAFETY: no memory is involved; the child has not been waited for, so its number is its own.
+    assert_eq!(unsafe { libc::kill(child.0.id() as i32, libc::SIGTERM) }, 0);
+    assert!(eventually(|| child
+        .0
+        .try_wait()
+        .expect("a child")
+        .is_some()));
 }
 
 /// The program with its standard error in a socket of which systemd says that it is the journal's, or another one is.

@@ -8,7 +8,8 @@ mod signal;
 mod syslog;
 
 pub use background::{PidFile, Starting, detach};
-pub use reload::{hear_reload, request_reload};
+pub use reload::request_reload;
+pub use signal::hear_reload;
 
 pub(crate) use privileges::drop_privileges;
 pub(crate) use signal::Signals;

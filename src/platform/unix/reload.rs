@@ -4,16 +4,11 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 
 /// The most of a pid file that is read, bytes.
 const NUMBER_MAX: u64 = 20;
-
-/// Does nothing: SIGHUP is heard anyway.
-pub fn hear_reload(_config: &Path) -> io::Result<()> {
-    Ok(())
-}
 
 /// Has the process that runs with this configuration read it again. `pidfile`: the file that the configuration names for the
 /// process's number. Fails, with one line.

@@ -1,4 +1,5 @@
-//! Signals as an event source: the handlers write into a socket pair whose other end the loop polls.
+//! Signals as an event source: the handlers write into a socket pair whose other end the loop polls. A SIGHUP that comes before
+//! there is a loop is kept for it, from `hear_reload` on.
 //!
 //! SIGPIPE is not here: Rust's runtime ignores it before `main`, and a write to a closed socket is an error.
 
@@ -9,8 +10,28 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{SigId, flag, low_level};
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The handler that keeps SIGHUP until `Signals` takes it over, and whether one has come.
+static EARLY: Mutex<Option<Early>> = Mutex::new(None);
+
+/// A handler, and the flag that it sets.
+type Early = (SigId, Arc<AtomicBool>);
+
+/// From now on SIGHUP is kept for `Signals` rather than ending the process. To be called before anybody can find this process
+/// by its pid file. Fails where the system allows no handler.
+pub fn hear_reload(_config: &Path) -> io::Result<()> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let handler = flag::register(SIGHUP, flag.clone())?;
+    *early() = Some((handler, flag));
+    Ok(())
+}
+
+fn early() -> MutexGuard<'static, Option<Early>> {
+    EARLY.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The signals that the program handles, until this is dropped.
 pub(crate) struct Signals {
@@ -23,7 +44,8 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over; `token` becomes readable when one has come.
+    /// Takes the signals over, with a SIGHUP that came since `hear_reload`; `token` becomes readable when one comes from now on.
+    /// What came before is there to be taken at once.
     pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Signals> {
         let (read, write) = StdUnixStream::pair()?;
         read.set_nonblocking(true)?;
@@ -45,6 +67,13 @@ impl Signals {
             signals
                 .handlers
                 .push(low_level::pipe::register(number, write.try_clone()?)?);
+        }
+        // After the new handlers are there: one that comes between counts for both, and so once.
+        if let Some((handler, flag)) = early().take() {
+            low_level::unregister(handler);
+            signals
+                .reload
+                .fetch_or(flag.load(Ordering::Acquire), Ordering::AcqRel);
         }
         Ok(signals)
     }
