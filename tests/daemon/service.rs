@@ -125,6 +125,42 @@ fn in_the_background_with_a_pid_file_and_a_log_that_can_be_moved() {
 }
 
 #[test]
+fn the_lock_says_whose_the_pid_file_is_whatever_stands_in_it() {
+    let place = Place::new(&json!({"log": "./log", "pidfile": "pid"}));
+    let nobody = (
+        1,
+        "kcptun: reload: pidfile pid: no kcptun runs with it\n".into(),
+    );
+    fs::write(place.file("pid"), format!("{}\n", std::process::id())).expect("written");
+    assert_eq!(place.reload(), nobody);
+    assert_eq!(place.background(), (0, String::new()));
+    let daemon = Background::of(&place.file("pid"));
+    let mode = fs::metadata(place.file("pid")).expect("a file").mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    // neither sends the signal to this process, which it would end
+    fs::write(place.file("pid"), format!("{}\n", std::process::id())).expect("written");
+    let (status, error) = place.background();
+    let whose = format!("pidfile: pid: process {} is running already", daemon.0);
+    assert!(status == 1 && error.contains(&whose), "{error}");
+    assert_eq!(place.reload(), (0, String::new()));
+    assert!(eventually(|| place
+        .text("log")
+        .contains("SIGHUP: nothing has changed")));
+
+    // another file in its place is not its own, and stays
+    fs::rename(place.file("pid"), place.file("moved")).expect("moved");
+    let planted = Command::new("mkfifo").arg(place.file("pid")).status();
+    assert!(planted.expect("mkfifo").success());
+    let error = (1, "kcptun: reload: pidfile pid: is not a file\n".into());
+    assert_eq!(place.reload(), error);
+    daemon.signal(libc::SIGTERM);
+    assert!(eventually(|| place.text("log").contains("stopping")));
+    assert!(eventually(|| place.text("moved").is_empty()));
+    assert!(place.file("pid").exists());
+}
+
+#[test]
 fn whoever_starts_it_in_the_background_sees_why_it_cannot_run() {
     let taken = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let at = taken.local_addr().expect("its address").to_string();

@@ -1,14 +1,16 @@
 //! Going into the background, and the pid file. Whoever starts the program sees what fails at the start: the process that
 //! was called waits until the one in the background works or says why it does not.
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use super::lock::{self, Taken};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+
+/// The mode of a pid file: whoever can read it can lock it.
+const MODE: u32 = 0o600;
 
 /// The start of the program, which somebody may wait for.
 #[derive(Default)]
@@ -78,38 +80,37 @@ impl Starting {
     }
 }
 
-/// A file with the number of this process, locked while it runs, and removed when this is dropped.
+/// A file with the number of this process, locked while it runs, and removed when this is dropped. The lock is a record lock,
+/// of which the kernel says who has it; it would go with any other opening of the file that this process closes, and is not
+/// inherited by a fork.
 pub struct PidFile {
     path: PathBuf,
-    file: Flock<File>,
+    file: File,
 }
 
 impl PidFile {
-    /// Fails, with the end of a sentence, if the file cannot be written or a running process has it.
+    /// Fails, with the end of a sentence, if the file cannot be written or a running process has it. To be called after
+    /// `detach`.
     pub fn create(path: &Path) -> Result<PidFile, String> {
         let text = |error: io::Error| error.to_string();
         let path = std::path::absolute(path).map_err(text)?;
         loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o644)
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-                .open(&path)
-                .map_err(text)?;
-            let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(file) => file,
-                Err((file, Errno::EWOULDBLOCK)) => return Err(owner(file)),
-                Err((_, e)) => return Err(text(e.into())),
-            };
+            let mut file = lock::open(
+                &path,
+                OpenOptions::new().write(true).create(true).mode(MODE),
+            )?;
+            match lock::take(&file).map_err(text)? {
+                Taken::Mine => (),
+                Taken::By(holder) => {
+                    return Err(format!("process {holder} is running already and has it"));
+                }
+                Taken::BySomebody => return Err(lock::OUT_OF_SIGHT.into()),
+                Taken::Again => continue,
+            }
             // Its last owner may have removed it after it was opened here.
-            let still = std::fs::metadata(&path).is_ok_and(|there| {
-                file.metadata()
-                    .is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
-            });
-            if still {
+            if is_at(&path, &file) {
+                // Whoever can read it could keep the next start from the lock. Another one's file stays as that wants it.
+                let _ = file.set_permissions(Permissions::from_mode(MODE));
                 file.set_len(0)
                     .and_then(|()| writeln!(file, "{}", std::process::id()))
                     .map_err(text)?;
@@ -119,17 +120,18 @@ impl PidFile {
     }
 }
 
-fn owner(file: File) -> String {
-    let mut number = String::new();
-    let _ = file.take(20).read_to_string(&mut number);
-    let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
-    format!("process {digits} is running already and has it")
+/// Whether this is the file that the path names, rather than one that has taken its place.
+fn is_at(path: &Path, file: &File) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|there| {
+        file.metadata()
+            .is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
+    })
 }
 
 impl Drop for PidFile {
     /// A process that has dropped its privileges may not remove it any more, but can empty it.
     fn drop(&mut self) {
-        if std::fs::remove_file(&self.path).is_err() {
+        if !is_at(&self.path, &self.file) || std::fs::remove_file(&self.path).is_err() {
             let _ = self.file.set_len(0);
         }
     }
@@ -138,22 +140,70 @@ impl Drop for PidFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
     use std::fs;
+    use std::os::unix::fs::symlink;
+
+    /// A path in a directory of its own.
+    fn place(name: &str) -> PathBuf {
+        let name = format!("kcptun-{name}-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir(&directory).expect("a directory");
+        directory.join("pid")
+    }
+
+    fn clear(path: &Path) {
+        fs::remove_dir_all(path.parent().expect("a directory")).expect("removed");
+    }
 
     #[test]
-    fn one_process_at_a_time_has_the_pid_file() {
-        let path = std::env::temp_dir().join(format!("kcptun-{}.pid", std::process::id()));
+    fn the_pid_file_is_for_its_owner_alone_and_goes_in_the_end() {
+        let path = place("pid-file");
         // What a process that was killed leaves behind is no obstacle.
         fs::write(&path, "12345678\n").expect("written");
         let file = PidFile::create(&path).expect("created");
         let number = format!("{}\n", std::process::id());
-        assert_eq!(fs::read_to_string(&path).expect("read"), number);
-        let error = PidFile::create(&path).map(drop).expect_err("is locked");
-        assert!(
-            error.contains(number.trim()) && error.contains("is running already"),
-            "{error}"
-        );
+        assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o777, 0o600);
         drop(file);
         assert!(!path.exists());
+        // To read it here ends the lock, which nothing needs any more.
+        let file = PidFile::create(&path).expect("created");
+        assert_eq!(fs::read_to_string(&path).expect("read"), number);
+        drop(file);
+        assert!(!path.exists());
+        clear(&path);
+    }
+
+    #[test]
+    fn what_has_taken_the_place_of_the_pid_file_is_not_removed() {
+        let path = place("pid-replaced");
+        let file = PidFile::create(&path).expect("created");
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, "of another\n").expect("written");
+        drop(file);
+        assert_eq!(fs::read_to_string(&path).expect("read"), "of another\n");
+        clear(&path);
+    }
+
+    #[test]
+    fn a_pid_file_is_a_file_with_one_name() {
+        let path = place("pid-planted");
+        let other = path.with_extension("other");
+        let refused = |why: &str| {
+            let error = PidFile::create(&path).map(drop).expect_err(why);
+            assert!(error.contains(why), "{error}");
+            fs::remove_file(&path).expect("removed");
+        };
+        fs::write(&other, "precious").expect("written");
+        symlink(&other, &path).expect("a link");
+        refused("is a symbolic link");
+        fs::hard_link(&other, &path).expect("a link");
+        refused("has another name");
+        mkfifo(&path, Mode::S_IRWXU).expect("a pipe");
+        refused("is not a file");
+        assert_eq!(fs::read_to_string(&other).expect("read"), "precious");
+        clear(&path);
     }
 }

@@ -2,6 +2,7 @@
 //! signals and the system log in files of their own. A system on top of this one also has what is named here by `system`.
 
 mod background;
+mod lock;
 mod privileges;
 mod reload;
 mod signal;

@@ -1,17 +1,13 @@
-//! `kcptun reload`: SIGHUP for the process whose number is in the `pidfile`.
+//! `kcptun reload`: SIGHUP for the process that has the `pidfile` locked.
 
-use nix::fcntl::{Flock, FlockArg};
+use super::lock::{self, Taken};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs::File;
-use std::io::Read;
+use std::fs::OpenOptions;
 use std::path::Path;
 
-/// The most of a pid file that is read, bytes.
-const NUMBER_MAX: u64 = 20;
-
-/// Has the process that runs with this configuration read it again. `pidfile`: the file that the configuration names for the
-/// process's number. Fails, with one line.
+/// Has the process that runs with this configuration read it again. `pidfile`: the file that it has
+/// locked. Fails, with one line.
 pub fn request_reload(_config: &Path, pidfile: Option<&Path>) -> Result<(), String> {
     let Some(path) = pidfile else {
         return Err(
@@ -19,21 +15,14 @@ pub fn request_reload(_config: &Path, pidfile: Option<&Path>) -> Result<(), Stri
                 .into(),
         );
     };
-    let name = path.display();
-    let file = File::open(path).map_err(|e| format!("reload: pidfile {name}: {e}"))?;
-    let mut file = match Flock::lock(file, FlockArg::LockSharedNonblock) {
-        // whoever runs has it locked; what it holds is the number of a process that is gone
-        Ok(_) => return Err(format!("reload: pidfile {name}: no kcptun runs with it")),
-        Err((file, _)) => file,
+    let wrong = |why: &str| format!("reload: pidfile {}: {why}", path.display());
+    let file = lock::open(path, &mut OpenOptions::new()).map_err(|e| wrong(&e))?;
+    // What the file says may be of a process that is gone, or of whoever wrote it.
+    let number = match lock::holder(&file).map_err(|e| wrong(e.desc()))? {
+        Taken::By(number) => number,
+        Taken::BySomebody => return Err(wrong(lock::OUT_OF_SIGHT)),
+        Taken::Mine | Taken::Again => return Err(wrong("no kcptun runs with it")),
     };
-    let mut text = String::new();
-    let number = Read::by_ref(&mut file)
-        .take(NUMBER_MAX)
-        .read_to_string(&mut text)
-        .ok()
-        .and_then(|_| text.trim().parse().ok())
-        .filter(|number| *number > 0)
-        .ok_or_else(|| format!("reload: pidfile {name}: does not hold the number of a process"))?;
     kill(Pid::from_raw(number), Signal::SIGHUP)
         .map_err(|e| format!("reload: process {number}: {}", e.desc().to_lowercase()))
 }
