@@ -2,7 +2,7 @@
 
 mod file;
 
-use crate::config::Log;
+use crate::config::{Log, User};
 use crate::platform::{FACILITY, Syslog, is_journal};
 use crate::terminal::{self, Tone};
 use env_logger::fmt::Formatter;
@@ -39,8 +39,8 @@ fn filters() -> Option<String> {
 }
 
 /// Starts logging what `loglevel`, 0 to 6, asks for. RUST_LOG, where it is set, decides instead. Fails if the file
-/// cannot be opened. If there is no system log yet, this is reported on standard error, and every line looks for it again.
-pub fn init(log: &Log, loglevel: u8) -> io::Result<()> {
+/// cannot be opened, which is done as `user` where root is to become that one. If there is no system log yet, this is reported on standard error, and every line looks for it again.
+pub fn init(log: &Log, loglevel: u8, user: Option<&User>) -> io::Result<()> {
     let mut builder = Builder::new();
     let style = match log {
         Log::Stderr if is_journal() => Style::Journal,
@@ -60,7 +60,7 @@ pub fn init(log: &Log, loglevel: u8) -> io::Result<()> {
             Style::Syslog
         }
         Log::File(path) => {
-            let file = LogFile::open(path)?;
+            let file = LogFile::open(path, user)?;
             let _ = FILE.set(file.clone());
             builder.target(Target::Pipe(Box::new(file)));
             Style::Timed { coloured: false }

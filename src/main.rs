@@ -220,7 +220,7 @@ type Read = Box<dyn Fn() -> Result<Config, ConfigError>>;
 fn work(config: &Config, file: &Path, read: Read, starting: &mut Starting) -> Result<(), String> {
     let stderr = Log::Stderr;
     let log = config.log.as_ref().unwrap_or(&stderr);
-    logging::init(log, config.loglevel)
+    logging::init(log, config.loglevel, config.user.as_ref())
         .map_err(|error| format!("log: cannot write to {log}: {error}"))?;
     log::info!("{}", config.headline());
     for warning in &config.warnings {

@@ -1,5 +1,6 @@
 //! A log in a file that can be reopened, for programs that move logs away.
 
+use crate::config::User;
 use crate::platform::open_log;
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,16 +15,18 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens or creates the file. A relative path is one from the directory that is current now.
-    pub(super) fn open(path: &Path) -> io::Result<LogFile> {
+    /// Opens or creates the file, as `user` if root is to become that one. A relative path is one from the directory that is
+    /// current now.
+    pub(super) fn open(path: &Path, user: Option<&User>) -> io::Result<LogFile> {
         let path = std::path::absolute(path)?;
-        let file = Arc::new(Mutex::new(open_log(&path)?));
+        let user = user.map(|user| (user.user.as_str(), user.group.as_deref()));
+        let file = Arc::new(Mutex::new(open_log(&path, user)?));
         Ok(LogFile { path, file })
     }
 
-    /// Opens the path again, which may be another file by now. On an error the old file stays.
+    /// Opens the path again as whoever this process is by now, which may be another file by now. On an error the old file stays.
     pub(super) fn reopen(&self) -> io::Result<()> {
-        *self.lock() = open_log(&self.path)?;
+        *self.lock() = open_log(&self.path, None)?;
         Ok(())
     }
 
@@ -52,7 +55,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("kcptun-log-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("a directory");
         let (path, moved) = (dir.join("log"), dir.join("log.1"));
-        let mut log = LogFile::open(&path).expect("opened");
+        let mut log = LogFile::open(&path, None).expect("opened");
         log.write_all(b"1\n").expect("written");
         fs::rename(&path, &moved).expect("moved");
         log.write_all(b"2\n").expect("written");

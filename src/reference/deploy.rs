@@ -91,7 +91,7 @@ fn by_hand() -> Vec<Block> {
         Block::text(
             "It returns with status 0 once the sockets are bound, or says what is wrong. The log goes to the system's log, or to the file \
                  that `log` names; `pidfile` holds the number of the process, and only its owner and root can read it. SIGHUP opens the log file again after it was moved away, as \
-                 logrotate does. Where `user` is set, the log file or its directory has to belong to that user, and the configuration has to be readable for it, or \
+                 logrotate does. Where `user` is set, the log file or its directory has to belong to that user, who opens it (root does only where that user cannot lead it elsewhere, and follows no link), and the configuration has to be readable for it, or \
                  SIGHUP cannot read it again.",
         ),
         Block::Heading("Windows"),

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -158,6 +158,46 @@ fn the_lock_says_whose_the_pid_file_is_whatever_stands_in_it() {
     assert!(eventually(|| place.text("log").contains("stopping")));
     assert!(eventually(|| place.text("moved").is_empty()));
     assert!(place.file("pid").exists());
+}
+
+#[test]
+fn root_opens_no_log_that_the_user_to_become_has_led_elsewhere() {
+    const USER: u32 = 65534;
+    // SAFETY: the call takes no pointers and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return skipped("only root can become somebody else");
+    }
+    let place = Place::new(&json!({"log": "./log", "pidfile": "pid", "user": "65534:65534"}));
+    let owner = |name: &str| fs::metadata(place.file(name)).expect("a file").uid();
+    fs::write(place.file("precious"), "").expect("written");
+    chown(&place.directory, Some(USER), Some(USER)).expect("given away");
+    let refused = |why: &str| {
+        let (status, error) = place.background();
+        let part = "log: cannot write to ./log: 65534 is not allowed to, and root: ";
+        assert!(status == 1 && error.contains(part), "{why}: {error}");
+        assert_eq!(place.text("precious"), "", "{why}");
+        fs::remove_file(place.file("log")).expect("removed");
+    };
+    let own = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(place.file("precious"), own).expect("a mode");
+    symlink(place.file("precious"), place.file("log")).expect("a link");
+    refused("a symbolic link");
+    fs::hard_link(place.file("precious"), place.file("log")).expect("a link");
+    refused("a hard link");
+
+    let runs = |of: u32| {
+        assert_eq!(place.background(), (0, String::new()));
+        let daemon = Background::of(&place.file("pid"));
+        assert_eq!(owner("log"), of);
+        daemon.signal(libc::SIGTERM);
+        assert!(eventually(|| place.text("log").contains("stopping")));
+        // root alone may remove it
+        assert!(eventually(|| place.text("pid").is_empty()));
+        fs::remove_file(place.file("log")).expect("removed");
+    };
+    runs(USER);
+    chown(&place.directory, Some(0), Some(0)).expect("taken back");
+    runs(0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod background;
 mod lock;
+mod log_file;
 mod privileges;
 mod reload;
 mod signal;
@@ -12,6 +13,7 @@ pub use background::{PidFile, Starting, detach};
 pub use reload::request_reload;
 pub use signal::hear_reload;
 
+pub(crate) use log_file::open_log;
 pub(crate) use privileges::drop_privileges;
 pub(crate) use signal::Signals;
 pub(crate) use syslog::Syslog;
@@ -127,17 +129,6 @@ impl Reserve {
         let _file = File::open("/dev/null").ok()?;
         Some(Reserve { _file })
     }
-}
-
-/// Opens a file to append to, or creates it. Without O_NONBLOCK the opening of a pipe that nobody reads would wait; files and
-/// terminals ignore it.
-pub(crate) fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
 }
 
 /// Creates a file that only its owner can read. Fails if there is one already.

@@ -1,9 +1,9 @@
-//! Becoming another user for good. libc's calls are used, through `nix`, because they change every thread of the process;
+//! Becoming another user, for good or for one call. libc's calls are used, through `nix`, because they change every thread of the process;
 //! the system's own change one thread only.
 
 use crate::platform::reason;
 use nix::errno::Errno;
-use nix::unistd::{Gid, Group, Uid, User as Account, getegid, geteuid, setuid};
+use nix::unistd::{Gid, Group, Uid, User as Account, getegid, geteuid, setegid, seteuid, setuid};
 use std::ffi::CString;
 use std::io;
 
@@ -28,13 +28,41 @@ pub(crate) fn drop_privileges(user: &str, group: Option<&str>) -> Result<(), Str
     verify(&to)
 }
 
+/// Has root do something as a user and group: with their effective ids, and the groups that `drop_privileges` would join. Fails
+/// with the reason, as the end of a sentence, likewise, or if root cannot be become again.
+pub(super) fn as_user<T>(
+    user: &str,
+    group: Option<&str>,
+    work: impl FnOnce() -> T,
+) -> Result<T, String> {
+    let cannot = |what: &str, e: Errno| format!("cannot become {what}: {}", reason(&e.into()));
+    let to = identity(user, group)?;
+    let (uid, gid) = (geteuid(), getegid());
+    let before = groups::present().map_err(|e| cannot("this user", e))?;
+    let became = join(&to)
+        .and_then(|()| setegid(to.gid))
+        .and_then(|()| seteuid(to.uid));
+    let result = became.map(|()| work());
+    // also after one step of the three
+    seteuid(uid)
+        .and_then(|()| setegid(gid))
+        .and_then(|()| groups::set(&before))
+        .map_err(|e| cannot("root again", e))?;
+    result.map_err(|e| cannot("this user", e))
+}
+
 /// The order matters: the groups cannot be changed once the user is.
 fn switch(to: &Identity) -> nix::Result<()> {
-    match &to.name {
-        Some(name) => groups::all_of(name, to.gid)?,
-        None => groups::only(to.gid)?,
-    }
+    join(to)?;
     ids::set(to.uid, to.gid)
+}
+
+/// Joins the groups, and leaves all others.
+fn join(to: &Identity) -> nix::Result<()> {
+    match &to.name {
+        Some(name) => groups::all_of(name, to.gid),
+        None => groups::set(&[to.gid]),
+    }
 }
 
 /// Makes sure that the new identity is in effect and that root cannot be regained.
@@ -93,17 +121,22 @@ cfg_if::cfg_if! {
 
 #[cfg(not(target_vendor = "apple"))]
 mod groups {
-    use nix::unistd::{Gid, initgroups, setgroups};
+    use nix::unistd::{Gid, getgroups, initgroups, setgroups};
     use std::ffi::CStr;
+
+    /// The groups beside the process's own.
+    pub(super) fn present() -> nix::Result<Vec<Gid>> {
+        getgroups()
+    }
 
     /// Joins every group that the user of this name is a member of, and `gid`.
     pub(super) fn all_of(name: &CStr, gid: Gid) -> nix::Result<()> {
         initgroups(name, gid)
     }
 
-    /// Leaves every group but `gid`.
-    pub(super) fn only(gid: Gid) -> nix::Result<()> {
-        setgroups(&[gid])
+    /// Joins these groups, and leaves all others.
+    pub(super) fn set(groups: &[Gid]) -> nix::Result<()> {
+        setgroups(groups)
     }
 }
 
@@ -114,6 +147,9 @@ mod groups {
     use nix::unistd::Gid;
     use std::ffi::CStr;
 
+    /// NGROUPS_MAX: the most groups that the kernel holds of a process.
+    const GROUPS_MAX: usize = 16;
+
     /// Joins every group that the user of this name is a member of, and `gid`.
     pub(super) fn all_of(name: &CStr, gid: Gid) -> nix::Result<()> {
         // SAFETY: the name ends in NUL and lives during the call. macOS takes the group as an int.
@@ -121,11 +157,21 @@ mod groups {
             .map(drop)
     }
 
-    /// Leaves every group but `gid`.
-    pub(super) fn only(gid: Gid) -> nix::Result<()> {
-        let gid = gid.as_raw();
-        // SAFETY: one group is read from a live gid_t.
-        Errno::result(unsafe { libc::setgroups(1, &gid) }).map(drop)
+    /// Joins these groups, and leaves all others.
+    pub(super) fn set(groups: &[Gid]) -> nix::Result<()> {
+        let groups: Vec<libc::gid_t> = groups.iter().map(|gid| gid.as_raw()).collect();
+        // SAFETY: as many groups are read as there are.
+        Errno::result(unsafe { libc::setgroups(groups.len() as libc::c_int, groups.as_ptr()) })
+            .map(drop)
+    }
+
+    /// The groups beside the process's own.
+    pub(super) fn present() -> nix::Result<Vec<Gid>> {
+        let mut groups: [libc::gid_t; GROUPS_MAX] = [0; GROUPS_MAX];
+        // SAFETY: no more groups are written than there is room for.
+        let found = unsafe { libc::getgroups(GROUPS_MAX as libc::c_int, groups.as_mut_ptr()) };
+        let found = Errno::result(found)? as usize;
+        Ok(groups[..found].iter().copied().map(Gid::from_raw).collect())
     }
 }
 

@@ -197,8 +197,8 @@ fn awake() -> Duration {
     Duration::from_micros(tenths / 10)
 }
 
-/// Opens a file to append to, or creates it. Others may move it away meanwhile.
-pub(crate) fn open_log(path: &Path) -> io::Result<File> {
+/// Opens a file to append to, or creates it. Others may move it away meanwhile. There is no user to become.
+pub(crate) fn open_log(path: &Path, _: Option<(&str, Option<&str>)>) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 

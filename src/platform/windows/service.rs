@@ -150,7 +150,7 @@ fn install(manager: &ServiceManager, name: &str, files: [&Path; 2]) -> Result<St
         command: None,
         actions: Some(vec![again.clone(), again.clone(), again]),
     });
-    let _ = super::open_log(&log);
+    let _ = super::open_log(&log, None);
     let mut lines = vec![format!("{name} is installed, and starts with Windows.")];
     // a program in a user's own directory is for that user alone
     for (file, right) in [(&program, "RX"), (&config, "R"), (&log, "M")] {
