@@ -249,6 +249,21 @@ fn pinged_while_heard(tunnel: &mut Tunnel, path_id: u32, mut now: Instant) {
 }
 
 #[test]
+fn after_a_train_a_lost_challenge_is_a_failure_like_any_other() {
+    let (mut tunnel, mut now) = tries(2, Reason::Lossy, true, true);
+    for pause in [10, 20, 40] {
+        assert_eq!(tunnel.moved(), None);
+        assert_eq!(tunnel.hopping.trains.until, now.after(secs(pause)));
+        tunnel.try_pair(Reason::Lossy, now);
+        while let Some(candidate) = tunnel.hopping.candidates.first() {
+            now = candidate.next;
+            tunnel.hop_if_due(now);
+        }
+    }
+    assert!(tunnel.hopping.doubt.allows(START));
+}
+
+#[test]
 fn a_port_is_silent_if_it_does_not_answer_while_the_one_in_use_does() {
     for (ports, answers, silent) in [(2, false, &[2][..]), (2, true, &[]), (1, false, &[])] {
         let (mut tunnel, now) = tries(ports, Reason::Hop, answers, true);

@@ -107,7 +107,11 @@ impl Tunnel {
             if !given_up.answered {
                 self.note_silence(addr, now);
             }
-            return self.hopping.put_off(reason, now.after(DOUBT_PAUSE));
+            return match reason {
+                // a train is not sent again and again, whatever was in vain after it
+                Reason::Lossy => self.hopping.trains.on_failure(now),
+                _ => self.hopping.put_off(reason, now.after(DOUBT_PAUSE)),
+            };
         }
         candidate.next = now.after(PING_AGAIN << candidate.pings);
         candidate.pings += 1;
