@@ -5,7 +5,7 @@ use crate::sim::measure::{Bulk, line_rate, options};
 use crate::sim::nat::Nat;
 use crate::sim::{Options, Role, World};
 use kcptun::settings::ForwardSecrecy;
-use kcptun::time::{MS, SEC};
+use kcptun::time::{Duration, MS, SEC};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 /// 50 Mbit/s and 60 ms with a queue of 50 ms.
@@ -219,5 +219,65 @@ fn who_has_nothing_to_answer_is_not_dead() {
             world.assert_clean(conv);
         }
         assert_eq!(world.ends[0].tunnel.moved(), None, "every {pause} ms");
+    }
+}
+
+/// The operator's limits of the client, bytes per second.
+fn limited(up: Option<f64>, down: Option<f64>, shape: Shape, seed: u64) -> Options {
+    Options {
+        tune: Some(Box::new(move |settings| {
+            (settings.rate.up, settings.rate.down) = (up, down);
+        })),
+        ..options(shape, seed)
+    }
+}
+
+/// The most that the client puts on the line within so long, bytes, in a minute.
+fn most_within(world: &mut World, span: Duration) -> u64 {
+    let mut most = 0;
+    for _ in 0..60 * SEC / span {
+        let before = world.links[0].counts.offered_bytes;
+        world.run_for(span);
+        most = most.max(world.links[0].counts.offered_bytes - before);
+    }
+    most
+}
+
+/// A train to find out whether another pair carries more counts as what it is: bytes that leave, and bytes that come back.
+#[test]
+fn no_train_goes_beyond_the_operators_limits() {
+    let lossy = Shape::path(60, 6.0, 100.0, 50);
+    for (up, down) in [(Some(2e6), None), (None, Some(1e6)), (Some(2e6), Some(1e6))] {
+        let mut world = world(limited(up, down, lossy, 3), 20);
+        world.run_for(SEC);
+        let _bulk = Bulk::start(&mut world, 1, false);
+        world.run_for(5 * SEC);
+        let most = most_within(&mut world, 20 * MS);
+        println!("up {up:?} down {down:?}: {most} bytes within 20 ms");
+        // acks among them
+        assert!(most <= 40_000, "up {up:?} down {down:?}: {most}");
+    }
+}
+
+#[test]
+fn within_the_operators_limits_a_throttled_pair_is_left() {
+    for (limit, up) in [(1e6, true), (1e6, false)] {
+        for seed in 1..=4 {
+            let limits = if up {
+                [Some(limit), None]
+            } else {
+                [None, Some(limit)]
+            };
+            let mut world = world(limited(limits[0], limits[1], shape(), seed), 20);
+            throttle(&mut world, 6);
+            world.run_for(30 * SEC);
+            let bulk = Bulk::start(&mut world, 1, up);
+            let most = most_within(&mut world, 100 * MS) as f64 * 10.0;
+            let share = bulk.received(&world) as f64 / 60.0 / limit;
+            let told = format!("up {up} seed {seed}: {share:.3} of it, at most {most:.0}");
+            println!("{told}");
+            assert!(share >= 0.8, "{told}");
+            assert!(!up || most <= 1.15 * limit, "{told}");
+        }
     }
 }

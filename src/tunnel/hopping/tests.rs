@@ -329,7 +329,7 @@ fn a_port_that_answers_a_train_is_not_silent() {
     let mut tunnel = with_ports(2);
     tunnel.hopping.silent.on_silence(addr(2).ip(), 2, 5, START);
     let rtt = Duration::from_millis(60);
-    let train = Train::new(250_000.0, false, 7, 1400, rtt, START);
+    let train = Train::new((250_000.0, false), f64::MAX, 7, 1400, rtt, START);
     tunnel.hopping.candidates.push(Candidate {
         train,
         ..candidate(2)

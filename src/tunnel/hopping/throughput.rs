@@ -1,6 +1,7 @@
 //! How much a pair of ports carries each way, and whether that has fallen so that a policer may be the cause. What follows is
 //! decided in `hopping`.
 
+use crate::congestion::Limits;
 use crate::path::{Counts, Path};
 use crate::time::{Duration, Instant};
 
@@ -196,6 +197,16 @@ impl Throughput {
     /// Whether the peer was sending at the last tick.
     pub(super) fn is_receiving(&self) -> bool {
         self.inbound.rate >= TRANSFER_RATE_MIN
+    }
+
+    /// What the operator's limits leave beside what is under way, each way, bytes per second.
+    pub(super) fn left_of(&self, limits: Limits) -> (f64, f64) {
+        let left =
+            |limit: Option<f64>, flow: &Flow| limit.map_or(f64::MAX, |limit| limit - flow.rate);
+        (
+            left(limits.up, &self.outbound),
+            left(limits.down, &self.inbound),
+        )
     }
 
     /// The best rate of a transfer that loses many of its packets, bytes per second, if there is one, and whether it comes from
@@ -476,6 +487,18 @@ mod tests {
         // and from there it may fall
         assert_eq!(download.tick(0.1e6, 10, 90), Verdict::Busy);
         assert_eq!(download.tick(0.1e6, 10, 90), Verdict::Fallen);
+    }
+
+    #[test]
+    fn limits_leave_what_is_not_under_way() {
+        let mut throughput = Throughput::default();
+        for _ in 0..60 {
+            throughput.outbound.record(1e6, 100, 0, true);
+            throughput.inbound.record(2e6, 100, 0, true);
+        }
+        let left = |up, down| throughput.left_of(Limits { up, down });
+        assert_eq!(left(Some(3e6), Some(1e6)), (2e6, -1e6));
+        assert!(left(None, Some(9e6)).0 > 1e12 && left(Some(9e6), None).1 > 1e12);
     }
 
     #[test]

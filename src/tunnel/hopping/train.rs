@@ -9,6 +9,8 @@ use crate::time::{Duration, Instant};
 
 /// How much faster than the transfer it is sent.
 const SPEED: f64 = 4.0;
+/// How much faster at least, where the operator's limits leave no more.
+const SPEED_MIN: f64 = 2.0;
 /// And how much faster it has to arrive. On a full line it gets at most SPEED / (SPEED + 1) of the transfer's rate.
 const FAST: f64 = 1.5;
 /// The control has to arrive at less than this share of the other's rate: a policer lets a burst through.
@@ -49,11 +51,12 @@ pub(super) struct Train {
 }
 
 impl Train {
-    /// Beside a transfer of `rate` bytes per second. `echoes`: it comes from the other end; `first`: a random number; `size`: bytes
-    /// of the largest packet; `base_rtt`: the shortest round trip of the present pair. None: the transfer is too slow.
+    /// Beside a transfer of `rate` bytes per second. `echoes`: it comes from the other end; `most`: what the operator's limits leave,
+    /// bytes per second; `first`: a random number; `size`: bytes of the largest packet; `base_rtt`: the shortest round trip of the
+    /// present pair. None: the transfer is too slow, or too little is left.
     pub(super) fn new(
-        rate: f64,
-        echoes: bool,
+        (rate, echoes): (f64, bool),
+        most: f64,
         first: u32,
         size: usize,
         base_rtt: Duration,
@@ -61,13 +64,14 @@ impl Train {
     ) -> Option<Train> {
         let size = size.max(CONTROL_LEN + ECHO.len());
         let length = SPAN.as_secs_f64() * rate / size as f64;
-        (rate >= RATE_MIN).then(|| Train {
+        let pace = most.min(SPEED * rate);
+        (rate >= RATE_MIN && pace >= SPEED_MIN * rate).then(|| Train {
             rate,
             echoes,
             first,
             length: length.clamp(LENGTH_MIN, LENGTH_MAX) as u32,
             size,
-            spacing: Duration::from_secs_f64(size as f64 / (SPEED * rate)),
+            spacing: Duration::from_secs_f64(size as f64 / pace),
             wait: WAIT_MIN.max(ROUND_TRIPS * base_rtt),
             base_rtt,
             began: now,
@@ -158,7 +162,8 @@ mod tests {
     const FIRST: u32 = u32::MAX - 3;
 
     fn train() -> Train {
-        Train::new(250_000.0, true, FIRST, 1400, RTT, Instant::ZERO).expect("a fast transfer")
+        Train::new((250_000.0, true), f64::MAX, FIRST, 1400, RTT, Instant::ZERO)
+            .expect("a fast transfer")
     }
 
     /// Answers each ping that `arrives` names, after the pings before it have passed at `rate`.
@@ -192,8 +197,13 @@ mod tests {
             now.since(Instant::ZERO),
             Duration::from_micros(26 * 1400 + 120_000)
         );
-        assert!(Train::new(80_000.0, true, 1, 1400, RTT, now).is_none());
-        let mut fast = Train::new(1e8, false, 1, 1400, RTT, now).expect("fast");
+        assert!(Train::new((80_000.0, true), f64::MAX, 1, 1400, RTT, now).is_none());
+        // what the limits leave
+        let limited = |left| Train::new((250_000.0, false), left, 1, 1400, RTT, now);
+        assert!(limited(499_000.0).is_none());
+        let slower = limited(500_000.0).expect("twice the rate");
+        assert_eq!(slower.spacing, Duration::from_secs_f64(1400.0 / 500_000.0));
+        let mut fast = Train::new((1e8, false), f64::MAX, 1, 1400, RTT, now).expect("fast");
         assert_eq!(fast.length, 256);
         let (packet, _) = fast.next().expect("a ping");
         assert!(!packet[CONTROL_LEN..].starts_with(ECHO));

@@ -47,15 +47,17 @@ impl Tunnel {
         let Some((path_id, _)) = self.hopping_path() else {
             return;
         };
+        // the operator's limits hold for trains, too
+        let (up, down) = self.hopping.throughput.left_of(self.settings.rate.limits());
+        let left = match inbound {
+            true => up.min(down),
+            false => up,
+        };
         let path = &self.paths[path_id];
-        if path.congestion.is_capped() {
-            // the operator's limit holds for trains, too
-            return;
-        }
-        let (most, rtt) = (path.packet_size(), path.congestion.base_rtt());
+        let (size, rtt) = (path.packet_size(), path.congestion.base_rtt());
         let rtt = rtt.unwrap_or(path.congestion.srtt());
         let first = self.newcomers.token(clock(&self.settings, now).clock);
-        let train = Train::new(rate, inbound, first, most, rtt, now);
+        let train = Train::new((rate, inbound), left, first, size, rtt, now);
         if train.is_some() {
             self.try_pair_by(train, Reason::Lossy, now);
         }
