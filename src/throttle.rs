@@ -22,10 +22,16 @@ pub(crate) struct Throttle {
 impl Throttle {
     /// It has happened. Whether a line may be written now and, if so, how many were held back since the last one.
     pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
+        self.admit_many(1, now)
+    }
+
+    /// The same for what has happened so many times, at least once.
+    pub(crate) fn admit_many(&mut self, count: u64, now: Instant) -> Option<u64> {
         if self.pause.is_zero() || now.since(self.last) >= CALM_SPAN {
             (self.next, self.pause) = (now, PAUSE_MIN);
         }
         self.last = now;
+        self.held_back += count.saturating_sub(1);
         if now < self.next {
             self.held_back += 1;
             return None;
@@ -99,5 +105,7 @@ mod tests {
         // not often enough to be held back, and still the same trouble
         assert_eq!(throttle.admit(at(4000)), Some(0));
         assert_eq!(throttle.admit(at(6000)), None);
+        assert_eq!(throttle.admit_many(5, at(6500)), None);
+        assert_eq!(throttle.admit_many(3, at(9000)), Some(8));
     }
 }

@@ -390,7 +390,9 @@ fn contact(site: &Site, snapshot: &Snapshot) -> Contact {
         (None, Role::Peer | Role::Both) if site.meets => Contact::NotFound,
         (None, Role::Peer | Role::Both) => Contact::Unresolved,
         (None, Role::Server) if good == 0 && site.meets => Contact::NoRendezvous,
-        (None, Role::Server) if good == 0 => Contact::Nobody(counters.bad_seal),
+        (None, Role::Server) if good == 0 => {
+            Contact::Nobody(counters.bad_seal.saturating_sub(snapshot.doubtful))
+        }
         (None, Role::Server | Role::Rendezvous) => Contact::Good,
     }
 }

@@ -129,9 +129,10 @@ fn silent_port(settings: &Settings) -> (String, String) {
             "the host is there, so a firewall that drops UDP port {port}, or {key}, or no kcptun runs there and its host does not say so"
         ),
         format!(
-            "look at the log of the other end: if there is none, start it; if it says \"does not open with this key and method\", make psk \
-             or password and method the same; if it says nothing, let UDP port {port} through, in the firewall of the host and in \
-             that of its provider"
+            "compare UDP port {port} with udp_bind there; look at the log of the other end: if there is none, start it; if it says \
+             \"does not open with this key and method\", make psk or password and method the same; if it says that packets from here \
+             open, the answers are lost on the way back: the firewall for outgoing UDP there, or this network's; if it says nothing, \
+             let UDP port {port} through, in the firewall of the host and in that of its provider"
         ),
     )
 }
@@ -141,9 +142,10 @@ fn fault_texts(fault: &Fault, settings: &Settings) -> (String, String) {
     match fault {
         Fault::Refused => (
             format!(
-                "the host is there, but nothing receives at UDP port {port}: kcptun is not running there, or uses another port"
+                "the host is there, but nothing receives at UDP port {port}: kcptun is not running there, or runs with a peer's file, or \
+                 its udp_bind has another port or is 127.0.0.1"
             ),
-            "start kcptun there, and compare the port with its udp_bind".into(),
+            "start kcptun there, and compare UDP port {port} with its udp_bind".into(),
         ),
         Fault::NoRoute => (
             "a dead host, or a firewall that rejects: the network says that it cannot be reached"

@@ -70,6 +70,10 @@ impl Tunnel {
             under,
         };
         self.counters.opened += 1;
+        if under != SealedBy::Nothing {
+            let message = packet.starts_with(&[0; 4]);
+            self.reports.on_opened(from, message, now);
+        }
         match under {
             SealedBy::Nothing => {}
             SealedBy::Psk(_) if self.takes_greetings_only(&arrival) => {
@@ -77,7 +81,7 @@ impl Tunnel {
             }
             SealedBy::Psk(_) => {}
             SealedBy::Fresh(id) if !self.accept_fresh(arrival, id, now) => return,
-            SealedBy::Fresh(_) => {}
+            SealedBy::Fresh(_) => self.reports.on_followed(from),
         }
         let Some(conv) = packet.first_chunk().map(|b| u32::from_be_bytes(*b)) else {
             self.counters.malformed += 1;
@@ -114,20 +118,18 @@ impl Tunnel {
 
     /// A datagram of `len` bytes does not open.
     fn on_rejected(&mut self, from: SocketAddr, len: usize, why: Rejected, now: Instant) {
-        let what = match why {
-            Rejected::Replay => {
-                self.counters.replayed += 1;
-                "its nonce was seen before"
-            }
-            _ => {
-                self.counters.bad_seal += 1;
-                if !self.is_known(from) {
-                    self.limits.note_flood(len, now);
-                }
-                "it does not open with this key and method"
-            }
-        };
-        self.reports.complain(now, from, what);
+        if why == Rejected::Replay {
+            self.counters.replayed += 1;
+            let what = "its nonce was seen before";
+            return self.reports.complain(now, from, what);
+        }
+        self.counters.bad_seal += 1;
+        if !self.is_known(from) {
+            self.limits.note_flood(len, now);
+        }
+        let path = self.paths.to(from);
+        let heard_before = path.and_then(|path| path.liveness.heard_before(now));
+        self.reports.on_unopened(from, heard_before, now);
     }
 
     /// Whether it is the address of somebody who has the key, as far as one can tell before a datagram is opened.
@@ -174,6 +176,7 @@ impl Tunnel {
             return;
         }
         let message = Control::read(packet);
+        self.note_ping(&arrival, message.as_ref(), now);
         if let (Some(_), Some(path_id)) = (&message, self.paths.id_of(from)) {
             let path = &mut self.paths[path_id];
             path.validation.note(arrival.number, now);
@@ -189,6 +192,17 @@ impl Tunnel {
         }
         if followup == Followup::NewKeys {
             self.use_keys(&arrival, now);
+        }
+    }
+
+    /// Notes, for the log, who pings under the psk and is not known yet: an answer of his, or fresh keys, should follow.
+    fn note_ping(&mut self, arrival: &Arrival, message: Option<&Control>, now: Instant) {
+        let pings = matches!(
+            (message, arrival.under),
+            (Some(Control::Ping(_)), SealedBy::Psk(_))
+        );
+        if pings && self.settings.accepts && self.paths.id_of(arrival.from).is_none() {
+            self.reports.on_ping(arrival.from, now);
         }
     }
 
@@ -214,6 +228,7 @@ impl Tunnel {
                 self.on_challenged(from, local, now);
             }
             Some(Control::Pong(challenge)) if self.newcomers.is_answer(from, challenge, now) => {
+                self.reports.on_followed(from);
                 let behind = packet.get(CONTROL_LEN..);
                 let moves = behind.is_some_and(|behind| behind.starts_with(MOVES));
                 self.on_validated(arrival, moves, now);

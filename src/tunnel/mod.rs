@@ -20,6 +20,7 @@ mod half_open;
 mod holdings;
 mod hopping;
 mod inbound;
+mod keyholders;
 mod limits;
 mod local;
 mod migration;

@@ -16,6 +16,8 @@ pub const PATHS: usize = 64;
 pub struct Snapshot {
     /// What was done so far.
     pub counters: Counters,
+    /// How many datagrams have not opened of which it is not clear yet whether their sender has the key nevertheless.
+    pub doubtful: u64,
     /// Of all paths, those that are forgotten included.
     pub counts: Counts,
     /// Whether there is a key.
@@ -172,6 +174,7 @@ impl Tunnel {
         let (paths, paths_left_out) = self.path_stats(now);
         Snapshot {
             counters: self.counters,
+            doubtful: self.reports.doubtful(),
             counts: self.paths.counts(),
             sealed: self.packets.sealed(),
             sessions,

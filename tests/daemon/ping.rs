@@ -97,6 +97,32 @@ fn a_wrong_key_is_the_likely_reason_where_the_host_lives() {
     server.wait_for_log("does not open with this key and method");
 }
 
+/// The other ways to seal that are tried while nothing comes back look like a wrong key, and are not taken for it.
+#[test]
+fn a_right_key_is_known_where_the_answers_are_lost() {
+    let plan = plan();
+    let server = plan.start_server();
+    let way_there = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let relay = peer_to(way_there.local_addr().expect("an address"));
+    let mut peer = plan.peer.clone();
+    peer.insert("udp_connect".into(), relay["udp_connect"].clone());
+    let target = plan.udp();
+    thread::spawn(move || {
+        let no_way_back = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let mut bytes = [0; 2048];
+        while let Ok((n, _)) = way_there.recv_from(&mut bytes) {
+            let _ = no_way_back.send_to(&bytes[..n], target);
+        }
+    });
+    let said = failed(&peer);
+    has(
+        &said,
+        &["if it says that packets from here open, the answers are lost"],
+    );
+    server.wait_for_log("open with this key and method; it does nothing but ping");
+    assert!(!server.log().contains("dropped"), "{}", server.log());
+}
+
 #[test]
 fn no_key_here_is_the_likely_reason_where_none_is_configured() {
     let mut plan = plan();

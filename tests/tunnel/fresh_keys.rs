@@ -234,6 +234,32 @@ fn whichever_end_restarts_there_are_other_keys_soon() {
     }
 }
 
+/// What a client sends under keys that are gone does not open; what it sends soon after does, so that nobody is told of a wrong key.
+#[test]
+fn a_server_that_has_restarted_does_not_take_its_client_for_a_stranger() {
+    for (wait, busy) in (0..6).flat_map(|n| [(n, false), (n, true)]) {
+        let mut world = World::new(options(METHOD));
+        world.run_for(2 * SEC);
+        if busy {
+            transfer(&mut world, 50_000_000);
+        }
+        world.run_for(wait * 433 * MS);
+        world.restart(1);
+        let mut doubted = Duration::ZERO;
+        let stats = |world: &World| world.ends[1].tunnel.snapshot(world.now);
+        for _ in 0..4_000 {
+            world.run_for(10 * MS);
+            if stats(&world).doubtful > 0 {
+                doubted += 10 * MS;
+            }
+        }
+        let seen = stats(&world).counters;
+        assert!(seen.opened > 0 && seen.bad_seal > 0, "{wait} {busy}");
+        // it is told after 3 s
+        assert!(doubted <= 2 * SEC, "{wait} {busy}: {doubted:?}");
+    }
+}
+
 #[test]
 fn keys_go_along_when_an_address_changes() {
     let mut world = World::new(options(METHOD));

@@ -315,6 +315,59 @@ fn a_flood_from_unknown_addresses_is_not_opened_for_long_and_known_ones_are() {
     assert!(ping(&mut server, at(22_000), "203.0.113.2:1"));
 }
 
+/// What does not open is told when nothing that opens has come from its address for 3 s. It needs the clock only then.
+#[test]
+fn what_does_not_open_is_in_doubt_until_its_sender_is_known_to_have_the_key_or_not() {
+    let method = Method::Chacha20Poly1305Ietf;
+    let mut sealing = Sealing::new(method, &sim::key());
+    let mut server = tunnel(Some(method), true);
+    let mut ping = |server: &mut Tunnel, now, from: &str| {
+        let mut packet = [&Control::Ping(7).to_wire()[..], &[0; 28]].concat();
+        sealing.seal(&mut packet, 10);
+        hand_in(server, now, from, &packet);
+    };
+    let at = |ms: u64| Instant::from_millis(60_000 + ms);
+    server.handle_timeout(at(0));
+    let others = server.poll_timeout();
+    let doubtful = |server: &Tunnel| server.snapshot(at(0)).doubtful;
+    let (one, two) = ("203.0.113.1:1", "203.0.113.2:1");
+    for from in [one, one, two] {
+        hand_in(&mut server, at(0), from, &[7; 60]);
+    }
+    assert_eq!(doubtful(&server), 3);
+    assert_eq!(server.poll_timeout(), Some(at(3_000)));
+    ping(&mut server, at(1_000), one);
+    assert_eq!(doubtful(&server), 1, "one of them has the key");
+    for ms in [1_001, 8_000, 10_999] {
+        hand_in(&mut server, at(ms), one, &[8; 60]);
+    }
+    server.handle_timeout(at(10_999));
+    assert_eq!(doubtful(&server), 0, "the other one was told");
+    assert_eq!(server.poll_timeout(), others);
+    hand_in(&mut server, at(11_000), one, &[9; 60]);
+    assert_eq!(doubtful(&server), 1, "it was long ago");
+    // who has been validated is known by its path, however many others send
+    ping(&mut server, at(12_000), "192.0.2.9:9");
+    for n in 0..100 {
+        let from = format!("198.51.100.{n}:5");
+        ping(&mut server, at(12_000), &from);
+    }
+    hand_in(&mut server, at(12_001), "192.0.2.9:9", &[9; 60]);
+    assert_eq!(doubtful(&server), 1);
+    // a flood of strangers takes no memory
+    for n in 0..100 {
+        hand_in(
+            &mut server,
+            at(13_000),
+            &format!("192.0.2.{}:7", 10 + n),
+            &[9; 60],
+        );
+    }
+    assert_eq!(doubtful(&server), 8);
+    server.handle_timeout(at(16_000));
+    assert_eq!(doubtful(&server), 0);
+}
+
 /// One packet of every kind that anybody can send without a key, as short as it may be.
 fn kinds(n: u32) -> Vec<Vec<u8>> {
     let own = "192.0.2.200:9".parse().unwrap();
