@@ -8,7 +8,7 @@ use super::tcp::reset;
 use crate::config::TcpOptions;
 use crate::platform::{self, Reserve, errno};
 use crate::time::{Duration, Instant};
-use log::warn;
+use log::{info, warn};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -30,6 +30,8 @@ const ERRORS_PER_ACCEPT: usize = 64;
 pub struct Listener {
     socket: TcpListener,
     local: SocketAddr,
+    /// This machine does not have the address yet.
+    early: bool,
     readable: bool,
     /// When to try to accept again.
     rests_until: Instant,
@@ -51,12 +53,13 @@ impl Listener {
         if let Err(line) = configure(&socket, options)? {
             warn!("tcp: {line}");
         }
-        socket::bind(&socket, address)?;
+        let early = socket::bind_or_wait(&socket, address)?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into());
         Ok(Listener {
             local: socket.local_addr()?,
             socket,
+            early,
             readable: true,
             rests_until: Instant::ZERO,
             reserve: Reserve::hold(),
@@ -68,6 +71,15 @@ impl Listener {
     /// The address that the socket is bound to.
     pub fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Says in the log where the socket listens, or that this machine does not have the address that the key names. `what`: the
+    /// beginning of the line, up to the address; `end`: what follows it.
+    pub(super) fn tell(&self, key: &str, what: &str, end: &str) {
+        match self.early {
+            true => socket::warn_of_early(key, self.local),
+            false => info!("{what}{}{end}", self.local),
+        }
     }
 
     /// Registers the socket with the poll.

@@ -17,15 +17,14 @@ pub(super) fn new(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Re
     Ok(socket)
 }
 
-/// Binds a socket; on Linux, even to an address that this machine does not have yet: the network may come up later.
-pub(super) fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    if bind_or_wait(socket, address)? {
-        warn!("{address}: this machine does not have this address yet; waiting for it");
-    }
-    Ok(())
+/// Warns that this machine does not have the address that the key names.
+pub(super) fn warn_of_early(key: &str, address: SocketAddr) {
+    let ip = address.ip();
+    warn!("{key}: {ip} is not an address of this machine; is it right? Waits in case it comes");
 }
 
-/// The same without a line in the log. True if the machine does not have the address yet.
+/// Binds a socket; on Linux, even to an address that this machine does not have yet: the network may come up later. True if
+/// the machine does not have it yet.
 pub(super) fn bind_or_wait(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
     match socket.bind(&address.into()) {
         Err(e) if e.raw_os_error() == Some(errno::EADDRNOTAVAIL) && !address.ip().is_loopback() => {
@@ -149,7 +148,7 @@ mod tests {
     fn an_address_that_may_come_is_waited_for() {
         let later = "192.0.2.1:0".parse().expect("address");
         let socket = udp();
-        if bind(&socket, later).is_err() {
+        if bind_or_wait(&socket, later).is_err() {
             // not every system binds to what it does not have
             return;
         }

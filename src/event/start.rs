@@ -27,7 +27,7 @@ pub(super) fn listeners(options: &Options) -> Result<Vec<Listener>, RunError> {
     };
     let listeners = bind_all("listen", address, &options.tcp, MAX_LISTENERS)?;
     for listener in &listeners {
-        info!("listening for TCP on {}", listener.local());
+        listener.tell("listen", "listening for TCP on ", "");
     }
     Ok(listeners)
 }
@@ -40,7 +40,7 @@ pub(super) fn http_listeners(options: &Options) -> Result<Vec<Listener>, RunErro
     let tcp = TcpOptions::default();
     let listeners = bind_all("http_listen", &http.listen, &tcp, LISTENERS_MAX)?;
     for listener in &listeners {
-        info!("statistics at http://{}/", listener.local());
+        listener.tell("http_listen", "statistics at http://", "/");
     }
     Ok(listeners)
 }
@@ -182,6 +182,9 @@ pub(super) fn udp(
                     }
                     _ => info!("UDP bound to {bound}, peer {peer}"),
                 },
+                None if udp.local().ip().to_canonical().is_loopback() => {
+                    info!("UDP bound to {bound}; only this machine can reach it");
+                }
                 None => info!("UDP bound to {bound}"),
             }
             if let Some(warning) = peer.and_then(|peer| own_address_warning(target_key, &udp, peer))

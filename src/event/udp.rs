@@ -59,7 +59,7 @@ struct Remarks {
 impl Remarks {
     fn warn(self) {
         if let Some(address) = self.early {
-            warn!("{address}: this machine does not have this address yet; waiting for it");
+            socket::warn_of_early("udp_bind", address);
         }
         if let Some(line) = self.cut {
             warn!("udp: {line}");

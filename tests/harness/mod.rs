@@ -205,7 +205,7 @@ impl Daemon {
     pub fn udp_port(&self) -> u16 {
         let log = self.log();
         let (_, rest) = log.split_once("UDP bound to ").expect("the line");
-        let address = rest.split([',', '\n']).next().expect("an address");
+        let address = rest.split([',', ';', '\n']).next().expect("an address");
         address.parse::<SocketAddr>().expect("an address").port()
     }
 }
