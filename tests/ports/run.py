@@ -213,7 +213,8 @@ def reset(client):
 
 
 def connect(port, host="127.0.0.1"):
-    return socket.create_connection((host, port), timeout=120)
+    # one that is emulated may be slow, above all beside other work
+    return socket.create_connection((host, port), timeout=600)
 
 
 def download(port, host="127.0.0.1"):
