@@ -45,6 +45,14 @@ impl Tone {
     }
 }
 
+/// A character in the place of one that a terminal would obey.
+pub(crate) fn harmless(c: char) -> char {
+    match c.is_control() {
+        true => char::REPLACEMENT_CHARACTER,
+        false => c,
+    }
+}
+
 /// Whether what is written to `stream` is to be coloured: it is a terminal that can, and NO_COLOR is not set
 /// (<https://no-color.org/>).
 pub(crate) fn is_coloured(stream: &impl IsTerminal) -> bool {

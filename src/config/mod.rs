@@ -31,6 +31,7 @@ use crate::crypto::{Key, Method, Sealing};
 use crate::platform::{close_to_others, is_open_to_all};
 use crate::proxy::Version;
 use crate::settings::{ForwardSecrecy, KcpSettings, RateSettings, Rendezvous, Settings};
+use crate::terminal::harmless;
 use crate::time::SEC;
 use std::fmt;
 use std::fs::File;
@@ -481,8 +482,5 @@ fn read_error(error: &std::io::Error) -> String {
 
 /// A file's name can hold anything, but a message is one line.
 fn display_name(path: &Path) -> String {
-    path.to_string_lossy()
-        .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    path.to_string_lossy().chars().map(harmless).collect()
 }

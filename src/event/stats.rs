@@ -3,7 +3,7 @@
 
 use crate::config::{Address, Config};
 use crate::http::{self, tone};
-use crate::terminal;
+use crate::terminal::{self, harmless};
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -182,12 +182,9 @@ fn body(answer: &[u8]) -> Option<String> {
     };
     let body = std::str::from_utf8(&answer[head..]).ok()?;
     // while the daemon is away, anybody on this machine may have its port, and a terminal obeys what it is sent
-    let harmless = |c: char| match c.is_control() && c != '\n' {
-        true => char::REPLACEMENT_CHARACTER,
-        false => c,
-    };
+    let shown = |c| if c == '\n' { c } else { harmless(c) };
     let is_ours = body.starts_with("kcptun ");
-    is_ours.then(|| body.chars().map(harmless).collect())
+    is_ours.then(|| body.chars().map(shown).collect())
 }
 
 #[cfg(test)]

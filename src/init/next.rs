@@ -31,6 +31,20 @@ pub(super) struct Here {
     pub warnings: Vec<String>,
 }
 
+impl Here {
+    fn is_server(&self) -> bool {
+        self.server == Place::Here
+    }
+
+    /// The first port that any user may bind, on this machine or on another.
+    fn users_ports(&self, is_here: bool) -> u16 {
+        match is_here {
+            true => self.setup.users_ports,
+            false => self.elsewhere.users_ports,
+        }
+    }
+}
+
 /// Text with numbered steps.
 #[derive(Default)]
 struct Guide {
@@ -80,33 +94,26 @@ pub(super) fn new_tunnel(plan: &Plan, here: &Here) -> String {
     guide.machine(&format!("On the server, {}", plan.server.host()));
     bring(&mut guide, plan, here);
     open_ports(&mut guide, plan, here);
-    let there = match here.server == Place::Here {
+    let there = match here.is_server() {
         true => server,
         false => base(server),
     };
     guide.step("Start it there:");
     guide.command(&format!("kcptun -c {}", shell_quoted(there)));
-    let is_server = here.server == Place::Here;
-    let users_ports = match is_server {
-        true => here.setup.users_ports,
-        false => here.elsewhere.users_ports,
-    };
+    let users_ports = here.users_ports(here.is_server());
     let is_low = plan.server.at.ports.iter().any(|port| port < users_ports);
     if is_low {
         guide.more(&low_port(users_ports));
     }
-    if service(&mut guide, here, is_server, [there, "server"]) && is_low {
+    if service(&mut guide, here, here.is_server(), [there, "server"]) && is_low {
         guide.more("The unit says what it takes for such a port.");
     }
     guide.machine("On the other machine, where your programs are");
-    if here.server == Place::Here {
-        guide.step(&format!(
-            "Fetch {} (kcptun must be there, too):",
-            base(peer)
-        ));
+    if here.is_server() {
+        guide.step(&fetch(peer));
         fetch_peer_file(&mut guide, plan, here);
     }
-    near_end(&mut guide, plan, here, here.server != Place::Here);
+    near_end(&mut guide, plan, here, !here.is_server());
     guide.line(&format!(
         "\nDelete each file where it is not needed. A file for one more machine: kcptun init --peer {}",
         shell_quoted(server)
@@ -133,19 +140,11 @@ pub(super) fn one_more_peer(plan: &Plan, here: &Here, like: Option<&str>) -> Str
         return guide.text;
     }
     guide.machine("On that machine");
-    match here.server {
-        Place::Here => guide.step(&format!(
-            "Fetch {} (kcptun must be there, too):",
-            base(peer)
-        )),
-        _ => {
-            guide.step(&format!(
-                "Bring {} there (kcptun must be there, too). From here:",
-                base(peer)
-            ));
-            guide.command(&format!("scp {} {USER}@MACHINE:", scp_operand(peer)));
-            guide.more("If this is the server, fetch it instead:");
-        }
+    if here.is_server() {
+        guide.step(&fetch(peer));
+    } else {
+        send(&mut guide, peer, &format!("{USER}@MACHINE:"));
+        guide.more("If this is the server, fetch it instead:");
     }
     fetch_peer_file(&mut guide, plan, here);
     near_end(&mut guide, plan, here, false);
@@ -174,20 +173,30 @@ fn troubles(guide: &mut Guide, plan: &Plan, here: &Here) {
 /// How the server gets its file.
 fn bring(guide: &mut Guide, plan: &Plan, here: &Here) {
     let (server, file) = (&plan.server, &here.server_file);
-    if here.server == Place::Here {
+    if here.is_server() {
         return guide.step(&format!("{file} is here already: this is the server."));
     }
-    guide.step(&format!(
-        "Bring {} there (kcptun must be there, too). From here:",
-        base(file)
-    ));
-    let there = shell_quoted(&format!("{}:", remote(server)));
-    guide.command(&format!("scp {} {there}", scp_operand(file)));
+    send(guide, file, &format!("{}:", remote(server)));
     guide.more(&format!(
         "If this is the server: it is here already, and the other machine fetches {}:",
         base(&here.peer_file)
     ));
     fetch_peer_file(guide, plan, here);
+}
+
+/// How a file of this machine gets to another one, which scp calls so.
+fn send(guide: &mut Guide, file: &str, there: &str) {
+    guide.step(&format!(
+        "Bring {} there (kcptun must be there, too). From here:",
+        base(file)
+    ));
+    let there = shell_quoted(there);
+    guide.command(&format!("scp {} {there}", scp_operand(file)));
+}
+
+/// The step that `fetch_peer_file` follows.
+fn fetch(peer: &str) -> String {
+    format!("Fetch {} (kcptun must be there, too):", base(peer))
 }
 
 /// How another machine fetches the peer's file from this one, and what this one needs for that.
@@ -208,7 +217,7 @@ fn fetch_peer_file(guide: &mut Guide, plan: &Plan, here: &Here) {
 
 fn open_ports(guide: &mut Guide, plan: &Plan, here: &Here) {
     let ports = plan.server.at.ports.named();
-    match (&here.setup.firewall, here.server == Place::Here) {
+    match (&here.setup.firewall, here.is_server()) {
         (Firewall::Known(own), true) => {
             guide.step(&format!("Open UDP {ports} in its firewall, {}:", own.name));
             opening(guide, own);
@@ -261,10 +270,7 @@ fn near_end(guide: &mut Guide, plan: &Plan, here: &Here, is_here: bool) {
     guide.step("Start the near end:");
     guide.command(&format!("kcptun -c {peer}"));
     guide.more("It works when its log says that the server answers.");
-    let users_ports = match is_here {
-        true => here.setup.users_ports,
-        false => here.elsewhere.users_ports,
-    };
+    let users_ports = here.users_ports(is_here);
     if plan.listen.port < users_ports {
         guide.more(&low_port(users_ports));
     }

@@ -389,10 +389,9 @@ fn slow_reader(at: SocketAddr) -> Socket {
 
 fn can_ask(at: SocketAddr) -> bool {
     // without a free place a connection is reset, maybe before it is made
-    let Ok(mut stream) = TcpStream::connect(at) else {
+    let Ok(mut stream) = try_connect(at) else {
         return false;
     };
-    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
     let mut answer = String::new();
     let asked = stream.write_all(b"GET /healthy HTTP/1.1\r\nHost: localhost\r\n\r\n");
     asked

@@ -331,9 +331,14 @@ fn patient(stream: &TcpStream) {
 }
 
 pub fn connect(to: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(to).expect("a connection");
+    try_connect(to).expect("a connection")
+}
+
+/// Likewise where the other side may reset it before it is made.
+pub fn try_connect(to: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(to)?;
     patient(&stream);
-    stream
+    Ok(stream)
 }
 
 /// Closes with a reset.

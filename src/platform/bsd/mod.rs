@@ -7,7 +7,6 @@ pub(crate) use super::no_reports::{is_report, report_errors, take_reports};
 pub use super::unix::*;
 pub(crate) use setup::setup;
 
-use super::setup::USERS_PORTS;
 use super::{Clocks, Fragments, Limits, State};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -31,6 +30,8 @@ pub(crate) const DRAINS: bool = false;
 pub(crate) const SENDS_MARKED: bool = false;
 /// What to use instead of `dscp`, as the end of a sentence: nothing.
 pub(super) const INSTEAD_OF_DSCP: Option<&str> = Some("");
+/// What may help where a port below `USERS_PORTS` cannot be bound.
+pub(super) const LOW_PORT_NEEDS: &str = " (ports below 1024 need root)";
 /// What may help where there are too many open files.
 pub(super) const TOO_MANY_FILES: &str = "too many open files (raise the limit: ulimit -n)";
 /// The smallest buffer that is tried where the system refuses a larger one, bytes.
@@ -48,14 +49,6 @@ cfg_if::cfg_if! {
     } else {
         const WHOLE: ClockId = ClockId::CLOCK_MONOTONIC;
         const AWAKE: ClockId = ClockId::CLOCK_MONOTONIC;
-    }
-}
-
-/// What may help where a port cannot be bound for lack of permission.
-pub(crate) fn advice_on_port(port: u16) -> &'static str {
-    match port {
-        1..USERS_PORTS => " (ports below 1024 need root)",
-        _ => "",
     }
 }
 

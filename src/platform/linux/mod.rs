@@ -7,7 +7,6 @@ pub(crate) use super::no_news::NetworkNews;
 pub use super::unix::*;
 pub(crate) use setup::setup;
 
-use super::setup::USERS_PORTS;
 use super::{Clocks, Fragments, Limits, State};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
 use nix::time::{ClockId, clock_gettime};
@@ -35,6 +34,8 @@ pub(crate) const DRAINS: bool = true;
 pub(crate) const SENDS_MARKED: bool = true;
 /// What to use instead of `dscp`, as the end of a sentence: it works.
 pub(super) const INSTEAD_OF_DSCP: Option<&str> = None;
+/// What may help where a port below `USERS_PORTS` cannot be bound.
+pub(super) const LOW_PORT_NEEDS: &str = " (ports below 1024 need root or CAP_NET_BIND_SERVICE)";
 /// What may help where there are too many open files.
 pub(super) const TOO_MANY_FILES: &str =
     "too many open files (raise the limit, LimitNOFILE or ulimit -n)";
@@ -66,14 +67,6 @@ sockopt_impl!(
     /// The longest IPv6 packet that is sent in one piece, bytes; 0: no limit.
     Ipv6Mtu, SetOnly, libc::IPPROTO_IPV6, libc::IPV6_MTU, libc::c_int
 );
-
-/// What may help where a port cannot be bound for lack of permission.
-pub(crate) fn advice_on_port(port: u16) -> &'static str {
-    match port {
-        1..USERS_PORTS => " (ports below 1024 need root or CAP_NET_BIND_SERVICE)",
-        _ => "",
-    }
-}
 
 /// Every Linux has both clocks. They are read as std reads its own, by libc: with musl on 32-bit MIPS not every crate knows how
 /// long a timespec is.

@@ -18,6 +18,7 @@ pub(crate) use privileges::drop_privileges;
 pub(crate) use signal::Signals;
 pub(crate) use syslog::Syslog;
 
+use super::setup::USERS_PORTS;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use socket2::Socket;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -91,6 +92,14 @@ pub(crate) fn words(code: i32) -> Option<&'static str> {
         }
         _ => return None,
     })
+}
+
+/// What may help where a port cannot be bound for lack of permission.
+pub(crate) fn advice_on_port(port: u16) -> &'static str {
+    match port {
+        1..USERS_PORTS => super::system::LOW_PORT_NEEDS,
+        _ => "",
+    }
 }
 
 /// Whether an error says that nothing receives at the other end.

@@ -1,6 +1,7 @@
 //! Who can read or change a file: making one that only its owner can, and whether the access control list of one that
 //! is there lets everybody on this machine.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::windows::ffi::OsStrExt;
@@ -15,8 +16,8 @@ use windows_sys::Win32::Security::Authorization::{
 };
 use windows_sys::Win32::Security::{
     ACCESS_ALLOWED_ACE, ACL, DACL_SECURITY_INFORMATION, GetAce, INHERIT_ONLY_ACE, IsWellKnownSid,
-    PSECURITY_DESCRIPTOR, SECURITY_ATTRIBUTES, WinAuthenticatedUserSid, WinBuiltinUsersSid,
-    WinWorldSid,
+    OBJECT_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, SECURITY_ATTRIBUTES,
+    WinAuthenticatedUserSid, WinBuiltinUsersSid, WinWorldSid,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     CREATE_NEW, CreateFileW, FILE_APPEND_DATA, FILE_ATTRIBUTE_NORMAL, FILE_READ_DATA,
@@ -37,13 +38,18 @@ const EVERYBODY: [i32; 3] = [WinWorldSid, WinAuthenticatedUserSid, WinBuiltinUse
 /// The type of an entry that allows something (winnt.h, ACCESS_ALLOWED_ACE_TYPE).
 const ALLOWS: u8 = 0;
 
+/// Text as the system takes it, with NUL at its end.
+fn wide(text: &OsStr) -> Vec<u16> {
+    text.encode_wide().chain([0]).collect()
+}
+
 /// A security descriptor that the system has made.
 struct Descriptor(PSECURITY_DESCRIPTOR);
 
 impl Descriptor {
     /// Reads one in the security descriptor definition language.
     fn parse(text: &str) -> io::Result<Descriptor> {
-        let text: Vec<u16> = text.encode_utf16().chain([0]).collect();
+        let text = wide(text.as_ref());
         let mut descriptor: PSECURITY_DESCRIPTOR = std::ptr::null_mut();
         // SAFETY: the text ends in NUL and lives during the call, which writes the pointer where it does not return 0.
         let parsed = unsafe {
@@ -78,7 +84,7 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
         bInheritHandle: 0,
     };
     let path = std::path::absolute(path)?;
-    let name: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+    let name = wide(path.as_os_str());
     // SAFETY: the name ends in NUL; it, the attributes and the descriptor live during the call.
     let handle = unsafe {
         CreateFileW(
@@ -100,76 +106,95 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
 
 /// Whether everybody on this machine can read a file that holds a secret. False where the system does not say.
 pub(crate) fn is_open_to_all(file: &File) -> bool {
-    let mut list: *mut ACL = std::ptr::null_mut();
-    let mut descriptor: PSECURITY_DESCRIPTOR = std::ptr::null_mut();
-    let none = std::ptr::null_mut();
-    // SAFETY: the handle is open; both pointers are written before the call returns 0.
-    let failed = unsafe {
-        GetSecurityInfo(
-            file.as_raw_handle(),
-            SE_FILE_OBJECT,
-            DACL_SECURITY_INFORMATION,
-            none,
-            none.cast(),
-            &mut list,
-            none.cast(),
-            &mut descriptor,
-        )
-    };
-    // SAFETY: the list is part of the descriptor.
-    failed == 0 && unsafe { lets_everybody(Descriptor(descriptor), list, READS) }
+    let (handle, none) = (file.as_raw_handle(), std::ptr::null_mut());
+    let kind = SE_FILE_OBJECT;
+    AccessList::asked(|what, list, descriptor| {
+        // SAFETY: the handle is open; both pointers may be written.
+        unsafe {
+            GetSecurityInfo(
+                handle,
+                kind,
+                what,
+                none,
+                none.cast(),
+                list,
+                none.cast(),
+                descriptor,
+            )
+        }
+    })
+    .is_some_and(|list| list.lets_everybody(READS))
 }
 
 /// Whether everybody on this machine can change a file, or what is in a directory. False where the system does not say.
 pub(super) fn is_writable_by_all(path: &Path) -> bool {
-    let name: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
-    let mut list: *mut ACL = std::ptr::null_mut();
-    let mut descriptor: PSECURITY_DESCRIPTOR = std::ptr::null_mut();
-    let none = std::ptr::null_mut();
-    // SAFETY: the name ends in NUL and lives during the call, which writes both pointers before it returns 0.
-    let failed = unsafe {
-        GetNamedSecurityInfoW(
-            name.as_ptr(),
-            SE_FILE_OBJECT,
-            DACL_SECURITY_INFORMATION,
-            none,
-            none.cast(),
-            &mut list,
-            none.cast(),
-            &mut descriptor,
-        )
-    };
-    // SAFETY: the list is part of the descriptor.
-    failed == 0 && unsafe { lets_everybody(Descriptor(descriptor), list, WRITES) }
+    let (name, none) = (wide(path.as_os_str()), std::ptr::null_mut());
+    let (name, kind) = (name.as_ptr(), SE_FILE_OBJECT);
+    AccessList::asked(|what, list, descriptor| {
+        // SAFETY: the name ends in NUL and lives during the call; both pointers may be written.
+        unsafe {
+            GetNamedSecurityInfoW(
+                name,
+                kind,
+                what,
+                none,
+                none.cast(),
+                list,
+                none.cast(),
+                descriptor,
+            )
+        }
+    })
+    .is_some_and(|list| list.lets_everybody(WRITES))
 }
 
-/// Whether a list lets everybody do one of these things; without a list everything is allowed.
-///
-/// # Safety
-/// The list must be null, or a valid one of this descriptor.
-unsafe fn lets_everybody(_descriptor: Descriptor, list: *const ACL, rights: u32) -> bool {
-    if list.is_null() {
-        return true;
-    }
-    // SAFETY: the entries up to AceCount are valid; the type of one says what follows its header.
-    unsafe {
-        (0..(*list).AceCount).any(|number| {
-            let mut entry = std::ptr::null_mut();
-            if GetAce(list, number.into(), &mut entry) == 0 {
-                return false;
-            }
-            let entry: *mut ACCESS_ALLOWED_ACE = entry.cast();
-            let header = (*entry).Header;
-            let counts =
-                header.AceType == ALLOWS && u32::from(header.AceFlags) & INHERIT_ONLY_ACE == 0;
-            let allows = (*entry).Mask & rights != 0;
-            let who = (&raw mut (*entry).SidStart).cast();
-            counts
-                && allows
-                && EVERYBODY
-                    .iter()
-                    .any(|group| IsWellKnownSid(who, *group) != 0)
+/// Who may do what: a list, which is part of the descriptor.
+struct AccessList {
+    list: *const ACL,
+    _descriptor: Descriptor,
+}
+
+impl AccessList {
+    /// The one that `ask` writes with its descriptor, unless it returns an error's number. It is told what to ask for.
+    fn asked(
+        ask: impl FnOnce(OBJECT_SECURITY_INFORMATION, *mut *mut ACL, *mut PSECURITY_DESCRIPTOR) -> u32,
+    ) -> Option<AccessList> {
+        let mut list = std::ptr::null_mut();
+        let mut descriptor: PSECURITY_DESCRIPTOR = std::ptr::null_mut();
+        let error = ask(DACL_SECURITY_INFORMATION, &mut list, &mut descriptor);
+        (error == 0).then(|| AccessList {
+            list,
+            _descriptor: Descriptor(descriptor),
         })
+    }
+
+    /// Whether everybody may do one of these things; without a list everything is allowed.
+    fn lets_everybody(&self, rights: u32) -> bool {
+        let list = self.list;
+        if list.is_null() {
+            return true;
+        }
+        // SAFETY: the list lives as long as its descriptor; the entries up to AceCount are valid; the type of one says what
+        // follows its header.
+        unsafe {
+            (0..(*list).AceCount).any(|number| {
+                let mut entry = std::ptr::null_mut();
+                if GetAce(list, number.into(), &mut entry) == 0 {
+                    return false;
+                }
+                let entry: *mut ACCESS_ALLOWED_ACE = entry.cast();
+                let header = (*entry).Header;
+                let counts =
+                    header.AceType == ALLOWS && u32::from(header.AceFlags) & INHERIT_ONLY_ACE == 0;
+                let allows = (*entry).Mask & rights != 0;
+                let who = (&raw mut (*entry).SidStart).cast();
+                counts
+                    && allows
+                    && EVERYBODY
+                        .iter()
+                        .any(|group| IsWellKnownSid(who, *group) != 0)
+            })
+        }
     }
 }
 

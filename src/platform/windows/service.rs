@@ -151,19 +151,25 @@ fn install(manager: &ServiceManager, name: &str, files: [&Path; 2]) -> Result<St
         actions: Some(vec![again.clone(), again.clone(), again]),
     });
     let _ = super::open_log(&log, None);
+    Ok(advice(name, &account, [&program, &config, &log]))
+}
+
+/// What to tell the user of a service that was just made, whose account is given access to its files.
+fn advice(name: &str, account: &str, [program, config, log]: [&Path; 3]) -> String {
     let mut lines = vec![format!("{name} is installed, and starts with Windows.")];
+    let quoted = |file: &Path| shell_quoted(&file.display().to_string());
     // a program in a user's own directory is for that user alone
-    for (file, right) in [(&program, "RX"), (&config, "R"), (&log, "M")] {
-        if let Err(e) = grant(file, &account, right) {
-            let file = shell_quoted(&file.display().to_string());
+    for (file, right) in [(program, "RX"), (config, "R"), (log, "M")] {
+        if let Err(e) = grant(file, account, right) {
+            let file = quoted(file);
             lines.push(format!(
                 "its account could not be given access to {file} ({e}): icacls {file} /grant \"{account}:{right}\""
             ));
         }
     }
     // whoever can change one of these decides what the service does
-    let directory = program.parent().unwrap_or(&program);
-    for path in [directory, &program, &config] {
+    let directory = program.parent().unwrap_or(program);
+    for path in [directory, program, config] {
         if super::is_writable_by_all(path) {
             lines.push(format!(
                 "warning: everybody on this machine can change {}: put kcptun.exe and the file where only administrators write, as below {}",
@@ -172,8 +178,7 @@ fn install(manager: &ServiceManager, name: &str, files: [&Path; 2]) -> Result<St
             ));
         }
     }
-    let quoted = |file: &Path| shell_quoted(&file.display().to_string());
-    let [config, log, program] = [&config, &log, &program].map(|file| quoted(file));
+    let [program, config, log] = [program, config, log].map(quoted);
     let rule = rule(name, &format!("program={program}"));
     for (what, command) in [
         (
@@ -189,7 +194,7 @@ fn install(manager: &ServiceManager, name: &str, files: [&Path; 2]) -> Result<St
     ] {
         lines.push(format!("{what} {command}"));
     }
-    Ok(lines.join("\n"))
+    lines.join("\n")
 }
 
 /// Lets an account read a file, or write it.
